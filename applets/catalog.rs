@@ -1,0 +1,173 @@
+//! Every applet as data: names, options, exit codes. No behaviour.
+//!
+//! Compiled into `build.rs`, which makes the table of applets, the manual pages, completions and the list of links
+//! from it. The synopses are stock runit's to the byte; what we add to the programs is told by `options` only.
+
+/// A program, and the other names it has.
+pub struct Entry {
+    /// Its name.
+    pub name: &'static str,
+    /// The Cargo feature and the module of the executable.
+    pub module: &'static str,
+    /// Where packages put it: `bin` or `sbin`.
+    pub dir: &'static str,
+    /// What it does, in half a sentence.
+    pub about: &'static str,
+    /// What follows the name in the usage line.
+    pub synopsis: &'static str,
+    /// Options and operands, and what they mean.
+    pub options: &'static [(&'static str, &'static str)],
+    /// The usage line has the name as typed, not only its last part.
+    pub usage_as_typed: bool,
+    /// Exit code of a wrong command line.
+    pub usage_code: u8,
+    /// Exit code of a fatal error.
+    pub fatal_code: u8,
+    /// Other names that the same program serves.
+    pub aliases: &'static [Alias],
+}
+
+/// Another name of a program.
+pub struct Alias {
+    /// The name.
+    pub name: &'static str,
+    /// What it does under this name.
+    pub about: &'static str,
+    /// What follows the name in the usage line.
+    pub synopsis: &'static str,
+    /// Options and operands, and what they mean.
+    pub options: &'static [(&'static str, &'static str)],
+}
+
+/// All of them, by name.
+pub const CATALOG: &[Entry] = &[
+    Entry {
+        name: "chpst",
+        module: "chpst",
+        dir: "bin",
+        about: "run a program with a changed process state",
+        synopsis: "[-vVP012] [-u user[:group]] [-U user[:group]] [-b argv0] [-e dir] [-/ root] [-C pwd] [-n nice] [-l|-L lock] [-m n] [-d n] [-o n] [-p n] [-f n] [-c n] [-t n] prog",
+        options: &[
+            ("-u user[:group...]", "become this user, and these groups instead of the user's own;\nids with a colon in front: -u :1000:100"),
+            ("-U user[:group]", "set UID and GID in the environment to the ids of this user"),
+            ("-b argv0", "run prog with argv0 as its name"),
+            ("-e dir", "set the environment from the files in dir"),
+            ("-/ root", "change the root directory"),
+            ("-C pwd", "change the working directory, in the new root"),
+            ("-n inc", "add inc to the nice level"),
+            ("-l lock", "wait for an exclusive lock on the file lock"),
+            ("-L lock", "the same, but fail at once if it is locked"),
+            ("-m bytes", "limit data, stack, locked memory and address space, each"),
+            ("-d bytes", "limit the data segment"),
+            ("-o files", "limit the number of open files"),
+            ("-p processes", "limit the number of processes of the user"),
+            ("-f bytes", "limit the size of files"),
+            ("-c bytes", "limit the size of a core file"),
+            ("-r bytes", "limit the resident memory"),
+            ("-t seconds", "limit the processor time"),
+            ("-P", "run prog in a session and process group of its own"),
+            ("-0 -1 -2", "close standard input, output, error"),
+            ("-N", "put standard input, output and error on /dev/null"),
+            ("-v", "say what is skipped"),
+            ("-V", "print the version"),
+        ],
+        usage_as_typed: false,
+        usage_code: 100,
+        fatal_code: 111,
+        aliases: &[
+            Alias {
+                name: "envdir",
+                about: "run a program with an environment from a directory",
+                synopsis: "dir child",
+                options: &[],
+            },
+            Alias {
+                name: "envuidgid",
+                about: "run a program with the ids of an account in UID and GID",
+                synopsis: "account child",
+                options: &[],
+            },
+            Alias {
+                name: "pgrphack",
+                about: "run a program in a session of its own",
+                synopsis: "child",
+                options: &[],
+            },
+            Alias {
+                name: "setlock",
+                about: "run a program with a file locked",
+                synopsis: "[ -nNxX ] file program [ arg ... ]",
+                options: &[
+                    ("-n", "do not wait for the lock"),
+                    ("-N", "wait for the lock (default)"),
+                    ("-x", "exit 0 without a word if the lock or the program cannot be had"),
+                    ("-X", "say so and exit 111 (default)"),
+                ],
+            },
+            Alias {
+                name: "setuidgid",
+                about: "run a program as an account",
+                synopsis: "account child",
+                options: &[],
+            },
+            Alias {
+                name: "softlimit",
+                about: "run a program with limits",
+                synopsis: "[-a allbytes] [-c corebytes] [-d databytes] [-f filebytes] [-l lockbytes] [-m membytes] [-o openfiles] [-p processes] [-r residentbytes] [-s stackbytes] [-t cpusecs] child",
+                options: &[("n", "a number, or = for the hard limit")],
+            },
+        ],
+    },
+    Entry {
+        name: "runsv",
+        module: "runsv",
+        dir: "bin",
+        about: "supervise one service and its log service",
+        synopsis: "dir",
+        options: &[("dir", "the service directory")],
+        usage_as_typed: true,
+        usage_code: 1,
+        fatal_code: 111,
+        aliases: &[],
+    },
+    Entry {
+        name: "runsvdir",
+        module: "runsvdir",
+        dir: "bin",
+        about: "keep a runsv for each service directory in a directory",
+        synopsis: "[-P] dir",
+        options: &[
+            ("-P", "start each runsv in a session and process group of its own"),
+            ("dir", "the directory of service directories, or of links to them"),
+            ("log", "a third word, of at least seven characters: standard error is shown in it by ps"),
+        ],
+        usage_as_typed: true,
+        usage_code: 1,
+        fatal_code: 100,
+        aliases: &[],
+    },
+    Entry {
+        name: "sv",
+        module: "sv",
+        dir: "bin",
+        about: "control services and say how they are",
+        synopsis: "[-v] [-w sec] command service ...",
+        options: &[
+            ("-v", "wait until the command has had its effect, and say how the service is"),
+            ("-w sec", "wait for up to sec seconds instead of 7 (or SVWAIT); implies -v"),
+            ("-V", "print the version"),
+            ("status", "say how the service is"),
+            ("up down once", "start; stop; start and do not restart"),
+            ("exit", "stop, and let runsv leave"),
+            ("pause cont hup alarm\ninterrupt quit 1 2\nterm kill", "send STOP, CONT, HUP, ALRM, INT, QUIT, USR1, USR2, TERM, KILL"),
+            ("start stop shutdown\nrestart reload\ntry-restart check", "up, down, exit, term and up, hup, term, nothing: and wait"),
+            ("force-stop\nforce-shutdown\nforce-reload\nforce-restart", "the same, and KILL when the time is over"),
+            ("service", "a name in the service directory, or a path with a . or / at its start or a / at its end"),
+            ("SVDIR", "the service directory; else the first that exists of\n/service, /etc/service, /var/service"),
+        ],
+        usage_as_typed: false,
+        usage_code: 100,
+        fatal_code: 100,
+        aliases: &[],
+    },
+];

@@ -1,0 +1,231 @@
+//! `chpst` and its other names: change the process state, then become another program. Source: chpst(8).
+//!
+//! What no option names stays as it was, down to a closed descriptor 0 and an ignored SIGPIPE: a chain of such
+//! programs must not leave traces.
+
+mod plan;
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Dir, FlockOperation, Mode, OFlags, flock, fstat, openat};
+use rustix::io::Errno;
+use svcore::envdir::{self, Change};
+use svcore::error::reason;
+use svcore::passwd::{self, Ids, Refused};
+use svcore::sys::privilege;
+use svcore::{Call, Context, Error, Result, exec, files, say};
+
+use plan::{Locked, Plan};
+
+/// Runs the applet; returns only if the program could not be run.
+pub(crate) fn main(call: &Call<'_>) -> Result {
+    let plan = plan::parse(call.name, call.args)?;
+    if plan.bad_number {
+        // softlimit has always answered a bad number with the usage of chpst.
+        let synopsis = crate::TABLE.iter().find(|applet| applet.name == "chpst").map_or("", |chpst| chpst.synopsis);
+        say::err(&[b"usage: softlimit ", synopsis.as_bytes(), b"\n\n"]);
+        return Ok(call.codes.usage);
+    }
+    // Looked for along the PATH that we were started with, not along one that an environment directory sets.
+    let path = std::env::var_os("PATH");
+    let mut environment: Vec<Vec<u8>> = std::env::vars_os()
+        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+        .collect();
+
+    if plan.new_session {
+        // That we lead a group already is no reason to stop.
+        let _ = rustix::process::setsid();
+    }
+    if let Some(dir) = &plan.envdir {
+        environment = envdir::apply(environment, &read_envdir(dir, &plan)?);
+    }
+    if let Some(root) = &plan.root {
+        change_directory(root)?;
+        rustix::process::chroot(".").while_doing(|| "unable to change root directory")?;
+    }
+    if let Some(dir) = &plan.directory {
+        change_directory(dir)?;
+    }
+    if plan.nice != 0 {
+        rustix::process::nice(plan.nice).while_doing(|| "unable to set nice level")?;
+    }
+    if let Some(user) = &plan.env_user {
+        let ids = find_ids(user, plan.plain_account)?;
+        let number = |id: u32| Change::Set(id.to_string().into_bytes());
+        let gid = ids.gids.first().copied().unwrap_or_default();
+        let changes = [(b"GID".to_vec(), number(gid)), (b"UID".to_vec(), number(ids.uid))];
+        environment = envdir::apply(environment, &changes);
+    }
+    if let Some(user) = &plan.user {
+        let ids = find_ids(user, plan.plain_account)?;
+        privilege::become_user(ids.uid, &ids.gids)
+            .map_err(|(doing, cause)| Error::Fatal { doing: doing.into(), cause: Some(cause) })?;
+    }
+    if let Some((file, locked)) = &plan.lock {
+        match lock(file, *locked) {
+            Err(_) if plan.quiet_failure => return Ok(0),
+            locked => locked?,
+        }
+    }
+    let said_to = close_descriptors(&plan, call.closed)?;
+    for &(resource, value) in &plan.limits {
+        privilege::set_soft_limit(resource, value)
+            .map_err(|(doing, cause)| Error::Fatal { doing: doing.into(), cause: Some(cause) })?;
+    }
+    let error = become_program(&plan, path.as_deref(), environment);
+    if plan.quiet_failure {
+        return Ok(0);
+    }
+    let name = plan.argv0.as_ref().or(plan.argv.first()).map(|name| name.as_bytes()).unwrap_or_default();
+    let line = [b"chpst: fatal: unable to run: ", name, b": ", reason(&error).as_bytes(), b"\n"].concat();
+    match &said_to {
+        Some(fd) => say::write_all(fd.as_fd(), &[&line]),
+        None => say::err(&[&line]),
+    }
+    Ok(call.codes.fatal)
+}
+
+fn become_program(plan: &Plan, path: Option<&OsStr>, environment: Vec<Vec<u8>>) -> io::Error {
+    let Some(program) = plan.argv.first() else { return Errno::NOENT.into() };
+    // Words and entries came from the kernel and from files without NULs in names; what has one is left out.
+    let c = |bytes: Vec<u8>| CString::new(bytes).ok();
+    let mut argv: Vec<CString> = plan.argv.iter().filter_map(|word| c(word.clone().into_vec())).collect();
+    if let (Some(first), Some(name)) = (argv.first_mut(), &plan.argv0) {
+        *first = c(name.clone().into_vec()).unwrap_or_default();
+    }
+    let environment: Vec<CString> = environment.into_iter().filter_map(c).collect();
+    exec::replace(&exec::candidates(program, path), &argv, &environment)
+}
+
+fn change_directory(dir: &OsStr) -> Result<()> {
+    rustix::process::chdir(dir).while_doing(|| [b"unable to change directory: ", dir.as_bytes()].concat())
+}
+
+/// Reads an environment directory, in the order in which the directory has its files.
+fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>> {
+    let failed = |what: &'static str| move || [what.as_bytes(), b": ", name.as_bytes()].concat();
+    let path = CString::new(name.as_bytes()).map_err(|_| Error::fatal("unable to switch to directory"))?;
+    let dir = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .while_doing(failed("unable to switch to directory"))?;
+    let entries = Dir::read_from(&dir).while_doing(failed("unable to open directory"))?;
+    let mut changes = Vec::new();
+    for entry in entries {
+        let entry = entry.while_doing(failed("unable to read directory"))?;
+        let file = entry.file_name();
+        if file.to_bytes().starts_with(b".") {
+            continue;
+        }
+        let what = || [b"unable to read ", name.as_bytes(), b"/", file.to_bytes()].concat();
+        match read_variable(dir.as_fd(), file) {
+            Ok(content) => changes.push((file.to_bytes().to_vec(), envdir::change_of(&content))),
+            // A link that leads nowhere says nothing about the variable.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory && plan.skip_directories => {
+                if plan.verbose {
+                    say::trouble(&[b"chpst: warning: "], &what(), Some(&error));
+                }
+            }
+            Err(error) => return Err(error).while_doing(what),
+        }
+    }
+    Ok(changes)
+}
+
+fn read_variable(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<Vec<u8>> {
+    let file = files::open_read(dir, name)?;
+    if files::is_dir(&fstat(&file)?) {
+        return Err(Errno::ISDIR.into());
+    }
+    files::read_all(&file)
+}
+
+/// Looks a user up, inside of what is the root directory by now.
+fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids> {
+    let spec_bytes = spec.as_bytes();
+    let missing = |kind: &'static str| format!("unable to get {kind} file entry");
+    let mut unreadable = None;
+    let mut text = |path: &'static std::ffi::CStr, kind: &'static str| match read_database(path) {
+        Ok(text) => Some(text),
+        // A system without users knows nobody.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
+        Err(error) => {
+            unreadable = Some(Error::Fatal { doing: missing(kind).into(), cause: Some(error) });
+            None
+        }
+    };
+    let found = if plain_account {
+        let text = text(c"/etc/passwd", "password");
+        match text {
+            Some(text) => passwd::user_in(&text, spec_bytes)
+                .map(|(uid, gid)| Ids { uid, gids: vec![gid] })
+                .ok_or(Refused::Unknown),
+            None => Err(Refused::Unreadable),
+        }
+    } else {
+        // The group file is read only if a group is named; both closures cannot borrow the same cell.
+        let text = std::cell::RefCell::new(&mut text);
+        let get = |path, kind| (text.borrow_mut())(path, kind);
+        passwd::find(spec_bytes, || get(c"/etc/passwd", "password"), || get(c"/etc/group", "group"))
+    };
+    found.map_err(|refused| match refused {
+        Refused::Unknown if plain_account => Error::fatal([b"unknown account: ", spec_bytes].concat()),
+        Refused::Unknown => Error::fatal([b"unknown user/group: ", spec_bytes].concat()),
+        Refused::Numbers(numbers) => Error::fatal([b"invalid uid/gids: ".as_slice(), &numbers].concat()),
+        Refused::Unreadable => unreadable.unwrap_or_else(|| Error::fatal(missing("password"))),
+    })
+}
+
+fn read_database(path: &std::ffi::CStr) -> io::Result<Vec<u8>> {
+    files::read_all(&files::open_read(CWD, path)?)
+}
+
+/// Locks `file`. The descriptor is the program's: the lock lasts until the program, and whoever it gives the
+/// descriptor to, is gone.
+fn lock(file: &OsStr, locked: Locked) -> Result<()> {
+    const FLAGS: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::APPEND).union(OFlags::NONBLOCK);
+    let failed = |what: &'static str| move || [what.as_bytes(), b": ", file.as_bytes()].concat();
+    let fd = openat(CWD, file, FLAGS, Mode::from_raw_mode(0o600)).while_doing(failed("unable to open lock"))?;
+    let operation = match locked {
+        Locked::Wait => FlockOperation::LockExclusive,
+        Locked::Fail => FlockOperation::NonBlockingLockExclusive,
+    };
+    rustix::io::retry_on_intr(|| flock(&fd, operation)).while_doing(failed("unable to lock"))?;
+    std::mem::forget(fd);
+    Ok(())
+}
+
+/// Closes or replaces descriptors 0 to 2. Gives where to say that the program cannot be run, if standard error is
+/// not the place any more.
+fn close_descriptors(plan: &Plan, closed: [bool; 3]) -> Result<Option<OwnedFd>> {
+    let takes_stderr = plan.close[2] || plan.null;
+    let said_to =
+        if takes_stderr { rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).ok() } else { None };
+    if plan.null {
+        let null = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .while_doing(|| "unable to open /dev/null")?;
+        let moved = rustix::stdio::dup2_stdin(&null)
+            .and_then(|()| rustix::stdio::dup2_stdout(&null))
+            .and_then(|()| rustix::stdio::dup2_stderr(&null));
+        moved.while_doing(|| "unable to open /dev/null")?;
+    }
+    for (number, name) in ["stdin", "stdout", "stderr"].into_iter().enumerate() {
+        if plan.close.get(number) != Some(&true) {
+            continue;
+        }
+        if closed.get(number) == Some(&true) && !plan.null {
+            return Err(Errno::BADF).while_doing(|| format!("unable to close {name}"));
+        }
+        // Until the program starts it is better held than free: what is opened would take its number.
+        let fd = match number {
+            0 => rustix::stdio::stdin(),
+            1 => rustix::stdio::stdout(),
+            _ => rustix::stdio::stderr(),
+        };
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)
+            .while_doing(|| format!("unable to close {name}"))?;
+    }
+    Ok(said_to)
+}

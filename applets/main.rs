@@ -1,0 +1,28 @@
+//! The executable: one `mod` line per applet, and the table `build.rs` makes of them.
+//!
+//! `main` is C's, not Rust's. Before Rust's would run, the standard library opens `/dev/null` wherever descriptor
+//! 0, 1 or 2 is closed, and aborts if it cannot; it also ignores SIGPIPE. The first would panic a kernel that starts
+//! us without a console, and both would change what `chpst` promises to leave alone.
+#![cfg_attr(not(test), no_main)]
+#![cfg_attr(test, allow(dead_code))]
+
+#[cfg(feature = "chpst")]
+mod chpst;
+#[cfg(feature = "runsv")]
+mod runsv;
+#[cfg(feature = "runsvdir")]
+mod runsvdir;
+#[cfg(feature = "sv")]
+mod sv;
+
+include!(concat!(env!("OUT_DIR"), "/table.rs"));
+
+#[cfg(not(test))]
+#[allow(unsafe_code)]
+// SAFETY: no other `main` is linked, since Rust's is left out.
+#[unsafe(no_mangle)]
+extern "C" fn main(argc: std::ffi::c_int, argv: *mut *mut std::ffi::c_char) -> std::ffi::c_int {
+    // SAFETY: these are the two values the C runtime called us with.
+    let argv = unsafe { svcore::sys::start::arguments(argc, argv) };
+    svcore::multicall::run(TABLE, &argv).into()
+}

@@ -1,0 +1,49 @@
+//! `runsv`: supervise one service and its log service; a [`Host`] of one. Source: runsv(8).
+
+use std::ffi::OsStr;
+
+use svcore::service::host::{Host, now};
+use svcore::service::{Service, host};
+use svcore::sys::signals::{self, Signals};
+use svcore::{Call, Context, Error, Result};
+
+/// Runs the applet until the service is told to exit.
+pub(crate) fn main(call: &Call<'_>) -> Result {
+    let [dir] = call.args else { return Err(Error::usage()) };
+    match supervise(dir) {
+        Ok(true) => Ok(0),
+        Ok(false) => Ok(call.codes.fatal),
+        Err(error) => {
+            svcore::say::trouble(&[b"runsv ", dir_bytes(dir), b": fatal: "], error.to_string().as_bytes(), None);
+            Ok(call.codes.fatal)
+        }
+    }
+}
+
+fn dir_bytes(dir: &OsStr) -> &[u8] {
+    std::os::unix::ffi::OsStrExt::as_bytes(dir)
+}
+
+/// Supervises `dir`, and what takes its place under the same name. Gives whether it could be controlled.
+fn supervise(dir: &OsStr) -> Result<bool> {
+    let signals = Signals::wait_for(&[signals::CHLD, signals::TERM, signals::IO])
+        .while_doing(|| "unable to create selfpipe")?;
+    let mut host = Host::new(signals);
+    loop {
+        let mut service = Service::open("runsv", dir, now())?;
+        let begun = service.begin(now());
+        if let Err(error) = &begun {
+            svcore::say::trouble(&[service.prefix(), b"fatal: "], error.to_string().as_bytes(), None);
+            // What was started must not be left alone.
+            service.command(host::now(), svcore::control::Command::Exit);
+        }
+        host.add(service);
+        let mut again = false;
+        while !host.is_empty() {
+            again = host.turn().iter().any(Service::is_replaced);
+        }
+        if !again {
+            return Ok(begun.is_ok());
+        }
+    }
+}

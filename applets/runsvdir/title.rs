@@ -1,0 +1,92 @@
+//! The log argument: what the services say on standard error scrolls through our own argument, where `ps` shows it.
+//!
+//! Source: runsvdir(8), log.
+
+use std::time::Duration;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use svcore::sys::start;
+
+/// The first characters, conventionally `log: `, never change.
+const FIXED: usize = 5;
+/// The shortest argument that shows anything.
+const SHORTEST: usize = 7;
+/// A dot moves old messages on, this often.
+pub(crate) const DOT_EVERY: Duration = Duration::from_secs(900);
+
+/// The argument, and the pipe that standard error leads to.
+pub(crate) struct Title {
+    pipe: OwnedFd,
+    text: &'static mut [u8],
+}
+
+impl Title {
+    /// Redirects standard error into argument number `index`.
+    ///
+    /// # Errors
+    ///
+    /// What is in the way, in the words of runsvdir(8).
+    pub(crate) fn new(index: usize) -> Result<Self, &'static str> {
+        let text = start::argument_memory(index).filter(|text| text.len() >= SHORTEST);
+        let text = text.ok_or("log must have at least seven characters.")?;
+        let (read, write) = std::io::pipe().map_err(|_| "unable to create pipe for log.")?;
+        // A flood is dropped rather than anybody made to wait.
+        let unblocked =
+            rustix::io::ioctl_fionbio(&read, true).and_then(|()| rustix::io::ioctl_fionbio(&write, true));
+        unblocked
+            .and_then(|()| rustix::stdio::dup2_stderr(&write))
+            .map_err(|_| "unable to set filedescriptor for log.")?;
+        let mut title = Title { pipe: read.into(), text };
+        title.dot();
+        Ok(title)
+    }
+
+    /// Shows what came.
+    pub(crate) fn read(&mut self) {
+        let mut buffer = [0; 1024];
+        while let Ok(length @ 1..) = rustix::io::read(&self.pipe, &mut buffer) {
+            if let Some(shown) = self.text.get_mut(FIXED..) {
+                scroll(shown, buffer.get(..length).unwrap_or_default());
+            }
+        }
+    }
+
+    /// Moves the text on.
+    pub(crate) fn dot(&mut self) {
+        if let Some(shown) = self.text.get_mut(FIXED..) {
+            scroll(shown, b".");
+        }
+    }
+}
+
+impl AsFd for Title {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+/// Moves `text` to the left and puts `new`, without NULs, at its end.
+fn scroll(text: &mut [u8], new: &[u8]) {
+    let new: Vec<u8> = new.iter().copied().filter(|&byte| byte != 0).collect();
+    let all: Vec<u8> = [&*text, &new].concat();
+    let kept = all.get(all.len() - text.len()..).unwrap_or_default();
+    for (to, from) in text.iter_mut().zip(kept) {
+        *to = *from;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_text_pushes_the_old_out() {
+        let mut text = *b"......";
+        scroll(&mut text, b"ab\0c");
+        assert_eq!(&text, b"...abc");
+        scroll(&mut text, b"a long message\n");
+        assert_eq!(&text, b"ssage\n");
+        scroll(&mut text, b"");
+        assert_eq!(&text, b"ssage\n");
+    }
+}

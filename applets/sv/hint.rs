@@ -1,0 +1,106 @@
+//! A second line about a service that cannot be used: what is probably wrong, and what to do.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, readlinkat};
+use svcore::files;
+
+use super::service::{Service, Trouble};
+
+/// What `trouble` with `service` probably comes from.
+pub(crate) fn hint(service: &Service, svdir: &OsStr, trouble: &Trouble) -> Option<String> {
+    let svdir = svdir.display();
+    let name = String::from_utf8_lossy(&service.name).into_owned();
+    let denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    match trouble {
+        Trouble::NoDirectory(error) | Trouble::Unable(_, error) if denied(error) => Some(
+            "you have no permission: become root, or let the owner of supervise/ and of its FIFOs be you".to_owned(),
+        ),
+        Trouble::NoDirectory(_) if !service.path.starts_with(svdir.to_string().as_bytes()) => {
+            Some("there is no such directory".to_owned())
+        }
+        Trouble::NoDirectory(_) if !Path::new(&svdir.to_string()).is_dir() => {
+            Some(format!("there is no directory {svdir}: set SVDIR to the one that runsvdir serves"))
+        }
+        Trouble::NoDirectory(_) if Path::new("/etc/sv").join(&name).is_dir() => {
+            Some(format!("it is not enabled: ln -s /etc/sv/{name} {svdir}/"))
+        }
+        Trouble::NoDirectory(_) => {
+            Some(format!("{svdir} has no service of this name; is SVDIR the directory that runsvdir serves?"))
+        }
+        Trouble::NotRunning | Trouble::Unable(..) => Some(unserved(service, &name)),
+        Trouble::BadFormat => Some("the file is not one that runsv wrote".to_owned()),
+    }
+}
+
+/// Why a service directory that exists is not supervised.
+fn unserved(service: &Service, name: &str) -> String {
+    if let Ok(target) = readlinkat(CWD, service.file("supervise"), Vec::new())
+        && files::look(CWD, &service.file("supervise")).is_ok_and(|stat| stat.is_none())
+    {
+        let target = target.to_string_lossy();
+        return format!("its link supervise leads to {target}, which is not there and could not be made");
+    }
+    match files::look(CWD, &service.file("run")) {
+        Ok(None) => return "it has no file run".to_owned(),
+        Ok(Some(stat)) if !files::is_executable(&stat) => {
+            return format!("its file run is not executable: chmod +x {}", service.file("run").to_string_lossy());
+        }
+        Ok(Some(_)) | Err(_) => {}
+    }
+    let dir = parent(service);
+    match served(&dir) {
+        Served::No => format!("no runsvdir serves {}: start it, or set SVDIR", dir.display()),
+        Served::Yes | Served::Unknown if name.ends_with("/log") => {
+            "the service has no log service, or its runsv has not seen it yet".to_owned()
+        }
+        Served::Yes | Served::Unknown => "runsvdir has not taken it up yet, or its runsv cannot start: see its messages".to_owned(),
+    }
+}
+
+/// The directory that the service is in.
+pub(crate) fn parent(service: &Service) -> PathBuf {
+    let path = Path::new(OsStr::from_bytes(&service.path));
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)
+}
+
+/// Whether a runsvdir runs for a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// One does.
+    Yes,
+    /// None does.
+    No,
+    /// There is nothing to tell it from.
+    Unknown,
+}
+
+/// Looks through `/proc` for a runsvdir of `dir`.
+pub(crate) fn served(dir: &Path) -> Served {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &Path| path.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
+    let (Some(wanted), Ok(processes)) = (identity(dir), std::fs::read_dir("/proc")) else { return Served::Unknown };
+    let mut seen_any = false;
+    let mut unsure = false;
+    for process in processes.flatten().map(|entry| entry.path()) {
+        let Ok(comm) = std::fs::read(process.join("comm")) else { continue };
+        seen_any = true;
+        if comm != b"runsvdir\n" {
+            continue;
+        }
+        let words = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        let is_option = |word: &[u8]| word.starts_with(b"-P") || word.starts_with(b"--");
+        let mut words = words.split(|&byte| byte == 0).skip(1).skip_while(|word| is_option(word));
+        let Some(served) = words.next() else { continue };
+        // Another's working directory may be hidden from us.
+        match identity(&process.join("cwd").join(OsStr::from_bytes(served))) {
+            Some(served) if served == wanted => return Served::Yes,
+            Some(_) => {}
+            None => unsure = true,
+        }
+    }
+    if unsure || !seen_any { Served::Unknown } else { Served::No }
+}

@@ -1,0 +1,244 @@
+//! `sv`: control services and say how they are. Source: sv(8).
+//!
+//! Commands to many services are sent first, then all are waited for together, by events: `supervise` directories
+//! are watched. An answer is never taken from a status that was written before the command was acted upon.
+
+mod action;
+mod hint;
+mod report;
+mod service;
+mod waiting;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use lexopt::Arg::{Short, Value};
+use svcore::error::reason;
+use svcore::status::State;
+use svcore::sys::clock;
+use svcore::{Call, Error, Result, multicall, number, say};
+
+use action::{Asked, Wait};
+use service::{Service, Trouble};
+
+/// How long is waited where nobody says, in seconds.
+const PATIENCE: u64 = 7;
+/// The most failures that an exit code tells.
+const FAILURES_MAX: u8 = 99;
+
+/// Exit codes of `status` as an init script. Source: sv(8).
+const SCRIPT_DOWN: u8 = 3;
+const SCRIPT_UNKNOWN: u8 = 4;
+
+/// What was typed.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Options {
+    verbose: bool,
+    wait: Option<u64>,
+    words: Vec<OsString>,
+}
+
+/// What goes out, and what went wrong.
+struct Teller {
+    /// Lines not yet written.
+    out: Vec<u8>,
+    failures: u8,
+    /// Whether a second line tells what is probably wrong.
+    hints: bool,
+    svdir: OsString,
+}
+
+/// Runs the applet; gives the number of services that failed.
+pub(crate) fn main(call: &Call<'_>) -> Result {
+    let options = parse(call.args)?;
+    let (word, names) = options.words.split_first().ok_or_else(Error::usage)?;
+    let script = [call.name.to_owned()];
+    let names = if call.init_script { &script } else { names };
+    if names.is_empty() {
+        return Err(Error::usage());
+    }
+    let asked = action::asked(word.as_bytes(), call.init_script).ok_or_else(Error::usage)?;
+    let svdir = service_directory();
+    let services: Vec<Service> = names.iter().map(|name| Service::new(name, &svdir)).collect();
+    let hints = options.verbose || rustix::termios::isatty(rustix::stdio::stderr());
+    let mut teller = Teller { out: Vec::new(), failures: 0, hints, svdir };
+    let code = match asked {
+        Asked::Status if call.init_script => services.first().map_or(0, |service| script_status(service, &mut teller)),
+        Asked::Status => {
+            for service in &services {
+                status(service, &mut teller);
+            }
+            teller.failures
+        }
+        Asked::Do(action) => {
+            let waits = action.wait == Wait::Always || options.verbose || options.wait.is_some();
+            let patience = options.wait.or_else(patience_of_environment).unwrap_or(PATIENCE);
+            waiting::act(services, &action, waits.then(|| Duration::from_secs(patience)), &mut teller);
+            teller.failures
+        }
+    };
+    teller.flush();
+    Ok(code)
+}
+
+fn parse(args: &[OsString]) -> Result<Options> {
+    let mut options = Options::default();
+    let mut parser = lexopt::Parser::from_args(args);
+    parser.set_short_equals(false);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('v') => options.verbose = true,
+            Short('w') => options.wait = Some(number::leading(parser.value()?.as_bytes()).0),
+            Short('V') => return Err(multicall::version()),
+            // The first operand ends the options.
+            Value(word) => {
+                options.words.push(word);
+                options.words.extend(parser.raw_args()?);
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
+fn service_directory() -> OsString {
+    std::env::var_os("SVDIR").or_else(|| option_env!("RUNITBOX_SVDIR").map(OsString::from)).unwrap_or_else(|| {
+        OsStr::from_bytes(service::default_directory().to_bytes()).to_owned()
+    })
+}
+
+fn patience_of_environment() -> Option<u64> {
+    std::env::var_os("SVWAIT").map(|text| number::leading(text.as_bytes()).0)
+}
+
+/// Says how a service and its log service are.
+fn status(service: &Service, teller: &mut Teller) -> Option<svcore::status::Status> {
+    let status = match service.status("") {
+        Ok(status) => status,
+        Err(trouble) => {
+            teller.trouble(service, &trouble, b"");
+            return None;
+        }
+    };
+    let line = teller.status_line(service, "", &service.name, &status);
+    teller.out.extend_from_slice(&line);
+    log_status(service, teller);
+    teller.out.push(b'\n');
+    Some(status)
+}
+
+/// Says how the log service is, if there is one, after what was said of the service.
+fn log_status(service: &Service, teller: &mut Teller) {
+    let trouble = match service.status("log/") {
+        Ok(status) => {
+            let line = teller.status_line(service, "log/", b"log", &status);
+            teller.out.extend_from_slice(b"; ");
+            teller.out.extend_from_slice(&line);
+            return;
+        }
+        Err(Trouble::NoDirectory(error)) if error.kind() == std::io::ErrorKind::NotFound => return,
+        Err(trouble) => trouble,
+    };
+    let name = [service.name.as_slice(), b"/log"].concat();
+    let line = match &trouble {
+        Trouble::NoDirectory(error) => {
+            [b"warning: ", name.as_slice(), b": unable to change directory: ", reason(error).as_bytes()].concat()
+        }
+        _ => trouble.line(&name),
+    };
+    teller.out.extend_from_slice(b"; ");
+    teller.out.extend_from_slice(&line);
+    teller.fail();
+}
+
+/// `status` as an init script. Source: sv(8), and the Linux Standard Base.
+fn script_status(service: &Service, teller: &mut Teller) -> u8 {
+    let said = status(service, teller);
+    match said {
+        // The log service does not count here.
+        Some(status) if status.state == State::Down => SCRIPT_DOWN,
+        Some(status) if status.pid.is_some() => 0,
+        Some(_) => SCRIPT_UNKNOWN,
+        None => teller.failures.min(1),
+    }
+}
+
+impl Teller {
+    /// Notes a failure.
+    fn fail(&mut self) {
+        self.failures = self.failures.saturating_add(1).min(FAILURES_MAX);
+    }
+
+    /// Says why a service cannot be used, with `before` in front.
+    fn trouble(&mut self, service: &Service, trouble: &Trouble, before: &[u8]) {
+        self.out.extend_from_slice(before);
+        self.out.extend_from_slice(&trouble.line(&service.name));
+        self.out.push(b'\n');
+        self.fail();
+        if self.hints
+            && let Some(hint) = hint::hint(service, &self.svdir, trouble)
+        {
+            self.flush();
+            say::err(&[b"  ", hint.as_bytes(), b"\n"]);
+        }
+    }
+
+    /// How `service` is, or nothing if it cannot be told whether it is to be down.
+    fn status_line(
+        &mut self,
+        service: &Service,
+        part: &str,
+        name: &[u8],
+        status: &svcore::status::Status,
+    ) -> Vec<u8> {
+        match service.has_down(part) {
+            Ok(has_down) => report::line(name, status, &clock::wall(), has_down),
+            Err(error) => {
+                let what = [b"unable to stat ", service.name.as_slice(), b"/", part.as_bytes(), b"down"].concat();
+                say::trouble(&[b"warning: "], &what, Some(&error));
+                self.fail();
+                Vec::new()
+            }
+        }
+    }
+
+    /// Writes what was said so far.
+    fn flush(&mut self) {
+        if !self.out.is_empty() {
+            say::out(&[&self.out]);
+            self.out.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(words: &[&str]) -> Options {
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        parse(&words).unwrap()
+    }
+
+    #[test]
+    fn the_first_operand_ends_the_options() {
+        let parsed = options(&["-vw5", "status", "-v", "-w"]);
+        assert!(parsed.verbose);
+        assert_eq!((parsed.wait, parsed.words), (Some(5), ["status", "-v", "-w"].map(OsString::from).to_vec()));
+        assert_eq!(options(&["-w", "abc", "up"]).wait, Some(0));
+        assert_eq!(options(&["-w7x", "up"]).wait, Some(7));
+        assert_eq!(options(&["--", "-v"]).words, ["-v"]);
+    }
+
+    #[test]
+    fn names_are_paths_only_if_they_look_so() {
+        let path = |name: &str| String::from_utf8(Service::new(OsStr::new(name), OsStr::new("/sv")).path).unwrap();
+        assert_eq!(path("web"), "/sv/web/");
+        assert_eq!(path("web/log"), "/sv/web/log/");
+        assert_eq!(path("./web"), "./web/");
+        assert_eq!(path("/x/web"), "/x/web/");
+        assert_eq!(path("x/web/"), "x/web//");
+        assert_eq!(path(""), "");
+    }
+}

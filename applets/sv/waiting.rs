@@ -1,0 +1,311 @@
+//! Sending a command to all services, and waiting for all of them together.
+
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::AsFd;
+use rustix::fs::CWD;
+use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
+use svcore::event::{self, earlier};
+use svcore::status::Status;
+use svcore::sys::clock;
+use svcore::sys::signals::{self, Signals};
+use svcore::sys::spawn::{Failure, Program, Stream, spawn};
+use svcore::sys::watch::Inotify;
+use svcore::{files, say};
+
+use super::Teller;
+use super::action::{self, Action, Fulfilled};
+use super::hint::{self, Served};
+use super::service::{Sent, Service, Trouble};
+
+/// How often is looked where nothing can be watched.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How soon a `./check` that failed is run again, and how the pauses grow.
+const CHECK_FIRST: Duration = Duration::from_millis(20);
+const CHECK_LAST: Duration = Duration::from_millis(420);
+/// A runsv needs a moment even for those who do not want to wait.
+const SHORTEST: Duration = Duration::from_millis(420);
+
+/// A service that is waited for.
+struct Pending {
+    service: Service,
+    /// Nothing was to be sent, or it could not be sent yet.
+    sent: Option<Sent>,
+    /// It is still to be sent: runsvdir has not taken the service up.
+    unsent: Option<Trouble>,
+    /// The status before the command.
+    before: Option<Status>,
+    watch: Option<i32>,
+    /// Something happened since it was last looked at, or it has to be looked at anyway.
+    stirred: bool,
+    /// Its runsv has left since the command was sent.
+    left: bool,
+    /// When to look even if nothing happens.
+    look_at: Option<Duration>,
+    check_pause: Duration,
+}
+
+/// Waits, and runs `./check`.
+struct Waiter<'a> {
+    action: &'a Action,
+    until: Duration,
+    inotify: Option<Inotify>,
+    /// SIGPIPE was ignored already when we were started.
+    pipe_ignored: bool,
+    children: Option<Signals>,
+}
+
+/// Sends the command to all `services`; with `patience`, waits for its effect on each and says it.
+pub(super) fn act(services: Vec<Service>, action: &Action, patience: Option<Duration>, teller: &mut Teller) {
+    let pipe_ignored = signals::ignore_pipe();
+    let Some(patience) = patience else {
+        for service in services {
+            if let Err(trouble) = service.send(action.bytes) {
+                refused(&service, action, &trouble, teller);
+            }
+        }
+        return;
+    };
+    let until = clock::monotonic().saturating_add(patience.max(SHORTEST));
+    let mut waiter =
+        Waiter { action, until, inotify: Inotify::new().ok(), pipe_ignored, children: None };
+    let mut pending: Vec<Pending> =
+        services.into_iter().filter_map(|service| waiter.begin(service, teller)).collect();
+    while !pending.is_empty() {
+        let now = clock::monotonic();
+        pending.retain_mut(|pending| {
+            let due = pending.look_at.is_some_and(|at| now >= at);
+            let over = now >= waiter.until;
+            !((pending.stirred || due || over) && waiter.is_over(pending, teller))
+        });
+        teller.flush();
+        if !pending.is_empty() {
+            waiter.wait(&mut pending);
+        }
+    }
+}
+
+/// A command could not be sent. That nobody is there who could leave is what `exit` wants.
+fn refused(service: &Service, action: &Action, trouble: &Trouble, teller: &mut Teller) {
+    if action.bytes.starts_with(b"x") && matches!(trouble, Trouble::NotRunning) {
+        gone(service, teller);
+    } else {
+        teller.trouble(service, trouble, b"");
+    }
+}
+
+fn gone(service: &Service, teller: &mut Teller) {
+    let line = [b"ok: ", service.name.as_slice(), b": runsv not running\n"].concat();
+    teller.out.extend_from_slice(&line);
+}
+
+impl Waiter<'_> {
+    /// Sends the command to one service. `None` if it is not waited for, which was said.
+    fn begin(&self, service: Service, teller: &mut Teller) -> Option<Pending> {
+        let watch = self.watch(&service);
+        let before = service.read_status("").ok();
+        let mut pending = Pending {
+            service,
+            sent: None,
+            unsent: None,
+            before,
+            watch,
+            stirred: true,
+            left: false,
+            look_at: None,
+            check_pause: CHECK_FIRST,
+        };
+        if self.action.bytes.is_empty() {
+            return Some(pending);
+        }
+        match pending.service.send(self.action.bytes) {
+            Ok(sent) => pending.sent = Some(sent),
+            Err(trouble) if self.may_be_taken_up(&pending.service, &trouble) => pending.unsent = Some(trouble),
+            Err(trouble) => {
+                refused(&pending.service, self.action, &trouble, teller);
+                return None;
+            }
+        }
+        Some(pending)
+    }
+
+    fn watch(&self, service: &Service) -> Option<i32> {
+        self.inotify.as_ref()?.add_supervise(&service.file("supervise")).ok()
+    }
+
+    /// Whether a service without runsv may have one soon: it is to be started, and a runsvdir is there to do it.
+    fn may_be_taken_up(&self, service: &Service, trouble: &Trouble) -> bool {
+        let unserved = match trouble {
+            Trouble::NotRunning => true,
+            Trouble::Unable(_, error) => error.kind() == std::io::ErrorKind::NotFound,
+            Trouble::NoDirectory(_) | Trouble::BadFormat => false,
+        };
+        self.action.bytes == b"u" && unserved && hint::served(&hint::parent(service)) == Served::Yes
+    }
+
+    /// Looks at one service. Whether it need not be waited for any longer; then its outcome was said.
+    fn is_over(&mut self, pending: &mut Pending, teller: &mut Teller) -> bool {
+        let now = clock::monotonic();
+        pending.stirred = false;
+        pending.look_at = pending.watch.is_none().then(|| now + LOOK_EVERY);
+        if pending.unsent.is_some() && !self.send_again(pending, now, teller) {
+            return now >= self.until;
+        }
+        if pending.left {
+            gone(&pending.service, teller);
+            return true;
+        }
+        let status = match pending.service.status("") {
+            Ok(status) => status,
+            Err(trouble) => {
+                refused(&pending.service, self.action, &trouble, teller);
+                return true;
+            }
+        };
+        let taken = pending.sent.as_mut().is_none_or(|sent| pending.service.has_taken(sent, now));
+        if taken {
+            match action::fulfilled(self.action.until, &status, pending.before.as_ref()) {
+                Fulfilled::Yes => {
+                    tell(b"ok: ", pending, &status, teller);
+                    return true;
+                }
+                Fulfilled::IfChecked if self.check(&pending.service, teller) => {
+                    // The script took its time; what is told is how it is now.
+                    let status = pending.service.read_status("").unwrap_or(status);
+                    tell(b"ok: ", pending, &status, teller);
+                    return true;
+                }
+                Fulfilled::IfChecked => {
+                    let again = clock::monotonic() + pending.check_pause;
+                    pending.look_at = earlier(pending.look_at, Some(again));
+                    pending.check_pause = (pending.check_pause * 2).min(CHECK_LAST);
+                }
+                Fulfilled::No => {}
+            }
+        }
+        pending.look_at = earlier(pending.look_at, pending.sent.as_ref().and_then(|sent| sent.ask_again(now)));
+        if clock::monotonic() < self.until {
+            return false;
+        }
+        tell(if self.action.kill { b"kill: " } else { b"timeout: " }, pending, &status, teller);
+        teller.fail();
+        if self.action.kill
+            && let Some(sent) = &pending.sent
+        {
+            sent.send(b"k");
+        }
+        true
+    }
+
+    /// Tries once more to send; whether it worked.
+    fn send_again(&self, pending: &mut Pending, now: Duration, teller: &mut Teller) -> bool {
+        pending.look_at = Some(now + LOOK_EVERY);
+        match pending.service.send(self.action.bytes) {
+            Ok(sent) => {
+                pending.sent = Some(sent);
+                pending.unsent = None;
+                pending.watch = pending.watch.or_else(|| self.watch(&pending.service));
+                true
+            }
+            Err(trouble) => {
+                if now >= self.until {
+                    refused(&pending.service, self.action, &trouble, teller);
+                }
+                false
+            }
+        }
+    }
+
+    /// Waits until something happens to one of them, or one is to be looked at, or the time is over.
+    fn wait(&self, pending: &mut [Pending]) {
+        let until = pending.iter().fold(Some(self.until), |until, pending| earlier(until, pending.look_at));
+        let mut fds: Vec<PollFd<'_>> = self
+            .inotify
+            .iter()
+            .map(|inotify| PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN))
+            .collect();
+        event::wait(&mut fds, until);
+        let Some(inotify) = &self.inotify else { return };
+        inotify.take(|happened| {
+            for pending in pending.iter_mut() {
+                if happened.watch.is_none() || happened.watch == pending.watch {
+                    pending.stirred = true;
+                    pending.left |= happened.closed_reading && self.action.until == b"x" && pending.sent.is_some();
+                }
+            }
+        });
+    }
+
+    /// Whether `./check` agrees, or there is none. It has until the end of our patience.
+    fn check(&mut self, service: &Service, teller: &mut Teller) -> bool {
+        let name = || [service.name.as_slice(), b"/check"].concat();
+        match files::look(CWD, &service.file("check")) {
+            Ok(None) => return true,
+            Ok(Some(_)) => {}
+            Err(error) => {
+                say::trouble(&[b"warning: "], &[b"unable to stat ", name().as_slice()].concat(), Some(&error));
+                return false;
+            }
+        }
+        // What was said so far comes before what the script says.
+        teller.flush();
+        if self.children.is_none() {
+            self.children = Signals::wait_for(&[signals::CHLD]).ok();
+        }
+        let Ok(dir) = service.enter("") else { return false };
+        let program = Program {
+            files: &[c"./check"],
+            argv: &[c"./check"],
+            directory: Some(dir.as_fd()),
+            stdout: Stream::Closed,
+            default_pipe: !self.pipe_ignored,
+            ..Program::default()
+        };
+        match spawn(&program) {
+            Ok(pid) => self.check_agrees(pid),
+            Err(Failure::Fork(error)) => {
+                say::trouble(&[b"warning: "], &[b"unable to fork for ", name().as_slice()].concat(), Some(&error));
+                false
+            }
+            // Source: sv(8): a check that cannot be run does not stand in the way.
+            Err(Failure::Exec(error) | Failure::Descriptors(error) | Failure::Directory(error)) => {
+                say::trouble(&[b"warning: "], &[b"unable to run ", name().as_slice()].concat(), Some(&error));
+                true
+            }
+        }
+    }
+
+    fn check_agrees(&self, pid: rustix::process::Pid) -> bool {
+        loop {
+            match waitpid(Some(pid), WaitOptions::NOHANG) {
+                Ok(Some((_, status))) => return status.exit_status() == Some(0),
+                Err(rustix::io::Errno::INTR) | Ok(None) => {}
+                Err(_) => return false,
+            }
+            let now = clock::monotonic();
+            if now >= self.until {
+                let _ = kill_process(pid, Signal::KILL);
+                let _ = waitpid(Some(pid), WaitOptions::empty());
+                return false;
+            }
+            match &self.children {
+                Some(children) => {
+                    event::wait(&mut [PollFd::from_borrowed_fd(children.as_fd(), PollFlags::IN)], Some(self.until));
+                    children.take(|_| {});
+                }
+                None => {
+                    event::wait(&mut [], Some(now + LOOK_EVERY));
+                }
+            }
+        }
+    }
+}
+
+/// Says how a service is that was waited for.
+fn tell(outcome: &[u8], pending: &Pending, status: &Status, teller: &mut Teller) {
+    let line = teller.status_line(&pending.service, "", &pending.service.name, status);
+    teller.out.extend_from_slice(outcome);
+    teller.out.extend_from_slice(&line);
+    teller.out.push(b'\n');
+}

@@ -1,0 +1,205 @@
+//! Why an applet gives up, and the words runit has for what the system said.
+
+use std::fmt;
+use std::io;
+
+/// The result of an applet.
+pub type Result<T = u8> = std::result::Result<T, Error>;
+
+/// Why an applet gives up.
+///
+/// The exit code is not in here: it depends on the applet (see [`Codes`](crate::Codes)), so only the
+/// dispatcher picks it.
+#[derive(Debug)]
+pub enum Error {
+    /// The command line is wrong. Holds what is said before the usage line: nothing, or a line such as
+    /// `illegal option -- x`.
+    Usage(Option<String>),
+    /// A step failed that the applet cannot go on without.
+    Fatal {
+        /// What was being done, such as `unable to open supervise/lock`; bytes, since names are.
+        doing: Vec<u8>,
+        /// What the system said, where it said anything.
+        cause: Option<io::Error>,
+    },
+}
+
+impl Error {
+    /// A failure that has no system error in it.
+    #[must_use]
+    pub fn fatal(doing: impl Into<Vec<u8>>) -> Self {
+        Error::Fatal { doing: doing.into(), cause: None }
+    }
+
+    /// A wrong command line about which nothing is said but how it is to be.
+    #[must_use]
+    pub const fn usage() -> Self {
+        Error::Usage(None)
+    }
+}
+
+/// getopt's own words, which scripts and tests of old know.
+impl From<lexopt::Error> for Error {
+    fn from(error: lexopt::Error) -> Self {
+        let letter = |option: &str| option.trim_start_matches('-').chars().next().unwrap_or('-');
+        Error::Usage(Some(match error {
+            lexopt::Error::MissingValue { option: Some(option) } => {
+                format!("option requires an argument -- {}", letter(&option))
+            }
+            // getopt reads `--word` as the option `-`.
+            lexopt::Error::UnexpectedOption(option) if option.starts_with("--") => {
+                "illegal option -- -".to_owned()
+            }
+            lexopt::Error::UnexpectedOption(option) => format!("illegal option -- {}", letter(&option)),
+            other => return Error::Usage(Some(other.to_string())),
+        }))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Usage(what) => f.write_str(what.as_deref().unwrap_or("wrong usage")),
+            Error::Fatal { doing, cause } => {
+                write!(f, "{}", String::from_utf8_lossy(doing))?;
+                cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {}", reason(cause)))
+            }
+        }
+    }
+}
+
+/// Adds what was attempted to an error of the system.
+pub trait Context<T> {
+    /// Turns an error into a fatal one; `doing` says what was attempted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fatal`] whenever `self` is an error.
+    fn while_doing<S: Into<Vec<u8>>>(self, doing: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
+    fn while_doing<S: Into<Vec<u8>>>(self, doing: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|cause| Error::Fatal { doing: doing().into(), cause: Some(cause.into()) })
+    }
+}
+
+/// runit's words for an error. They are the same on every platform and in every language.
+#[must_use]
+pub fn reason(error: &io::Error) -> &'static str {
+    error.raw_os_error().map_or("unknown error", reason_of)
+}
+
+/// runit's words for an error number.
+#[must_use]
+pub fn reason_of(errno: i32) -> &'static str {
+    use nix::libc;
+    match errno {
+        0 => "no error",
+        libc::ENOENT => "file does not exist",
+        libc::EACCES => "access denied",
+        libc::EPERM => "permission denied",
+        libc::EISDIR => "is a directory",
+        libc::ENOTDIR => "not a directory",
+        libc::EEXIST => "file already exists",
+        libc::EAGAIN => "temporary failure",
+        libc::ENXIO => "device not configured",
+        libc::EINTR => "interrupted system call",
+        libc::EIO => "input/output error",
+        libc::ENOMEM => "out of memory",
+        libc::ENOSPC => "out of disk space",
+        libc::ENOEXEC => "exec format error",
+        libc::ETXTBSY => "text busy",
+        libc::E2BIG => "argument list too long",
+        libc::ELOOP => "symbolic link loop",
+        libc::ENAMETOOLONG => "file name too long",
+        libc::EROFS => "read-only file system",
+        libc::EMFILE => "process cannot open more files",
+        libc::ENFILE => "system cannot open more files",
+        libc::EBADF => "file descriptor not open",
+        libc::ECHILD => "no child processes",
+        libc::ESRCH => "no such process",
+        libc::EPIPE => "broken pipe",
+        libc::EINVAL => "invalid argument",
+        libc::EBUSY => "device busy",
+        libc::EXDEV => "cross-device link",
+        libc::ENODEV => "device does not support operation",
+        libc::EFBIG => "file too big",
+        libc::ESPIPE => "unseekable descriptor",
+        libc::EMLINK => "too many links",
+        libc::ENOTEMPTY => "directory not empty",
+        libc::EDQUOT => "disk quota exceeded",
+        libc::ESTALE => "stale NFS file handle",
+        libc::EDEADLK => "operation would cause deadlock",
+        libc::EFAULT => "bad address",
+        libc::ENOTTY => "not a tty",
+        libc::ENOTBLK => "not a block device",
+        libc::ETIMEDOUT => "timed out",
+        libc::EINPROGRESS => "operation in progress",
+        libc::EALREADY => "operation already in progress",
+        libc::ENOTSOCK => "not a socket",
+        libc::EDESTADDRREQ => "destination address required",
+        libc::EMSGSIZE => "message too long",
+        libc::EPROTO => "protocol error",
+        libc::EPROTOTYPE => "incorrect protocol type",
+        libc::ENOPROTOOPT => "protocol not available",
+        libc::EPROTONOSUPPORT => "protocol not supported",
+        libc::ESOCKTNOSUPPORT => "socket type not supported",
+        libc::EOPNOTSUPP => "operation not supported",
+        libc::EPFNOSUPPORT => "protocol family not supported",
+        libc::EAFNOSUPPORT => "address family not supported",
+        libc::EADDRINUSE => "address already used",
+        libc::EADDRNOTAVAIL => "address not available",
+        libc::ENETDOWN => "network down",
+        libc::ENETUNREACH => "network unreachable",
+        libc::ENETRESET => "network reset",
+        libc::ECONNABORTED => "connection aborted",
+        libc::ECONNRESET => "connection reset",
+        libc::ECONNREFUSED => "connection refused",
+        libc::ENOBUFS => "out of buffer space",
+        libc::EISCONN => "already connected",
+        libc::ENOTCONN => "not connected",
+        libc::ESHUTDOWN => "socket shut down",
+        libc::ETOOMANYREFS => "too many references",
+        libc::EHOSTDOWN => "host down",
+        libc::EHOSTUNREACH => "host unreachable",
+        libc::EUSERS => "too many users",
+        libc::ENOLCK => "no locks available",
+        libc::ENOSYS => "system call not available",
+        libc::EDOM => "input out of range",
+        libc::ERANGE => "output out of range",
+        libc::EREMOTE => "too many levels of remote in path",
+        libc::ENOMSG => "no message of desired type",
+        libc::EBADMSG => "bad message type",
+        libc::EIDRM => "identifier removed",
+        libc::EMULTIHOP => "multihop attempted",
+        libc::ENOLINK => "link severed",
+        _ => crate::sys::reason_here(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_denials_have_different_words() {
+        assert_eq!(reason_of(nix::libc::EACCES), "access denied");
+        assert_eq!(reason_of(nix::libc::EPERM), "permission denied");
+        assert_eq!(reason_of(0), "no error");
+        assert_eq!(reason_of(99_999), "unknown error");
+        assert_eq!(reason(&io::Error::other("x")), "unknown error");
+    }
+
+    #[test]
+    fn options_are_refused_in_the_words_of_getopt() {
+        let said = |error: lexopt::Error| match Error::from(error) {
+            Error::Usage(Some(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(said(lexopt::Error::UnexpectedOption("-x".into())), "illegal option -- x");
+        assert_eq!(said(lexopt::Error::UnexpectedOption("--xyz".into())), "illegal option -- -");
+        let missing = lexopt::Error::MissingValue { option: Some("-w".into()) };
+        assert_eq!(said(missing), "option requires an argument -- w");
+    }
+}

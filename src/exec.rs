@@ -1,0 +1,141 @@
+//! Where a program is, where a name leads, and becoming another program.
+
+use std::collections::VecDeque;
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+
+use nix::libc;
+use rustix::fs::{AtFlags, CWD, FileType, readlinkat, statat};
+
+/// Searched where PATH is not set.
+const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
+/// How many links are followed, as the kernel has it.
+const LINKS_MAX: usize = 40;
+
+/// The files that `name` may stand for, in the order in which they are tried.
+///
+/// A name with a slash is a file itself; an empty element of PATH is the current directory. Source: chpst(8),
+/// runsvdir(8).
+#[must_use]
+pub fn candidates(name: &OsStr, path: Option<&OsStr>) -> Vec<CString> {
+    let name = name.as_bytes();
+    if name.contains(&b'/') {
+        return CString::new(name).into_iter().collect();
+    }
+    path.map_or(DEFAULT_PATH, OsStr::as_bytes)
+        .split(|&byte| byte == b':')
+        .map(|dir| if dir.is_empty() { b".".as_slice() } else { dir })
+        .filter_map(|dir| CString::new([dir, b"/", name].concat()).ok())
+        .collect()
+}
+
+/// Whether the search goes on after a candidate could not be executed for this reason.
+#[must_use]
+pub const fn goes_on(errno: i32) -> bool {
+    matches!(errno, libc::ENOENT | libc::EACCES | libc::EPERM | libc::EISDIR | libc::ENOTDIR)
+}
+
+/// Becomes the first of `files` that can be executed. Returns only with the reason why there is none.
+///
+/// The reason is the last that is not merely "no such file". Signal actions, mask and descriptors stay as they
+/// are. There is no detour over a shell for a file without an interpreter line.
+#[must_use]
+pub fn replace(files: &[CString], argv: &[CString], environment: &[CString]) -> io::Error {
+    let mut said = nix::errno::Errno::ENOENT;
+    for file in files {
+        let Err(errno) = nix::unistd::execve(file, argv, environment);
+        if !goes_on(errno as i32) {
+            return errno.into();
+        }
+        // A path through something that is no directory is as good as no path.
+        if errno != nix::errno::Errno::ENOENT && errno != nix::errno::Errno::ENOTDIR {
+            said = errno;
+        }
+    }
+    said.into()
+}
+
+/// The directories in which an entry has to change for `path` to mean another file: those that hold a link on
+/// the way, and the one in which the way breaks off.
+#[must_use]
+pub fn way_of(path: &[u8]) -> Vec<CString> {
+    let mut found: Vec<CString> = Vec::new();
+    let mut at = if path.starts_with(b"/") { b"/".to_vec() } else { b".".to_vec() };
+    let mut left: VecDeque<Vec<u8>> = names(path).collect();
+    let mut links = 0;
+    while let Some(name) = left.pop_front() {
+        let (Ok(here), Ok(next)) =
+            (CString::new(at.clone()), CString::new([at.as_slice(), b"/", &name].concat()))
+        else {
+            break;
+        };
+        let is_link = statat(CWD, &next, AtFlags::SYMLINK_NOFOLLOW)
+            .map(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
+        if is_link != Ok(false) && !found.contains(&here) {
+            found.push(here);
+        }
+        match is_link {
+            Ok(false) => at = next.into_bytes(),
+            Ok(true) => {
+                links += 1;
+                let Ok(target) = readlinkat(CWD, &next, Vec::new()) else { break };
+                if links > LINKS_MAX {
+                    break;
+                }
+                if target.to_bytes().starts_with(b"/") {
+                    at = b"/".to_vec();
+                }
+                for name in names(target.to_bytes()).collect::<Vec<_>>().into_iter().rev() {
+                    left.push_front(name);
+                }
+            }
+            Err(_) => break,
+        }
+    }
+    found
+}
+
+fn names(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried(name: &str, path: Option<&str>) -> Vec<String> {
+        let files = candidates(OsStr::new(name), path.map(OsStr::new));
+        files.into_iter().map(|file| file.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_name_is_looked_for_along_path_and_a_path_is_not() {
+        assert_eq!(tried("a/b", Some("/x")), ["a/b"]);
+        assert_eq!(tried("a", Some("/x::/y:")), ["/x/a", "./a", "/y/a", "./a"]);
+        assert_eq!(tried("a", None), ["/bin/a", "/usr/bin/a"]);
+        assert_eq!(tried("a", Some("")), ["./a"]);
+    }
+
+    #[test]
+    fn the_way_has_the_directories_of_links_and_of_what_is_missing() {
+        let root = std::env::temp_dir().join(format!("svcore-way-{}", std::process::id()));
+        let in_root = |name: &str| root.join(name);
+        std::fs::create_dir_all(in_root("real/dir")).unwrap();
+        std::fs::create_dir_all(in_root("links")).unwrap();
+        std::os::unix::fs::symlink("../second", in_root("links/first")).unwrap();
+        std::os::unix::fs::symlink("real/dir", in_root("second")).unwrap();
+        let way = |name: &str| -> Vec<String> {
+            let canonical = |dir: &CString| {
+                std::fs::canonicalize(dir.to_str().unwrap()).unwrap().to_str().unwrap().to_owned()
+            };
+            way_of(in_root(name).as_os_str().as_bytes()).iter().map(canonical).collect()
+        };
+        let root_name = std::fs::canonicalize(&root).unwrap().to_str().unwrap().to_owned();
+        assert_eq!(way("links/first"), [format!("{root_name}/links"), root_name.clone()]);
+        assert_eq!(way("real/dir"), [] as [String; 0]);
+        assert_eq!(way("real/none/x"), [format!("{root_name}/real")]);
+        assert_eq!(way("second/none"), [root_name.clone(), format!("{root_name}/real/dir")]);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}

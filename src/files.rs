@@ -1,0 +1,90 @@
+//! Small files and names relative to an open directory.
+
+use std::ffi::CStr;
+use std::io;
+
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat};
+use rustix::io::Errno;
+
+/// Mode bit "the owner may execute"; group and others are never looked at.
+const OWNER_EXEC: u32 = 0o100;
+
+/// What a file is, links followed; `None` if there is none.
+///
+/// # Errors
+///
+/// That of stat(2), but for ENOENT.
+pub fn look(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Stat>> {
+    match statat(dir, name, AtFlags::empty()) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether `stat` is that of a directory.
+#[must_use]
+pub fn is_dir(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+/// Whether the owner may execute it.
+#[must_use]
+#[allow(clippy::useless_conversion, reason = "the width of a mode differs between platforms")]
+pub fn is_executable(stat: &Stat) -> bool {
+    u32::from(stat.st_mode) & OWNER_EXEC != 0
+}
+
+/// Which directory or file it is: two numbers that no other has at the same time.
+#[must_use]
+#[allow(clippy::cast_sign_loss, clippy::cast_lossless, clippy::unnecessary_cast, reason = "widths differ")]
+pub fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
+
+/// Opens a file for reading, without waiting for a writer if it is a FIFO.
+///
+/// # Errors
+///
+/// That of open(2).
+pub fn open_read(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    Ok(openat(dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Fills `buffer` from the start of a file, and gives what was filled.
+///
+/// # Errors
+///
+/// That of open(2) or read(2).
+pub fn read_start<'b>(dir: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+    let file = open_read(dir, name)?;
+    let mut filled = 0;
+    while let Some(room @ [_, ..]) = buffer.get_mut(filled..) {
+        match rustix::io::read(&file, room) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(buffer.get(..filled).unwrap_or_default())
+}
+
+/// The whole of a file, however long.
+///
+/// # Errors
+///
+/// That of read(2).
+pub fn read_all(file: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut buffer = [0_u8; 4096];
+    loop {
+        match rustix::io::read(file, &mut buffer) {
+            Ok(0) => return Ok(all),
+            Ok(length) => all.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! `svcore`: runit's formats, the life of a service, and the system calls they need.
+//!
+//! This library knows no applet. What only one program decides lives in that program's folder under
+//! `applets/`; what another runit program could read or share lives here.
+
+pub mod control;
+pub mod envdir;
+pub mod error;
+pub mod event;
+pub mod exec;
+pub mod files;
+pub mod multicall;
+pub mod number;
+pub mod passwd;
+pub mod say;
+pub mod service;
+pub mod status;
+pub mod supervise;
+pub mod sys;
+pub mod tai;
+
+pub use error::{Context, Error, Result};
+pub use multicall::{Applet, Call, Codes};

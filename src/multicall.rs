@@ -1,0 +1,383 @@
+//! One executable, many programs: which one is meant, and what becomes of its errors.
+//!
+//! Which name means what, in this order:
+//!
+//! 1. A path that leads over a link to something called `sv` is an init script: `/etc/init.d/web -> /usr/bin/sv`
+//!    controls the service `web`, even if the service has the name of an applet.
+//! 2. The base name is that of an applet. daemontools' `d` in front of chpst's other names is ignored.
+//! 3. The first argument is the name of an applet: `runitbox sv status web`.
+//!
+//! This is the only place that picks exit codes of failures.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Error, Result};
+use crate::{say, sys};
+
+/// The name of the whole.
+pub const SUITE: &str = "runitbox";
+/// Said when no applet is meant, as a shell says it of a command that is not there.
+const NO_APPLET: u8 = 127;
+/// The suite's own failures.
+const FAILED: u8 = 111;
+/// The suite's own wrong usage.
+const USAGE: u8 = 100;
+/// Links followed from `argv[0]`, as the kernel has it.
+const LINKS_MAX: usize = 40;
+
+/// Exit codes of an applet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Codes {
+    /// The command line is wrong.
+    pub usage: u8,
+    /// Something failed that it cannot go on without.
+    pub fatal: u8,
+}
+
+/// An applet under one of its names.
+#[derive(Debug, Clone, Copy)]
+pub struct Applet {
+    /// The name.
+    pub name: &'static str,
+    /// The name under which its family is declared; `chpst` for `envdir`.
+    pub family: &'static str,
+    /// What follows the name in the usage line, to the byte what stock runit prints.
+    pub synopsis: &'static str,
+    /// What it does, in half a sentence.
+    pub about: &'static str,
+    /// Options and operands with what they mean, for `--help`.
+    pub options: &'static [(&'static str, &'static str)],
+    /// Whether the usage line has the name as typed, or only its last part.
+    pub usage_as_typed: bool,
+    /// Its exit codes.
+    pub codes: Codes,
+    /// Its program.
+    pub main: fn(&Call<'_>) -> Result,
+}
+
+/// How an applet was called.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The name as typed: `argv[0]`.
+    pub typed: &'a OsStr,
+    /// The last part of it.
+    pub name: &'a OsStr,
+    /// The words after it.
+    pub args: &'a [OsString],
+    /// Which of descriptors 0, 1 and 2 were closed.
+    pub closed: [bool; 3],
+    /// It is `sv` under the name of a service.
+    pub init_script: bool,
+    /// The exit codes of its failures.
+    pub codes: Codes,
+}
+
+/// What a command line asks for.
+enum Asked<'a> {
+    Applet(&'a Applet, &'a OsStr, &'a [OsString]),
+    InitScript(&'a Applet, &'a OsStr, &'a [OsString]),
+    Suite(&'a [OsString]),
+}
+
+/// Runs the applet that `argv` asks for and gives the code to exit with.
+#[must_use]
+pub fn run(table: &[Applet], argv: &[OsString]) -> u8 {
+    let closed = sys::start::guard_descriptors();
+    let (typed, args) = argv.split_first().map_or((OsStr::new(SUITE), argv), |(first, args)| (first.as_os_str(), args));
+    match select(table, typed, args) {
+        Asked::Applet(applet, typed, args) => {
+            if argv.len() != args.len() + 1 {
+                sys::start::drop_first_argument();
+            }
+            sys::start::set_process_name(applet.name);
+            if let [word] = args
+                && word == "--help"
+            {
+                help(applet);
+                return 0;
+            }
+            let name = base_name(typed);
+            finish(applet, &Call { typed, name, args, closed, init_script: false, codes: applet.codes })
+        }
+        Asked::InitScript(applet, typed, args) => {
+            /// Source: sv(8), LSB init scripts.
+            const CODES: Codes = Codes { usage: 2, fatal: 151 };
+            let name = base_name(typed);
+            let applet = Applet { codes: CODES, synopsis: "[-w sec] command", ..*applet };
+            finish(&applet, &Call { typed, name, args, closed, init_script: true, codes: CODES })
+        }
+        Asked::Suite(args) => suite(table, args),
+    }
+}
+
+fn finish(applet: &Applet, call: &Call<'_>) -> u8 {
+    (applet.main)(call).unwrap_or_else(|error| {
+        report(applet, call, &error);
+        match error {
+            Error::Usage(_) => applet.codes.usage,
+            Error::Fatal { .. } => applet.codes.fatal,
+        }
+    })
+}
+
+/// Says why, in the shape all of runit has.
+fn report(applet: &Applet, call: &Call<'_>, error: &Error) {
+    match error {
+        Error::Usage(what) => {
+            let name = call.name.as_bytes();
+            let typed = if applet.usage_as_typed { call.typed.as_bytes() } else { name };
+            if let Some(what) = what {
+                say::err(&[name, b": ", what.as_bytes(), b"\n"]);
+            }
+            say::err(&[b"usage: ", undaemonized(applet, typed), b" ", applet.synopsis.as_bytes(), b"\n\n"]);
+        }
+        Error::Fatal { doing, cause } => {
+            say::trouble(&[applet.family.as_bytes(), b": fatal: "], doing, cause.as_ref());
+        }
+    }
+}
+
+/// chpst's other names are told without daemontools' `d`.
+fn undaemonized<'n>(applet: &Applet, name: &'n [u8]) -> &'n [u8] {
+    name.strip_prefix(b"d").filter(|rest| *rest == applet.name.as_bytes()).unwrap_or(name)
+}
+
+/// `-V`: says the version and gives the error that says the usage.
+#[must_use]
+pub fn version() -> Error {
+    say::err(&[version_line().as_bytes()]);
+    Error::usage()
+}
+
+fn version_line() -> String {
+    format!("{SUITE} {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+fn base_name(path: &OsStr) -> &OsStr {
+    let bytes = path.as_bytes();
+    OsStr::from_bytes(bytes.rsplit(|&byte| byte == b'/').next().unwrap_or(bytes))
+}
+
+fn find<'t>(table: &'t [Applet], name: &OsStr) -> Option<&'t Applet> {
+    let exact = |name: &[u8]| table.iter().find(|applet| applet.name.as_bytes() == name);
+    let name = name.as_bytes();
+    exact(name).or_else(|| {
+        let plain = name.strip_prefix(b"d")?;
+        exact(plain).filter(|applet| applet.family == "chpst" && applet.name != "chpst")
+    })
+}
+
+fn select<'a>(table: &'a [Applet], typed: &'a OsStr, args: &'a [OsString]) -> Asked<'a> {
+    let name = base_name(typed);
+    let known = find(table, name);
+    if name != "sv"
+        && name != SUITE
+        && let Some(sv) = find(table, OsStr::new("sv"))
+        && (known.is_none() || typed.as_bytes().contains(&b'/'))
+        && path_of(typed, known.is_some()).is_some_and(|path| leads_over_sv(&path))
+    {
+        return Asked::InitScript(sv, typed, args);
+    }
+    if let Some(applet) = known {
+        return Asked::Applet(applet, typed, args);
+    }
+    if let Some((first, rest)) = args.split_first()
+        && let Some(applet) = find(table, base_name(first))
+    {
+        return Asked::Applet(applet, first, rest);
+    }
+    Asked::Suite(args)
+}
+
+/// The file that was executed as `typed`.
+fn path_of(typed: &OsStr, known: bool) -> Option<PathBuf> {
+    if typed.as_bytes().contains(&b'/') {
+        return Some(typed.into());
+    }
+    if known {
+        return None;
+    }
+    let executed = sys::start::executed_path().filter(|path| base_name(path) == typed);
+    executed.map(PathBuf::from).or_else(|| {
+        crate::exec::candidates(typed, std::env::var_os("PATH").as_deref())
+            .into_iter()
+            .map(|file| PathBuf::from(OsString::from_vec(file.into_bytes())))
+            .find(|file| file.symlink_metadata().is_ok())
+    })
+}
+
+/// Whether a link on the way from `path` has a target called `sv`.
+fn leads_over_sv(path: &Path) -> bool {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = std::fs::read_link(&path) else { return false };
+        if target.file_name() == Some(OsStr::new("sv")) {
+            return true;
+        }
+        path = path.parent().map_or_else(|| target.clone(), |dir| dir.join(&target));
+    }
+    false
+}
+
+/// `runitbox` itself.
+fn suite(table: &[Applet], args: &[OsString]) -> u8 {
+    let word = args.first().map(|word| word.as_bytes());
+    match (word, args.len()) {
+        (Some(b"--list"), 1) => {
+            say::out(&[names(table).as_bytes()]);
+            0
+        }
+        (Some(b"--version" | b"-V"), 1) => {
+            say::out(&[version_line().as_bytes()]);
+            0
+        }
+        (Some(b"--help" | b"-h"), 1) => {
+            say::out(&[overview(table).as_bytes()]);
+            0
+        }
+        (Some(b"--install"), _) => install(table, args.get(1..).unwrap_or_default()).unwrap_or_else(|error| {
+            match error {
+                Error::Usage(_) => {
+                    say::err(&[b"usage: runitbox --install [-s] dir\n\n"]);
+                    USAGE
+                }
+                Error::Fatal { doing, cause } => {
+                    say::trouble(&[SUITE.as_bytes(), b": fatal: "], &doing, cause.as_ref());
+                    FAILED
+                }
+            }
+        }),
+        (word, _) => {
+            if let Some(word) = word {
+                say::err(&[SUITE.as_bytes(), b": no applet is called ", word, b"\n"]);
+            }
+            say::err(&[overview(table).as_bytes()]);
+            NO_APPLET
+        }
+    }
+}
+
+fn names(table: &[Applet]) -> String {
+    table.iter().fold(String::new(), |list, applet| list + applet.name + "\n")
+}
+
+fn overview(table: &[Applet]) -> String {
+    let mut text = format!(
+        "{SUITE} {}: the runit supervision suite as one executable\n\n\
+         usage: {SUITE} APPLET [argument ...]\n       \
+         {SUITE} --list | --version | --help\n       \
+         {SUITE} --install [-s] DIR    make a hard link (-s: a symbolic link) for each name in DIR\n\
+         or call it by the name of an applet. APPLET --help says more.\n\napplets:\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    for applet in table {
+        text += &format!("  {:<12} {}\n", applet.name, applet.about);
+    }
+    text
+}
+
+fn help(applet: &Applet) {
+    let mut text = format!("usage: {} {}\n\n{}\n", applet.name, applet.synopsis, applet.about);
+    if !applet.options.is_empty() {
+        text.push('\n');
+    }
+    for (option, meaning) in applet.options {
+        for (index, line) in meaning.lines().enumerate() {
+            let shown = if index == 0 { option } else { "" };
+            text += &format!("  {shown:<22} {line}\n");
+        }
+    }
+    text += &format!(
+        "\nexit code of wrong usage: {}, of a fatal error: {}\nmanual page: {}(8)\n",
+        applet.codes.usage, applet.codes.fatal, applet.family
+    );
+    say::out(&[text.as_bytes()]);
+}
+
+/// `--install [-s] DIR`: all names, or none if one of them is taken by something that is not ours.
+fn install(table: &[Applet], args: &[OsString]) -> Result {
+    let (symbolic, dir) = match args {
+        [dir] if dir != "-s" => (false, dir),
+        [option, dir] if option == "-s" => (true, dir),
+        _ => return Err(Error::usage()),
+    };
+    let ours = std::env::current_exe().while_doing(|| "unable to find the executable")?;
+    let identity = |path: &Path| path.metadata().map(|meta| (meta.dev(), meta.ino()));
+    let us = identity(&ours).while_doing(|| "unable to find the executable")?;
+    let place = |applet: &Applet| Path::new(dir).join(applet.name);
+    let mut to_make = Vec::new();
+    for applet in table {
+        let path = place(applet);
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => to_make.push(path),
+            Err(error) => {
+                return Err(error).while_doing(|| [b"unable to stat: ", path.as_os_str().as_bytes()].concat());
+            }
+            Ok(_) if identity(&path).is_ok_and(|it| it == us) => {}
+            Ok(_) => {
+                let what = [b"not overwritten, since it is not ours: ", path.as_os_str().as_bytes()].concat();
+                return Err(Error::fatal([what, b"; nothing was installed".to_vec()].concat()));
+            }
+        }
+    }
+    for path in to_make {
+        let made =
+            if symbolic { std::os::unix::fs::symlink(&ours, &path) } else { std::fs::hard_link(&ours, &path) };
+        made.while_doing(|| [b"unable to link: ", path.as_os_str().as_bytes()].concat())?;
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applet(name: &'static str, family: &'static str) -> Applet {
+        Applet {
+            name,
+            family,
+            synopsis: "",
+            about: "",
+            options: &[],
+            usage_as_typed: true,
+            codes: Codes { usage: 1, fatal: 2 },
+            main: |_| Ok(0),
+        }
+    }
+
+    fn meant(argv: &[&str]) -> String {
+        let table = [applet("chpst", "chpst"), applet("envdir", "chpst"), applet("runsv", "runsv"), applet("sv", "sv")];
+        let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
+        match select(&table, &argv[0], &argv[1..]) {
+            Asked::Applet(applet, typed, args) => format!("{} {} {}", applet.name, typed.display(), args.len()),
+            Asked::InitScript(_, typed, _) => format!("script {}", typed.display()),
+            Asked::Suite(args) => format!("suite {}", args.len()),
+        }
+    }
+
+    #[test]
+    fn the_base_name_picks_the_applet_and_nothing_less_than_all_of_it() {
+        assert_eq!(meant(&["/x/runsv", "a"]), "runsv /x/runsv 1");
+        assert_eq!(meant(&["runsv"]), "runsv runsv 0");
+        assert_eq!(meant(&["mysv"]), "suite 0");
+        assert_eq!(meant(&["runsvx", "b"]), "suite 1");
+    }
+
+    #[test]
+    fn the_first_argument_picks_the_applet_where_the_name_does_not() {
+        assert_eq!(meant(&["runitbox", "sv", "status"]), "sv sv 1");
+        assert_eq!(meant(&["/x/renamed", "runsv", "a"]), "runsv runsv 1");
+        assert_eq!(meant(&["runitbox", "--list"]), "suite 1");
+        assert_eq!(meant(&["sv", "runsv"]), "sv sv 1");
+    }
+
+    #[test]
+    fn the_d_of_daemontools_is_ignored() {
+        assert_eq!(meant(&["denvdir"]), "envdir denvdir 0");
+        assert_eq!(meant(&["dchpst"]), "suite 0");
+        assert_eq!(meant(&["drunsv"]), "suite 0");
+    }
+}

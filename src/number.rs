@@ -1,0 +1,48 @@
+//! Numbers as runit reads them: decimal digits and nothing else, no sign, no blanks.
+
+/// Takes the leading digits of `text`, modulo 2^64, and gives what follows them.
+///
+/// No digit at all is the value 0. Source: contract of `sv -w`, `chpst -m` and svlogd's `config`.
+#[must_use]
+pub fn leading(text: &[u8]) -> (u64, &[u8]) {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (number, rest) = text.split_at(digits);
+    let value = number
+        .iter()
+        .fold(0_u64, |value, digit| value.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0'))));
+    (value, rest)
+}
+
+/// The whole of `text` as a number; a value that does not fit is the largest one. Empty text is 0.
+///
+/// `None` when anything but a digit is in it. Source: chpst(8), limits.
+#[must_use]
+pub fn whole(text: &[u8]) -> Option<u64> {
+    text.iter().try_fold(0_u64, |value, &byte| {
+        byte.is_ascii_digit()
+            .then(|| value.saturating_mul(10).saturating_add(u64::from(byte.wrapping_sub(b'0'))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn garbage_after_the_digits_is_left_over() {
+        assert_eq!(leading(b"12k"), (12, &b"k"[..]));
+        assert_eq!(leading(b"abc"), (0, &b"abc"[..]));
+        assert_eq!(leading(b""), (0, &b""[..]));
+        assert_eq!(leading(b"18446744073709551617"), (1, &b""[..]));
+    }
+
+    #[test]
+    fn a_whole_number_has_nothing_but_digits_and_does_not_wrap() {
+        assert_eq!(whole(b"12"), Some(12));
+        assert_eq!(whole(b""), Some(0));
+        assert_eq!(whole(b"1 "), None);
+        assert_eq!(whole(b"-1"), None);
+        assert_eq!(whole(b"0x1"), None);
+        assert_eq!(whole(b"99999999999999999999999"), Some(u64::MAX));
+    }
+}

@@ -1,0 +1,45 @@
+//! Lines for a person, one `write` each: `PROG: warning: …`.
+//!
+//! Never panics and never fails: where nobody can hear, nothing is said.
+
+use std::io;
+
+use rustix::fd::BorrowedFd;
+
+use crate::error::reason;
+
+/// Writes `parts`, joined, in one call and as far as the descriptor takes them.
+pub fn write_all(fd: BorrowedFd<'_>, parts: &[&[u8]]) {
+    let line = parts.concat();
+    let mut rest = line.as_slice();
+    while !rest.is_empty() {
+        match rustix::io::write(fd, rest) {
+            Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
+            Err(rustix::io::Errno::INTR) => {}
+            // Closed, full or broken: nowhere is left to say so.
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+/// Writes to standard error.
+pub fn err(parts: &[&[u8]]) {
+    write_all(rustix::stdio::stderr(), parts);
+}
+
+/// Writes to standard output.
+pub fn out(parts: &[&[u8]]) {
+    write_all(rustix::stdio::stdout(), parts);
+}
+
+/// Says `PREFIX…what: reason`, or without the reason when there is none, on standard error.
+pub fn trouble(prefix: &[&[u8]], what: &[u8], cause: Option<&io::Error>) {
+    let mut line = prefix.concat();
+    line.extend_from_slice(what);
+    if let Some(cause) = cause {
+        line.extend_from_slice(b": ");
+        line.extend_from_slice(reason(cause).as_bytes());
+    }
+    line.push(b'\n');
+    err(&[&line]);
+}

@@ -1,0 +1,548 @@
+//! The life of one supervised process, without I/O: events in, actions out.
+//!
+//! Nothing here reads a clock, a file or a process; the caller does, and tells. So every path can be walked in
+//! a test, in no time and without a child.
+//!
+//! | state     | what is there                                       | left by                                 |
+//! |-----------|-----------------------------------------------------|-----------------------------------------|
+//! | down      | nothing; perhaps a moment before which nothing starts | `u`, `o`, or the moment, when wanted up |
+//! | preparing | `control/u`, or nothing at all when there is none   | its end                                 |
+//! | running   | `./run`                                             | its end                                 |
+//! | finishing | `./finish`, or not yet                              | its end                                 |
+//!
+//! Source: runsv(8).
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+use crate::control::{Command, Hook, Signal};
+use crate::event::earlier;
+use crate::status::{self, Status, Want};
+use crate::tai::Tai64N;
+
+/// A service that ran for less than this is started again only after as long a pause.
+pub const PACE: Duration = Duration::from_secs(1);
+/// How long a start waits when there could be no process.
+pub const NO_PROCESS: Duration = Duration::from_secs(5);
+/// Ends that nobody asked for are said at most once in this time.
+pub const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// The moment at which something happens, on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// The monotonic clock: for deadlines.
+    pub at: Duration,
+    /// The wall clock: for the status that others read.
+    pub stamp: Tai64N,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It exited with this code.
+    Code(u8),
+    /// This signal ended it.
+    Signal {
+        /// The number of the signal.
+        number: u8,
+        /// Whether a core was dumped.
+        core: bool,
+    },
+}
+
+/// What is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Script {
+    /// `./run`
+    Run,
+    /// `./finish`, told how `./run` ended.
+    Finish(Ended),
+}
+
+/// What the machine is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A byte of `supervise/control`, or TERM to the supervisor.
+    Command(Command),
+    /// The clock moved on; [`Machine::deadline`] says when this is worth saying.
+    Tick,
+    /// The script asked for runs as this process.
+    Started(Pid),
+    /// The script asked for could not be executed. For `./run`: whether there is a `./finish`.
+    NotStarted {
+        /// There is a `./finish`.
+        finish: bool,
+    },
+    /// There could be no process for the script.
+    NoProcess,
+    /// A child ended. For `./run`: whether there is a `./finish`.
+    Ended {
+        /// Which.
+        pid: Pid,
+        /// How.
+        how: Ended,
+        /// There is a `./finish`.
+        finish: bool,
+    },
+    /// A hook ended, or there is none.
+    HookEnded {
+        /// Which.
+        hook: Hook,
+        /// The process it was run for.
+        pid: Option<Pid>,
+        /// It ran and exited 0: what it stands in for is not done.
+        instead: bool,
+    },
+    /// `./run`, which could not be executed, changed.
+    RunChanged {
+        /// There is a file `down`.
+        down: bool,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Start a script; answer `Started`, `NotStarted` or `NoProcess`.
+    Start(Script),
+    /// Run `control/C` if it is there; answer `HookEnded`, at once if it is not.
+    Hook(Hook, Option<Pid>),
+    /// Send a signal.
+    Signal(Pid, Signal),
+    /// The status may have changed.
+    Publish,
+    /// Tell a person that `./run` ended without being asked to.
+    Say {
+        /// How it ended.
+        how: Ended,
+        /// How long it ran.
+        uptime: Duration,
+        /// How many such ends were not said since the last that was.
+        more: u32,
+    },
+}
+
+/// What to do for one event, in order.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Actions([Option<Action>; Self::MAX]);
+
+impl Actions {
+    const MAX: usize = 5;
+
+    /// Puts `action` after the others.
+    fn then(mut self, action: Action) -> Self {
+        debug_assert!(self.0.iter().any(Option::is_none), "raise Actions::MAX");
+        if let Some(slot) = self.0.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some(action);
+        }
+        self
+    }
+
+    fn and(self, others: Actions) -> Self {
+        others.into_iter().fold(self, Actions::then)
+    }
+}
+
+impl IntoIterator for Actions {
+    type Item = Action;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Action>, { Actions::MAX }>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter().flatten()
+    }
+}
+
+impl<const N: usize> From<[Action; N]> for Actions {
+    fn from(list: [Action; N]) -> Self {
+        const { assert!(N <= Self::MAX, "raise Actions::MAX") };
+        let mut all = [None; Self::MAX];
+        for (slot, action) in all.iter_mut().zip(list) {
+            *slot = Some(action);
+        }
+        Actions(all)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Down,
+    Preparing,
+    Running(Pid),
+    Finishing(Ended, Option<Pid>),
+}
+
+/// One supervised process.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    state: State,
+    want: Want,
+    /// `o` was given while down and `./run` was not started yet.
+    once: bool,
+    paused: bool,
+    term: bool,
+    /// Somebody sent a signal, so the end of this process is no surprise.
+    asked: bool,
+    /// The last start failed because of the file `./run` itself.
+    run_unusable: bool,
+    /// `./run` was started at least once.
+    ran: bool,
+    since: Tai64N,
+    started: Duration,
+    not_before: Duration,
+    /// Which hooks run, and which were asked for again meanwhile; a bit for each [`Hook::index`].
+    hooks: u16,
+    hooks_again: u16,
+    /// When the last unasked end was said, and the ends after it.
+    said: Option<Duration>,
+    unsaid: u32,
+    last_end: (Ended, Duration),
+}
+
+impl Machine {
+    /// A service that never ran.
+    #[must_use]
+    pub fn new(now: Now, want: Want) -> Self {
+        Machine {
+            state: State::Down,
+            want,
+            once: false,
+            paused: false,
+            term: false,
+            asked: false,
+            run_unusable: false,
+            ran: false,
+            since: now.stamp,
+            started: Duration::ZERO,
+            not_before: Duration::ZERO,
+            hooks: 0,
+            hooks_again: 0,
+            said: None,
+            unsaid: 0,
+            last_end: (Ended::Code(0), Duration::ZERO),
+        }
+    }
+
+    /// What others are told.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            since: self.since,
+            pid: self.pid(),
+            paused: self.paused,
+            want: Some(self.want),
+            term: self.term,
+            state: match self.state {
+                State::Down | State::Preparing => status::State::Down,
+                State::Running(_) => status::State::Run,
+                State::Finishing(..) => status::State::Finish,
+            },
+        }
+    }
+
+    /// The process, if there is one.
+    #[must_use]
+    pub const fn pid(&self) -> Option<Pid> {
+        match self.state {
+            State::Down | State::Preparing | State::Finishing(_, None) => None,
+            State::Running(pid) | State::Finishing(_, Some(pid)) => Some(pid),
+        }
+    }
+
+    /// What was asked for last.
+    #[must_use]
+    pub const fn want(&self) -> Want {
+        self.want
+    }
+
+    /// Neither `./run` nor `./finish` runs or is about to.
+    #[must_use]
+    pub const fn is_down(&self) -> bool {
+        match self.state {
+            State::Down => true,
+            // What prepares a start that nobody wants any more holds nobody up.
+            State::Preparing => !matches!(self.want, Want::Up) && !self.once,
+            State::Running(_) | State::Finishing(..) => false,
+        }
+    }
+
+    /// Whether `./run` itself is what keeps it from running; then [`Event::RunChanged`] is of use.
+    #[must_use]
+    pub const fn waits_for_run(&self) -> bool {
+        matches!(self.state, State::Down) && self.run_unusable
+    }
+
+    /// When to say [`Event::Tick`], if ever.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        let start = match self.state {
+            State::Down => (self.want == Want::Up || self.once).then_some(self.not_before),
+            State::Finishing(_, None) => Some(self.not_before),
+            State::Preparing | State::Running(_) | State::Finishing(..) => None,
+        };
+        let say = self.said.filter(|_| self.unsaid > 0).map(|said| said.saturating_add(SAY_AGAIN));
+        earlier(start, say)
+    }
+
+    /// It is to end by itself, without a signal: a log service whose input was closed.
+    pub fn leave(&mut self) -> Actions {
+        self.want = Want::Exit;
+        self.once = false;
+        [Action::Publish].into()
+    }
+
+    /// Takes one event and says what to do about it.
+    pub fn step(&mut self, now: Now, event: Event) -> Actions {
+        match event {
+            Event::Command(command) => self.command(now, command),
+            Event::Tick => self.tick(now),
+            Event::Started(pid) => self.has_started(now, pid),
+            Event::NotStarted { finish } => match self.state {
+                State::Preparing => {
+                    self.once = false;
+                    self.started = now.at;
+                    self.run_unusable = true;
+                    // runsv(8): a ./run that cannot be executed counts as one that exited 111.
+                    self.run_ended(now, Ended::Code(111), finish)
+                }
+                State::Finishing(..) => self.went_down(now),
+                State::Down | State::Running(_) => Actions::default(),
+            },
+            Event::NoProcess => {
+                self.not_before = now.at.saturating_add(NO_PROCESS);
+                match self.state {
+                    State::Preparing => {
+                        self.state = State::Down;
+                        [Action::Publish].into()
+                    }
+                    State::Down | State::Running(_) | State::Finishing(..) => Actions::default(),
+                }
+            }
+            Event::Ended { pid, how, finish } => match self.state {
+                State::Running(mine) if mine == pid => {
+                    let said = self.say(now, how);
+                    said.and(self.run_ended(now, how, finish))
+                }
+                State::Finishing(_, Some(mine)) if mine == pid => self.went_down(now),
+                // The end of a stranger.
+                State::Down | State::Preparing | State::Running(_) | State::Finishing(..) => {
+                    Actions::default()
+                }
+            },
+            Event::HookEnded { hook, pid, instead } => {
+                let bit = 1_u16.wrapping_shl(hook.index());
+                self.hooks &= !bit;
+                let again = self.hooks_again & bit != 0;
+                self.hooks_again &= !bit;
+                let done = self.hook_ended(hook, pid, instead);
+                if again && self.running().is_some() { done.and(self.hook(hook, self.running())) } else { done }
+            }
+            Event::RunChanged { down } => {
+                if !self.waits_for_run() {
+                    return Actions::default();
+                }
+                // Whoever makes a service directory under a running supervisor writes `down` no later than
+                // `run`, so it is looked at again before the very first start.
+                if down && !self.ran && self.want == Want::Up {
+                    self.want = Want::Down;
+                }
+                self.run_unusable = false;
+                self.not_before = now.at;
+                [Action::Publish].into()
+            }
+        }
+    }
+
+    fn command(&mut self, now: Now, command: Command) -> Actions {
+        match command {
+            Command::Up => {
+                self.want = Want::Up;
+                self.once = false;
+                Actions::from([Action::Publish]).and(self.start_if_due(now))
+            }
+            Command::Once => {
+                self.want = Want::Down;
+                self.once = matches!(self.state, State::Down | State::Preparing);
+                Actions::from([Action::Publish]).and(self.start_if_due(now))
+            }
+            Command::Down | Command::Exit => {
+                self.want = if command == Command::Exit { Want::Exit } else { Want::Down };
+                self.once = false;
+                Actions::from([Action::Publish]).and(self.signal(Signal::Term))
+            }
+            Command::Term => self.signal(Signal::Term),
+            Command::Kill => self.signal(Signal::Kill),
+            Command::Send(signal) => self.signal(signal),
+            Command::Pause | Command::Continue => {
+                let pause = command == Command::Pause;
+                match self.state {
+                    State::Running(_) => self.signal(if pause { Signal::Stop } else { Signal::Cont }),
+                    State::Down | State::Preparing | State::Finishing(..) => {
+                        self.paused = pause;
+                        [Action::Publish].into()
+                    }
+                }
+            }
+        }
+    }
+
+    /// A signal goes to `./run` only, and only if its hook does not stand in for it.
+    fn signal(&mut self, signal: Signal) -> Actions {
+        match self.state {
+            State::Running(pid) => {
+                // A stopped process that goes on is not about to end.
+                self.asked |= !matches!(signal, Signal::Stop | Signal::Cont);
+                self.hook(Hook::Instead(signal), Some(pid))
+            }
+            State::Down | State::Preparing | State::Finishing(..) => Actions::default(),
+        }
+    }
+
+    /// Runs a hook; one that still runs is run again afterwards.
+    fn hook(&mut self, hook: Hook, pid: Option<Pid>) -> Actions {
+        let bit = 1_u16.wrapping_shl(hook.index());
+        if self.hooks & bit != 0 {
+            self.hooks_again |= bit;
+            return Actions::default();
+        }
+        self.hooks |= bit;
+        [Action::Hook(hook, pid)].into()
+    }
+
+    fn hook_ended(&mut self, hook: Hook, pid: Option<Pid>, instead: bool) -> Actions {
+        let mine = self.running().filter(|&running| pid == Some(running));
+        let send = |signal| mine.filter(|_| !instead).map(|pid| Action::Signal(pid, signal));
+        match hook {
+            Hook::Up => match self.state {
+                State::Preparing if self.want == Want::Up || self.once => [Action::Start(Script::Run)].into(),
+                State::Preparing => {
+                    self.state = State::Down;
+                    [Action::Publish].into()
+                }
+                State::Down | State::Running(_) | State::Finishing(..) => Actions::default(),
+            },
+            Hook::Down | Hook::Exit => Actions::default(),
+            Hook::Instead(signal @ Signal::Term) => {
+                let sent = send(signal);
+                self.term |= sent.is_some();
+                let mut actions = sent.map_or_else(Actions::default, |sent| [sent, Action::Publish].into());
+                let after = match self.want {
+                    Want::Up => return actions,
+                    Want::Down => Hook::Down,
+                    Want::Exit => Hook::Exit,
+                };
+                if mine.is_none() && self.running().is_some() {
+                    // It was meant for a process before this one.
+                    return actions;
+                }
+                if let Some(pid) = mine {
+                    actions = actions.then(Action::Signal(pid, Signal::Cont));
+                }
+                actions.and(self.hook(after, mine))
+            }
+            Hook::Instead(signal @ (Signal::Stop | Signal::Cont)) => {
+                if mine.is_none() {
+                    return Actions::default();
+                }
+                self.paused = signal == Signal::Stop;
+                send(signal).map_or_else(Actions::default, |sent| [sent].into()).then(Action::Publish)
+            }
+            Hook::Instead(signal) => send(signal).map_or_else(Actions::default, |sent| [sent].into()),
+        }
+    }
+
+    const fn running(&self) -> Option<Pid> {
+        match self.state {
+            State::Running(pid) => Some(pid),
+            State::Down | State::Preparing | State::Finishing(..) => None,
+        }
+    }
+
+    fn tick(&mut self, now: Now) -> Actions {
+        let said = match self.said {
+            Some(said) if self.unsaid > 0 && now.at >= said.saturating_add(SAY_AGAIN) => {
+                let (how, uptime) = self.last_end;
+                let more = self.unsaid.saturating_sub(1);
+                self.unsaid = 0;
+                self.said = Some(now.at);
+                Actions::from([Action::Say { how, uptime, more }])
+            }
+            _ => Actions::default(),
+        };
+        match self.state {
+            State::Finishing(how, None) if now.at >= self.not_before => {
+                said.then(Action::Start(Script::Finish(how)))
+            }
+            State::Down => said.and(self.start_if_due(now)),
+            State::Preparing | State::Running(_) | State::Finishing(..) => said,
+        }
+    }
+
+    fn start_if_due(&mut self, now: Now) -> Actions {
+        if self.state == State::Down && (self.want == Want::Up || self.once) && now.at >= self.not_before {
+            self.state = State::Preparing;
+            self.hook(Hook::Up, None)
+        } else {
+            Actions::default()
+        }
+    }
+
+    fn has_started(&mut self, now: Now, pid: Pid) -> Actions {
+        match self.state {
+            State::Preparing => {
+                self.state = State::Running(pid);
+                self.since = now.stamp;
+                self.started = now.at;
+                self.ran = true;
+                self.run_unusable = false;
+                (self.once, self.paused, self.term, self.asked) = (false, false, false, false);
+                [Action::Publish].into()
+            }
+            State::Finishing(how, _) => {
+                self.state = State::Finishing(how, Some(pid));
+                [Action::Publish].into()
+            }
+            State::Down | State::Running(_) => Actions::default(),
+        }
+    }
+
+    fn run_ended(&mut self, now: Now, how: Ended, finish: bool) -> Actions {
+        self.term = false;
+        if finish {
+            self.state = State::Finishing(how, None);
+            [Action::Publish, Action::Start(Script::Finish(how))].into()
+        } else {
+            self.went_down(now)
+        }
+    }
+
+    fn went_down(&mut self, now: Now) -> Actions {
+        self.state = State::Down;
+        self.term = false;
+        self.since = now.stamp;
+        self.not_before =
+            if self.started.saturating_add(PACE) > now.at { now.at.saturating_add(PACE) } else { now.at };
+        Actions::from([Action::Publish]).and(self.start_if_due(now))
+    }
+
+    fn say(&mut self, now: Now, how: Ended) -> Actions {
+        if self.asked || how == Ended::Code(0) {
+            return Actions::default();
+        }
+        let uptime = now.at.saturating_sub(self.started);
+        if self.said.is_some_and(|said| now.at < said.saturating_add(SAY_AGAIN)) {
+            self.unsaid = self.unsaid.saturating_add(1);
+            self.last_end = (how, uptime);
+            return Actions::default();
+        }
+        let more = self.unsaid;
+        self.unsaid = 0;
+        self.said = Some(now.at);
+        [Action::Say { how, uptime, more }].into()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! One supervised service, and many of them.
+//!
+//! [`machine`] and [`pair`] decide, without I/O; [`perform`] does what they ask; [`host`] waits and tells.
+
+pub mod host;
+pub mod machine;
+pub mod pair;
+mod perform;
+
+pub use perform::Service;

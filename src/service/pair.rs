@@ -1,0 +1,140 @@
+//! A service and its log service: two machines, and who leaves first. Without I/O.
+//!
+//! The pipe between them lives as long as the supervisor, so either side may end and start again and no line is
+//! lost. The log service is never told to end: when the service is gone for good, its input is closed, and when
+//! it has read what is left, it ends by itself.
+
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+use super::machine::{Actions, Event, Machine, Now};
+use crate::control::Command;
+use crate::event::earlier;
+use crate::status::Want;
+
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The service.
+    Main,
+    /// Its log service.
+    Log,
+}
+
+/// What is to be done about leaving.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// Nothing.
+    Stay,
+    /// Close the pipe, and ask again.
+    CloseLog,
+    /// All is done.
+    Quit,
+    /// What is left does not end; go without it.
+    GiveUp {
+        /// The log service, if it is that.
+        log: Option<Pid>,
+    },
+}
+
+/// A service, perhaps with a log service.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    main: Machine,
+    log: Option<Machine>,
+    /// The service is gone for good; the moment until which the rest has time.
+    leaving: Option<Duration>,
+}
+
+impl Pair {
+    /// A pair that never ran.
+    #[must_use]
+    pub const fn new(main: Machine, log: Option<Machine>) -> Self {
+        Pair { main, log, leaving: None }
+    }
+
+    /// The service.
+    #[must_use]
+    pub const fn main(&self) -> &Machine {
+        &self.main
+    }
+
+    /// One of the two, if it exists.
+    #[must_use]
+    pub const fn get(&self, which: Which) -> Option<&Machine> {
+        match which {
+            Which::Main => Some(&self.main),
+            Which::Log => self.log.as_ref(),
+        }
+    }
+
+    /// Adds a log service to a service that had none.
+    pub fn add_log(&mut self, log: Machine) {
+        self.log.get_or_insert(log);
+    }
+
+    /// Which of the two has this process.
+    #[must_use]
+    pub fn whose(&self, pid: Pid) -> Option<Which> {
+        if self.main.pid() == Some(pid) {
+            Some(Which::Main)
+        } else {
+            self.log.as_ref().filter(|log| log.pid() == Some(pid)).map(|_| Which::Log)
+        }
+    }
+
+    /// Takes one event for one of the two and says what to do about it.
+    pub fn step(&mut self, now: Now, which: Which, event: Event) -> Actions {
+        if let Event::Command(command) = event {
+            let changes_want =
+                matches!(command, Command::Up | Command::Once | Command::Down | Command::Exit);
+            // Once the pipe is closed nothing could be started with it. The log service leaves last and by
+            // itself, so it is not told to.
+            if (self.leaving.is_some() && changes_want) || (which == Which::Log && command == Command::Exit) {
+                return Actions::default();
+            }
+        }
+        match which {
+            Which::Main => self.main.step(now, event),
+            Which::Log => self.log.as_mut().map_or_else(Actions::default, |log| log.step(now, event)),
+        }
+    }
+
+    /// When something is due without an event, if ever.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        let log = self.log.as_ref().and_then(Machine::deadline);
+        earlier(earlier(self.main.deadline(), log), self.leaving)
+    }
+
+    /// Whether it is time to go, and what is to be done for that. `hooks`: programs of `control/` still run.
+    ///
+    /// `patience` is how long the log service has to read the rest; it is asked once.
+    pub fn leave(&mut self, now: Now, hooks: bool, patience: impl FnOnce() -> Duration) -> Leave {
+        if self.main.want() != Want::Exit || !self.main.is_down() {
+            return Leave::Stay;
+        }
+        let log = self.log.as_ref().and_then(Machine::pid);
+        let Some(until) = self.leaving else {
+            if log.is_none() && !hooks {
+                return Leave::Quit;
+            }
+            self.leaving = Some(now.at.saturating_add(patience()));
+            return Leave::CloseLog;
+        };
+        if log.is_none() && !hooks {
+            Leave::Quit
+        } else if now.at >= until {
+            Leave::GiveUp { log }
+        } else {
+            Leave::Stay
+        }
+    }
+
+    /// The pipe was closed: the log service is to end by itself.
+    pub fn log_leaves(&mut self) -> Actions {
+        self.log.as_mut().map_or_else(Actions::default, Machine::leave)
+    }
+}

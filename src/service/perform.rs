@@ -1,0 +1,669 @@
+//! A service with its directories, descriptors and processes: does what [`pair`](super::pair) asks, and decides
+//! nothing about its life.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use rustix::process::{Pid, kill_process};
+
+use super::machine::{Action, Actions, Ended, Event, Machine, Now, Script};
+use super::pair::{Leave, Pair, Which};
+use crate::control::{Command, Hook, Signal};
+use crate::error::{Context, Error, Result};
+use crate::event::earlier;
+use crate::status::Want;
+use crate::supervise::Supervise;
+use crate::sys::spawn::{Failure, Program, Stream, spawn};
+use crate::sys::{self, watch};
+use crate::{files, number, say};
+
+/// How long a log service has to read the rest, where `log/timeout-exit` does not say.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a missing `supervise` is left alone: it may be on its way out with the whole directory.
+const REPAIR_AFTER: Duration = Duration::from_secs(1);
+
+/// A log service's place.
+#[derive(Debug)]
+struct Log {
+    dir: OwnedFd,
+    supervise: Supervise,
+    /// Both ends, until the service is gone for good.
+    pipe: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// A program of `control/` that runs.
+#[derive(Debug)]
+struct Running {
+    pid: Pid,
+    hook: Hook,
+    target: Option<Pid>,
+}
+
+/// A supervised service, perhaps with a log service.
+#[derive(Debug)]
+pub struct Service {
+    /// What messages begin with: the program and the service as typed.
+    prefix: Vec<u8>,
+    name: CString,
+    dir: OwnedFd,
+    identity: (u64, u64),
+    pair: Pair,
+    supervise: Supervise,
+    log: Option<Log>,
+    hooks: Vec<Running>,
+    /// The status of (service, log service) may have changed.
+    unpublished: (bool, bool),
+    /// `log/` is there but not `log/run`; held open because it is watched.
+    log_to_come: Option<OwnedFd>,
+    /// The directory is gone; these are held open because the new one may appear in them.
+    gone: Option<Vec<OwnedFd>>,
+    /// The directory was made anew: after this service has ended, the new one is to be taken up.
+    replaced: bool,
+    /// When to look whether `supervise` has to be made again.
+    repair_at: Option<Duration>,
+    /// A failure of publishing was said and has not been overcome since.
+    publishing_failed: bool,
+}
+
+impl Service {
+    /// Opens the service directory `name`, relative to where we are, and takes it into supervision.
+    ///
+    /// Nothing is started before the first [`Service::tick`].
+    ///
+    /// # Errors
+    ///
+    /// What failed, in the words of runsv(8).
+    pub fn open(program: &str, name: &OsStr, now: Now) -> Result<Self> {
+        let prefix = [program.as_bytes(), b" ", name.as_bytes(), b": "].concat();
+        let failed = || "unable to change to directory";
+        let name = CString::new(name.as_bytes()).map_err(|_| Error::fatal(failed()))?;
+        let dir = open_service(CWD, &name).while_doing(failed)?;
+        let identity = fstat(&dir).map(|stat| files::identity(&stat)).while_doing(failed)?;
+        let want = wanted_at_start(dir.as_fd(), c"down");
+        let log_dir = find_log(dir.as_fd(), &prefix);
+        let supervise = Supervise::open(dir.as_fd(), "supervise")?;
+        let log = log_dir.map(Log::open).transpose()?;
+        let log_machine = log.as_ref().map(|log| log.machine(now));
+        // Without it, a `log/` that appears is seen only at the next start.
+        let _ = watch::signal_changes(dir.as_fd());
+        Ok(Service {
+            prefix,
+            name,
+            dir,
+            identity,
+            pair: Pair::new(Machine::new(now, want), log_machine),
+            supervise,
+            log,
+            hooks: Vec::new(),
+            unpublished: (true, true),
+            log_to_come: None,
+            gone: None,
+            replaced: false,
+            repair_at: None,
+            publishing_failed: false,
+        })
+    }
+
+    /// Starts what is to run, and only then lets clients know: the first status they see is a true one.
+    ///
+    /// # Errors
+    ///
+    /// That a FIFO cannot be opened.
+    pub fn begin(&mut self, now: Now) -> Result<()> {
+        self.tick(now);
+        self.publish(now);
+        self.supervise.announce()?;
+        self.log.as_mut().map_or(Ok(()), |log| log.supervise.announce())
+    }
+
+    /// What messages about this service begin with.
+    #[must_use]
+    pub fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// The name as it was given.
+    #[must_use]
+    pub fn name(&self) -> &OsStr {
+        OsStr::from_bytes(self.name.to_bytes())
+    }
+
+    /// Whether it ends only because its directory was made anew.
+    #[must_use]
+    pub const fn is_replaced(&self) -> bool {
+        self.replaced
+    }
+
+    /// The FIFO of one of the two.
+    #[must_use]
+    pub fn control(&self, which: Which) -> Option<BorrowedFd<'_>> {
+        match which {
+            Which::Main => Some(self.supervise.control()),
+            Which::Log => self.log.as_ref().map(|log| log.supervise.control()),
+        }
+    }
+
+    /// When something is due without an event, if ever.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        earlier(self.pair.deadline(), self.repair_at)
+    }
+
+    /// Tells both that time has passed; the log service first.
+    pub fn tick(&mut self, now: Now) {
+        if self.repair_at.is_some_and(|at| now.at >= at) {
+            self.repair_at = None;
+            self.repair(now);
+        }
+        self.tell(now, Which::Log, Event::Tick);
+        self.tell(now, Which::Main, Event::Tick);
+    }
+
+    /// Takes a command as if it had been read from the FIFO.
+    pub fn command(&mut self, now: Now, command: Command) {
+        if command == Command::Exit {
+            // Somebody wants it gone, not followed.
+            self.replaced = false;
+        }
+        self.tell(now, Which::Main, Event::Command(command));
+    }
+
+    /// Reads and does the commands of one of the two, and says so when all are done.
+    pub fn read_commands(&mut self, now: Now, which: Which) {
+        let mut buffer = [0; 64];
+        loop {
+            let supervise = match (which, &self.log) {
+                (Which::Main, _) => &self.supervise,
+                (Which::Log, Some(log)) => &log.supervise,
+                (Which::Log, None) => return,
+            };
+            let bytes = supervise.take(&mut buffer);
+            if bytes.is_empty() {
+                break;
+            }
+            for command in bytes.iter().filter_map(|&byte| Command::from_byte(byte)) {
+                self.tell(now, which, Event::Command(command));
+            }
+        }
+        self.publish(now);
+        match (which, &self.log) {
+            (Which::Main, _) => self.supervise.acknowledge(),
+            (Which::Log, Some(log)) => log.supervise.acknowledge(),
+            (Which::Log, None) => {}
+        }
+    }
+
+    /// Takes the end of a process; says whether it was one of ours.
+    pub fn child_ended(&mut self, now: Now, pid: Pid, how: Ended) -> bool {
+        if let Some(which) = self.pair.whose(pid) {
+            let finish = which == Which::Main && self.has_finish();
+            self.tell(now, which, Event::Ended { pid, how, finish });
+            return true;
+        }
+        let Some(index) = self.hooks.iter().position(|running| running.pid == pid) else { return false };
+        let Running { hook, target, .. } = self.hooks.swap_remove(index);
+        let instead = how == Ended::Code(0);
+        self.tell(now, Which::Main, Event::HookEnded { hook, pid: target, instead });
+        true
+    }
+
+    /// Publishes what changed since the last time.
+    pub fn publish(&mut self, now: Now) {
+        let (main, log) = std::mem::take(&mut self.unpublished);
+        let mut trouble = None;
+        if main && let Err(failed) = self.supervise.publish(&self.pair.main().status()) {
+            trouble = Some(failed);
+        }
+        if log
+            && let (Some(log), Some(machine)) = (&mut self.log, self.pair.get(Which::Log))
+            && let Err(failed) = log.supervise.publish(&machine.status())
+        {
+            trouble = Some(failed);
+        }
+        match trouble {
+            // What is gone with its directory needs no files any more.
+            Some(_) if self.gone.is_some() => {}
+            Some((what, cause)) => {
+                if !self.publishing_failed {
+                    say::trouble(&[&self.prefix, b"warning: "], &what, cause.as_ref());
+                }
+                self.publishing_failed = true;
+                self.repair_at.get_or_insert(now.at.saturating_add(REPAIR_AFTER));
+            }
+            None if main || log => self.publishing_failed = false,
+            None => {}
+        }
+    }
+
+    /// Whether it is over. Closes the log service's input when the time has come for that.
+    pub fn leave(&mut self, now: Now) -> bool {
+        loop {
+            let log_dir = self.log.as_ref().map(|log| log.dir.as_fd());
+            let patience = || log_dir.map_or(PATIENCE, patience_of);
+            match self.pair.leave(now, !self.hooks.is_empty(), patience) {
+                Leave::Stay => return false,
+                Leave::Quit => return true,
+                Leave::CloseLog => {
+                    if let Some(log) = &mut self.log {
+                        log.pipe = None;
+                    }
+                    let actions = self.pair.log_leaves();
+                    self.perform_all(now, Which::Log, actions);
+                }
+                Leave::GiveUp { log } => {
+                    if let Some(pid) = log {
+                        self.warn(b"the log service does not end, something else still writes to it: leaving", None);
+                        // What stays would be in the way of the next log service. It may have just ended.
+                        let _ = kill_process(pid, rustix::process::Signal::TERM);
+                    }
+                    for running in &self.hooks {
+                        let name = [b"control/".as_slice(), &[running.hook.byte()], b" does not end: killing it"];
+                        say::trouble(&[&self.prefix, b"warning: "], &name.concat(), None);
+                        let _ = kill_process(running.pid, rustix::process::Signal::KILL);
+                    }
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Something in the service directory changed, or nearby.
+    pub fn look_again(&mut self, now: Now) {
+        match files::look(CWD, &self.name) {
+            Ok(Some(stat)) if files::identity(&stat) == self.identity => {
+                if self.gone.take().is_some() {
+                    self.warn(b"service directory is back", None);
+                }
+            }
+            Ok(Some(stat)) if files::is_dir(&stat) => {
+                if !self.replaced {
+                    self.warn(b"service directory was made anew: ending the old service", None);
+                    self.replaced = true;
+                    self.gone.get_or_insert_default();
+                    self.tell(now, Which::Main, Event::Command(Command::Exit));
+                }
+                return;
+            }
+            Ok(_) | Err(_) => {
+                self.wait_for_return(now);
+                return;
+            }
+        }
+        if self.log.is_none() {
+            self.look_for_log(now);
+        }
+        if self.pair.main().waits_for_run() && files::look(self.dir.as_fd(), c"run").is_ok_and(|it| it.is_some()) {
+            let down = wanted_at_start(self.dir.as_fd(), c"down") == Want::Down;
+            self.tell(now, Which::Main, Event::RunChanged { down });
+        }
+        let log_is_lost = self.log.as_ref().is_some_and(|log| !log.supervise.is_in_place(log.dir.as_fd()));
+        if log_is_lost || !self.supervise.is_in_place(self.dir.as_fd()) {
+            self.repair_at.get_or_insert(now.at.saturating_add(REPAIR_AFTER));
+        }
+    }
+
+    /// The directory is gone: watches those in which the way to its name breaks off.
+    fn wait_for_return(&mut self, now: Now) {
+        if self.gone.is_none() {
+            self.warn(b"service directory is gone: waiting for its return", None);
+        }
+        let watched: Vec<OwnedFd> = crate::exec::way_of(self.name.to_bytes())
+            .iter()
+            .filter_map(|dir| open_service(CWD, dir).ok())
+            .inspect(|dir| {
+                // Without it, the return is seen at the next command or end.
+                let _ = watch::signal_changes(dir.as_fd());
+            })
+            .collect();
+        self.gone = Some(watched);
+        // It may have come back before the watch was set.
+        if files::look(CWD, &self.name).is_ok_and(|stat| stat.is_some()) {
+            self.look_again(now);
+        }
+    }
+
+    /// Takes up a `log/` that was not there at the start, as soon as it can run.
+    fn look_for_log(&mut self, now: Now) {
+        let Ok(Some(stat)) = files::look(self.dir.as_fd(), c"log") else {
+            self.log_to_come = None;
+            return;
+        };
+        if !files::is_dir(&stat) {
+            return;
+        }
+        let Ok(dir) = open_service(self.dir.as_fd(), c"log") else { return };
+        let _ = watch::signal_changes(dir.as_fd());
+        if !files::look(dir.as_fd(), c"run").is_ok_and(|run| run.is_some_and(|run| files::is_executable(&run))) {
+            self.log_to_come = Some(dir);
+            return;
+        }
+        self.log_to_come = None;
+        match Log::open(dir) {
+            Ok(log) => {
+                self.pair.add_log(log.machine(now));
+                self.log = Some(log);
+                self.unpublished.1 = true;
+                self.tell(now, Which::Log, Event::Tick);
+                self.publish(now);
+                if let Some(Err(error)) = self.log.as_mut().map(|log| log.supervise.announce()) {
+                    self.warn_of(&error);
+                }
+            }
+            Err(error) => self.warn_of(&error),
+        }
+    }
+
+    /// Makes a `supervise` that is gone anew, where the service directory still is.
+    fn repair(&mut self, now: Now) {
+        if self.gone.is_some() || files::look(CWD, &self.name).is_ok_and(|stat| stat.is_none()) {
+            return;
+        }
+        let mut failed = None;
+        if !self.supervise.is_in_place(self.dir.as_fd()) {
+            match Supervise::open(self.dir.as_fd(), "supervise") {
+                Ok(supervise) => self.supervise = supervise,
+                Err(error) => failed = Some(error),
+            }
+            self.unpublished.0 = true;
+        }
+        if let Some(log) = &mut self.log
+            && !log.supervise.is_in_place(log.dir.as_fd())
+        {
+            match Supervise::open(log.dir.as_fd(), "log/supervise") {
+                Ok(supervise) => log.supervise = supervise,
+                Err(error) => failed = Some(error),
+            }
+            self.unpublished.1 = true;
+        }
+        if failed.is_none() {
+            self.publish(now);
+            failed = self.supervise.announce().err();
+            if let Some(log) = &mut self.log {
+                failed = failed.or(log.supervise.announce().err());
+            }
+        }
+        if let Some(error) = failed {
+            if !self.publishing_failed {
+                self.warn_of(&error);
+            }
+            self.publishing_failed = true;
+            self.repair_at = Some(now.at.saturating_add(REPAIR_AFTER));
+        }
+    }
+
+    fn tell(&mut self, now: Now, which: Which, event: Event) {
+        let actions = self.pair.step(now, which, event);
+        self.perform_all(now, which, actions);
+    }
+
+    /// Does all of `actions`, and what follows from them.
+    fn perform_all(&mut self, now: Now, which: Which, actions: Actions) {
+        for action in actions {
+            if let Some(event) = self.perform(now, which, action) {
+                self.tell(now, which, event);
+            }
+        }
+    }
+
+    /// Does one thing, and says what came of it.
+    fn perform(&mut self, now: Now, which: Which, action: Action) -> Option<Event> {
+        match action {
+            Action::Publish => {
+                match which {
+                    Which::Main => self.unpublished.0 = true,
+                    Which::Log => self.unpublished.1 = true,
+                }
+                None
+            }
+            Action::Signal(pid, signal) => {
+                // It may have ended a moment ago; then its end is what counts.
+                let _ = kill_process(pid, number_of(signal));
+                None
+            }
+            Action::Say { how, uptime, more } => {
+                let script = if which == Which::Main { "./run" } else { "log/./run" };
+                self.warn(unasked_end(script, how, uptime, more).as_bytes(), None);
+                None
+            }
+            Action::Start(script) => Some(self.start(now, which, script)),
+            Action::Hook(hook, target) => self.start_hook(now, which, hook, target),
+        }
+    }
+
+    fn start(&mut self, now: Now, which: Which, script: Script) -> Event {
+        if self.gone.is_some() && script == Script::Run {
+            // There is nothing to be started, and that was said.
+            return Event::NotStarted { finish: false };
+        }
+        let (code, status);
+        let (name, argv): (&CStr, &[&CStr]) = match script {
+            Script::Run => (c"./run", &[c"./run"]),
+            Script::Finish(how) => {
+                // What finish may look up about itself is to be true when it does.
+                self.publish(now);
+                (code, status) = finish_arguments(how);
+                (c"./finish", &[c"./finish", &code, &status])
+            }
+        };
+        let mut program = Program { files: &[name], argv, ..Program::default() };
+        match (which, &self.log) {
+            (Which::Main, log) => {
+                program.directory = Some(self.dir.as_fd());
+                if let Some((_, write)) = log.as_ref().and_then(|log| log.pipe.as_ref()) {
+                    program.stdout = Stream::Is(write.as_fd());
+                }
+            }
+            (Which::Log, Some(log)) => {
+                program.directory = Some(log.dir.as_fd());
+                if let Some((read, _)) = &log.pipe {
+                    program.stdin = Stream::Is(read.as_fd());
+                }
+            }
+            (Which::Log, None) => {}
+        }
+        let of_log = if which == Which::Log { "log/" } else { "" };
+        let name = name.to_string_lossy();
+        let (what, cause) = match spawn(&program) {
+            Ok(pid) => return Event::Started(pid),
+            Err(Failure::Fork(error)) => {
+                self.warn(b"unable to fork, sleeping", Some(&error));
+                return Event::NoProcess;
+            }
+            Err(Failure::Descriptors(error)) => {
+                let log = if which == Which::Log { "./log/run" } else { &name };
+                (format!("unable to setup filedescriptor for {log}"), error)
+            }
+            Err(Failure::Directory(error)) => ("unable to change directory to ./log".to_owned(), error),
+            Err(Failure::Exec(error)) => (format!("unable to start {of_log}{name}"), error),
+        };
+        say::trouble(&[&self.prefix, b"fatal: "], what.as_bytes(), Some(&cause));
+        Event::NotStarted { finish: which == Which::Main && script == Script::Run && self.has_finish() }
+    }
+
+    /// Runs `control/C` of the service, if there is one that can be run.
+    fn start_hook(&mut self, now: Now, which: Which, hook: Hook, target: Option<Pid>) -> Option<Event> {
+        let done = Some(Event::HookEnded { hook, pid: target, instead: false });
+        if which == Which::Log || self.gone.is_some() {
+            return done;
+        }
+        let letter = char::from(hook.byte());
+        let Ok(name) = CString::new(format!("control/{letter}")) else { return done };
+        match files::look(self.dir.as_fd(), &name) {
+            Ok(Some(stat)) if files::is_executable(&stat) => {}
+            Ok(_) => return done,
+            // No directory `control` at all.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOTDIR) => return done,
+            Err(error) => {
+                self.warn(format!("unable to stat control/{letter}").as_bytes(), Some(&error));
+                return done;
+            }
+        }
+        // A hook may look at the status, and is promised that of before the start.
+        self.publish(now);
+        let pid = target.map(|pid| pid.as_raw_nonzero().to_string()).unwrap_or_default();
+        let Ok(pid) = CString::new(pid) else { return done };
+        let mut program = Program {
+            files: &[&name],
+            argv: &[&name, &pid],
+            directory: Some(self.dir.as_fd()),
+            ..Program::default()
+        };
+        if let Some((_, write)) = self.log.as_ref().and_then(|log| log.pipe.as_ref()) {
+            program.stdout = Stream::Is(write.as_fd());
+        }
+        match spawn(&program) {
+            Ok(pid) => {
+                self.hooks.push(Running { pid, hook, target });
+                None
+            }
+            Err(Failure::Fork(error)) => {
+                self.warn(format!("unable to fork for control/{letter}").as_bytes(), Some(&error));
+                done
+            }
+            Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
+                say::trouble(&[&self.prefix, b"fatal: "], b"unable to run control/?", Some(&error));
+                done
+            }
+        }
+    }
+
+    fn has_finish(&self) -> bool {
+        files::open_read(self.dir.as_fd(), c"finish").is_ok()
+    }
+
+    fn warn(&self, what: &[u8], cause: Option<&io::Error>) {
+        say::trouble(&[&self.prefix, b"warning: "], what, cause);
+    }
+
+    fn warn_of(&self, error: &Error) {
+        self.warn(error.to_string().as_bytes(), None);
+    }
+}
+
+impl Log {
+    fn open(dir: OwnedFd) -> Result<Self> {
+        let (read, write) = io::pipe().while_doing(|| "unable to create log pipe")?;
+        let supervise = Supervise::open(dir.as_fd(), "log/supervise")?;
+        Ok(Log { dir, supervise, pipe: Some((read.into(), write.into())) })
+    }
+
+    fn machine(&self, now: Now) -> Machine {
+        Machine::new(now, wanted_at_start(self.dir.as_fd(), c"down"))
+    }
+}
+
+/// Opens a directory so that it can be watched, or, where it must not be read, at least used.
+fn open_service(at: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat(at, name, OFlags::RDONLY | flags, Mode::empty()) {
+        Err(rustix::io::Errno::ACCESS) => Ok(openat(at, name, sys::SEARCH | flags, Mode::empty())?),
+        opened => Ok(opened?),
+    }
+}
+
+/// Any object called `down` keeps it down.
+fn wanted_at_start(dir: BorrowedFd<'_>, down: &CStr) -> Want {
+    if files::look(dir, down).is_ok_and(|stat| stat.is_some()) { Want::Down } else { Want::Up }
+}
+
+/// The directory `log`, if there is one; what is wrong with it is said.
+fn find_log(dir: BorrowedFd<'_>, prefix: &[u8]) -> Option<OwnedFd> {
+    match files::look(dir, c"log") {
+        Ok(None) => None,
+        Ok(Some(stat)) if files::is_dir(&stat) => open_service(dir, c"log")
+            .map_err(|error| {
+                say::trouble(&[prefix, b"warning: "], b"unable to change directory to ./log", Some(&error));
+            })
+            .ok(),
+        Ok(Some(_)) => {
+            say::trouble(&[prefix, b"warning: "], b"./log: not a directory.", None);
+            None
+        }
+        Err(error) => {
+            say::trouble(&[prefix, b"warning: "], b"unable to stat() ./log: ", Some(&error));
+            None
+        }
+    }
+}
+
+/// `log/timeout-exit`: milliseconds.
+fn patience_of(log: BorrowedFd<'_>) -> Duration {
+    let mut buffer = [0; 32];
+    match files::read_start(log, c"timeout-exit", &mut buffer) {
+        Ok(text @ [b'0'..=b'9', ..]) => Duration::from_millis(number::leading(text).0),
+        Ok(_) | Err(_) => PATIENCE,
+    }
+}
+
+/// The two arguments of `./finish`. Source: runsv(8).
+fn finish_arguments(how: Ended) -> (CString, CString) {
+    let (code, status) = match how {
+        Ended::Code(code) => (i32::from(code), 0),
+        // The second is the low byte of the wait status, in which a core dump is the highest bit.
+        Ended::Signal { number, core } => (-1, number | if core { 0x80 } else { 0 }),
+    };
+    (CString::new(code.to_string()).unwrap_or_default(), CString::new(status.to_string()).unwrap_or_default())
+}
+
+fn unasked_end(script: &str, how: Ended, uptime: Duration, more: u32) -> String {
+    let uptime = format!("{}.{}s", uptime.as_secs(), uptime.subsec_millis() / 100);
+    let again = match more {
+        0 => String::new(),
+        1 => "; so it did once more since this was last said".to_owned(),
+        more => format!("; so it did {more} times more since this was last said"),
+    };
+    match how {
+        Ended::Code(code) => format!("{script} exited with {code} after {uptime}{again}"),
+        Ended::Signal { number, core } => {
+            let core = if core { ", core dumped" } else { "" };
+            format!("{script} was ended by signal {number}{core} after {uptime}{again}")
+        }
+    }
+}
+
+const fn number_of(signal: Signal) -> rustix::process::Signal {
+    use rustix::process::Signal as Number;
+    match signal {
+        Signal::Alrm => Number::ALARM,
+        Signal::Cont => Number::CONT,
+        Signal::Hup => Number::HUP,
+        Signal::Int => Number::INT,
+        Signal::Kill => Number::KILL,
+        Signal::Quit => Number::QUIT,
+        Signal::Stop => Number::STOP,
+        Signal::Term => Number::TERM,
+        Signal::Usr1 => Number::USR1,
+        Signal::Usr2 => Number::USR2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finish_is_told_what_ended_run() {
+        let told = |how| {
+            let (code, status) = finish_arguments(how);
+            format!("{} {}", code.to_str().unwrap(), status.to_str().unwrap())
+        };
+        assert_eq!(told(Ended::Code(3)), "3 0");
+        assert_eq!(told(Ended::Signal { number: 9, core: false }), "-1 9");
+        assert_eq!(told(Ended::Signal { number: 6, core: true }), "-1 134");
+    }
+
+    #[test]
+    fn an_end_is_said_with_its_reason_and_its_time() {
+        let uptime = Duration::from_millis(12_340);
+        assert_eq!(unasked_end("./run", Ended::Code(1), uptime, 0), "./run exited with 1 after 12.3s");
+        let killed = Ended::Signal { number: 9, core: false };
+        assert_eq!(
+            unasked_end("./run", killed, uptime, 7),
+            "./run was ended by signal 9 after 12.3s; so it did 7 times more since this was last said"
+        );
+    }
+}

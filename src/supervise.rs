@@ -1,0 +1,219 @@
+//! A `supervise` directory from the side of the supervisor: lock, FIFOs, and the three files of the status.
+//!
+//! | name      | mode | what                                                                      |
+//! |-----------|------|---------------------------------------------------------------------------|
+//! | `lock`    | 0600 | held with flock(2) while the supervisor lives                             |
+//! | `control` | 0600 | FIFO of commands, a byte each; see [`control`](crate::control)            |
+//! | `ok`      | 0600 | FIFO that has a reader while the supervisor lives; made known last        |
+//! | `pid`     | 0644 | the process id and a newline, or nothing                                  |
+//! | `stat`    | 0644 | a line of text; its modification time is when the state changed           |
+//! | `status`  | 0644 | 20 bytes; see [`status`](crate::status)                                   |
+//!
+//! What exists keeps its mode and owner, for others set them. Nothing is removed at the end.
+//!
+//! The modification time of `ok` is ours alone: it is set whenever all commands that came were taken and what
+//! followed from them at once was published. A client that remembers it before it writes a command knows from its
+//! change that the status is no longer one from before the command.
+
+use std::ffi::CStr;
+use std::io;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, flock, fstat, futimens,
+    mkdirat, openat, readlinkat, renameat, statat,
+};
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use crate::error::{Context, Error, Result};
+use crate::status::{self, Status};
+use crate::{files, sys};
+
+/// The longest target of a link called `supervise`, in bytes.
+const LINK_MAX: usize = 255;
+/// Mode of new files that others read.
+const PUBLIC: Mode = Mode::from_raw_mode(0o644);
+/// Mode of new files that are ours.
+const PRIVATE: Mode = Mode::from_raw_mode(0o600);
+
+/// What went wrong while the status was written: the attempt, and the system's reason.
+pub type Trouble = (Vec<u8>, Option<io::Error>);
+
+/// An open and locked `supervise` directory.
+#[derive(Debug)]
+pub struct Supervise {
+    /// How messages call it: `supervise` or `log/supervise`.
+    label: &'static str,
+    dir: OwnedFd,
+    control: OwnedFd,
+    ok: Option<OwnedFd>,
+    /// Held, not used.
+    _lock: OwnedFd,
+    published: Option<([u8; status::LEN], Vec<u8>)>,
+    published_pid: Option<Option<Pid>>,
+}
+
+impl Supervise {
+    /// Makes `supervise` in `parent` where it is missing, takes the lock and opens `control`.
+    ///
+    /// # Errors
+    ///
+    /// What failed, in the words of runsv(8).
+    pub fn open(parent: BorrowedFd<'_>, label: &'static str) -> Result<Self> {
+        make_directory(parent, label)?;
+        let no_lock = || format!("unable to open {label}/lock");
+        let dir = openat(
+            parent,
+            c"supervise",
+            sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .while_doing(no_lock)?;
+        let lock = openat(
+            &dir,
+            c"lock",
+            OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NONBLOCK | OFlags::CLOEXEC,
+            PRIVATE,
+        )
+        .while_doing(no_lock)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .while_doing(|| format!("unable to lock {label}/lock"))?;
+        let control = open_control(dir.as_fd(), label)?;
+        // Made now, so that what is wrong with it is known before anything runs.
+        sys::fifo::make(dir.as_fd(), c"ok").while_doing(|| format!("unable to read {label}/ok"))?;
+        let known_pid = (label != "supervise").then_some(None);
+        Ok(Supervise { label, dir, control, ok: None, _lock: lock, published: None, published_pid: known_pid })
+    }
+
+    /// Lets clients know that the supervisor serves: all they look for is in place.
+    ///
+    /// # Errors
+    ///
+    /// That `ok` cannot be opened.
+    pub fn announce(&mut self) -> Result<()> {
+        let ok =
+            files::open_read(self.dir.as_fd(), c"ok").while_doing(|| format!("unable to read {}/ok", self.label))?;
+        self.ok = Some(ok);
+        Ok(())
+    }
+
+    /// The FIFO that commands come from.
+    #[must_use]
+    pub fn control(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+
+    /// The commands that came, as many as fit.
+    pub fn take<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8] {
+        match rustix::io::read(&self.control, &mut *buffer) {
+            Ok(length) => buffer.get(..length).unwrap_or_default(),
+            Err(_) => &[],
+        }
+    }
+
+    /// Says that every command was taken and its effect published.
+    pub fn acknowledge(&self) {
+        let Some(ok) = &self.ok else { return };
+        let (seconds, nanos) = sys::clock::wall_unix();
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos.into() },
+        };
+        // Where the FIFO is somebody else's we may not; clients then fall back to waiting a little.
+        let _ = futimens(ok, &times);
+    }
+
+    /// Writes `pid`, `stat` and `status`, in this order and each in one piece, if anything in them changed.
+    ///
+    /// # Errors
+    ///
+    /// The first step that failed; the ones after it are not done.
+    pub fn publish(&mut self, status: &Status) -> std::result::Result<(), Trouble> {
+        let now = (status.encode(), status.text());
+        if self.published.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        if self.published_pid != Some(status.pid) {
+            let text = status.pid.map(|pid| format!("{}\n", pid.as_raw_nonzero()));
+            self.write_new(c"pid.new", text.unwrap_or_default().as_bytes())?;
+            self.rename(c"pid.new", c"pid", "pid.new")?;
+            self.published_pid = Some(status.pid);
+        }
+        self.write_new(c"stat.new", &now.1)?;
+        let stat_renamed = self.rename(c"stat.new", c"stat", "stat.new");
+        self.write_new(c"status.new", &now.0)?;
+        self.rename(c"status.new", c"status", "status.new")?;
+        self.published = Some(now);
+        stat_renamed
+    }
+
+    /// Whether `supervise` in `parent` is still this directory.
+    #[must_use]
+    pub fn is_in_place(&self, parent: BorrowedFd<'_>) -> bool {
+        let ours = fstat(&self.dir).map(|stat| files::identity(&stat)).ok();
+        let there = statat(parent, c"supervise", AtFlags::empty()).map(|stat| files::identity(&stat)).ok();
+        ours.is_some() && ours == there
+    }
+
+    fn write_new(&self, name: &CStr, bytes: &[u8]) -> std::result::Result<(), Trouble> {
+        let path = || format!("{}/{}", self.label, name.to_string_lossy());
+        let file = openat(
+            &self.dir,
+            name,
+            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::CLOEXEC,
+            PUBLIC,
+        )
+        .map_err(|errno| (format!("unable to open {}", path()).into_bytes(), Some(errno.into())))?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        match rustix::io::write(&file, bytes) {
+            Ok(written) if written == bytes.len() => Ok(()),
+            Ok(_) => Err((format!("unable to write {}: partial write.", path()).into_bytes(), None)),
+            Err(errno) => Err((format!("unable to write {}", path()).into_bytes(), Some(errno.into()))),
+        }
+    }
+
+    fn rename(&self, from: &CStr, to: &CStr, what: &str) -> std::result::Result<(), Trouble> {
+        renameat(&self.dir, from, &self.dir, to).map_err(|errno| {
+            let doing = format!("unable to rename {what} to {}/{}", self.label, to.to_string_lossy());
+            (doing.into_bytes(), Some(errno.into()))
+        })
+    }
+}
+
+/// Makes the directory, or the one that a link of its name points to. What exists is left as it is.
+fn make_directory(parent: BorrowedFd<'_>, label: &str) -> Result<()> {
+    const OURS: Mode = Mode::from_raw_mode(0o700);
+    if mkdirat(parent, c"supervise", OURS).is_ok() {
+        return Ok(());
+    }
+    match readlinkat(parent, c"supervise", Vec::new()) {
+        Ok(target) if target.to_bytes().len() > LINK_MAX => {
+            Err(Error::fatal(format!("unable to readlink ./{label}: name too long")))
+        }
+        Ok(target) => {
+            // It may exist, and where it cannot be made the opening of `lock` says so.
+            let _ = mkdirat(parent, &target, OURS);
+            Ok(())
+        }
+        // No link: a directory, or something whose opening fails with a better reason than ours.
+        Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno).while_doing(|| format!("unable to readlink ./{label}")),
+    }
+}
+
+fn open_control(dir: BorrowedFd<'_>, label: &str) -> Result<OwnedFd> {
+    let failed = || format!("unable to open {label}/control");
+    let no_fifo = || Error::fatal(format!("{label}/control exists but is not a fifo"));
+    sys::fifo::make(dir, c"control").while_doing(failed)?;
+    // For writing too: with a writer of our own, reading never meets the end of the file.
+    let control =
+        match openat(dir, c"control", OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::ISDIR | Errno::NXIO) => return Err(no_fifo()),
+            opened => opened.while_doing(failed)?,
+        };
+    let stat = fstat(&control).while_doing(|| format!("unable to stat {label}/control"))?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo { Ok(control) } else { Err(no_fifo()) }
+}

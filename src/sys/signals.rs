@@ -1,0 +1,171 @@
+//! Signals as something a poll can wait for.
+//!
+//! On Linux the signals stay blocked and come out of a signalfd: no handler ever runs, so the time between
+//! `clone` and `exec` of a child that shares our memory is safe. Elsewhere a handler notes the signal and
+//! writes a byte to a pipe. Children start with an empty mask either way ([`spawn`](super::spawn)).
+//!
+//! SIGPIPE is caught in the same way and never looked at: a supervisor must outlive whoever reads its
+//! messages, and a blocked or caught signal is, unlike an ignored one, not passed on to a program.
+
+use std::io;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The number of a signal.
+pub type Number = i32;
+/// A child ended or stopped.
+pub const CHLD: Number = nix::libc::SIGCHLD;
+/// Hang up.
+pub const HUP: Number = nix::libc::SIGHUP;
+/// Interrupt.
+pub const INT: Number = nix::libc::SIGINT;
+/// Terminate.
+pub const TERM: Number = nix::libc::SIGTERM;
+/// A watched directory changed; see [`watch`](super::watch).
+pub const IO: Number = nix::libc::SIGIO;
+
+/// The signals waited for, as a descriptor.
+#[derive(Debug)]
+pub struct Signals {
+    fd: OwnedFd,
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Ignores SIGPIPE, so that a write to a pipe without a reader fails instead of ending the program.
+///
+/// For a program whose children get it back with [`Program::default_pipe`](super::spawn::Program).
+/// Says whether it was ignored before.
+pub fn ignore_pipe() -> bool {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: no handler of ours is installed, so none can be replaced while something depends on it.
+    let before = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+    matches!(before, Ok(SigHandler::SigIgn))
+}
+
+#[cfg(target_os = "linux")]
+mod here {
+    use std::mem::MaybeUninit;
+
+    use super::{Number, OwnedFd, Signals, io};
+    use nix::libc;
+    use rustix::fd::FromRawFd;
+
+    impl Signals {
+        /// Waits for `which` from now on, instead of what they did before.
+        ///
+        /// # Errors
+        ///
+        /// That of signalfd(2).
+        pub fn wait_for(which: &[Number]) -> io::Result<Self> {
+            let wanted = set(which.iter().copied());
+            let blocked = set(which.iter().copied().chain([libc::SIGPIPE]));
+            for &signal in which {
+                set_default(signal);
+            }
+            // SAFETY: the set is one that `sigemptyset` made; the old mask is not asked for.
+            unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const blocked, std::ptr::null_mut()) };
+            // SAFETY: the set is one that `sigemptyset` made; -1 asks for a new descriptor.
+            let fd = unsafe { libc::signalfd(-1, &raw const wanted, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // SAFETY: the descriptor is new and nobody else's.
+            Ok(Signals { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+        }
+
+        /// Hands over what came since the last call, each signal at least once.
+        pub fn take(&self, mut each: impl FnMut(Number)) {
+            const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+            let mut buffer = [0_u8; SIZE * 8];
+            while let Ok(length @ 1..) = rustix::io::read(&self.fd, &mut buffer) {
+                let came = buffer.get(..length).unwrap_or_default();
+                for info in came.chunks_exact(SIZE) {
+                    // `ssi_signo` is the first field, a native u32.
+                    if let Some(number) = info.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)) {
+                        each(Number::try_from(number).unwrap_or(0));
+                    }
+                }
+                if length < buffer.len() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// An ignored SIGCHLD would take our children's endings away from us, and children are promised the
+    /// default action of what we wait for.
+    fn set_default(signal: Number) {
+        // SAFETY: the default action runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+
+    fn set(which: impl Iterator<Item = Number>) -> libc::sigset_t {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: there is room for a set.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: `sigemptyset` made the whole set valid.
+        let mut set = unsafe { set.assume_init() };
+        for signal in which {
+            // SAFETY: the set was made above; a number that is no signal is refused.
+            unsafe { libc::sigaddset(&raw mut set, signal) };
+        }
+        set
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod here {
+    use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
+
+    use super::{Number, OwnedFd, Signals, io};
+    use nix::libc;
+
+    static CAME: AtomicU64 = AtomicU64::new(0);
+    static WAKE: AtomicI32 = AtomicI32::new(-1);
+
+    extern "C" fn note(signal: Number) {
+        let errno = nix::errno::Errno::last_raw();
+        CAME.fetch_or(1 << (signal & 63), Relaxed);
+        // SAFETY: the byte is ours, and `write` may be called in a handler.
+        let _ = unsafe { libc::write(WAKE.load(Relaxed), c"".as_ptr().cast(), 1) };
+        nix::errno::Errno::set_raw(errno);
+    }
+
+    impl Signals {
+        /// Waits for `which` from now on, instead of what they did before.
+        ///
+        /// # Errors
+        ///
+        /// That of pipe(2).
+        pub fn wait_for(which: &[Number]) -> io::Result<Self> {
+            let (fd, wake) = std::io::pipe()?;
+            let (fd, wake) = (OwnedFd::from(fd), OwnedFd::from(wake));
+            rustix::io::ioctl_fionbio(&fd, true)?;
+            rustix::io::ioctl_fionbio(&wake, true)?;
+            // The handler writes to it for as long as the program runs.
+            WAKE.store(rustix::fd::IntoRawFd::into_raw_fd(wake), Relaxed);
+            for &signal in which.iter().chain(&[libc::SIGPIPE]) {
+                // SAFETY: `note` touches two atomics and calls `write`, both allowed in a handler, and
+                // leaves `errno` as it found it.
+                unsafe { libc::signal(signal, note as *const () as libc::sighandler_t) };
+            }
+            Ok(Signals { fd })
+        }
+
+        /// Hands over what came since the last call, each signal at least once.
+        pub fn take(&self, mut each: impl FnMut(Number)) {
+            // Drained first: a signal that comes after the swap wakes the next poll again.
+            let mut scrap = [0_u8; 64];
+            while matches!(rustix::io::read(&self.fd, &mut scrap), Ok(1..)) {}
+            let came = CAME.swap(0, Relaxed);
+            for signal in (0..64).filter(|signal| came & (1 << signal) != 0) {
+                each(signal);
+            }
+        }
+    }
+}

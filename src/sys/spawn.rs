@@ -1,0 +1,278 @@
+//! A program as a child.
+//!
+//! On Linux the child borrows our memory until it has become the program (`CLONE_VM | CLONE_VFORK`): nothing
+//! of ours is copied, which is a good part of what a start costs, and that it could not become the program is
+//! known when the call returns. Elsewhere it is an ordinary fork that reports through a pipe.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::io;
+use std::ptr;
+
+use nix::libc;
+use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+/// What a descriptor of the child is.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Stream<'a> {
+    /// Ours.
+    #[default]
+    Inherit,
+    /// This one.
+    Is(BorrowedFd<'a>),
+    /// None.
+    Closed,
+}
+
+/// A program to start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Program<'a> {
+    /// The files to try, in order; the first that can be executed is it.
+    pub files: &'a [&'a CStr],
+    /// Its arguments, with its name.
+    pub argv: &'a [&'a CStr],
+    /// Where it starts; `None` is where we are.
+    pub directory: Option<BorrowedFd<'a>>,
+    /// Its descriptor 0.
+    pub stdin: Stream<'a>,
+    /// Its descriptor 1.
+    pub stdout: Stream<'a>,
+    /// Whether it leads a session, hence a process group, of its own.
+    pub new_session: bool,
+    /// Whether SIGPIPE gets its default action back.
+    pub default_pipe: bool,
+}
+
+/// Why there is no child.
+#[derive(Debug)]
+pub enum Failure {
+    /// There could be no process.
+    Fork(io::Error),
+    /// The descriptors could not be laid out.
+    Descriptors(io::Error),
+    /// It could not go to its directory.
+    Directory(io::Error),
+    /// None of the files could be executed.
+    Exec(io::Error),
+}
+
+const STAGE_DESCRIPTORS: c_int = 1;
+const STAGE_DIRECTORY: c_int = 2;
+const STAGE_EXEC: c_int = 3;
+
+/// How many words a command line may have.
+const ARGV_MAX: usize = 8;
+
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
+/// All that the child needs; it reads this from our memory, and leaves why it failed.
+struct Task<'a> {
+    program: Program<'a>,
+    argv: [*const c_char; ARGV_MAX],
+    failed: (c_int, c_int),
+}
+
+/// Starts `program`.
+///
+/// The child has an empty signal mask, the default action for whatever we catch, and no descriptor of ours
+/// but those named; everything else it inherits.
+///
+/// # Errors
+///
+/// [`Failure`]; then there is no child, and none is left to be waited for.
+pub fn spawn(program: &Program<'_>) -> Result<Pid, Failure> {
+    let mut task = Task { program: *program, argv: [ptr::null(); ARGV_MAX], failed: (0, 0) };
+    // The last place stays null.
+    for (slot, word) in task.argv.iter_mut().take(ARGV_MAX - 1).zip(program.argv) {
+        *slot = word.as_ptr();
+    }
+    let pid = begin(&mut task).map_err(Failure::Fork)?;
+    let (stage, errno) = task.failed;
+    if stage == 0 {
+        return Ok(pid);
+    }
+    // It has ended already, and it is nobody's business but ours.
+    let _ = waitpid(Some(pid), WaitOptions::empty());
+    let error = io::Error::from_raw_os_error(errno);
+    Err(match stage {
+        STAGE_DESCRIPTORS => Failure::Descriptors(error),
+        STAGE_DIRECTORY => Failure::Directory(error),
+        _ => Failure::Exec(error),
+    })
+}
+
+/// Becomes the program, or gives the stage and the error number at which that failed.
+///
+/// Runs in the child. It may share the memory of its suspended parent, so it makes system calls and nothing
+/// else: no allocation, no lock.
+fn become_program(task: &Task<'_>) -> (c_int, c_int) {
+    let program = &task.program;
+    let at = |stage: c_int| move |errno: rustix::io::Errno| (stage, errno.raw_os_error());
+    let laid_out = || -> Result<(), (c_int, c_int)> {
+        match program.stdin {
+            Stream::Inherit => {}
+            Stream::Is(fd) => rustix::stdio::dup2_stdin(fd).map_err(at(STAGE_DESCRIPTORS))?,
+            Stream::Closed => close(0),
+        }
+        match program.stdout {
+            Stream::Inherit => {}
+            Stream::Is(fd) => rustix::stdio::dup2_stdout(fd).map_err(at(STAGE_DESCRIPTORS))?,
+            Stream::Closed => close(1),
+        }
+        if let Some(directory) = program.directory {
+            rustix::process::fchdir(directory).map_err(at(STAGE_DIRECTORY))?;
+        }
+        Ok(())
+    };
+    if let Err(failed) = laid_out() {
+        return failed;
+    }
+    if program.new_session {
+        // It is no group leader, having just been made.
+        let _ = rustix::process::setsid();
+    }
+    if program.default_pipe {
+        // SAFETY: the default action runs no code of ours.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+    unblock_all();
+    // Source: the PATH rule of runsvdir(8) and chpst(8): go on where the file cannot be it; what is said in
+    // the end is the last reason that is not merely "no such file".
+    let mut said = libc::ENOENT;
+    for file in program.files {
+        // SAFETY: file and words are nul-terminated and the list of words ends with a null; `environ` is
+        // nobody's to change here, since we have one thread.
+        let environment = unsafe { environ };
+        // SAFETY: as above.
+        unsafe { libc::execve(file.as_ptr(), task.argv.as_ptr(), environment) };
+        let errno = nix::errno::Errno::last_raw();
+        if !crate::exec::goes_on(errno) {
+            return (STAGE_EXEC, errno);
+        }
+        if errno != libc::ENOENT {
+            said = errno;
+        }
+    }
+    (STAGE_EXEC, said)
+}
+
+fn close(fd: c_int) {
+    // SAFETY: the child has no use for the descriptor, and owns its table.
+    unsafe { libc::close(fd) };
+}
+
+fn unblock_all() {
+    let mut none = std::mem::MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` makes the whole set valid.
+    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+    // SAFETY: the set was made above; the old mask is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut()) };
+}
+
+#[cfg(target_os = "linux")]
+fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
+    use std::mem::MaybeUninit;
+
+    /// Enough for a few calls; the pages lie below our own frame and are touched but at their upper end.
+    const STACK: usize = 16 * 1024;
+    #[repr(align(16))]
+    struct Stack([MaybeUninit<u8>; STACK]);
+
+    extern "C" fn child(task: *mut libc::c_void) -> c_int {
+        // SAFETY: it is the `task` that `begin` passed, and `begin` waits until we are done with it.
+        let task = unsafe { &mut *task.cast::<Task<'_>>() };
+        task.failed = become_program(task);
+        // SAFETY: ends this process only, and runs nothing of ours on the way.
+        unsafe { libc::_exit(111) }
+    }
+
+    let mut stack = Stack([MaybeUninit::uninit(); STACK]);
+    let top = stack.0.as_mut_ptr_range().end;
+    // SAFETY: CLONE_VFORK suspends us until the child has executed or ended, so `task` and `stack` outlive
+    // its use of them; `stack` is aligned and is used by nobody else. No handler is installed that could run
+    // in the child on our memory: what we wait for is blocked (see `signals`).
+    let pid = unsafe {
+        libc::clone(
+            child,
+            top.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            ptr::from_mut(task).cast(),
+        )
+    };
+    Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(io::Error::last_os_error)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
+    use std::io::{Read, Write};
+    let (mut report, mut tell) = io::pipe()?;
+    // SAFETY: the child makes system calls only, see `become_program`, and then ends.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        0 => {
+            let (stage, errno) = become_program(task);
+            let mut bytes = [0; 8];
+            bytes[..4].copy_from_slice(&stage.to_ne_bytes());
+            bytes[4..].copy_from_slice(&errno.to_ne_bytes());
+            // Without a report it counts as started and its end as that of the program.
+            let _ = tell.write_all(&bytes);
+            // SAFETY: ends this process only.
+            unsafe { libc::_exit(111) }
+        }
+        1.. => {
+            drop(tell);
+            let mut bytes = [0; 8];
+            // The end of the pipe without a byte is its being closed by a successful exec.
+            if report.read_exact(&mut bytes).is_ok() {
+                let [a, b, c, d, e, f, g, h] = bytes;
+                task.failed = (c_int::from_ne_bytes([a, b, c, d]), c_int::from_ne_bytes([e, f, g, h]));
+            }
+            Pid::from_raw(pid).ok_or_else(io::Error::last_os_error)
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The number of a descriptor, for messages and names such as `/dev/fd/3`.
+#[must_use]
+pub fn number(fd: BorrowedFd<'_>) -> i32 {
+    fd.as_raw_fd()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::WaitStatus;
+
+    fn ended(pid: Pid) -> WaitStatus {
+        waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap().1
+    }
+
+    #[test]
+    fn a_program_runs_with_its_words_in_its_directory() {
+        let dir = rustix::fs::open("/", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+        let program = Program {
+            files: &[c"/nowhere/sh", c"/bin/sh"],
+            argv: &[c"sh", c"-c", c"test \"$PWD\" = / && exit 7"],
+            directory: Some(rustix::fd::AsFd::as_fd(&dir)),
+            ..Program::default()
+        };
+        assert_eq!(ended(spawn(&program).unwrap()).exit_status(), Some(7));
+    }
+
+    #[test]
+    fn what_cannot_be_executed_is_an_error_at_once() {
+        let missing = Program { files: &[c"/nowhere/x"], argv: &[c"x"], ..Program::default() };
+        match spawn(&missing) {
+            Err(Failure::Exec(error)) => assert_eq!(error.raw_os_error(), Some(libc::ENOENT)),
+            other => panic!("{other:?}"),
+        }
+        let denied = Program { files: &[c"/etc/passwd", c"/nowhere/x"], ..missing };
+        match spawn(&denied) {
+            Err(Failure::Exec(error)) => assert_eq!(error.raw_os_error(), Some(libc::EACCES)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
