@@ -26,7 +26,7 @@ fn dir_bytes(dir: &OsStr) -> &[u8] {
 
 /// Supervises `dir`, and what takes its place under the same name. Gives whether it could be controlled.
 fn supervise(dir: &OsStr) -> Result<bool> {
-    let signals = Signals::wait_for(&[signals::CHLD, signals::TERM, signals::IO])
+    let signals = Signals::wait_for(&[signals::CHLD, signals::TERM, signals::CHANGE, signals::IO])
         .while_doing(|| "unable to create selfpipe")?;
     let mut host = Host::new(signals);
     loop {

@@ -100,7 +100,7 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
         let mut end = None;
         if came_signal {
             let mut children = false;
-            signals.take(|signal| match signal {
+            signals.take(|came| match came.signal {
                 signals::CHLD => children = true,
                 signals::HUP => end = Some(HUNG_UP),
                 signals::TERM | signals::INT => end = Some(0),
@@ -128,7 +128,7 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
             continue;
         }
         if changed {
-            runsvdir.take_changes();
+            runsvdir.watch.as_ref().inspect(|watch| watch.take());
         }
         if changed || runsvdir.look_at.is_some_and(|at| now >= at) {
             runsvdir.look();
@@ -200,13 +200,6 @@ impl Runsvdir {
 
     fn is_leaving(&self, identity: Identity) -> bool {
         self.leaving.iter().any(|(leaving, _)| *leaving == identity)
-    }
-
-    /// Which of the watched directories it was does not matter: one look tells all.
-    fn take_changes(&self) {
-        if let Some(watch) = &self.watch {
-            watch.take(|_| {});
-        }
     }
 
     /// Looks at the directory, tells the runsv of what vanished, and notes what is new.

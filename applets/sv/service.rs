@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 use svcore::error::reason;
@@ -158,6 +158,12 @@ impl Service {
         sent.taken
     }
 
+    /// Opens `supervise` so that it can be watched.
+    pub(crate) fn open_supervise(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(openat(CWD, &self.file("supervise"), flags, Mode::empty())?)
+    }
+
     fn mark(&self) -> Option<Mark> {
         let stat = statat(CWD, self.file("supervise/ok"), AtFlags::empty()).ok()?;
         #[allow(clippy::useless_conversion, clippy::cast_possible_wrap, clippy::unnecessary_cast, reason = "widths differ")]
@@ -188,6 +194,11 @@ impl Sent {
             return None;
         }
         Some(self.read_at.map_or(now + Duration::from_millis(10), |read_at| read_at + SETTLED))
+    }
+
+    /// The FIFO.
+    pub(crate) fn control(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
     }
 
     /// Writes more; what comes of it is not looked at.

@@ -1,17 +1,18 @@
 //! Sending a command to all services, and waiting for all of them together.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::CWD;
 use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
 use svcore::event::{self, earlier};
 use svcore::status::Status;
 use svcore::sys::clock;
 use svcore::sys::signals::{self, Signals};
-use svcore::sys::spawn::{Failure, Program, Stream, spawn};
-use svcore::sys::watch::Inotify;
+use svcore::sys::spawn::{self, Failure, Program, Stream};
+use svcore::sys::watch;
 use svcore::{files, say};
 
 use super::Teller;
@@ -36,7 +37,8 @@ struct Pending {
     unsent: Option<Trouble>,
     /// The status before the command.
     before: Option<Status>,
-    watch: Option<i32>,
+    /// The `supervise` directory, if its changes are told to us.
+    watch: Option<OwnedFd>,
     /// Something happened since it was last looked at, or it has to be looked at anyway.
     stirred: bool,
     /// Its runsv has left since the command was sent.
@@ -50,10 +52,12 @@ struct Pending {
 struct Waiter<'a> {
     action: &'a Action,
     until: Duration,
-    inotify: Option<Inotify>,
+    /// Ends of `./check` and changes of directories.
+    signals: Option<Signals>,
+    /// Changes came while `./check` was waited for, and nobody knows whose.
+    missed: Cell<bool>,
     /// SIGPIPE was ignored already when we were started.
     pipe_ignored: bool,
-    children: Option<Signals>,
 }
 
 /// Sends the command to all `services`; with `patience`, waits for its effect on each and says it.
@@ -68,19 +72,19 @@ pub(super) fn act(services: Vec<Service>, action: &Action, patience: Option<Dura
         return;
     };
     let until = clock::monotonic().saturating_add(patience.max(SHORTEST));
-    let mut waiter =
-        Waiter { action, until, inotify: Inotify::new().ok(), pipe_ignored, children: None };
+    let signals = Signals::wait_for(&[signals::CHLD, signals::CHANGE, signals::IO]).ok();
+    let waiter = Waiter { action, until, signals, missed: Cell::new(false), pipe_ignored };
     let mut pending: Vec<Pending> =
         services.into_iter().filter_map(|service| waiter.begin(service, teller)).collect();
     while !pending.is_empty() {
         let now = clock::monotonic();
+        let all = waiter.missed.take() || now >= waiter.until;
         pending.retain_mut(|pending| {
             let due = pending.look_at.is_some_and(|at| now >= at);
-            let over = now >= waiter.until;
-            !((pending.stirred || due || over) && waiter.is_over(pending, teller))
+            !((pending.stirred || due || all) && waiter.is_over(pending, teller))
         });
         teller.flush();
-        if !pending.is_empty() {
+        if !pending.is_empty() && !waiter.missed.get() {
             waiter.wait(&mut pending);
         }
     }
@@ -130,8 +134,10 @@ impl Waiter<'_> {
         Some(pending)
     }
 
-    fn watch(&self, service: &Service) -> Option<i32> {
-        self.inotify.as_ref()?.add_supervise(&service.file("supervise")).ok()
+    fn watch(&self, service: &Service) -> Option<OwnedFd> {
+        self.signals.as_ref()?;
+        let directory = service.open_supervise().ok()?;
+        watch::signal_changes(directory.as_fd()).ok().map(|()| directory)
     }
 
     /// Whether a service without runsv may have one soon: it is to be started, and a runsvdir is there to do it.
@@ -145,7 +151,7 @@ impl Waiter<'_> {
     }
 
     /// Looks at one service. Whether it need not be waited for any longer; then its outcome was said.
-    fn is_over(&mut self, pending: &mut Pending, teller: &mut Teller) -> bool {
+    fn is_over(&self, pending: &mut Pending, teller: &mut Teller) -> bool {
         let now = clock::monotonic();
         pending.stirred = false;
         pending.look_at = pending.watch.is_none().then(|| now + LOOK_EVERY);
@@ -205,7 +211,9 @@ impl Waiter<'_> {
             Ok(sent) => {
                 pending.sent = Some(sent);
                 pending.unsent = None;
-                pending.watch = pending.watch.or_else(|| self.watch(&pending.service));
+                if pending.watch.is_none() {
+                    pending.watch = self.watch(&pending.service);
+                }
                 true
             }
             Err(trouble) => {
@@ -220,25 +228,30 @@ impl Waiter<'_> {
     /// Waits until something happens to one of them, or one is to be looked at, or the time is over.
     fn wait(&self, pending: &mut [Pending]) {
         let until = pending.iter().fold(Some(self.until), |until, pending| earlier(until, pending.look_at));
-        let mut fds: Vec<PollFd<'_>> = self
-            .inotify
-            .iter()
-            .map(|inotify| PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN))
-            .collect();
+        let mut fds: Vec<PollFd<'_>> =
+            self.signals.iter().map(|signals| PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)).collect();
+        let first = fds.len();
+        // A FIFO that is written to is in error when its reader, the runsv, has gone; nothing else is asked of it.
+        let controls = pending.iter().filter_map(|pending| pending.sent.as_ref());
+        fds.extend(controls.map(|sent| PollFd::from_borrowed_fd(sent.control(), PollFlags::empty())));
         event::wait(&mut fds, until);
-        let Some(inotify) = &self.inotify else { return };
-        inotify.take(|happened| {
+        let left: Vec<bool> = fds.iter().skip(first).map(|fd| !fd.revents().is_empty()).collect();
+        for (pending, left) in pending.iter_mut().filter(|pending| pending.sent.is_some()).zip(left) {
+            pending.stirred |= left;
+            pending.left |= left && self.action.until == b"x";
+        }
+        let Some(signals) = &self.signals else { return };
+        signals.take(|came| {
+            let all = came.signal == signals::IO;
             for pending in pending.iter_mut() {
-                if happened.watch.is_none() || happened.watch == pending.watch {
-                    pending.stirred = true;
-                    pending.left |= happened.closed_reading && self.action.until == b"x" && pending.sent.is_some();
-                }
+                let its_own = pending.watch.as_ref().is_some_and(|watch| spawn::number(watch.as_fd()) == came.fd);
+                pending.stirred |= all || (came.signal == signals::CHANGE && its_own);
             }
         });
     }
 
     /// Whether `./check` agrees, or there is none. It has until the end of our patience.
-    fn check(&mut self, service: &Service, teller: &mut Teller) -> bool {
+    fn check(&self, service: &Service, teller: &mut Teller) -> bool {
         let name = || [service.name.as_slice(), b"/check"].concat();
         match files::look(CWD, &service.file("check")) {
             Ok(None) => return true,
@@ -250,9 +263,6 @@ impl Waiter<'_> {
         }
         // What was said so far comes before what the script says.
         teller.flush();
-        if self.children.is_none() {
-            self.children = Signals::wait_for(&[signals::CHLD]).ok();
-        }
         let Ok(dir) = service.enter("") else { return false };
         let program = Program {
             files: &[c"./check"],
@@ -262,7 +272,7 @@ impl Waiter<'_> {
             default_pipe: !self.pipe_ignored,
             ..Program::default()
         };
-        match spawn(&program) {
+        match spawn::spawn(&program) {
             Ok(pid) => self.check_agrees(pid),
             Err(Failure::Fork(error)) => {
                 say::trouble(&[b"warning: "], &[b"unable to fork for ", name().as_slice()].concat(), Some(&error));
@@ -289,10 +299,10 @@ impl Waiter<'_> {
                 let _ = waitpid(Some(pid), WaitOptions::empty());
                 return false;
             }
-            match &self.children {
-                Some(children) => {
-                    event::wait(&mut [PollFd::from_borrowed_fd(children.as_fd(), PollFlags::IN)], Some(self.until));
-                    children.take(|_| {});
+            match &self.signals {
+                Some(signals) => {
+                    event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], Some(self.until));
+                    signals.take(|_| self.missed.set(true));
                 }
                 None => {
                     event::wait(&mut [], Some(now + LOOK_EVERY));

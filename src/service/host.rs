@@ -28,7 +28,7 @@ pub fn now() -> Now {
 }
 
 impl Host {
-    /// A host without services, that waits for `signals`; CHLD and IO have to be among them.
+    /// A host without services, that waits for `signals`; CHLD, CHANGE and IO have to be among them.
     #[must_use]
     pub const fn new(signals: Signals) -> Self {
         Host { signals, services: Vec::new() }
@@ -96,9 +96,9 @@ impl Host {
 
     fn take_signals(&mut self, now: Now) {
         let (mut children, mut changes, mut leave) = (false, false, false);
-        self.signals.take(|signal| match signal {
+        self.signals.take(|came| match came.signal {
             signals::CHLD => children = true,
-            signals::IO => changes = true,
+            signals::CHANGE | signals::IO => changes = true,
             signals::TERM => leave = true,
             _ => {}
         });

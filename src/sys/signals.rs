@@ -21,8 +21,19 @@ pub const HUP: Number = nix::libc::SIGHUP;
 pub const INT: Number = nix::libc::SIGINT;
 /// Terminate.
 pub const TERM: Number = nix::libc::SIGTERM;
-/// A watched directory changed; see [`watch`](super::watch).
+/// More changes of watched directories than can be told one by one.
 pub const IO: Number = nix::libc::SIGIO;
+/// A watched directory changed; see [`watch`](super::watch). A real-time signal that no C library keeps for itself.
+pub const CHANGE: Number = 40;
+
+/// A signal that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Came {
+    /// Which.
+    pub signal: Number,
+    /// For [`CHANGE`]: the number of the descriptor of the directory.
+    pub fd: i32,
+}
 
 /// The signals waited for, as a descriptor.
 #[derive(Debug)]
@@ -51,7 +62,7 @@ pub fn ignore_pipe() -> bool {
 mod here {
     use std::mem::MaybeUninit;
 
-    use super::{Number, OwnedFd, Signals, io};
+    use super::{Came, Number, OwnedFd, Signals, io};
     use nix::libc;
     use rustix::fd::FromRawFd;
 
@@ -79,15 +90,16 @@ mod here {
         }
 
         /// Hands over what came since the last call, each signal at least once.
-        pub fn take(&self, mut each: impl FnMut(Number)) {
+        pub fn take(&self, mut each: impl FnMut(Came)) {
             const SIZE: usize = size_of::<libc::signalfd_siginfo>();
             let mut buffer = [0_u8; SIZE * 8];
             while let Ok(length @ 1..) = rustix::io::read(&self.fd, &mut buffer) {
                 let came = buffer.get(..length).unwrap_or_default();
                 for info in came.chunks_exact(SIZE) {
-                    // `ssi_signo` is the first field, a native u32.
-                    if let Some(number) = info.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes)) {
-                        each(Number::try_from(number).unwrap_or(0));
+                    // Fields of four bytes: `ssi_signo` is the first, `ssi_fd` the sixth.
+                    let field = |index: usize| info.get(index * 4..).and_then(|rest| rest.first_chunk());
+                    if let (Some(signal), Some(fd)) = (field(0), field(5)) {
+                        each(Came { signal: Number::from_ne_bytes(*signal), fd: i32::from_ne_bytes(*fd) });
                     }
                 }
                 if length < buffer.len() {
@@ -122,7 +134,7 @@ mod here {
 mod here {
     use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
-    use super::{Number, OwnedFd, Signals, io};
+    use super::{Came, Number, OwnedFd, Signals, io};
     use nix::libc;
 
     static CAME: AtomicU64 = AtomicU64::new(0);
@@ -158,13 +170,13 @@ mod here {
         }
 
         /// Hands over what came since the last call, each signal at least once.
-        pub fn take(&self, mut each: impl FnMut(Number)) {
+        pub fn take(&self, mut each: impl FnMut(Came)) {
             // Drained first: a signal that comes after the swap wakes the next poll again.
             let mut scrap = [0_u8; 64];
             while matches!(rustix::io::read(&self.fd, &mut scrap), Ok(1..)) {}
             let came = CAME.swap(0, Relaxed);
             for signal in (0..64).filter(|signal| came & (1 << signal) != 0) {
-                each(signal);
+                each(Came { signal, fd: -1 });
             }
         }
     }
