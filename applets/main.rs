@@ -18,6 +18,10 @@ mod sv;
 include!(concat!(env!("OUT_DIR"), "/table.rs"));
 
 #[cfg(not(test))]
+#[global_allocator]
+static MEMORY: svcore::sys::memory::Memory = svcore::sys::memory::Memory::new();
+
+#[cfg(not(test))]
 #[allow(unsafe_code)]
 // SAFETY: no other `main` is linked, since Rust's is left out.
 #[unsafe(no_mangle)]

@@ -91,8 +91,10 @@ pub fn run(table: &[Applet], argv: &[OsString]) -> u8 {
         Asked::Applet(applet, typed, args) => {
             if argv.len() != args.len() + 1 {
                 sys::start::drop_first_argument();
+                sys::start::set_process_name(applet.name);
+            } else if sys::start::executed_path().is_some_and(|path| base_name(&path) != applet.name) {
+                sys::start::set_process_name(applet.name);
             }
-            sys::start::set_process_name(applet.name);
             if let [word] = args
                 && word == "--help"
             {

@@ -30,7 +30,7 @@ fn supervise(dir: &OsStr) -> Result<bool> {
         .while_doing(|| "unable to create selfpipe")?;
     let mut host = Host::new(signals);
     loop {
-        let mut service = Service::open("runsv", dir, now())?;
+        let mut service = Box::new(Service::open("runsv", dir, now())?);
         let begun = service.begin(now());
         if let Err(error) = &begun {
             svcore::say::trouble(&[service.prefix(), b"fatal: "], error.to_string().as_bytes(), None);
@@ -40,7 +40,7 @@ fn supervise(dir: &OsStr) -> Result<bool> {
         host.add(service);
         let mut again = false;
         while !host.is_empty() {
-            again = host.turn().iter().any(Service::is_replaced);
+            again = host.turn().iter().any(|service| service.is_replaced());
         }
         if !again {
             return Ok(begun.is_ok());

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, readlinkat};
+use rustix::fs::readlinkat;
 use svcore::files;
 
 use super::service::{Service, Trouble};
@@ -37,16 +37,17 @@ pub(crate) fn hint(service: &Service, svdir: &OsStr, trouble: &Trouble) -> Optio
 
 /// Why a service directory that exists is not supervised.
 fn unserved(service: &Service, name: &str) -> String {
-    if let Ok(target) = readlinkat(CWD, service.file("supervise"), Vec::new())
-        && files::look(CWD, &service.file("supervise")).is_ok_and(|stat| stat.is_none())
+    if let Ok(dir) = service.dir()
+        && let Ok(target) = readlinkat(dir, c"supervise", Vec::new())
+        && service.look(c"supervise").is_ok_and(|stat| stat.is_none())
     {
         let target = target.to_string_lossy();
         return format!("its link supervise leads to {target}, which is not there and could not be made");
     }
-    match files::look(CWD, &service.file("run")) {
+    match service.look(c"run") {
         Ok(None) => return "it has no file run".to_owned(),
         Ok(Some(stat)) if !files::is_executable(&stat) => {
-            return format!("its file run is not executable: chmod +x {}", service.file("run").to_string_lossy());
+            return format!("its file run is not executable: chmod +x {}/run", String::from_utf8_lossy(&service.path));
         }
         Ok(Some(_)) | Err(_) => {}
     }

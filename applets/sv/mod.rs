@@ -20,7 +20,7 @@ use svcore::sys::clock;
 use svcore::{Call, Error, Result, multicall, number, say};
 
 use action::{Asked, Wait};
-use service::{Service, Trouble};
+use service::{Base, LOG, MAIN, Part, Service, Trouble};
 
 /// How long is waited where nobody says, in seconds.
 const PATIENCE: u64 = 7;
@@ -44,9 +44,9 @@ struct Teller {
     /// Lines not yet written.
     out: Vec<u8>,
     failures: u8,
-    /// Whether a second line tells what is probably wrong.
+    /// A second line tells what is probably wrong, even if nobody is there to read it.
     hints: bool,
-    svdir: OsString,
+    base: Base,
 }
 
 /// Runs the applet; gives the number of services that failed.
@@ -59,22 +59,23 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         return Err(Error::usage());
     }
     let asked = action::asked(word.as_bytes(), call.init_script).ok_or_else(Error::usage)?;
-    let svdir = service_directory();
-    let services: Vec<Service> = names.iter().map(|name| Service::new(name, &svdir)).collect();
-    let hints = options.verbose || rustix::termios::isatty(rustix::stdio::stderr());
-    let mut teller = Teller { out: Vec::new(), failures: 0, hints, svdir };
+    let base = Base::new(service_directory());
+    let mut teller = Teller { out: Vec::new(), failures: 0, hints: options.verbose, base };
     let code = match asked {
-        Asked::Status if call.init_script => services.first().map_or(0, |service| script_status(service, &mut teller)),
+        Asked::Status if call.init_script => {
+            let service = Service::new(call.name, &teller.base);
+            script_status(&service, &mut teller)
+        }
         Asked::Status => {
-            for service in &services {
-                status(service, &mut teller);
+            for name in names {
+                status(&Service::new(name, &teller.base), &mut teller);
             }
             teller.failures
         }
         Asked::Do(action) => {
             let waits = action.wait == Wait::Always || options.verbose || options.wait.is_some();
             let patience = options.wait.or_else(patience_of_environment).unwrap_or(PATIENCE);
-            waiting::act(services, &action, waits.then(|| Duration::from_secs(patience)), &mut teller);
+            waiting::act(names, &action, waits.then(|| Duration::from_secs(patience)), &mut teller);
             teller.failures
         }
     };
@@ -114,14 +115,14 @@ fn patience_of_environment() -> Option<u64> {
 
 /// Says how a service and its log service are.
 fn status(service: &Service, teller: &mut Teller) -> Option<svcore::status::Status> {
-    let status = match service.status("") {
+    let status = match service.status(&MAIN) {
         Ok(status) => status,
         Err(trouble) => {
             teller.trouble(service, &trouble, b"");
             return None;
         }
     };
-    let line = teller.status_line(service, "", &service.name, &status);
+    let line = teller.status_line(service, &MAIN, &service.name, &status);
     teller.out.extend_from_slice(&line);
     log_status(service, teller);
     teller.out.push(b'\n');
@@ -130,9 +131,9 @@ fn status(service: &Service, teller: &mut Teller) -> Option<svcore::status::Stat
 
 /// Says how the log service is, if there is one, after what was said of the service.
 fn log_status(service: &Service, teller: &mut Teller) {
-    let trouble = match service.status("log/") {
+    let trouble = match service.status(&LOG) {
         Ok(status) => {
-            let line = teller.status_line(service, "log/", b"log", &status);
+            let line = teller.status_line(service, &LOG, b"log", &status);
             teller.out.extend_from_slice(b"; ");
             teller.out.extend_from_slice(&line);
             return;
@@ -176,8 +177,8 @@ impl Teller {
         self.out.extend_from_slice(&trouble.line(&service.name));
         self.out.push(b'\n');
         self.fail();
-        if self.hints
-            && let Some(hint) = hint::hint(service, &self.svdir, trouble)
+        if (self.hints || rustix::termios::isatty(rustix::stdio::stderr()))
+            && let Some(hint) = hint::hint(service, &self.base.path, trouble)
         {
             self.flush();
             say::err(&[b"  ", hint.as_bytes(), b"\n"]);
@@ -188,14 +189,14 @@ impl Teller {
     fn status_line(
         &mut self,
         service: &Service,
-        part: &str,
+        part: &Part,
         name: &[u8],
         status: &svcore::status::Status,
     ) -> Vec<u8> {
         match service.has_down(part) {
             Ok(has_down) => report::line(name, status, &clock::wall(), has_down),
             Err(error) => {
-                let what = [b"unable to stat ", service.name.as_slice(), b"/", part.as_bytes(), b"down"].concat();
+                let what = [b"unable to stat ", service.name.as_slice(), b"/", part.down.to_bytes()].concat();
                 say::trouble(&[b"warning: "], &what, Some(&error));
                 self.fail();
                 Vec::new()
@@ -229,16 +230,5 @@ mod tests {
         assert_eq!(options(&["-w", "abc", "up"]).wait, Some(0));
         assert_eq!(options(&["-w7x", "up"]).wait, Some(7));
         assert_eq!(options(&["--", "-v"]).words, ["-v"]);
-    }
-
-    #[test]
-    fn names_are_paths_only_if_they_look_so() {
-        let path = |name: &str| String::from_utf8(Service::new(OsStr::new(name), OsStr::new("/sv")).path).unwrap();
-        assert_eq!(path("web"), "/sv/web/");
-        assert_eq!(path("web/log"), "/sv/web/log/");
-        assert_eq!(path("./web"), "./web/");
-        assert_eq!(path("/x/web"), "/x/web/");
-        assert_eq!(path("x/web/"), "x/web//");
-        assert_eq!(path(""), "");
     }
 }

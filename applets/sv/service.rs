@@ -1,12 +1,12 @@
-//! A service as `sv` sees it: files and FIFOs of its `supervise` directory, by path.
+//! A service as `sv` sees it: its directory, and the files and FIFOs of `supervise` in it.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
+use rustix::fs::{CWD, Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
 use svcore::error::reason;
 use svcore::files;
@@ -45,14 +45,44 @@ impl Trouble {
     }
 }
 
+/// The directory that services with plain names are in.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub(crate) path: OsString,
+    dir: Result<OwnedFd, Errno>,
+}
+
 /// A service named on the command line.
 #[derive(Debug)]
 pub(crate) struct Service {
     /// As typed.
     pub(crate) name: Vec<u8>,
-    /// Where it is, ending in a slash; empty for a name that leads nowhere.
+    /// Where it is.
     pub(crate) path: Vec<u8>,
+    dir: Result<OwnedFd, Errno>,
 }
+
+/// Names in a service directory.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Something that can be opened only where one can go into the directory.
+    inside: &'static CStr,
+    ok: &'static CStr,
+    status: &'static CStr,
+    /// The file that keeps it down.
+    pub(crate) down: &'static CStr,
+}
+
+/// Those of the service.
+pub(crate) const MAIN: Part =
+    Part { inside: c".", ok: c"supervise/ok", status: c"supervise/status", down: c"down" };
+/// Those of its log service.
+pub(crate) const LOG: Part = Part {
+    inside: c"log/.",
+    ok: c"log/supervise/ok",
+    status: c"log/supervise/status",
+    down: c"log/down",
+};
 
 /// A command that was written.
 #[derive(Debug)]
@@ -69,51 +99,52 @@ pub(crate) struct Sent {
 /// The modification time of `ok`; see [`svcore::supervise`].
 type Mark = (i64, i64);
 
+impl Base {
+    /// The directory that services with plain names are in.
+    pub(crate) fn new(path: OsString) -> Self {
+        let dir = open_directory(CWD, path.as_bytes());
+        Base { path, dir }
+    }
+}
+
 impl Service {
     /// The service that `name` means. Source: sv(8).
-    pub(crate) fn new(name: &OsStr, svdir: &OsStr) -> Self {
+    pub(crate) fn new(name: &OsStr, base: &Base) -> Self {
         let name = name.as_bytes();
-        let typed = matches!(name, [b'/' | b'.', ..] | [.., b'/']);
-        let path = if typed {
-            [name, b"/"].concat()
-        } else if name.is_empty() || svdir.is_empty() {
-            Vec::new()
+        let (path, dir) = if is_path(name) {
+            (name.to_vec(), open_directory(CWD, name))
         } else {
-            [svdir.as_bytes(), b"/", name, b"/"].concat()
+            let path = [base.path.as_bytes(), b"/", name].concat();
+            let dir = match &base.dir {
+                Ok(base) => open_directory(base.as_fd(), name),
+                Err(errno) => Err(*errno),
+            };
+            (path, dir)
         };
-        Service { name: name.to_vec(), path }
+        Service { name: name.to_vec(), path, dir }
     }
 
-    /// Something in the service directory.
-    pub(crate) fn file(&self, rest: &str) -> CString {
-        if self.path.is_empty() {
-            return CString::default();
-        }
-        CString::new([&self.path, rest.as_bytes()].concat()).unwrap_or_default()
-    }
-
-    /// Whether one can go into `rest` of the service directory.
-    pub(crate) fn enter(&self, rest: &str) -> io::Result<OwnedFd> {
-        let path = self.file(&format!("{rest}."));
-        Ok(openat(CWD, &path, svcore::sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
-    }
-
-    /// The status of the service, or with `log/` of its log service, if a runsv serves it.
+    /// The status of the service, or with [`LOG`] of its log service, if a runsv serves it.
     ///
     /// Without one the file may say anything; so that is looked at first.
-    pub(crate) fn status(&self, part: &str) -> Result<Status, Trouble> {
-        if let Err(errno) = self.open_for_writing(&format!("{part}supervise/ok")) {
-            return Err(self.blame(part, "open supervise/ok", errno));
+    pub(crate) fn status(&self, part: &Part) -> Result<Status, Trouble> {
+        let dir = self.dir()?;
+        if let Err(errno) = open_for_writing(dir, part.ok) {
+            return Err(blame(dir, part, "open supervise/ok", errno));
         }
         self.read_status(part)
     }
 
     /// The status in the file, whoever wrote it and whenever.
-    pub(crate) fn read_status(&self, part: &str) -> Result<Status, Trouble> {
-        let path = self.file(&format!("{part}supervise/status"));
-        let file = openat(CWD, &path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| Trouble::Unable("open supervise/status", errno.into()))?;
+    pub(crate) fn read_status(&self, part: &Part) -> Result<Status, Trouble> {
         let mut bytes = [0; LEN];
+        let file = openat(
+            self.dir()?,
+            part.status,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|errno| Trouble::Unable("open supervise/status", errno.into()))?;
         let length = rustix::io::read(&file, &mut bytes)
             .map_err(|errno| Trouble::Unable("read supervise/status", errno.into()))?;
         if length < LEN {
@@ -127,15 +158,33 @@ impl Service {
     /// # Errors
     ///
     /// When that cannot be told.
-    pub(crate) fn has_down(&self, part: &str) -> io::Result<bool> {
-        files::look(CWD, &self.file(&format!("{part}down"))).map(|stat| stat.is_some())
+    pub(crate) fn has_down(&self, part: &Part) -> io::Result<bool> {
+        self.look(part.down).map(|stat| stat.is_some())
+    }
+
+    /// What a file of the service directory is.
+    ///
+    /// # Errors
+    ///
+    /// That of stat(2), but for ENOENT.
+    pub(crate) fn look(&self, name: &CStr) -> io::Result<Option<Stat>> {
+        files::look(self.dir.as_ref().map_err(|errno| io::Error::from(*errno))?.as_fd(), name)
+    }
+
+    /// The service directory.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be gone into.
+    pub(crate) fn dir(&self) -> Result<BorrowedFd<'_>, Trouble> {
+        self.dir.as_ref().map(AsFd::as_fd).map_err(|errno| Trouble::NoDirectory((*errno).into()))
     }
 
     /// Writes `bytes` to `control`, in one piece.
     pub(crate) fn send(&self, bytes: &[u8]) -> Result<Sent, Trouble> {
-        let control = self
-            .open_for_writing("supervise/control")
-            .map_err(|errno| self.blame("", "open supervise/control", errno))?;
+        let dir = self.dir()?;
+        let control = open_for_writing(dir, c"supervise/control")
+            .map_err(|errno| blame(dir, &MAIN, "open supervise/control", errno))?;
         let mark = self.mark();
         match rustix::io::write(&control, bytes) {
             Ok(written) if written == bytes.len() => Ok(Sent { control, mark, read_at: None, taken: false }),
@@ -159,31 +208,39 @@ impl Service {
     }
 
     /// Opens `supervise` so that it can be watched.
-    pub(crate) fn open_supervise(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn open_supervise(&self) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(openat(CWD, &self.file("supervise"), flags, Mode::empty())?)
+        openat(self.dir().ok()?, c"supervise", flags, Mode::empty()).ok()
     }
 
+    #[allow(clippy::useless_conversion, clippy::cast_possible_wrap, clippy::unnecessary_cast, reason = "widths differ")]
     fn mark(&self) -> Option<Mark> {
-        let stat = statat(CWD, self.file("supervise/ok"), AtFlags::empty()).ok()?;
-        #[allow(clippy::useless_conversion, clippy::cast_possible_wrap, clippy::unnecessary_cast, reason = "widths differ")]
+        let stat = self.look(c"supervise/ok").ok()??;
         Some((i64::from(stat.st_mtime), stat.st_mtime_nsec as i64))
     }
+}
 
-    fn open_for_writing(&self, rest: &str) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        openat(CWD, &self.file(rest), flags, Mode::empty())
+/// Whether a name is a path from where we are, not a service in the usual directory. Source: sv(8).
+const fn is_path(name: &[u8]) -> bool {
+    matches!(name, [b'/' | b'.', ..] | [.., b'/'])
+}
+
+fn open_directory(at: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
+    openat(at, path, svcore::sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn open_for_writing(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    openat(dir, name, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Why something could not be opened: perhaps because one cannot go into the directory that it should be in.
+fn blame(dir: BorrowedFd<'_>, part: &Part, what: &'static str, errno: Errno) -> Trouble {
+    if errno == Errno::NXIO {
+        return Trouble::NotRunning;
     }
-
-    /// Why something in the service directory could not be opened: perhaps for want of the directory.
-    fn blame(&self, part: &str, what: &'static str, errno: Errno) -> Trouble {
-        if errno == Errno::NXIO {
-            return Trouble::NotRunning;
-        }
-        match self.enter(part) {
-            Err(error) => Trouble::NoDirectory(error),
-            Ok(_) => Trouble::Unable(what, errno.into()),
-        }
+    match open_directory(dir, part.inside.to_bytes()) {
+        Err(errno) => Trouble::NoDirectory(errno.into()),
+        Ok(_) => Trouble::Unable(what, errno.into()),
     }
 }
 
@@ -212,4 +269,18 @@ pub(crate) fn default_directory() -> &'static CStr {
     const USUAL: [&CStr; 3] = [c"/service", c"/etc/service", c"/var/service"];
     let there = |dir: &&&CStr| files::look(CWD, dir).is_ok_and(|stat| stat.is_some());
     USUAL.iter().find(there).copied().unwrap_or(c"/service")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_paths_only_if_they_look_so() {
+        for (name, expected) in
+            [("web", false), ("web/log", false), ("", false), ("./web", true), ("/x", true), ("x/web/", true), (".", true)]
+        {
+            assert_eq!(is_path(name.as_bytes()), expected, "{name}");
+        }
+    }
 }

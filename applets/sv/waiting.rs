@@ -1,11 +1,11 @@
 //! Sending a command to all services, and waiting for all of them together.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::CWD;
 use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
 use svcore::event::{self, earlier};
 use svcore::status::Status;
@@ -13,12 +13,12 @@ use svcore::sys::clock;
 use svcore::sys::signals::{self, Signals};
 use svcore::sys::spawn::{self, Failure, Program, Stream};
 use svcore::sys::watch;
-use svcore::{files, say};
+use svcore::say;
 
 use super::Teller;
 use super::action::{self, Action, Fulfilled};
 use super::hint::{self, Served};
-use super::service::{Sent, Service, Trouble};
+use super::service::{MAIN, Sent, Service, Trouble};
 
 /// How often is looked where nothing can be watched.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -60,11 +60,12 @@ struct Waiter<'a> {
     pipe_ignored: bool,
 }
 
-/// Sends the command to all `services`; with `patience`, waits for its effect on each and says it.
-pub(super) fn act(services: Vec<Service>, action: &Action, patience: Option<Duration>, teller: &mut Teller) {
+/// Sends the command to all services named; with `patience`, waits for its effect on each and says it.
+pub(super) fn act(names: &[OsString], action: &Action, patience: Option<Duration>, teller: &mut Teller) {
     let pipe_ignored = signals::ignore_pipe();
     let Some(patience) = patience else {
-        for service in services {
+        for name in names {
+            let service = Service::new(name, &teller.base);
             if let Err(trouble) = service.send(action.bytes) {
                 refused(&service, action, &trouble, teller);
             }
@@ -75,7 +76,7 @@ pub(super) fn act(services: Vec<Service>, action: &Action, patience: Option<Dura
     let signals = Signals::wait_for(&[signals::CHLD, signals::CHANGE, signals::IO]).ok();
     let waiter = Waiter { action, until, signals, missed: Cell::new(false), pipe_ignored };
     let mut pending: Vec<Pending> =
-        services.into_iter().filter_map(|service| waiter.begin(service, teller)).collect();
+        names.iter().filter_map(|name| waiter.begin(Service::new(name, &teller.base), teller)).collect();
     while !pending.is_empty() {
         let now = clock::monotonic();
         let all = waiter.missed.take() || now >= waiter.until;
@@ -108,7 +109,7 @@ impl Waiter<'_> {
     /// Sends the command to one service. `None` if it is not waited for, which was said.
     fn begin(&self, service: Service, teller: &mut Teller) -> Option<Pending> {
         let watch = self.watch(&service);
-        let before = service.read_status("").ok();
+        let before = service.read_status(&MAIN).ok();
         let mut pending = Pending {
             service,
             sent: None,
@@ -136,7 +137,7 @@ impl Waiter<'_> {
 
     fn watch(&self, service: &Service) -> Option<OwnedFd> {
         self.signals.as_ref()?;
-        let directory = service.open_supervise().ok()?;
+        let directory = service.open_supervise()?;
         watch::signal_changes(directory.as_fd()).ok().map(|()| directory)
     }
 
@@ -162,7 +163,7 @@ impl Waiter<'_> {
             gone(&pending.service, teller);
             return true;
         }
-        let status = match pending.service.status("") {
+        let status = match pending.service.status(&MAIN) {
             Ok(status) => status,
             Err(trouble) => {
                 refused(&pending.service, self.action, &trouble, teller);
@@ -178,7 +179,7 @@ impl Waiter<'_> {
                 }
                 Fulfilled::IfChecked if self.check(&pending.service, teller) => {
                     // The script took its time; what is told is how it is now.
-                    let status = pending.service.read_status("").unwrap_or(status);
+                    let status = pending.service.read_status(&MAIN).unwrap_or(status);
                     tell(b"ok: ", pending, &status, teller);
                     return true;
                 }
@@ -253,7 +254,7 @@ impl Waiter<'_> {
     /// Whether `./check` agrees, or there is none. It has until the end of our patience.
     fn check(&self, service: &Service, teller: &mut Teller) -> bool {
         let name = || [service.name.as_slice(), b"/check"].concat();
-        match files::look(CWD, &service.file("check")) {
+        match service.look(c"check") {
             Ok(None) => return true,
             Ok(Some(_)) => {}
             Err(error) => {
@@ -263,11 +264,11 @@ impl Waiter<'_> {
         }
         // What was said so far comes before what the script says.
         teller.flush();
-        let Ok(dir) = service.enter("") else { return false };
+        let Ok(dir) = service.dir() else { return false };
         let program = Program {
             files: &[c"./check"],
             argv: &[c"./check"],
-            directory: Some(dir.as_fd()),
+            directory: Some(dir),
             stdout: Stream::Closed,
             default_pipe: !self.pipe_ignored,
             ..Program::default()
@@ -314,7 +315,7 @@ impl Waiter<'_> {
 
 /// Says how a service is that was waited for.
 fn tell(outcome: &[u8], pending: &Pending, status: &Status, teller: &mut Teller) {
-    let line = teller.status_line(&pending.service, "", &pending.service.name, status);
+    let line = teller.status_line(&pending.service, &MAIN, &pending.service.name, status);
     teller.out.extend_from_slice(outcome);
     teller.out.extend_from_slice(&line);
     teller.out.push(b'\n');

@@ -18,7 +18,9 @@ use crate::sys::signals::{self, Signals};
 #[derive(Debug)]
 pub struct Host {
     signals: Signals,
-    services: Vec<Service>,
+    /// Boxed: a list of the services themselves would take room for four where there is one.
+    #[allow(clippy::vec_box, reason = "see above")]
+    services: Vec<Box<Service>>,
 }
 
 /// The moment it is.
@@ -35,12 +37,13 @@ impl Host {
     }
 
     /// Takes a service that was begun.
-    pub fn add(&mut self, service: Service) {
+    pub fn add(&mut self, service: Box<Service>) {
         self.services.push(service);
     }
 
     /// Waits once, tells everybody, and gives the services that are over.
-    pub fn turn(&mut self) -> Vec<Service> {
+    #[allow(clippy::vec_box, reason = "as they are kept")]
+    pub fn turn(&mut self) -> Vec<Box<Service>> {
         let (came_signal, ready) = self.wait();
         let now = now();
         if came_signal {

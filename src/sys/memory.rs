@@ -1,0 +1,181 @@
+//! The executable's allocator: a small fixed arena before the system's.
+//!
+//! A supervisor needs a few kilobytes and is there many times. From the system's allocator they cost it pages of a
+//! heap and of mapped memory, page tables for both, and some system calls at each start; here they lie beside the
+//! other variables. What is large, or does not fit any more, comes from the system.
+//!
+//! Blocks are of powers of two; a freed block goes onto the list of its size. Nothing is given back or joined: the
+//! arena is too small for that to matter.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::UnsafeCell;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering::{Acquire, Release}};
+
+/// Size of the whole, in bytes. Only the pages that are used take memory.
+const TOTAL: usize = 16 * 1024;
+/// Size of the arena, in bytes: the rest of the pages that the other fields begin.
+const ARENA: usize = TOTAL - 128;
+/// The smallest block, in bytes, as a power of two; also the alignment of all.
+const SMALLEST: u32 = 4;
+/// How many sizes there are: the largest block is of 4 KiB.
+const SIZES: usize = 9;
+
+/// A freed block holds the address of the next one of its size.
+type Link = *mut u8;
+
+#[repr(align(16))]
+struct Arena(UnsafeCell<[u8; ARENA]>);
+
+/// An allocator; see the module.
+///
+/// Whole pages, so that what little an idle supervisor has, with the bookkeeping, is on one of them, and the
+/// variables behind it begin another.
+#[allow(missing_debug_implementations, reason = "it has nothing to show")]
+#[repr(C, align(4096))]
+pub struct Memory {
+    used: UnsafeCell<usize>,
+    free: UnsafeCell<[Link; SIZES]>,
+    /// Somebody is at the fields above. Our programs have one thread, but nothing here depends on that.
+    busy: AtomicBool,
+    arena: Arena,
+}
+
+const _: () = assert!(size_of::<Memory>() == TOTAL, "the arena leaves a gap");
+
+// SAFETY: the cells are touched only by whoever has set `busy`.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// An allocator with an unused arena.
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "a default cannot be made in a constant")]
+    pub const fn new() -> Self {
+        Memory {
+            used: UnsafeCell::new(0),
+            free: UnsafeCell::new([ptr::null_mut(); SIZES]),
+            busy: AtomicBool::new(false),
+            arena: Arena(UnsafeCell::new([0; ARENA])),
+        }
+    }
+
+    fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
+        while self.busy.swap(true, Acquire) {
+            std::hint::spin_loop();
+        }
+        let done = work();
+        self.busy.store(false, Release);
+        done
+    }
+
+    /// Which list a block is on; `None` for what the system is asked for.
+    fn size_of(layout: Layout) -> Option<usize> {
+        let bits = layout.size().max(1).checked_next_power_of_two()?.trailing_zeros().max(SMALLEST);
+        let index = (bits - SMALLEST) as usize;
+        (index < SIZES && layout.align() <= 1 << SMALLEST).then_some(index)
+    }
+
+    fn take(&self, index: usize) -> *mut u8 {
+        self.alone(|| {
+            // SAFETY: we are alone with the cells, and `index` is below SIZES.
+            let list = unsafe { self.free.get().cast::<Link>().add(index) };
+            // SAFETY: as above.
+            let first = unsafe { *list };
+            if !first.is_null() {
+                // SAFETY: a block on the list is free, and begins with the address of the next.
+                let next = unsafe { *first.cast::<Link>() };
+                // SAFETY: as above.
+                unsafe { *list = next };
+                return first;
+            }
+            let size = 1 << (SMALLEST as usize + index);
+            // SAFETY: we are alone with the cell.
+            let used = unsafe { &mut *self.used.get() };
+            if ARENA - *used < size {
+                return ptr::null_mut();
+            }
+            // SAFETY: `used + size` is within the arena.
+            let block = unsafe { self.arena.0.get().cast::<u8>().add(*used) };
+            *used += size;
+            block
+        })
+    }
+
+    fn is_ours(&self, block: *mut u8) -> bool {
+        let begin = self.arena.0.get() as usize;
+        (begin..begin + ARENA).contains(&(block as usize))
+    }
+}
+
+// SAFETY: a block is handed out by `take` only when it is on no list, at least as large as asked for and aligned to
+// 16; other requests are the system's, and are given back to it since they do not lie in the arena.
+unsafe impl GlobalAlloc for Memory {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let block = Memory::size_of(layout).map_or(ptr::null_mut(), |index| self.take(index));
+        if block.is_null() {
+            // SAFETY: the caller's promise is passed on.
+            unsafe { System.alloc(layout) }
+        } else {
+            block
+        }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        match Memory::size_of(layout) {
+            Some(index) if self.is_ours(block) => self.alone(|| {
+                // SAFETY: we are alone with the cells, and `index` is below SIZES.
+                let list = unsafe { self.free.get().cast::<Link>().add(index) };
+                // SAFETY: as above.
+                let first = unsafe { *list };
+                // SAFETY: the block is free from now on, and has room for an address.
+                unsafe { *block.cast::<Link>() = first };
+                // SAFETY: as above.
+                unsafe { *list = block };
+            }),
+            // SAFETY: what does not lie in the arena came from the system with this layout.
+            _ => unsafe { System.dealloc(block, layout) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever is taken and given back in whatever order, blocks in use never overlap and keep their bytes.
+        #[test]
+        fn blocks_in_use_are_apart(steps in prop::collection::vec((1_usize..6000, any::<bool>(), 0_usize..64), 0..400)) {
+            let memory = Box::new(Memory::new());
+            let mut blocks: Vec<(*mut u8, Layout, u8)> = Vec::new();
+            for (number, (size, take, which)) in steps.into_iter().enumerate() {
+                if take || blocks.is_empty() {
+                    let layout = Layout::from_size_align(size, 1 << (which % 5)).unwrap();
+                    let mark = number as u8;
+                    // SAFETY: the layout has a size.
+                    let block = unsafe { memory.alloc(layout) };
+                    prop_assert!(!block.is_null() && block as usize % layout.align() == 0);
+                    // SAFETY: the block is as large as this.
+                    unsafe { block.write_bytes(mark, size) };
+                    blocks.push((block, layout, mark));
+                } else {
+                    let (block, layout, mark) = blocks.swap_remove(which % blocks.len());
+                    // SAFETY: it was written in full when it was taken.
+                    let bytes = unsafe { std::slice::from_raw_parts(block, layout.size()) };
+                    prop_assert!(bytes.iter().all(|&byte| byte == mark));
+                    // SAFETY: it was taken with this layout.
+                    unsafe { memory.dealloc(block, layout) };
+                }
+            }
+            for (block, layout, mark) in blocks {
+                // SAFETY: as above.
+                let bytes = unsafe { std::slice::from_raw_parts(block, layout.size()) };
+                prop_assert!(bytes.iter().all(|&byte| byte == mark));
+                // SAFETY: as above.
+                unsafe { memory.dealloc(block, layout) };
+            }
+        }
+    }
+}
