@@ -57,9 +57,9 @@ pub fn replace(files: &[CString], argv: &[CString], environment: &[CString]) -> 
 }
 
 /// The directories in which an entry has to change for `path` to mean another file: those that hold a link on
-/// the way, and the one in which the way breaks off.
+/// the way, and the one in which the way breaks off. With `end`, also the one that holds what `path` leads to.
 #[must_use]
-pub fn way_of(path: &[u8]) -> Vec<CString> {
+pub fn way_of(path: &[u8], end: bool) -> Vec<CString> {
     let mut found: Vec<CString> = Vec::new();
     let mut at = if path.starts_with(b"/") { b"/".to_vec() } else { b".".to_vec() };
     let mut left: VecDeque<Vec<u8>> = names(path).collect();
@@ -72,7 +72,8 @@ pub fn way_of(path: &[u8]) -> Vec<CString> {
         };
         let is_link = statat(CWD, &next, AtFlags::SYMLINK_NOFOLLOW)
             .map(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
-        if is_link != Ok(false) && !found.contains(&here) {
+        let counts = is_link != Ok(false) || (end && left.is_empty());
+        if counts && !found.contains(&here) {
             found.push(here);
         }
         match is_link {
@@ -129,11 +130,12 @@ mod tests {
             let canonical = |dir: &CString| {
                 std::fs::canonicalize(dir.to_str().unwrap()).unwrap().to_str().unwrap().to_owned()
             };
-            way_of(in_root(name).as_os_str().as_bytes()).iter().map(canonical).collect()
+            way_of(in_root(name).as_os_str().as_bytes(), name.ends_with("second")).iter().map(canonical).collect()
         };
         let root_name = std::fs::canonicalize(&root).unwrap().to_str().unwrap().to_owned();
         assert_eq!(way("links/first"), [format!("{root_name}/links"), root_name.clone()]);
         assert_eq!(way("real/dir"), [] as [String; 0]);
+        assert_eq!(way("second"), [root_name.clone(), format!("{root_name}/real")]);
         assert_eq!(way("real/none/x"), [format!("{root_name}/real")]);
         assert_eq!(way("second/none"), [root_name.clone(), format!("{root_name}/real/dir")]);
         std::fs::remove_dir_all(root).unwrap();

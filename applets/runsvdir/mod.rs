@@ -256,7 +256,7 @@ impl Runsvdir {
         };
         let mut failed = None;
         let mut add = |dir: &CStr| watch.add(dir).map_err(|error| failed = Some(error)).ok();
-        let mut watched: Vec<i32> = exec::way_of(self.dir.to_bytes()).iter().filter_map(|dir| add(dir)).collect();
+        let mut watched: Vec<i32> = exec::way_of(self.dir.to_bytes(), false).iter().filter_map(|dir| add(dir)).collect();
         // That it is missing is found out by reading it; the way to it is watched.
         watched.extend(watch.add(&self.dir));
         if failed.is_none() && watched.is_empty() {

@@ -138,3 +138,120 @@ impl Pair {
         self.log.as_mut().map_or_else(Actions::default, Machine::leave)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::{Action, Ended};
+    use super::*;
+    use crate::control::Hook;
+    use crate::status::State;
+    use crate::tai::stamp;
+
+    fn now(millis: u64) -> Now {
+        Now { at: Duration::from_millis(millis), stamp: stamp(0, 0) }
+    }
+
+    fn pid(raw: i32) -> Pid {
+        Pid::from_raw(raw).unwrap()
+    }
+
+    /// Both run: the service as 1, the log service as 2.
+    fn running() -> Pair {
+        let machine = || Machine::new(now(0), Want::Up);
+        let mut pair = Pair::new(machine(), Some(machine()));
+        for (which, raw) in [(Which::Log, 2), (Which::Main, 1)] {
+            let _ = pair.step(now(0), which, Event::Tick);
+            let _ = pair.step(now(0), which, Event::HookEnded { hook: Hook::Up, pid: None, instead: false });
+            let _ = pair.step(now(0), which, Event::Started(pid(raw)));
+        }
+        pair
+    }
+
+    fn command(pair: &mut Pair, which: Which, command: Command) {
+        let _ = pair.step(now(10), which, Event::Command(command));
+    }
+
+    fn end(pair: &mut Pair, at: u64, raw: i32) -> Actions {
+        let which = pair.whose(pid(raw)).unwrap();
+        pair.step(now(at), which, Event::Ended { pid: pid(raw), how: Ended::Code(0), finish: false })
+    }
+
+    fn leave(pair: &mut Pair, at: u64) -> Leave {
+        pair.leave(now(at), false, || Duration::from_secs(5))
+    }
+
+    #[test]
+    fn the_log_service_leaves_after_the_service_and_by_itself() {
+        let mut pair = running();
+        command(&mut pair, Which::Main, Command::Exit);
+        assert_eq!(leave(&mut pair, 10), Leave::Stay);
+        let _ = end(&mut pair, 20, 1);
+        assert_eq!(leave(&mut pair, 20), Leave::CloseLog);
+        let _ = pair.log_leaves();
+        assert_eq!(leave(&mut pair, 20), Leave::Stay);
+        let status = pair.get(Which::Log).unwrap().status();
+        assert_eq!((status.state, status.want, status.term), (State::Run, Some(Want::Exit), false));
+        let _ = end(&mut pair, 30, 2);
+        assert_eq!(leave(&mut pair, 30), Leave::Quit);
+    }
+
+    #[test]
+    fn a_log_service_that_stays_is_left_after_its_time() {
+        let mut pair = running();
+        command(&mut pair, Which::Main, Command::Exit);
+        let _ = end(&mut pair, 20, 1);
+        assert_eq!(leave(&mut pair, 20), Leave::CloseLog);
+        let _ = pair.log_leaves();
+        assert_eq!(pair.deadline(), Some(now(5020).at));
+        assert_eq!(leave(&mut pair, 5019), Leave::Stay);
+        assert_eq!(leave(&mut pair, 5020), Leave::GiveUp { log: Some(pid(2)) });
+    }
+
+    #[test]
+    fn the_log_service_runs_again_while_the_service_is_still_ending() {
+        let mut pair = running();
+        command(&mut pair, Which::Main, Command::Exit);
+        let actions: Vec<Action> = end(&mut pair, 2000, 2).into_iter().collect();
+        assert!(actions.contains(&Action::Hook(Hook::Up, None)), "{actions:?}");
+    }
+
+    #[test]
+    fn the_log_service_is_not_told_to_exit() {
+        let mut pair = running();
+        command(&mut pair, Which::Log, Command::Exit);
+        assert_eq!(pair.get(Which::Log).unwrap().want(), Want::Up);
+    }
+
+    #[test]
+    fn nothing_starts_once_the_pipe_is_closed() {
+        let mut pair = running();
+        command(&mut pair, Which::Main, Command::Exit);
+        let _ = end(&mut pair, 20, 1);
+        assert_eq!(leave(&mut pair, 20), Leave::CloseLog);
+        let _ = pair.log_leaves();
+        for which in [Which::Main, Which::Log] {
+            command(&mut pair, which, Command::Up);
+            command(&mut pair, which, Command::Once);
+            assert_eq!(pair.get(which).unwrap().want(), Want::Exit);
+        }
+    }
+
+    #[test]
+    fn up_takes_exit_back_while_the_service_still_runs() {
+        let mut pair = running();
+        command(&mut pair, Which::Main, Command::Exit);
+        command(&mut pair, Which::Main, Command::Up);
+        let _ = end(&mut pair, 20, 1);
+        assert_eq!(leave(&mut pair, 20), Leave::Stay);
+    }
+
+    #[test]
+    fn a_hook_that_still_runs_is_waited_for() {
+        let mut pair = Pair::new(Machine::new(now(0), Want::Down), None);
+        command(&mut pair, Which::Main, Command::Exit);
+        let patience = || Duration::from_secs(5);
+        assert_eq!(pair.leave(now(10), true, patience), Leave::CloseLog);
+        assert_eq!(pair.leave(now(10), true, patience), Leave::Stay);
+        assert_eq!(pair.leave(now(20), false, patience), Leave::Quit);
+    }
+}

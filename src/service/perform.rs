@@ -59,8 +59,10 @@ pub struct Service {
     unpublished: (bool, bool),
     /// `log/` is there but not `log/run`; held open because it is watched.
     log_to_come: Option<OwnedFd>,
-    /// The directory is gone; these are held open because the new one may appear in them.
-    gone: Option<Vec<OwnedFd>>,
+    /// The directory is gone.
+    gone: bool,
+    /// Held open because they are watched: in them the directory goes, or the new one appears.
+    around: Vec<OwnedFd>,
     /// The directory was made anew: after this service has ended, the new one is to be taken up.
     replaced: bool,
     /// When to look whether `supervise` has to be made again.
@@ -101,7 +103,8 @@ impl Service {
             hooks: Vec::new(),
             unpublished: (true, true),
             log_to_come: None,
-            gone: None,
+            gone: false,
+            around: Vec::new(),
             replaced: false,
             repair_at: None,
             publishing_failed: false,
@@ -226,7 +229,7 @@ impl Service {
         }
         match trouble {
             // What is gone with its directory needs no files any more.
-            Some(_) if self.gone.is_some() => {}
+            Some(_) if self.gone => {}
             Some((what, cause)) => {
                 if !self.publishing_failed {
                     say::trouble(&[&self.prefix, b"warning: "], &what, cause.as_ref());
@@ -275,7 +278,7 @@ impl Service {
     pub fn look_again(&mut self, now: Now) {
         match files::look(CWD, &self.name) {
             Ok(Some(stat)) if files::identity(&stat) == self.identity => {
-                if self.gone.take().is_some() {
+                if std::mem::take(&mut self.gone) {
                     self.warn(b"service directory is back", None);
                 }
             }
@@ -283,7 +286,7 @@ impl Service {
                 if !self.replaced {
                     self.warn(b"service directory was made anew: ending the old service", None);
                     self.replaced = true;
-                    self.gone.get_or_insert_default();
+                    self.gone = true;
                     self.tell(now, Which::Main, Event::Command(Command::Exit));
                 }
                 return;
@@ -302,24 +305,36 @@ impl Service {
         }
         let log_is_lost = self.log.as_ref().is_some_and(|log| !log.supervise.is_in_place(log.dir.as_fd()));
         if log_is_lost || !self.supervise.is_in_place(self.dir.as_fd()) {
+            // Perhaps the whole directory is going; the last of that is seen only from around it.
             self.repair_at.get_or_insert(now.at.saturating_add(REPAIR_AFTER));
+            if self.around.is_empty() {
+                self.watch_around();
+                self.look_again(now);
+            }
+        } else {
+            self.around.clear();
         }
     }
 
-    /// The directory is gone: watches those in which the way to its name breaks off.
-    fn wait_for_return(&mut self, now: Now) {
-        if self.gone.is_none() {
-            self.warn(b"service directory is gone: waiting for its return", None);
-        }
-        let watched: Vec<OwnedFd> = crate::exec::way_of(self.name.to_bytes())
+    /// Watches the directories in which the way to ours may change.
+    fn watch_around(&mut self) {
+        self.around = crate::exec::way_of(self.name.to_bytes(), true)
             .iter()
             .filter_map(|dir| open_service(CWD, dir).ok())
             .inspect(|dir| {
-                // Without it, the return is seen at the next command or end.
+                // Without it, the change is seen at the next command or end.
                 let _ = watch::signal_changes(dir.as_fd());
             })
             .collect();
-        self.gone = Some(watched);
+    }
+
+    /// The directory is gone: the new one is seen from around it.
+    fn wait_for_return(&mut self, now: Now) {
+        if !self.gone {
+            self.warn(b"service directory is gone: waiting for its return", None);
+            self.gone = true;
+        }
+        self.watch_around();
         // It may have come back before the watch was set.
         if files::look(CWD, &self.name).is_ok_and(|stat| stat.is_some()) {
             self.look_again(now);
@@ -359,7 +374,9 @@ impl Service {
 
     /// Makes a `supervise` that is gone anew, where the service directory still is.
     fn repair(&mut self, now: Now) {
-        if self.gone.is_some() || files::look(CWD, &self.name).is_ok_and(|stat| stat.is_none()) {
+        self.look_again(now);
+        self.repair_at = None;
+        if self.gone {
             return;
         }
         let mut failed = None;
@@ -435,7 +452,7 @@ impl Service {
     }
 
     fn start(&mut self, now: Now, which: Which, script: Script) -> Event {
-        if self.gone.is_some() && script == Script::Run {
+        if self.gone && script == Script::Run {
             // There is nothing to be started, and that was said.
             return Event::NotStarted { finish: false };
         }
@@ -487,7 +504,7 @@ impl Service {
     /// Runs `control/C` of the service, if there is one that can be run.
     fn start_hook(&mut self, now: Now, which: Which, hook: Hook, target: Option<Pid>) -> Option<Event> {
         let done = Some(Event::HookEnded { hook, pid: target, instead: false });
-        if which == Which::Log || self.gone.is_some() {
+        if which == Which::Log || self.gone {
             return done;
         }
         let letter = char::from(hook.byte());

@@ -1,0 +1,915 @@
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use svcore::status::{State, Want};
+
+use crate::harness::*;
+
+fn usage(program: &str) -> String {
+    format!("usage: {program} dir\n\n")
+}
+
+#[test]
+fn no_directory_is_wrong_usage() {
+    let name = bin().join("runsv");
+    let outcome = run("runsv").go();
+    assert_eq!((outcome.code, outcome.out, outcome.err), (Some(1), String::new(), usage(name.to_str().unwrap())));
+}
+
+#[test]
+fn two_directories_are_wrong_usage() {
+    assert_eq!(run("runsv").args(&["a", "b"]).go().code, Some(1));
+}
+
+#[test]
+fn an_option_is_a_directory_that_is_not_there() {
+    let outcome = run("runsv").arg("-V").go();
+    let expected = "runsv -V: fatal: unable to change to directory: file does not exist\n";
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(111), expected));
+}
+
+#[test]
+fn a_file_is_no_service_directory() {
+    let root = TempDir::new();
+    root.file("s", "");
+    let outcome = run("runsv").arg("s").dir(root.path()).go();
+    let expected = "runsv s: fatal: unable to change to directory: not a directory\n";
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(111), expected));
+}
+
+#[test]
+fn a_second_runsv_fails_on_the_lock() {
+    let service = Service::sleeper().up();
+    let outcome = run("runsv").arg("s").dir(service.root()).go();
+    let expected = "runsv s: fatal: unable to lock supervise/lock: temporary failure\n";
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(111), expected));
+    assert!(service.is_up());
+}
+
+#[test]
+fn a_file_called_supervise_is_no_directory() {
+    let service = Service::sleeper().file("supervise", "");
+    let outcome = run("runsv").arg("s").dir(service.root()).go();
+    let expected = "runsv s: fatal: unable to open supervise/lock: not a directory\n";
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(111), expected));
+}
+
+#[test]
+fn a_link_supervise_whose_parent_is_missing_cannot_be_followed() {
+    let service = Service::sleeper();
+    symlink("/nowhere/at/all", service.path().join("supervise")).unwrap();
+    let outcome = run("runsv").arg("s").dir(service.root()).go();
+    let expected = "runsv s: fatal: unable to open supervise/lock: file does not exist\n";
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(111), expected));
+}
+
+#[test]
+fn a_long_link_supervise_is_refused() {
+    let service = Service::sleeper();
+    symlink("x".repeat(300), service.path().join("supervise")).unwrap();
+    let outcome = run("runsv").arg("s").dir(service.root()).go();
+    let expected = "runsv s: fatal: unable to readlink ./supervise: name too long\n";
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(111), expected));
+}
+
+#[test]
+fn a_control_that_is_no_fifo_is_refused() {
+    let service = Service::sleeper().file("supervise/control", "");
+    let outcome = run("runsv").arg("s").dir(service.root()).go();
+    let expected = "runsv s: fatal: supervise/control exists but is not a fifo\n";
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(111), expected));
+}
+
+#[test]
+fn the_files_have_their_modes() {
+    let service = Service::sleeper().up();
+    let modes: Vec<u32> = ["", "/lock", "/control", "/ok", "/pid", "/stat", "/status"]
+        .iter()
+        .map(|name| service.mode(&format!("supervise{name}")))
+        .collect();
+    assert_eq!(modes, [0o700, 0o600, 0o600, 0o600, 0o644, 0o644, 0o644]);
+    for fifo in ["control", "ok"] {
+        let kind = fs::metadata(service.path().join("supervise").join(fifo)).unwrap().file_type();
+        assert!(kind.is_fifo(), "{fifo}");
+    }
+}
+
+#[test]
+fn an_existing_supervise_directory_keeps_its_mode() {
+    let service = Service::sleeper();
+    fs::create_dir(service.path().join("supervise")).unwrap();
+    fs::set_permissions(service.path().join("supervise"), fs::Permissions::from_mode(0o755)).unwrap();
+    let service = service.up();
+    assert_eq!(service.mode("supervise"), 0o755);
+}
+
+#[test]
+fn existing_fifos_keep_owner_and_mode() {
+    let mut service = Service::sleeper().up();
+    service.send("x");
+    assert_eq!(service.exit_code(), 0);
+    for (fifo, mode) in [("ok", 0o666), ("control", 0o620)] {
+        let path = service.path().join("supervise").join(fifo);
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        std::os::unix::fs::chown(&path, None, Some(1)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    service.start();
+    eventually("up", || service.is_up());
+    for (fifo, mode) in [("ok", 0o666), ("control", 0o620)] {
+        assert_eq!(service.mode(&format!("supervise/{fifo}")), mode);
+        assert_eq!(fs::metadata(service.path().join("supervise").join(fifo)).unwrap().gid(), 1);
+    }
+}
+
+#[test]
+fn a_link_supervise_is_followed_and_its_target_made() {
+    let service = Service::sleeper();
+    fs::create_dir(service.root().join("state")).unwrap();
+    symlink("../state/s", service.path().join("supervise")).unwrap();
+    let service = service.up();
+    assert!(service.root().join("state/s/status").exists());
+    assert_eq!(service.mode("supervise"), 0o700);
+}
+
+#[test]
+fn the_status_says_what_runs() {
+    let service = Service::sleeper().up();
+    let status = service.status();
+    assert_eq!((status.state, status.want, status.paused, status.term), (State::Run, Some(Want::Up), false, false));
+    assert_eq!(status.pid.map(|pid| pid.as_raw_nonzero().get()), service.pid());
+    assert_eq!(service.stat(), "run\n");
+    let age = svcore::tai::seconds_between(&status.since, &svcore::sys::clock::wall());
+    assert!(age < 60, "{age}");
+}
+
+#[test]
+fn a_down_file_keeps_it_down() {
+    let service = Service::sleeper().file("down", "").supervised();
+    eventually("down", || service.is_down());
+    let status = service.status();
+    assert_eq!((status.state, status.want, status.pid), (State::Down, Some(Want::Down), None));
+    assert_eq!(service.read("supervise/pid"), "");
+    service.send("u");
+    eventually("up", || service.is_up());
+}
+
+#[test]
+fn down_stops_it_and_up_starts_it() {
+    let service = Service::sleeper().up();
+    let pid = service.pid().unwrap();
+    service.send("d");
+    eventually("down", || service.stat() == "down\n");
+    assert!(!is_alive(pid));
+    assert_eq!(service.status().want, Some(Want::Down));
+    service.send("u");
+    eventually("up", || service.is_up());
+    assert_ne!(service.pid(), Some(pid));
+}
+
+#[test]
+fn once_runs_it_once() {
+    let service = Service::new().script("run", "echo x >>../starts; sleep 0.1").file("down", "").supervised();
+    service.send("o");
+    eventually("ran", || read(&service.root().join("starts")) == "x\n");
+    eventually("down", || service.is_down());
+    steadily("once", Duration::from_millis(1300), || read(&service.root().join("starts")) == "x\n");
+}
+
+#[test]
+fn once_of_a_running_service_lets_it_run() {
+    let service = Service::sleeper().up();
+    service.send("o");
+    eventually("wanted down", || service.stat() == "run, want down\n");
+    kill(service.pid().unwrap(), SIGKILL);
+    eventually("down", || service.stat() == "down\n");
+}
+
+#[test]
+fn a_dead_service_is_started_again() {
+    let service = Service::sleeper().up();
+    let pid = service.pid().unwrap();
+    kill(pid, SIGKILL);
+    eventually("started again", || service.pid().is_some_and(|new| new != pid && is_alive(new)));
+}
+
+#[test]
+fn a_service_that_ends_at_once_is_started_once_a_second() {
+    let service = Service::new().script("run", "date +%s.%N >>../starts").supervised();
+    let starts = || read(&service.root().join("starts"));
+    eventually("four starts", || starts().lines().count() >= 4);
+    let times: Vec<f64> = starts().lines().map(|line| line.parse().unwrap()).collect();
+    for pair in times.windows(2).take(3) {
+        let pause = pair[1] - pair[0];
+        assert!((0.95..1.5).contains(&pause), "{pause}");
+    }
+}
+
+#[test]
+fn a_service_that_ran_for_a_second_is_started_without_a_pause() {
+    let service = Service::new().script("run", "echo $$ >>../starts; exec sleep 1.2").supervised();
+    let starts = || read(&service.root().join("starts")).lines().count();
+    eventually("started", || starts() == 1);
+    let begin = Instant::now();
+    eventually("started again", || starts() == 2);
+    assert!(begin.elapsed() < Duration::from_millis(1900), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn finish_is_told_the_exit_code() {
+    let service = Service::new()
+        .script("run", "sleep 0.05; exit 3")
+        .script("finish", "echo \"$@\" >>../ended")
+        .supervised();
+    eventually("finished", || read(&service.root().join("ended")).starts_with("3 0\n"));
+}
+
+#[test]
+fn finish_is_told_the_signal_that_ended_run() {
+    let service = Service::sleeper().script("finish", "echo \"$@\" >>../ended").up();
+    service.send("d");
+    eventually("finished", || read(&service.root().join("ended")) == "-1 15\n");
+    eventually("down", || service.is_down());
+}
+
+#[test]
+fn finish_is_told_of_kill() {
+    let service = Service::sleeper().script("finish", "echo \"$@\" >>../ended").up();
+    service.send("k");
+    eventually("finished", || read(&service.root().join("ended")).starts_with("-1 9\n"));
+}
+
+#[test]
+fn finish_is_told_111_when_run_cannot_be_executed() {
+    let service = Service::new().script("finish", "echo \"$@\" >>../ended").file("run", "x").supervised();
+    eventually("finished", || read(&service.root().join("ended")).starts_with("111 0\n"));
+    assert!(service.said().contains("runsv s: fatal: unable to start ./run: access denied\n"), "{}", service.said());
+}
+
+#[test]
+fn a_run_that_is_missing_is_said() {
+    let service = Service::new().supervised();
+    let expected = "runsv s: fatal: unable to start ./run: file does not exist\n";
+    eventually("said", || service.said().starts_with(expected));
+}
+
+#[test]
+fn a_run_without_interpreter_line_is_said() {
+    let service = Service::new().file("run", "echo hello\n");
+    fs::set_permissions(service.path().join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    let service = service.supervised();
+    let expected = "runsv s: fatal: unable to start ./run: exec format error\n";
+    eventually("said", || service.said().starts_with(expected));
+}
+
+#[test]
+fn a_finish_that_cannot_be_executed_is_said() {
+    let service = Service::new().script("run", "exec sleep 0.1").file("finish", "x").supervised();
+    let expected = "runsv s: fatal: unable to start ./finish: access denied\n";
+    eventually("said", || service.said().contains(expected));
+}
+
+#[test]
+fn finish_is_shown_while_it_runs() {
+    let service = Service::sleeper().script("finish", "exec sleep 1000").up();
+    let started = service.status().since;
+    kill(service.pid().unwrap(), SIGKILL);
+    eventually("finishing", || service.stat() == "finish\n" && service.status().pid.is_some());
+    let status = service.status();
+    assert_eq!((status.state, status.since), (State::Finish, started));
+    assert_eq!(status.pid.map(|pid| pid.as_raw_nonzero().get()), service.pid());
+}
+
+#[test]
+fn no_signal_reaches_finish() {
+    let service = Service::sleeper().script("finish", "exec sleep 1000").up();
+    kill(service.pid().unwrap(), SIGKILL);
+    eventually("finishing", || service.stat() == "finish\n" && service.pid().is_some());
+    let pid = service.pid();
+    service.send("thiqa12");
+    service.send("d");
+    eventually("wanted down", || service.stat() == "finish, want down\n");
+    assert!(is_alive(pid.unwrap()));
+    assert_eq!(service.pid(), pid);
+}
+
+#[test]
+fn term_is_shown_until_it_is_obeyed() {
+    let service = Service::stubborn().up();
+    eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+    service.send("d");
+    eventually("shown", || service.stat() == "run, got TERM, want down\n");
+    assert!(service.status().term);
+    eventually("term", || read(&service.root().join("terms")) == "term\n");
+    service.send("k");
+    eventually("down", || service.stat() == "down\n");
+    assert!(!service.status().term);
+}
+
+#[test]
+fn pause_stops_and_cont_goes_on() {
+    let service = Service::sleeper().up();
+    let pid = service.pid().unwrap();
+    service.send("p");
+    eventually("paused", || service.stat() == "run, paused\n" && process_state(pid) == Some('T'));
+    assert!(service.status().paused);
+    service.send("c");
+    eventually("on", || service.stat() == "run\n" && process_state(pid) != Some('T'));
+}
+
+#[test]
+fn a_paused_service_can_be_stopped() {
+    let service = Service::sleeper().up();
+    service.send("p");
+    eventually("paused", || service.stat() == "run, paused\n");
+    service.send("d");
+    eventually("down", || service.stat() == "down, paused\n");
+}
+
+#[test]
+fn each_letter_sends_its_signal() {
+    let traps = "for s in HUP ALRM INT QUIT USR1 USR2 TERM; do trap \"echo $s >>../got\" $s; done\n\
+                 echo ready >../ready\nwhile :; do sleep 0.02; done";
+    let service = Service::new().script("run", traps).up();
+    eventually("ready", || read(&service.root().join("ready")) == "ready\n");
+    let mut expected = String::new();
+    for (letter, signal) in
+        [("h", "HUP"), ("a", "ALRM"), ("i", "INT"), ("q", "QUIT"), ("1", "USR1"), ("2", "USR2"), ("t", "TERM")]
+    {
+        service.send(letter);
+        expected += signal;
+        expected += "\n";
+        eventually(signal, || read(&service.root().join("got")) == expected);
+    }
+}
+
+#[test]
+fn unknown_bytes_mean_nothing() {
+    let service = Service::sleeper().up();
+    let pid = service.pid();
+    service.send("\n\n zZ@3\0");
+    service.send("p\n");
+    eventually("paused", || service.stat() == "run, paused\n");
+    assert_eq!(service.pid(), pid);
+}
+
+#[test]
+fn exit_stops_it_and_leaves() {
+    let mut service = Service::sleeper().up();
+    let pid = service.pid().unwrap();
+    service.send("x");
+    assert_eq!(service.exit_code(), 0);
+    assert!(!is_alive(pid));
+    assert!(!service.is_served());
+    assert_eq!(service.stat(), "down\n");
+}
+
+#[test]
+fn term_to_runsv_is_exit() {
+    let mut service = Service::sleeper().up();
+    let pid = service.pid().unwrap();
+    service.runsv().signal(SIGTERM);
+    assert_eq!(service.exit_code(), 0);
+    assert!(!is_alive(pid));
+}
+
+#[test]
+fn finish_runs_before_it_leaves() {
+    let mut service = Service::sleeper().script("finish", "sleep 0.2; echo done >../done").up();
+    service.send("x");
+    assert_eq!(service.exit_code(), 0);
+    assert_eq!(read(&service.root().join("done")), "done\n");
+}
+
+#[test]
+fn a_service_that_ignores_term_keeps_runsv() {
+    let mut service = Service::stubborn().up();
+    eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+    service.send("x");
+    eventually("shown", || service.stat() == "run, got TERM, want exit\n");
+    steadily("runs", Duration::from_millis(300), || service.is_up());
+    assert_eq!(service.status().want, Some(Want::Down), "the record has d for exit");
+    service.send("k");
+    assert_eq!(service.exit_code(), 0);
+}
+
+#[test]
+fn several_bytes_at_once_are_several_commands() {
+    let service = Service::sleeper().file("down", "").supervised();
+    service.send("up");
+    eventually("up, paused", || service.stat() == "run, paused\n");
+    service.send("cd");
+    eventually("down", || service.stat() == "down\n");
+}
+
+#[test]
+fn the_log_service_gets_what_the_service_writes() {
+    let service = Service::new().script("run", "echo hello; exec sleep 1000").logged().up();
+    eventually("logged", || service.read("log/out") == "hello\n");
+    assert_eq!(service.read("log/supervise/stat"), "run\n");
+    assert_eq!(service.mode("log/supervise"), 0o700);
+}
+
+#[test]
+fn a_link_log_is_a_log_service() {
+    let service = Service::new().script("run", "echo hello; exec sleep 1000").script("../mylog/run", "exec cat >>out");
+    symlink("../mylog", service.path().join("log")).unwrap();
+    let service = service.up();
+    eventually("logged", || service.read("log/out") == "hello\n");
+}
+
+#[test]
+fn a_file_log_is_said_and_ignored() {
+    let service = Service::sleeper().file("log", "").up();
+    assert_eq!(service.said(), "runsv s: warning: ./log: not a directory.\n");
+}
+
+#[test]
+fn finish_and_hooks_write_to_the_log_too() {
+    let service = Service::new()
+        .script("run", "echo run; exec sleep 1000")
+        .script("finish", "echo finish")
+        .script("control/d", "echo hook")
+        .logged()
+        .up();
+    eventually("logged", || service.read("log/out") == "run\n");
+    service.send("d");
+    eventually("logged", || {
+        let out = service.read("log/out");
+        out.contains("hook\n") && out.contains("finish\n")
+    });
+}
+
+#[test]
+fn the_pipe_outlives_both_sides() {
+    let service = Service::new()
+        .script("run", "echo $$ >>../starts; echo $$; exec sleep 1000")
+        .logged()
+        .up();
+    let lines = || service.read("log/out").lines().count();
+    eventually("one", || lines() == 1);
+    kill(service.log_pid().unwrap(), SIGKILL);
+    let old = service.pid();
+    kill(service.pid().unwrap(), SIGKILL);
+    eventually("two", || lines() == 2 && service.pid().is_some() && service.pid() != old);
+    assert_eq!(service.read("log/out"), read(&service.root().join("starts")));
+}
+
+#[test]
+fn the_log_service_is_controlled_by_its_own_fifo() {
+    let service = Service::sleeper().logged().up();
+    eventually("log up", || service.read("log/supervise/stat") == "run\n");
+    service.send_log("d");
+    eventually("log down", || service.read("log/supervise/stat") == "down\n");
+    assert!(service.is_up());
+    service.send_log("u");
+    eventually("log up", || service.read("log/supervise/stat") == "run\n");
+}
+
+#[test]
+fn exit_means_nothing_to_the_log_service() {
+    let service = Service::sleeper().logged().up();
+    eventually("log up", || service.log_pid().is_some());
+    let pid = service.log_pid();
+    service.send_log("x");
+    service.send_log("p");
+    eventually("paused", || service.read("log/supervise/stat") == "run, paused\n");
+    service.send_log("c");
+    assert_eq!(service.log_pid(), pid);
+}
+
+#[test]
+fn a_down_file_keeps_the_log_service_down() {
+    let service = Service::sleeper().logged().file("log/down", "").up();
+    eventually("log down", || service.read("log/supervise/stat") == "down\n");
+}
+
+#[test]
+fn the_log_service_reads_all_before_it_leaves() {
+    let mut service = Service::new()
+        .script("run", "trap 'echo last; exit' TERM; echo first; while :; do sleep 0.02; done")
+        .script("log/run", "sleep 0.5; exec cat >>out")
+        .up();
+    eventually("log up", || service.log_pid().is_some());
+    std::fs::read_to_string(service.path().join("run")).unwrap();
+    eventually("trap is set", || service.pid().is_some_and(|pid| !fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default().contains("SigCgt:\t0000000000000000")));
+    service.send("x");
+    assert_eq!(service.exit_code(), 0);
+    assert_eq!(service.read("log/out"), "first\nlast\n");
+}
+
+#[test]
+fn a_hook_that_exits_0_stands_in_for_the_signal() {
+    let service = Service::sleeper().script("control/i", "echo hook >>../hook").up();
+    let pid = service.pid();
+    service.send("i");
+    eventually("ran", || read(&service.root().join("hook")) == "hook\n");
+    service.send("p");
+    eventually("paused", || service.stat() == "run, paused\n");
+    assert_eq!(service.pid(), pid);
+}
+
+#[test]
+fn a_hook_that_fails_does_not() {
+    let service = Service::sleeper().script("control/i", "exit 1").up();
+    let pid = service.pid().unwrap();
+    service.send("i");
+    eventually("ended", || !is_alive(pid));
+}
+
+#[test]
+fn a_hook_without_execute_bit_is_no_hook() {
+    let service = Service::sleeper().file("control/i", "#!/bin/sh\nexit 0\n").up();
+    let pid = service.pid().unwrap();
+    service.send("i");
+    eventually("ended", || !is_alive(pid));
+}
+
+#[test]
+fn a_hook_that_cannot_be_executed_is_said_and_the_signal_sent() {
+    let service = Service::sleeper().file("control/t", "no interpreter\n");
+    fs::set_permissions(service.path().join("control/t"), fs::Permissions::from_mode(0o755)).unwrap();
+    let service = service.up();
+    let pid = service.pid().unwrap();
+    service.send("t");
+    eventually("ended", || !is_alive(pid));
+    let expected = "runsv s: fatal: unable to run control/?: exec format error\n";
+    assert!(service.said().contains(expected), "{}", service.said());
+}
+
+#[test]
+fn control_u_runs_before_each_start_and_sees_it_down() {
+    let service = Service::new()
+        .script("run", "echo run >>../order; exec sleep 1000")
+        .script("control/u", "echo u $(cat supervise/stat) >>../order; exit 1")
+        .up();
+    eventually("started", || read(&service.root().join("order")) == "u down\nrun\n");
+}
+
+#[test]
+fn control_d_and_x_run_after_the_signal() {
+    let mut service = Service::sleeper()
+        .script("control/t", "echo t >>../order; exit 1")
+        .script("control/d", "echo d >>../order")
+        .script("control/x", "echo x >>../order")
+        .up();
+    service.send("d");
+    eventually("down", || service.is_down() && read(&service.root().join("order")) == "t\nd\n");
+    service.send("u");
+    eventually("up", || service.is_up());
+    service.send("x");
+    assert_eq!(service.exit_code(), 0);
+    assert_eq!(read(&service.root().join("order")), "t\nd\nt\nx\n");
+}
+
+#[test]
+fn runit_check_echo_with_a_newline_is_a_command() {
+    // The second case of the reference's own test of runsv.
+    let service = Service::new().script("run", "echo starting >>../out; exec sleep 1000").up();
+    let service = service.script("control/t", "echo term >>../out; exit 1");
+    eventually("starting", || read(&service.root().join("out")) == "starting\n");
+    service.send("t\n");
+    eventually("again", || read(&service.root().join("out")) == "starting\nterm\nstarting\n");
+}
+
+#[test]
+fn runit_check_links_supervise_to_missing_directories() {
+    let mut service = Service::new()
+        .script("run", "echo starting; exec sleep 14")
+        .script("control/t", "echo term; exit 1")
+        .script("log/run", "exec cat >foo");
+    symlink("foo", service.path().join("supervise")).unwrap();
+    symlink("bar", service.path().join("log/supervise")).unwrap();
+    service.start();
+    eventually("up", || service.read("foo/stat") == "run\n" && service.read("log/bar/stat") == "run\n");
+    send(&service.path().join("foo/control"), "x");
+    assert_eq!(service.exit_code(), 0);
+    assert_eq!(service.read("log/foo"), "starting\nterm\n");
+}
+
+/// What a script says when nothing but the case's own process is above it.
+fn said_without_runsv(script: &str) -> String {
+    run_file("/bin/sh".as_ref()).args(&["-c", script]).go().out
+}
+
+#[test]
+fn the_service_inherits_no_descriptor() {
+    let service = Service::new().script("run", "ls -l /proc/$$/fd >../fds; exec sleep 1000").logged().up();
+    eventually("seen", || read(&service.root().join("fds")).lines().count() > 3);
+    let fds = read(&service.root().join("fds"));
+    let root = fs::canonicalize(service.root()).unwrap();
+    // The script itself, and messages on 2, are the only files of the case.
+    let ours = |line: &&str| {
+        (line.contains(root.to_str().unwrap()) && !line.ends_with("/run") && !line.ends_with("/err"))
+            || line.contains("anon_inode")
+    };
+    assert_eq!(fds.lines().filter(ours).collect::<Vec<_>>(), [] as [&str; 0], "{fds}");
+    let pipe_of_the_log = fds.lines().find(|line| line.contains(" 1 -> pipe:")).expect(&fds);
+    let pipe = pipe_of_the_log.rsplit(' ').next().unwrap();
+    assert_eq!(fds.matches(pipe).count(), 1, "{fds}");
+}
+
+#[test]
+fn the_service_has_no_blocked_and_no_ignored_signal() {
+    const SHOW: &str = "grep -E '^Sig(Blk|Ign)' /proc/self/status";
+    let service = Service::new().script("run", &format!("{SHOW} >../sig; exec sleep 1000")).up();
+    eventually("seen", || read(&service.root().join("sig")).contains("SigIgn"));
+    assert_eq!(read(&service.root().join("sig")), said_without_runsv(SHOW));
+}
+
+#[test]
+fn the_service_runs_in_its_directory_and_in_the_process_group_of_runsv() {
+    let mut service = Service::new().script("run", "pwd >../pwd; exec sleep 1000").up();
+    eventually("seen", || !read(&service.root().join("pwd")).is_empty());
+    let expected = fs::canonicalize(service.path()).unwrap();
+    assert_eq!(read(&service.root().join("pwd")).trim(), expected.to_str().unwrap());
+    let group = |pid: i32| -> Option<String> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(stat.rsplit(')').next()?.split_whitespace().nth(2)?.to_owned())
+    };
+    let runsv = service.runsv().pid();
+    assert_eq!(group(service.pid().unwrap()), group(runsv));
+}
+
+#[test]
+fn stale_files_of_a_killed_runsv_are_taken_over() {
+    let mut service = Service::sleeper().up();
+    let pid = service.pid().unwrap();
+    service.runsv().signal(SIGKILL);
+    service.exit_code();
+    kill(pid, SIGKILL);
+    eventually("gone", || !is_alive(pid));
+    service.start();
+    eventually("up", || service.is_up() && service.pid() != Some(pid));
+}
+
+#[test]
+fn the_status_is_always_whole() {
+    let service = Service::new().script("run", "exec sleep 0.01").supervised();
+    let path = service.path().join("supervise/status");
+    eventually("there", || path.exists());
+    let begin = Instant::now();
+    let mut seen = 0;
+    while begin.elapsed() < Duration::from_millis(1500) {
+        if open_fifo(&service.path().join("supervise/control")).is_some() {
+            service.send("k");
+        }
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(bytes.len(), 20);
+        seen += 1;
+        // Commands are bytes in a pipe that stock's runsv leaves unread for seconds.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(seen > 10);
+}
+
+mod ours {
+    use super::*;
+
+    #[test]
+    fn a_hook_is_told_the_process() {
+        let service = Service::sleeper()
+            .script("control/h", "echo \"$#:$1\" >>../told")
+            .script("control/u", "echo \"$#:$1\" >>../told")
+            .up();
+        service.send("h");
+        let expected = format!("1:\n1:{}\n", service.pid().unwrap());
+        eventually("told", || read(&service.root().join("told")) == expected);
+    }
+
+    #[test]
+    fn a_hook_ended_by_a_signal_counts_as_failed() {
+        let service = Service::sleeper().script("control/i", "kill -9 $$").up();
+        let pid = service.pid().unwrap();
+        service.send("i");
+        eventually("ended", || !is_alive(pid));
+    }
+
+    #[test]
+    fn a_hook_that_hangs_leaves_commands_served() {
+        let mut service = Service::sleeper().script("control/h", "echo $$ >../hook; exec sleep 1000").up();
+        service.send("h");
+        eventually("hangs", || !read(&service.root().join("hook")).is_empty());
+        let hook: i32 = read(&service.root().join("hook")).trim().parse().unwrap();
+        service.send("d");
+        eventually("down", || service.is_down());
+        service.send("u");
+        eventually("up", || service.is_up());
+        kill(hook, SIGKILL);
+        service.send("x");
+        assert_eq!(service.exit_code(), 0);
+    }
+
+    #[test]
+    fn a_hanging_start_hook_leaves_commands_served() {
+        let service = Service::sleeper().script("control/u", "echo $$ >../hook; exec sleep 1000").supervised();
+        eventually("hangs", || !read(&service.root().join("hook")).is_empty());
+        service.send("d");
+        eventually("wanted down", || service.status().want == Some(Want::Down));
+        kill(read(&service.root().join("hook")).trim().parse().unwrap(), SIGKILL);
+        service.send("p");
+        eventually("paused", || service.stat() == "down, paused\n");
+        assert_eq!(service.pid(), None, "started although it was told to stay down");
+    }
+
+    #[test]
+    fn commands_are_served_in_the_second_of_delay() {
+        let mut service = Service::new().script("run", "echo x >>../starts").supervised();
+        eventually("ended", || read(&service.root().join("starts")) == "x\n" && service.is_down());
+        let begin = Instant::now();
+        service.send("x");
+        assert_eq!(service.exit_code(), 0);
+        assert!(begin.elapsed() < Duration::from_millis(600), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn exit_of_a_young_service_is_not_delayed() {
+        let mut service = Service::sleeper().up();
+        let begin = Instant::now();
+        service.send("x");
+        assert_eq!(service.exit_code(), 0);
+        assert!(begin.elapsed() < Duration::from_millis(600), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn kill_during_finish_runs_it_only_once() {
+        let service = Service::sleeper().script("finish", "echo x >>../finishes; exec sleep 0.3").up();
+        kill(service.pid().unwrap(), SIGKILL);
+        eventually("finishing", || service.stat() == "finish\n");
+        service.send("kd");
+        eventually("down", || service.is_down());
+        assert_eq!(read(&service.root().join("finishes")), "x\n");
+    }
+
+    #[test]
+    fn a_log_that_appears_is_taken_up_and_written_to_from_the_next_start() {
+        let service = Service::new().script("run", "echo line; exec sleep 1000").up();
+        let pid = service.pid();
+        let service = service.logged();
+        eventually("log up", || service.read("log/supervise/stat") == "run\n");
+        assert_eq!(service.pid(), pid, "the service was disturbed");
+        assert_eq!(service.read("log/out"), "");
+        service.send("t");
+        eventually("logged", || service.read("log/out") == "line\n");
+        assert!(open_fifo(&service.path().join("log/supervise/ok")).is_some());
+    }
+
+    #[test]
+    fn a_log_directory_without_run_is_waited_for() {
+        let service = Service::sleeper().up();
+        fs::create_dir(service.path().join("log")).unwrap();
+        steadily("quiet", Duration::from_millis(200), || service.said().is_empty());
+        let service = service.logged();
+        eventually("log up", || service.read("log/supervise/stat") == "run\n");
+    }
+
+    #[test]
+    fn a_run_that_appears_is_started_at_once() {
+        let service = Service::new().supervised();
+        eventually("said", || service.said().contains("unable to start ./run"));
+        let begin = Instant::now();
+        let service = service.script("run", "exec sleep 1000");
+        eventually("up", || service.is_up());
+        assert!(begin.elapsed() < Duration::from_millis(600), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn a_directory_made_anew_is_followed_and_the_old_service_ended() {
+        let mut service = Service::sleeper().up();
+        let old = service.pid().unwrap();
+        fs::remove_dir_all(service.path()).unwrap();
+        assert!(is_alive(old));
+        let runsv = service.runsv().pid();
+        fs::create_dir_all(service.path()).unwrap();
+        let service = service.script("run", "echo new >../new; exec sleep 1000");
+        eventually("old ended", || !is_alive(old));
+        eventually("new runs", || service.is_up() && read(&service.root().join("new")) == "new\n");
+        assert_eq!(parent_of(service.pid().unwrap()), Some(runsv));
+    }
+
+    #[test]
+    fn a_directory_moved_into_the_place_of_the_old_is_followed() {
+        let service = Service::sleeper().up();
+        let old = service.pid().unwrap();
+        let next = service.root().join("next");
+        write_script(&next.join("run"), "echo new >../new; exec sleep 1000");
+        fs::remove_dir_all(service.path()).unwrap();
+        fs::rename(&next, service.path()).unwrap();
+        eventually("old ended", || !is_alive(old));
+        eventually("new runs", || service.is_up() && read(&service.root().join("new")) == "new\n");
+    }
+
+    #[test]
+    fn a_supervise_that_was_removed_is_made_again() {
+        let service = Service::sleeper().up();
+        let pid = service.pid();
+        fs::remove_dir_all(service.path().join("supervise")).unwrap();
+        eventually("served again", || service.is_served());
+        assert_eq!(service.pid(), pid);
+        service.send("d");
+        eventually("down", || service.is_down());
+    }
+
+    #[test]
+    fn a_grandchild_that_holds_the_log_pipe_does_not_keep_runsv() {
+        let mut service = Service::new()
+            .script("run", "setsid sleep 1000 & echo $! >../grandchild; echo line; exec sleep 1000")
+            .logged()
+            .file("log/timeout-exit", "300\n")
+            .up();
+        eventually("logged", || service.read("log/out") == "line\n");
+        let begin = Instant::now();
+        service.send("x");
+        assert_eq!(service.exit_code(), 0);
+        assert!((Duration::from_millis(280)..Duration::from_secs(3)).contains(&begin.elapsed()));
+        kill(read(&service.root().join("grandchild")).trim().parse().unwrap(), SIGKILL);
+        let said = service.said();
+        assert!(said.contains("runsv s: warning: the log service does not end"), "{said}");
+    }
+
+    #[test]
+    fn an_end_nobody_asked_for_is_said_once_in_ten_seconds() {
+        let service = Service::new().script("run", "sleep 0.05; exit 7").supervised();
+        eventually("said", || service.said() == "runsv s: warning: ./run exited with 7 after 0.0s\n");
+        steadily("once", Duration::from_millis(2500), || service.said().lines().count() == 1);
+    }
+
+    #[test]
+    fn an_end_by_a_signal_is_said_with_its_number() {
+        let service = Service::sleeper().up();
+        kill(service.pid().unwrap(), SIGKILL);
+        eventually("said", || service.said().starts_with("runsv s: warning: ./run was ended by signal 9 after 0."));
+    }
+
+    #[test]
+    fn an_end_that_was_asked_for_and_exit_0_are_not_said() {
+        let service = Service::new().script("run", "exec sleep 0.05").script("finish", "echo x >>../ends").up();
+        eventually("two ends", || read(&service.root().join("ends")).lines().count() >= 2);
+        service.send("d");
+        eventually("down", || service.is_down());
+        assert_eq!(service.said(), "");
+    }
+
+    #[test]
+    fn nothing_is_written_when_nothing_changes() {
+        let service = Service::sleeper().up();
+        let inode = |name: &str| fs::metadata(service.path().join("supervise").join(name)).unwrap().ino();
+        let before = [inode("pid"), inode("stat"), inode("status")];
+        let marked = || fs::metadata(service.path().join("supervise/ok")).unwrap().mtime_nsec();
+        let mark = marked();
+        service.send("u");
+        eventually("taken", || marked() != mark);
+        assert_eq!([inode("pid"), inode("stat"), inode("status")], before);
+    }
+
+    #[test]
+    fn the_time_of_stat_is_that_of_the_start() {
+        let service = Service::sleeper().up();
+        let time = || fs::metadata(service.path().join("supervise/stat")).unwrap().modified().unwrap();
+        let (before, pid) = (time(), service.pid());
+        service.send("t");
+        eventually("restarted", || service.is_up() && service.pid() != pid);
+        assert!(time() > before);
+    }
+
+    #[test]
+    fn a_service_that_writes_to_its_directory_does_not_disturb_runsv() {
+        let service = Service::new().script("run", "while :; do echo x >file; rm file; done").up();
+        let pid = service.pid();
+        steadily("runs", Duration::from_millis(200), || service.pid() == pid);
+        service.send("d");
+        eventually("down", || service.is_down());
+    }
+
+    #[test]
+    fn runsv_survives_without_standard_descriptors() {
+        let service = Service::sleeper();
+        let shell = format!("exec {} s <&- >&- 2>&-", bin().join("runsv").display());
+        let mut runsv = run_file("/bin/sh".as_ref()).args(&["-c", &shell]).dir(service.root()).start(&service.root().join("err"));
+        eventually("up", || service.is_up());
+        let fds = |pid: i32| -> io::Result<Vec<String>> {
+            let mut fds: Vec<String> =
+                fs::read_dir(format!("/proc/{pid}/fd"))?.map(|fd| fd.unwrap().file_name().into_string().unwrap()).collect();
+            fds.sort();
+            Ok(fds)
+        };
+        let fds = fds(service.pid().unwrap()).unwrap();
+        assert!(!fds.iter().any(|fd| ["0", "1", "2"].contains(&fd.as_str())), "closed descriptors stay closed: {fds:?}");
+        service.send("x");
+        eventually("left", || runsv.ended() == Some(0));
+    }
+
+    #[test]
+    fn runsv_survives_a_reader_of_its_messages_that_went() {
+        let service = Service::new().script("run", "exit 1").file("down", "");
+        let shell = format!("{{ {} s 2>&1; echo $? >code; }} | :", bin().join("runsv").display());
+        let mut shell = run_file("/bin/sh".as_ref()).args(&["-c", &shell]).dir(service.root()).start(&service.root().join("err"));
+        eventually("served", || service.is_served());
+        service.send("u");
+        eventually("ended", || service.status().want == Some(Want::Up) && service.is_down());
+        service.send("x");
+        eventually("left", || read(&service.root().join("code")) == "0\n");
+        eventually("shell", || shell.ended().is_some());
+    }
+}
