@@ -1,1 +1,411 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
+
 use crate::harness::*;
+
+#[test]
+fn no_directory_is_wrong_usage() {
+    let name = bin().join("runsvdir");
+    for args in [&[][..], &["-P"], &["--"]] {
+        let outcome = run("runsvdir").args(args).go();
+        let expected = format!("usage: {} [-P] dir\n\n", name.display());
+        assert_eq!((outcome.code, outcome.err), (Some(1), expected), "{args:?}");
+    }
+}
+
+#[test]
+fn what_is_there_is_started() {
+    let mut tree = Tree::new();
+    tree.sleeper("a");
+    tree.sleeper("b");
+    tree.start();
+    eventually("up", || tree.is_up("a") && tree.is_up("b"));
+}
+
+#[test]
+fn what_appears_is_started() {
+    let mut tree = Tree::new();
+    tree.start();
+    tree.sleeper("a");
+    eventually("up", || tree.is_up("a"));
+}
+
+#[test]
+fn what_vanishes_is_stopped() {
+    let mut tree = Tree::new();
+    tree.sleeper("a");
+    tree.start();
+    eventually("up", || tree.is_up("a"));
+    let pid = tree.pid("a").unwrap();
+    tree.unlink("a");
+    eventually("stopped", || !is_alive(pid) && tree.pid("a").is_none());
+}
+
+#[test]
+fn a_dead_runsv_is_started_again() {
+    let mut tree = Tree::new();
+    tree.define("a", "exec sleep 1000");
+    fs::write(tree.root.join("sv/a/down"), "").unwrap();
+    tree.link("a");
+    tree.start();
+    let ok = tree.root.join("sv/a/supervise/ok");
+    let served = || open_fifo(&ok).is_some();
+    eventually("served", served);
+    let runsvdir = tree.runsvdir().pid();
+    let runsv: i32 = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .find(|&pid| parent_of(pid) == Some(runsvdir))
+        .unwrap();
+    kill(runsv, SIGKILL);
+    eventually("ended", || !is_alive(runsv));
+    eventually("served again", served);
+}
+
+#[test]
+fn names_with_a_dot_and_files_are_skipped() {
+    let mut tree = Tree::new();
+    tree.sleeper("a");
+    fs::rename(tree.root.join("service/a"), tree.root.join("service/.a")).unwrap();
+    fs::write(tree.root.join("service/file"), "").unwrap();
+    tree.sleeper("b");
+    tree.start();
+    eventually("up", || tree.is_up("b"));
+    assert!(!tree.is_up("a"));
+    assert_eq!(tree.said(), "");
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_said() {
+    let mut tree = Tree::new();
+    tree.link("none");
+    tree.sleeper("a");
+    tree.start();
+    eventually("up", || tree.is_up("a"));
+    assert_eq!(tree.said(), "runsvdir service: warning: unable to stat none: file does not exist\n");
+}
+
+#[test]
+fn two_names_of_one_directory_are_one_service() {
+    let mut tree = Tree::new();
+    tree.sleeper("a");
+    symlink("../sv/a", tree.root.join("service/b")).unwrap();
+    tree.start();
+    eventually("up", || tree.is_up("a"));
+    steadily("one", Duration::from_millis(300), || tree.said().is_empty());
+}
+
+#[test]
+fn a_missing_directory_is_said() {
+    let mut tree = Tree::new();
+    tree.start_with(&["nowhere"]);
+    let expected = "runsvdir nowhere: warning: unable to stat nowhere: file does not exist\n";
+    eventually("said", || tree.said().starts_with(expected));
+}
+
+#[test]
+fn term_ends_it_and_leaves_the_services() {
+    let mut tree = Tree::new();
+    tree.sleeper("a");
+    tree.start();
+    eventually("up", || tree.is_up("a"));
+    let pid = tree.pid("a").unwrap();
+    tree.runsvdir().signal(SIGTERM);
+    assert_eq!(tree.exit_code(), 0);
+    assert!(is_alive(pid) && tree.is_up("a"));
+}
+
+#[test]
+fn hup_stops_the_services_and_ends_it_with_111() {
+    let mut tree = Tree::new();
+    tree.sleeper("a");
+    tree.sleeper("b");
+    tree.start();
+    eventually("up", || tree.is_up("a") && tree.is_up("b"));
+    let pids = [tree.pid("a").unwrap(), tree.pid("b").unwrap()];
+    tree.runsvdir().signal(SIGHUP);
+    assert_eq!(tree.exit_code(), 111);
+    eventually("stopped", || !pids.iter().any(|&pid| is_alive(pid)));
+}
+
+#[test]
+fn each_runsv_has_a_session_of_its_own_with_p() {
+    let session = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().split_whitespace().nth(3).unwrap().to_owned()
+    };
+    for (args, own) in [(&["-P", "service"][..], true), (&["-Pxyz", "service"], true), (&["service"], false)] {
+        let mut tree = Tree::new();
+        tree.sleeper("a");
+        tree.start_with(args);
+        eventually("up", || tree.is_up("a"));
+        let runsv = tree.runsv_of("a").unwrap();
+        assert_eq!(session(runsv) == runsv.to_string(), own, "{args:?}");
+        assert_eq!(session(tree.pid("a").unwrap()), session(runsv));
+    }
+}
+
+#[test]
+fn runsv_is_called_by_its_name_and_that_of_the_service() {
+    let mut tree = Tree::new();
+    tree.sleeper("a");
+    tree.start();
+    eventually("up", || tree.is_up("a"));
+    let runsv = tree.runsv_of("a").unwrap();
+    assert_eq!(fs::read(format!("/proc/{runsv}/cmdline")).unwrap(), b"runsv\0a\0");
+    assert_eq!(fs::read_to_string(format!("/proc/{runsv}/comm")).unwrap(), "runsv\n");
+    let cwd = fs::read_link(format!("/proc/{}/cwd", tree.pid("a").unwrap())).unwrap();
+    assert_eq!(cwd, fs::canonicalize(tree.root.join("sv/a")).unwrap());
+}
+
+#[test]
+fn a_link_to_the_directory_that_is_switched_is_followed() {
+    let mut tree = Tree::new();
+    tree.sleeper("a");
+    tree.define("b", "exec sleep 1000");
+    fs::create_dir(tree.root.join("other")).unwrap();
+    symlink("../sv/b", tree.root.join("other/b")).unwrap();
+    symlink("service", tree.root.join("current")).unwrap();
+    tree.start_with(&["current"]);
+    eventually("up", || tree.is_up("a"));
+    let pid = tree.pid("a").unwrap();
+    symlink("other", tree.root.join("current.new")).unwrap();
+    fs::rename(tree.root.join("current.new"), tree.root.join("current")).unwrap();
+    eventually("switched", || tree.is_up("b") && !is_alive(pid));
+}
+
+#[test]
+fn the_log_argument_shows_what_services_say() {
+    let mut tree = Tree::new();
+    tree.define("a", "echo trouble in a >&2; exec sleep 1000");
+    tree.link("a");
+    tree.start_with(&["service", &format!("log: {}", ".".repeat(80))]);
+    eventually("up", || tree.is_up("a"));
+    let pid = tree.runsvdir().pid();
+    let shown = || fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    eventually("shown", || shown().contains("trouble in a\n"));
+    let shown = shown();
+    let log = shown.split('\0').nth(2).unwrap();
+    assert_eq!((log.len(), &log[..5]), (85, "log: "));
+    assert_eq!(tree.said(), "", "it goes there and nowhere else");
+}
+
+#[test]
+fn a_short_log_argument_is_said() {
+    let mut tree = Tree::new();
+    tree.start_with(&["service", "log: "]);
+    let expected = "runsvdir service: warning: log must have at least seven characters.\n\
+                    runsvdir service: warning: log service disabled.\n";
+    eventually("said", || tree.said() == expected);
+}
+
+#[test]
+fn a_runsv_that_cannot_be_executed_is_said() {
+    let tree = Tree::new();
+    tree.sleeper("a");
+    let path = tree.root.join("path");
+    fs::create_dir(&path).unwrap();
+    write_script(&path.join("runsv"), "exit 0");
+    fs::write(path.join("runsv"), "no interpreter line\n").unwrap();
+    let err = tree.root.join("err");
+    let mut runsvdir =
+        run("runsvdir").arg("service").dir(tree.root.path()).env("PATH", path.as_os_str()).start(&err);
+    let expected = "runsvdir service: fatal: unable to start runsv a: exec format error\n";
+    eventually("said", || tree.said().starts_with(expected));
+    runsvdir.signal(SIGTERM);
+    eventually("ended", || runsvdir.ended().is_some());
+}
+
+#[test]
+fn a_runsv_in_path_is_used_before_any_other() {
+    let tree = Tree::new();
+    tree.define("a", "exec sleep 1000");
+    tree.link("a");
+    let path = tree.root.join("path");
+    fs::create_dir(&path).unwrap();
+    write_script(&path.join("runsv"), "echo \"$0 $1\" >>wrapped; exec sleep 1000");
+    let err = tree.root.join("err");
+    let mut runsvdir = run("runsvdir")
+        .arg("service")
+        .dir(tree.root.path())
+        .env("PATH", format!("{}:/usr/bin:/bin", path.display()))
+        .start(&err);
+    let wrapped = tree.root.join("service/wrapped");
+    eventually("wrapped", || read(&wrapped).ends_with(" a\n"));
+    // HUP takes the wrapper, and the sleep it has become, along.
+    runsvdir.signal(SIGHUP);
+    eventually("ended", || runsvdir.ended() == Some(111));
+}
+
+mod ours {
+    use super::*;
+
+    #[test]
+    fn what_appears_is_started_within_milliseconds() {
+        let mut tree = Tree::new();
+        tree.start();
+        tree.sleeper("warm");
+        eventually("up", || tree.is_up("warm"));
+        tree.define("a", "exec sleep 1000");
+        let begin = Instant::now();
+        tree.link("a");
+        eventually("up", || tree.is_up("a"));
+        assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn a_dead_runsv_is_started_again_at_once() {
+        let mut tree = Tree::new();
+        tree.sleeper("a");
+        tree.start();
+        eventually("up", || tree.is_up("a"));
+        let (service, runsv) = (tree.pid("a").unwrap(), tree.runsv_of("a").unwrap());
+        let begin = Instant::now();
+        kill(runsv, SIGKILL);
+        eventually("another", || tree.runsv_of("a").is_some_and(|new| new != runsv));
+        assert!(begin.elapsed() < Duration::from_millis(700), "{:?}", begin.elapsed());
+        // The old service was nobody's from then on.
+        kill(service, SIGKILL);
+    }
+
+    #[test]
+    fn more_than_a_thousand_services_are_served() {
+        let mut tree = Tree::new();
+        for number in 0..1050 {
+            let dir = tree.root.join(&format!("service/{number}"));
+            fs::create_dir(&dir).unwrap();
+            fs::write(dir.join("down"), "").unwrap();
+        }
+        tree.start();
+        let served = |number: u32| open_fifo(&tree.root.join(&format!("service/{number}/supervise/ok"))).is_some();
+        eventually("all served", || (0..1050).all(served));
+        tree.runsvdir().signal(SIGHUP);
+        assert_eq!(tree.exit_code(), 111);
+        let served = |number: u32| open_fifo(&tree.root.join(&format!("service/{number}/supervise/ok"))).is_some();
+        eventually("all gone", || !(0..1050).any(served));
+    }
+
+    #[test]
+    fn a_chain_of_links_is_followed_at_each_step() {
+        let mut tree = Tree::new();
+        tree.sleeper("a");
+        tree.define("b", "exec sleep 1000");
+        for dir in ["other", "run"] {
+            fs::create_dir(tree.root.join(dir)).unwrap();
+        }
+        symlink("../sv/b", tree.root.join("other/b")).unwrap();
+        symlink("../service", tree.root.join("run/current")).unwrap();
+        symlink("run/current", tree.root.join("chain")).unwrap();
+        tree.start_with(&["chain"]);
+        eventually("up", || tree.is_up("a"));
+        let pid = tree.pid("a").unwrap();
+        let begin = Instant::now();
+        symlink("../other", tree.root.join("run/new")).unwrap();
+        fs::rename(tree.root.join("run/new"), tree.root.join("run/current")).unwrap();
+        eventually("switched", || tree.is_up("b") && !is_alive(pid));
+        assert!(begin.elapsed() < Duration::from_millis(700), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn a_directory_that_comes_later_is_served() {
+        let mut tree = Tree::new();
+        tree.define("a", "exec sleep 1000");
+        tree.start_with(&["later/dir"]);
+        eventually("said", || tree.said().contains("unable to stat later/dir"));
+        fs::create_dir_all(tree.root.join("later/dir")).unwrap();
+        symlink("../../sv/a", tree.root.join("later/dir/a")).unwrap();
+        eventually("up", || tree.is_up("a"));
+        assert_eq!(tree.said().lines().count(), 1, "{}", tree.said());
+    }
+
+    #[test]
+    fn a_directory_that_was_replaced_is_served() {
+        let mut tree = Tree::new();
+        tree.sleeper("a");
+        tree.define("b", "exec sleep 1000");
+        tree.start();
+        eventually("up", || tree.is_up("a"));
+        let pid = tree.pid("a").unwrap();
+        fs::create_dir(tree.root.join("new")).unwrap();
+        symlink("../sv/b", tree.root.join("new/b")).unwrap();
+        fs::rename(tree.root.join("service"), tree.root.join("old")).unwrap();
+        fs::rename(tree.root.join("new"), tree.root.join("service")).unwrap();
+        eventually("switched", || tree.is_up("b") && !is_alive(pid));
+    }
+
+    #[test]
+    fn runsv_is_ourselves_where_path_has_none() {
+        let tree = Tree::new();
+        tree.sleeper("a");
+        let err = tree.root.join("err");
+        let mut runsvdir = run_file(executable())
+            .args(&["runsvdir", "-P", "service"])
+            .dir(tree.root.path())
+            .env("PATH", "/usr/bin/nowhere:/bin/nowhere")
+            .start(&err);
+        // Its script finds `sleep` without a PATH of its own.
+        eventually("served", || open_fifo(&tree.root.join("sv/a/supervise/ok")).is_some());
+        runsvdir.signal(SIGHUP);
+        eventually("ended", || runsvdir.ended() == Some(111));
+        eventually("gone", || open_fifo(&tree.root.join("sv/a/supervise/ok")).is_none());
+    }
+
+    #[test]
+    fn it_is_seen_by_its_own_name_when_started_as_an_applet() {
+        let tree = Tree::new();
+        let err = tree.root.join("err");
+        let mut runsvdir =
+            run_file(executable()).args(&["runsvdir", "-P", "service"]).dir(tree.root.path()).start(&err);
+        let proc = format!("/proc/{}", runsvdir.pid());
+        eventually("named", || read(format!("{proc}/comm").as_ref()) == "runsvdir\n");
+        let cmdline = fs::read(format!("{proc}/cmdline")).unwrap();
+        assert!(cmdline.starts_with(b"runsvdir\0-P\0service\0"), "{}", String::from_utf8_lossy(&cmdline));
+        assert!(cmdline.iter().skip(20).all(|&byte| byte == 0));
+        runsvdir.signal(SIGTERM);
+        eventually("ended", || runsvdir.ended() == Some(0));
+    }
+
+    #[test]
+    fn a_service_whose_definition_was_made_anew_has_one_runsv() {
+        let mut tree = Tree::new();
+        tree.sleeper("a");
+        tree.start();
+        eventually("up", || tree.is_up("a"));
+        let (old, runsv) = (tree.pid("a").unwrap(), tree.runsv_of("a").unwrap());
+        fs::remove_dir_all(tree.root.join("sv/a")).unwrap();
+        tree.define("a", "exec sleep 2000");
+        eventually("new", || tree.is_up("a") && !is_alive(old));
+        // The next look at the directory finds another inode under the name, and the same runsv.
+        tree.sleeper("b");
+        eventually("b up", || tree.is_up("b"));
+        let new = tree.pid("a").unwrap();
+        steadily("undisturbed", Duration::from_millis(300), || tree.pid("a") == Some(new));
+        assert_eq!(tree.runsv_of("a"), Some(runsv));
+    }
+
+    #[test]
+    fn the_tree_makes_no_system_call_when_nothing_happens() {
+        let mut tree = Tree::new();
+        for number in 0..10 {
+            tree.sleeper(&format!("s{number}"));
+        }
+        tree.start();
+        eventually("up", || (0..10).all(|number| tree.is_up(&format!("s{number}"))));
+        let mut pids: Vec<i32> = (0..10).filter_map(|number| tree.runsv_of(&format!("s{number}"))).collect();
+        pids.push(tree.runsvdir().pid());
+        // Every wake-up is a voluntary switch; who never wakes has no more of them.
+        let switches = || -> Vec<String> {
+            let of = |pid: &i32| read(format!("/proc/{pid}/status").as_ref());
+            let line = |text: String| text.lines().filter(|line| line.contains("voluntary_ctxt")).collect::<String>();
+            pids.iter().map(of).map(line).collect()
+        };
+        let mut before = switches();
+        eventually("calm", || {
+            std::thread::sleep(Duration::from_millis(200));
+            std::mem::replace(&mut before, switches()) == switches()
+        });
+        steadily("idle", Duration::from_secs(6), || switches() == before);
+    }
+}
