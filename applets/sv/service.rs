@@ -5,11 +5,12 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
 use svcore::error::reason;
-use svcore::files;
+use svcore::{event, files};
 use svcore::status::{LEN, Status};
 
 /// How long after the last command was read a supervisor that does not say so has acted upon it.
@@ -256,6 +257,13 @@ impl Sent {
     /// The FIFO.
     pub(crate) fn control(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
+    }
+
+    /// Whether a supervisor has it open. One that has just begun lets itself be known by `ok` a little later.
+    pub(crate) fn has_reader(&self) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(self.control(), PollFlags::empty())];
+        event::wait(&mut fds, Some(Duration::ZERO));
+        fds.iter().all(|fd| fd.revents().is_empty())
     }
 
     /// Writes more; what comes of it is not looked at.

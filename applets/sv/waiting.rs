@@ -9,7 +9,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
 use svcore::event::{self, earlier};
 use svcore::status::Status;
-use svcore::sys::clock;
+use svcore::sys::{clock, privilege};
 use svcore::sys::signals::{self, Signals};
 use svcore::sys::spawn::{self, Failure, Program, Stream};
 use svcore::sys::watch;
@@ -58,6 +58,8 @@ struct Waiter<'a> {
     missed: Cell<bool>,
     /// SIGPIPE was ignored already when we were started.
     pipe_ignored: bool,
+    /// How many files we might open before we raised that; `./check` gets it back.
+    open_files: Option<u64>,
 }
 
 /// Sends the command to all services named; with `patience`, waits for its effect on each and says it.
@@ -73,8 +75,10 @@ pub(super) fn act(names: &[OsString], action: &Action, patience: Option<Duration
         return;
     };
     let until = clock::monotonic().saturating_add(patience.max(SHORTEST));
+    // Two for each that is waited for, and a third to send to it.
+    let open_files = privilege::raise_open_files();
     let signals = Signals::wait_for(&[signals::CHLD, signals::CHANGE, signals::IO]).ok();
-    let waiter = Waiter { action, until, signals, missed: Cell::new(false), pipe_ignored };
+    let waiter = Waiter { action, until, signals, missed: Cell::new(false), pipe_ignored, open_files };
     let mut pending: Vec<Pending> =
         names.iter().filter_map(|name| waiter.begin(Service::new(name, &teller.base), teller)).collect();
     while !pending.is_empty() {
@@ -165,6 +169,10 @@ impl Waiter<'_> {
         }
         let status = match pending.service.status(&MAIN) {
             Ok(status) => status,
+            Err(_) if now < self.until && pending.sent.as_ref().is_some_and(Sent::has_reader) => {
+                pending.look_at = Some(now + LOOK_EVERY);
+                return false;
+            }
             Err(trouble) => {
                 refused(&pending.service, self.action, &trouble, teller);
                 return true;
@@ -271,6 +279,7 @@ impl Waiter<'_> {
             directory: Some(dir),
             stdout: Stream::Closed,
             default_pipe: !self.pipe_ignored,
+            open_files: self.open_files,
             ..Program::default()
         };
         match spawn::spawn(&program) {

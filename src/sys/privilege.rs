@@ -32,6 +32,17 @@ fn set_groups(gids: &[u32]) -> io::Result<()> {
     }
 }
 
+/// Raises the soft limit of open files to the hard one; gives what it was if that changed it.
+#[must_use]
+pub fn raise_open_files() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if limit.current == limit.maximum {
+        return None;
+    }
+    set_soft_limit(Resource::Nofile, None).ok()?;
+    limit.current
+}
+
 /// What a program may have of something; see [`set_soft_limit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resource {

@@ -41,6 +41,8 @@ pub struct Program<'a> {
     pub new_session: bool,
     /// Whether SIGPIPE gets its default action back.
     pub default_pipe: bool,
+    /// Its soft limit of open files, if it is not to have ours.
+    pub open_files: Option<u64>,
 }
 
 /// Why there is no child.
@@ -136,6 +138,10 @@ fn become_program(task: &Task<'_>) -> (c_int, c_int) {
     if program.default_pipe {
         // SAFETY: the default action runs no code of ours.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+    if program.open_files.is_some() {
+        // Whoever raised the limit may lower it.
+        let _ = super::privilege::set_soft_limit(super::privilege::Resource::Nofile, program.open_files);
     }
     unblock_all();
     // Source: the PATH rule of runsvdir(8) and chpst(8): go on where the file cannot be it; what is said in

@@ -1,1 +1,171 @@
-use crate::harness::*;
+//! The executable as a whole; stock runit has nothing of the kind.
+
+mod ours {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use crate::harness::*;
+
+    const NAMES: [&str; 10] = [
+        "chpst", "envdir", "envuidgid", "pgrphack", "runsv", "runsvdir", "setlock", "setuidgid", "softlimit", "sv",
+    ];
+
+    fn runitbox(words: &[&str]) -> Outcome {
+        run_file(executable()).args(words).go()
+    }
+
+    #[test]
+    fn list_has_every_name_once() {
+        let outcome = runitbox(&["--list"]);
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
+        assert_eq!(outcome.out.lines().collect::<Vec<_>>(), NAMES);
+    }
+
+    #[test]
+    fn version_and_help_go_to_standard_output() {
+        let version = runitbox(&["--version"]);
+        assert_eq!((version.code, version.out, version.err), (Some(0), format!("runitbox {}\n", env!("CARGO_PKG_VERSION")), String::new()));
+        let help = runitbox(&["--help"]);
+        assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
+        for name in NAMES {
+            assert!(help.out.contains(&format!("\n  {name} ")), "{name}: {}", help.out);
+        }
+    }
+
+    #[test]
+    fn each_applet_has_help() {
+        for name in NAMES {
+            let outcome = run(name).arg("--help").go();
+            assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{name}");
+            assert!(outcome.out.starts_with(&format!("usage: {name} ")), "{}", outcome.out);
+            assert_eq!(outcome, runitbox(&[name, "--help"]), "{name}");
+        }
+        assert!(run("chpst").arg("--help").go().out.contains("-N "));
+    }
+
+    #[test]
+    fn the_first_argument_is_the_applet() {
+        let outcome = runitbox(&["chpst", "echo", "x"]);
+        assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), "x\n"));
+        let outcome = runitbox(&["sv"]);
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(100), "usage: sv [-v] [-w sec] command service ...\n\n"));
+    }
+
+    #[test]
+    fn what_is_no_applet_lists_them_with_127() {
+        for words in [&[][..], &["nosuch"], &["nosuch", "sv"], &["--nosuch"]] {
+            let outcome = runitbox(words);
+            assert_eq!((outcome.code, outcome.out.as_str()), (Some(127), ""), "{words:?}");
+            assert!(outcome.err.contains("\n  runsvdir "), "{}", outcome.err);
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_no_init_script_unless_it_leads_over_sv() {
+        let root = TempDir::new();
+        symlink(executable(), root.join("web")).unwrap();
+        let outcome = run_file(&root.join("web")).arg("status").go();
+        assert_eq!(outcome.code, Some(127));
+        // Found along PATH, the name has no directory.
+        symlink(bin().join("sv"), root.join("mail")).unwrap();
+        let shell = run_file("/bin/sh".as_ref()).args(&["-c", "mail status"]).env("SVDIR", "/nowhere");
+        let outcome = shell.env("PATH", root.path()).go();
+        assert_eq!(outcome.out, "fail: mail: unable to change to service directory: file does not exist\n");
+    }
+
+    #[test]
+    fn a_renamed_executable_takes_the_first_argument() {
+        let root = TempDir::new();
+        fs::copy(executable(), root.join("rb")).unwrap();
+        let outcome = run_file(&root.join("rb")).args(&["chpst", "echo", "x"]).go();
+        assert_eq!(outcome.out, "x\n");
+    }
+
+    #[test]
+    fn install_makes_links_of_both_kinds() {
+        for (options, symbolic) in [(&["--install"][..], false), (&["--install", "-s"], true)] {
+            let root = TempDir::new();
+            // A hard link needs the same file system.
+            let ours = root.join("runitbox");
+            fs::copy(executable(), &ours).unwrap();
+            let dir = root.join("bin");
+            fs::create_dir(&dir).unwrap();
+            let go = || run_file(&ours).args(options).arg(&dir).go();
+            assert_eq!(go(), Outcome { code: Some(0), out: String::new(), err: String::new() });
+            for name in NAMES {
+                let link = dir.join(name).symlink_metadata().unwrap();
+                assert_eq!(link.is_symlink(), symbolic, "{name}");
+            }
+            assert_eq!(run_file(&dir.join("sv")).go().code, Some(100));
+            assert_eq!(go().code, Some(0), "a second time changes nothing");
+        }
+    }
+
+    #[test]
+    fn install_does_not_overwrite_what_is_not_ours() {
+        let root = TempDir::new();
+        root.file("bin/sv", "mine");
+        let outcome = run_file(executable()).args(&["--install", "-s"]).arg(root.join("bin")).go();
+        assert_eq!(outcome.code, Some(111));
+        assert!(outcome.err.starts_with("runitbox: fatal: not overwritten, since it is not ours: "), "{}", outcome.err);
+        assert_eq!(fs::read_dir(root.join("bin")).unwrap().count(), 1, "nothing else was made");
+        assert_eq!(root.read("bin/sv"), "mine");
+    }
+
+    #[test]
+    fn install_says_what_is_wrong() {
+        assert_eq!(runitbox(&["--install"]).code, Some(100));
+        assert_eq!(runitbox(&["--install", "-x", "dir"]).code, Some(100));
+        let outcome = runitbox(&["--install", "-s", "/nowhere/dir"]);
+        assert_eq!(outcome.code, Some(111));
+        assert!(outcome.err.contains("/nowhere/dir/chpst: file does not exist"), "{}", outcome.err);
+    }
+
+    #[test]
+    fn an_empty_environment_is_survived() {
+        let outcome = run_file(executable()).args(&["chpst", "/usr/bin/env"]).without_env().go();
+        assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), ""));
+    }
+
+    #[test]
+    fn closed_descriptors_are_survived_and_passed_on() {
+        let root = TempDir::new();
+        let script = format!(
+            "exec {} chpst sh -c 'for f in 0 1 2; do [ -e /proc/$$/fd/$f ] && echo $f >>open; done; echo done >>open' <&- >&- 2>&-",
+            executable().display()
+        );
+        let outcome = run_file("/bin/sh".as_ref()).args(&["-c", &script]).dir(root.path()).go();
+        assert_eq!((outcome.err.as_str(), root.read("open").as_str()), ("", "done\n"));
+    }
+
+    #[test]
+    fn a_closed_standard_output_harms_nobody() {
+        let script = format!("{} --list >&-; echo $?", executable().display());
+        let outcome = run_file("/bin/sh".as_ref()).args(&["-c", &script]).go();
+        assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("0\n", ""));
+    }
+
+    #[test]
+    fn the_name_need_not_be_utf_8() {
+        use std::os::unix::ffi::OsStrExt;
+        let root = TempDir::new();
+        let name = root.path().join(std::ffi::OsStr::from_bytes(b"\xff"));
+        symlink(executable(), &name).unwrap();
+        assert_eq!(run_file(&name).go().code, Some(127));
+    }
+
+    #[test]
+    fn the_executable_is_static() {
+        let bytes = fs::read(executable()).unwrap();
+        // Program headers of ELF64: PT_INTERP is 3, PT_DYNAMIC 2.
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let half = |at: usize| usize::from(u16::from_le_bytes(bytes[at..at + 2].try_into().unwrap()));
+        assert_eq!(&bytes[..5], b"\x7fELF\x02");
+        let (start, size, count) = (usize::try_from(word(32)).unwrap(), half(54), half(56));
+        let kinds: Vec<u32> = (0..count)
+            .map(|index| start + index * size)
+            .map(|at| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()))
+            .collect();
+        assert!(!kinds.contains(&3) && !kinds.contains(&2), "{kinds:?}");
+    }
+}

@@ -1,1 +1,675 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, Instant};
+
 use crate::harness::*;
+
+const USAGE: &str = "usage: sv [-v] [-w sec] command service ...\n\n";
+
+/// `run: NAME: (pid 7) 0s, more` as `run: NAME: (pid P) Ss, more`: without what differs from run to run.
+fn plain(line: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut after_pid = false;
+    for word in line.split(' ') {
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let (body, end) = match word.find([',', ';', '\n', ')']) {
+            Some(at) => word.split_at(at),
+            None => (word, ""),
+        };
+        words.push(if after_pid && digits(body) {
+            format!("P{end}")
+        } else if body.strip_suffix('s').is_some_and(digits) {
+            format!("Ss{end}")
+        } else {
+            word.to_owned()
+        });
+        after_pid = word == "(pid";
+    }
+    words.join(" ")
+}
+
+#[track_caller]
+fn says(outcome: &Outcome, code: i32, out: &str) {
+    assert_eq!((plain(&outcome.out).as_str(), outcome.err.as_str(), outcome.code), (out, "", Some(code)));
+}
+
+#[test]
+fn wrong_usage_is_said() {
+    let service = Service::sleeper().up();
+    for words in [&[][..], &["up"], &["-v"], &["-w", "5", "status"]] {
+        let outcome = run("sv").args(words).go();
+        assert_eq!((outcome.code, outcome.err.as_str(), outcome.out.as_str()), (Some(100), USAGE, ""), "{words:?}");
+    }
+    for word in ["r", "restar", "f", "force", "force-x", "z", "U", ""] {
+        let outcome = service.sv(&[word]);
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(100), USAGE), "{word}");
+    }
+}
+
+#[test]
+fn bad_options_are_said() {
+    let outcome = run("sv").args(&["-x", "up", "s"]).go();
+    assert_eq!((outcome.code, outcome.err), (Some(100), format!("sv: illegal option -- x\n{USAGE}")));
+    let outcome = run("sv").args(&["-w"]).go();
+    assert_eq!((outcome.code, outcome.err), (Some(100), format!("sv: option requires an argument -- w\n{USAGE}")));
+}
+
+#[test]
+fn capital_v_says_the_version_and_the_usage() {
+    let outcome = run("sv").arg("-V").go();
+    assert_eq!(outcome.code, Some(100));
+    assert!(outcome.err.ends_with(USAGE) && outcome.err.lines().count() == 3, "{}", outcome.err);
+}
+
+#[test]
+fn status_of_a_running_service() {
+    let service = Service::sleeper().up();
+    says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss\n");
+    assert!(service.sv(&["status"]).out.contains(&format!("(pid {}) ", service.pid().unwrap())));
+}
+
+#[test]
+fn status_of_a_service_that_is_down() {
+    let service = Service::sleeper().file("down", "").supervised();
+    says(&service.sv(&["status"]), 0, "down: ./s: Ss\n");
+    service.send("u");
+    eventually("up", || service.is_up());
+    says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss, normally down\n");
+    fs::remove_file(service.path().join("down")).unwrap();
+    service.send("d");
+    eventually("down", || service.is_down());
+    says(&service.sv(&["status"]), 0, "down: ./s: Ss, normally up\n");
+}
+
+#[test]
+fn status_of_a_service_in_its_delay() {
+    let service = Service::new().script("run", "echo x >>../starts").supervised();
+    eventually("ended", || read(&service.root().join("starts")) == "x\n" && service.is_down());
+    says(&service.sv(&["status"]), 0, "down: ./s: Ss, normally up, want up\n");
+}
+
+#[test]
+fn status_of_a_service_that_got_term() {
+    let service = Service::stubborn().up();
+    eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+    service.send("d");
+    eventually("shown", || service.stat().contains("got TERM"));
+    says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss, want down, got TERM\n");
+}
+
+#[test]
+fn status_of_a_paused_service() {
+    let service = Service::sleeper().up();
+    service.send("p");
+    eventually("paused", || service.stat().contains("paused"));
+    says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss, paused\n");
+}
+
+#[test]
+fn status_of_a_service_that_finishes() {
+    let service = Service::sleeper().script("finish", "exec sleep 1000").up();
+    service.send("d");
+    eventually("finishing", || service.stat() == "finish, want down\n" && service.pid().is_some());
+    says(&service.sv(&["status"]), 0, "finish: ./s: (pid P) Ss, want down\n");
+}
+
+#[test]
+fn status_tells_of_the_log_service() {
+    let service = Service::sleeper().logged().up();
+    eventually("log up", || service.read("log/supervise/stat") == "run\n");
+    says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss; run: log: (pid P) Ss\n");
+    service.send_log("d");
+    eventually("log down", || service.read("log/supervise/stat") == "down\n");
+    says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss; down: log: Ss, normally up\n");
+}
+
+#[test]
+fn status_of_the_log_service_alone() {
+    let service = Service::sleeper().logged().up();
+    eventually("log up", || service.read("log/supervise/stat") == "run\n");
+    let outcome = run("sv").args(&["status", "./s/log"]).dir(service.root()).go();
+    says(&outcome, 0, "run: ./s/log: (pid P) Ss\n");
+}
+
+#[test]
+fn status_of_several_services() {
+    let tree = {
+        let mut tree = Tree::new();
+        tree.sleeper("a");
+        tree.sleeper("b");
+        tree.start();
+        eventually("up", || tree.is_up("a") && tree.is_up("b"));
+        tree
+    };
+    let outcome = tree.sv(&["status", "a", "nosuch", "b", "none"]);
+    let lines: Vec<String> = outcome.out.lines().map(plain).collect();
+    let expected = [
+        "run: a: (pid P) Ss",
+        "fail: nosuch: unable to change to service directory: file does not exist",
+        "run: b: (pid P) Ss",
+        "fail: none: unable to change to service directory: file does not exist",
+    ];
+    assert_eq!((lines, outcome.code), (expected.map(str::to_owned).to_vec(), Some(2)));
+}
+
+#[test]
+fn the_exit_code_counts_to_99() {
+    let names: Vec<String> = (0..120).map(|number| format!("/nowhere/{number}")).collect();
+    assert_eq!(run("sv").arg("status").args(&names).go().code, Some(99));
+}
+
+#[test]
+fn a_directory_without_supervise_is_said() {
+    let service = Service::sleeper();
+    let expected = "warning: ./s: unable to open supervise/ok: file does not exist\n";
+    says(&service.sv(&["status"]), 1, expected);
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_said() {
+    let root = TempDir::new();
+    root.file("file", "");
+    let go = |name: &str| run("sv").args(&["status", name]).dir(root.path()).go();
+    says(&go("./none"), 1, "fail: ./none: unable to change to service directory: file does not exist\n");
+    says(&go("./file"), 1, "fail: ./file: unable to change to service directory: not a directory\n");
+    says(&go(""), 1, "fail: : unable to change to service directory: file does not exist\n");
+}
+
+#[test]
+fn an_empty_svdir_leads_nowhere() {
+    let outcome = run("sv").args(&["status", "a"]).env("SVDIR", "").go();
+    says(&outcome, 1, "fail: a: unable to change to service directory: file does not exist\n");
+}
+
+#[test]
+fn a_runsv_that_is_gone_is_said() {
+    let mut service = Service::sleeper().up();
+    service.send("x");
+    service.exit_code();
+    says(&service.sv(&["status"]), 1, "fail: ./s: runsv not running\n");
+    says(&service.sv(&["up"]), 1, "fail: ./s: runsv not running\n");
+    says(&service.sv(&["start"]), 1, "fail: ./s: runsv not running\n");
+    says(&service.sv(&["exit"]), 0, "ok: ./s: runsv not running\n");
+    says(&service.sv(&["shutdown"]), 0, "ok: ./s: runsv not running\n");
+}
+
+#[test]
+fn a_log_without_runsv_is_said() {
+    let service = Service::sleeper().up();
+    fs::create_dir(service.path().join("log")).unwrap();
+    let outcome = service.sv(&["status"]);
+    let first = "run: ./s: (pid P) Ss; warning: ./s/log: unable to open supervise/ok: file does not exist";
+    let stale = differs("\n", "; run: log: (pid P) Ss\n", "a line about nothing follows in stock");
+    let out = plain(&outcome.out);
+    assert!(out.starts_with(first) && (out.ends_with(stale) || reference().is_some()), "{out}");
+    assert_eq!(outcome.code, Some(1));
+}
+
+#[test]
+fn commands_say_nothing_and_do_not_wait() {
+    let service = Service::sleeper().up();
+    for word in ["pause", "cont", "hup", "down", "up", "once", "c", "1"] {
+        says(&service.sv(&[word]), 0, "");
+    }
+}
+
+#[test]
+fn v_waits_and_says() {
+    let service = Service::sleeper().up();
+    says(&service.sv(&["-v", "down"]), 0, "ok: down: ./s: Ss, normally up\n");
+    assert!(service.is_down());
+    says(&service.sv(&["-v", "up"]), 0, "ok: run: ./s: (pid P) Ss\n");
+    says(&service.sv(&["-v", "pause"]), 0, "ok: run: ./s: (pid P) Ss, paused\n");
+    says(&service.sv(&["-v", "cont"]), 0, "ok: run: ./s: (pid P) Ss\n");
+}
+
+#[test]
+fn w_waits_too() {
+    let service = Service::sleeper().up();
+    says(&service.sv(&["-w5", "down"]), 0, "ok: down: ./s: Ss, normally up\n");
+    says(&service.sv(&["-w", "5", "start"]), 0, "ok: run: ./s: (pid P) Ss\n");
+}
+
+#[test]
+fn start_and_stop_wait() {
+    let service = Service::sleeper().file("down", "").supervised();
+    says(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
+    assert!(service.is_up());
+    says(&service.sv(&["stop"]), 0, "ok: down: ./s: Ss\n");
+    assert!(service.is_down());
+}
+
+#[test]
+fn restart_waits_for_the_new_process() {
+    let service = Service::new().script("run", "exec sleep 1000").up();
+    // Older than a second, so there is no delay.
+    let begin = Instant::now();
+    steadily("runs", Duration::from_millis(2100), || service.is_up());
+    let old = service.pid().unwrap();
+    let outcome = service.sv(&["restart"]);
+    says(&outcome, 0, "ok: run: ./s: (pid P) Ss\n");
+    assert!(!is_alive(old), "{:?}", begin.elapsed());
+    assert!(!outcome.out.contains(&old.to_string()));
+}
+
+#[test]
+fn restart_of_a_service_that_is_down_starts_it() {
+    let service = Service::sleeper().file("down", "").supervised();
+    says(&service.sv(&["restart"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
+}
+
+#[test]
+fn try_restart_of_a_service_that_is_down_leaves_it_down() {
+    let service = Service::sleeper().file("down", "").supervised();
+    says(&service.sv(&["try-restart"]), 0, "ok: down: ./s: Ss\n");
+}
+
+#[test]
+fn reload_sends_hup() {
+    let service = Service::new()
+        .script("run", "trap 'echo hup >>../hups' HUP; echo >../ready; while :; do sleep 0.02; done")
+        .up();
+    eventually("ready", || service.root().join("ready").exists());
+    says(&service.sv(&["reload"]), 0, "ok: run: ./s: (pid P) Ss\n");
+    eventually("hup", || read(&service.root().join("hups")) == "hup\n");
+}
+
+#[test]
+fn shutdown_waits_for_runsv_to_leave() {
+    let mut service = Service::sleeper().up();
+    says(&service.sv(&["shutdown"]), 0, "ok: ./s: runsv not running\n");
+    assert!(!service.is_served());
+    assert_eq!(service.exit_code(), 0);
+}
+
+#[test]
+fn exit_with_w_waits_too() {
+    let service = Service::sleeper().logged().up();
+    says(&service.sv(&["-w5", "exit"]), 0, "ok: ./s: runsv not running\n");
+}
+
+#[test]
+fn a_service_that_ignores_term_makes_stop_time_out() {
+    let service = Service::stubborn().up();
+    eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+    says(&service.sv(&["-w1", "stop"]), 1, "timeout: run: ./s: (pid P) Ss, want down, got TERM\n");
+    assert!(service.is_up());
+}
+
+#[test]
+fn force_stop_kills_when_the_time_is_over() {
+    let service = Service::stubborn().up();
+    eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+    says(&service.sv(&["-w1", "force-stop"]), 1, "kill: run: ./s: (pid P) Ss, want down, got TERM\n");
+    eventually("killed", || service.is_down());
+}
+
+#[test]
+fn force_shutdown_kills_and_runsv_leaves() {
+    for word in ["force-shutdown", "X", "E"] {
+        let mut service = Service::stubborn().up();
+        eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+        says(&service.sv(&["-w1", word]), 1, "kill: run: ./s: (pid P) Ss, want down, got TERM\n");
+        assert_eq!(service.exit_code(), 0, "{word}");
+    }
+}
+
+#[test]
+fn svwait_is_the_patience() {
+    let service = Service::stubborn().up();
+    eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+    let begin = Instant::now();
+    let outcome = run("sv").args(&["stop", "./s"]).env("SVWAIT", "1").dir(service.root()).go();
+    says(&outcome, 1, "timeout: run: ./s: (pid P) Ss, want down, got TERM\n");
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_check_that_agrees_lets_start_succeed() {
+    let service = Service::sleeper()
+        .file("down", "")
+        .script("check", "[ -e ../ready ] && echo checked >>../checks")
+        .supervised();
+    fs::write(service.root().join("ready"), "").unwrap();
+    says(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
+    assert!(read(&service.root().join("checks")).starts_with("checked\n"));
+}
+
+#[test]
+fn a_check_that_does_not_agree_makes_start_time_out() {
+    let service = Service::sleeper().script("check", "echo not yet >&2; exit 1").up();
+    let outcome = service.sv(&["-w1", "start"]);
+    assert_eq!((plain(&outcome.out).as_str(), outcome.code), ("timeout: run: ./s: (pid P) Ss\n", Some(1)));
+    assert!(outcome.err.starts_with("not yet\n"), "{}", outcome.err);
+}
+
+#[test]
+fn a_check_that_agrees_later_is_waited_for() {
+    let service = Service::sleeper()
+        .file("down", "")
+        .script("check", "echo x >>../tries; [ $(wc -l <../tries) -ge 3 ]")
+        .supervised();
+    says(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
+    assert!(read(&service.root().join("tries")).lines().count() >= 3);
+}
+
+#[test]
+fn a_check_that_cannot_be_executed_is_said_and_agrees() {
+    let service = Service::sleeper().file("check", "").up();
+    let outcome = service.sv(&["start"]);
+    assert_eq!(plain(&outcome.out), "ok: run: ./s: (pid P) Ss\n");
+    assert!(outcome.err.starts_with("warning: unable to run ./s/check: access denied\n"), "{}", outcome.err);
+}
+
+#[test]
+fn the_check_runs_in_the_service_directory_without_standard_output() {
+    let service = Service::sleeper().script("check", "[ -e /proc/$$/fd/1 ] && echo open >../open; pwd >../seen").up();
+    assert_eq!(service.sv(&["start"]).code, Some(0));
+    let seen = read(&service.root().join("seen"));
+    assert!(seen.starts_with(fs::canonicalize(service.path()).unwrap().to_str().unwrap()), "{seen}");
+    assert!(!service.root().join("open").exists(), "standard output was open");
+}
+
+#[test]
+fn check_of_a_running_service() {
+    let service = Service::sleeper().script("check", "exit 0").up();
+    says(&service.sv(&["check"]), 0, "ok: run: ./s: (pid P) Ss\n");
+}
+
+#[test]
+fn check_of_a_service_that_is_to_be_down() {
+    let service = Service::sleeper().file("down", "").supervised();
+    says(&service.sv(&["check"]), 0, "ok: down: ./s: Ss\n");
+}
+
+#[test]
+fn plain_names_are_looked_for_in_svdir() {
+    let service = Service::sleeper().logged().up();
+    eventually("log up", || service.read("log/supervise/stat") == "run\n");
+    let go = |name: &str| run("sv").args(&["status", name]).env("SVDIR", service.root()).dir("/".as_ref()).go();
+    says(&go("s"), 0, "run: s: (pid P) Ss; run: log: (pid P) Ss\n");
+    says(&go("s/log"), 0, "run: s/log: (pid P) Ss\n");
+    says(&go("./s"), 1, "fail: ./s: unable to change to service directory: file does not exist\n");
+    let absolute = service.path();
+    let absolute = absolute.to_str().unwrap();
+    says(&go(absolute), 0, &format!("run: {absolute}: (pid P) Ss; run: log: (pid P) Ss\n"));
+}
+
+#[test]
+fn a_name_with_a_slash_at_its_end_is_a_path() {
+    let service = Service::sleeper().up();
+    let outcome = run("sv").args(&["status", "s/"]).env("SVDIR", "/nowhere").dir(service.root()).go();
+    says(&outcome, 0, "run: s/: (pid P) Ss\n");
+}
+
+#[test]
+fn names_are_bytes() {
+    use std::os::unix::ffi::OsStrExt;
+    let root = TempDir::new();
+    let name = std::ffi::OsStr::from_bytes(b"./\xff\xfe");
+    let outcome = run("sv").arg("status").arg(name).dir(root.path()).go();
+    assert!(outcome.out.starts_with("fail: ./\u{fffd}") && outcome.code == Some(1), "{}", outcome.out);
+}
+
+#[test]
+fn several_services_are_stopped_and_told() {
+    let mut tree = Tree::new();
+    for name in ["a", "b", "c"] {
+        tree.sleeper(name);
+    }
+    tree.start();
+    eventually("up", || ["a", "b", "c"].iter().all(|name| tree.is_up(name)));
+    let outcome = tree.sv(&["stop", "a", "b", "c"]);
+    let mut lines: Vec<String> = outcome.out.lines().map(plain).collect();
+    lines.sort();
+    let expected = ["a", "b", "c"].map(|name| format!("ok: down: {name}: Ss, normally up"));
+    assert_eq!((lines, outcome.code), (expected.to_vec(), Some(0)));
+}
+
+#[test]
+fn an_init_script_controls_the_service_of_its_name() {
+    let service = Service::sleeper().up();
+    let script = service.root().join("init.d/s");
+    fs::create_dir(service.root().join("init.d")).unwrap();
+    symlink(bin().join("sv"), &script).unwrap();
+    let go = |words: &[&str]| run_file(&script).args(words).env("SVDIR", service.root()).go();
+    says(&go(&["status"]), 0, "run: s: (pid P) Ss\n");
+    says(&go(&["stop"]), 0, "ok: down: s: Ss, normally up\n");
+    says(&go(&["status"]), 3, "down: s: Ss, normally up\n");
+    says(&go(&["start", "ignored"]), 0, "ok: run: s: (pid P) Ss\n");
+    says(&go(&["-w", "5", "restart"]), 0, "ok: run: s: (pid P) Ss\n");
+    for words in [&[][..], &["stat"], &["nonsense"], &["-V"]] {
+        let outcome = go(words);
+        assert_eq!(outcome.code, Some(2), "{words:?}");
+        assert!(outcome.err.ends_with("usage: s [-w sec] command\n\n"), "{}", outcome.err);
+    }
+}
+
+#[test]
+fn an_init_script_tells_of_a_missing_service() {
+    let root = TempDir::new();
+    let script = root.join("nosuch");
+    symlink(bin().join("sv"), &script).unwrap();
+    let outcome = run_file(&script).arg("status").env("SVDIR", root.join("service")).go();
+    says(&outcome, 1, "fail: nosuch: unable to change to service directory: file does not exist\n");
+}
+
+mod ours {
+    use super::*;
+
+    #[test]
+    fn the_log_service_does_not_hide_the_state_from_an_init_script() {
+        let service = Service::sleeper().logged().up();
+        let script = service.root().join("scripts/s");
+        fs::create_dir(service.root().join("scripts")).unwrap();
+        symlink(bin().join("sv"), &script).unwrap();
+        service.send("d");
+        eventually("down", || service.is_down());
+        let outcome = run_file(&script).arg("status").env("SVDIR", service.root()).go();
+        assert_eq!(outcome.code, Some(3), "{}", outcome.out);
+    }
+
+    #[test]
+    fn an_init_script_of_a_service_called_like_an_applet_is_one() {
+        let tree = {
+            let mut tree = Tree::new();
+            tree.sleeper("runsv");
+            tree.start();
+            eventually("up", || tree.is_up("runsv"));
+            tree
+        };
+        let script = tree.root.join("init.d/runsv");
+        fs::create_dir(tree.root.join("init.d")).unwrap();
+        symlink("../hop", &script).unwrap();
+        symlink(bin().join("sv"), tree.root.join("hop")).unwrap();
+        let outcome = run_file(&script).arg("status").env("SVDIR", tree.root.join("service")).go();
+        says(&outcome, 0, "run: runsv: (pid P) Ss\n");
+    }
+
+    #[test]
+    fn check_of_a_service_that_does_not_come_up_fails() {
+        let service = Service::new().supervised();
+        let outcome = service.sv(&["-w1", "check"]);
+        assert_eq!((plain(&outcome.out).as_str(), outcome.code), ("timeout: down: ./s: Ss, normally up, want up\n", Some(1)));
+    }
+
+    #[test]
+    fn a_check_ended_by_a_signal_does_not_agree() {
+        let service = Service::sleeper().script("check", "kill -9 $$").up();
+        assert_eq!(service.sv(&["-w1", "start"]).code, Some(1));
+    }
+
+    #[test]
+    fn a_check_that_hangs_does_not_outlast_our_patience() {
+        let service = Service::sleeper().script("check", "exec sleep 1000").up();
+        let begin = Instant::now();
+        let outcome = service.sv(&["-w1", "start"]);
+        assert_eq!((plain(&outcome.out).as_str(), outcome.code), ("timeout: run: ./s: (pid P) Ss\n", Some(1)));
+        assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn restart_within_the_second_of_the_start_waits_for_the_new_process() {
+        let service = Service::sleeper().up();
+        let old = service.pid().unwrap();
+        says(&service.sv(&["restart"]), 0, "ok: run: ./s: (pid P) Ss\n");
+        assert!(!is_alive(old) && service.pid() != Some(old));
+    }
+
+    #[test]
+    fn stop_never_says_down_of_a_service_that_runs() {
+        let service = Service::stubborn().file("down", "").supervised();
+        for round in 0..100 {
+            assert_eq!(service.sv(&["up"]).code, Some(0));
+            let outcome = run("sv").args(&["-w0", "stop", "./s"]).dir(service.root()).go();
+            // A service that has not set its trap yet obeys, and then it is down indeed.
+            let expected = if service.is_up() { Some(1) } else { Some(0) };
+            assert_eq!(outcome.code, expected, "round {round}: {} {}", outcome.out, service.stat());
+            service.send("dk");
+            eventually("down", || service.stat() == "down\n");
+        }
+    }
+
+    #[test]
+    fn stop_is_told_at_once() {
+        let service = Service::sleeper().up();
+        let begin = Instant::now();
+        assert_eq!(service.sv(&["stop"]).code, Some(0));
+        assert!(begin.elapsed() < Duration::from_millis(300), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn stop_of_a_service_that_is_down_is_told_at_once() {
+        let service = Service::sleeper().file("down", "").supervised();
+        let begin = Instant::now();
+        says(&service.sv(&["stop"]), 0, "ok: down: ./s: Ss\n");
+        assert!(begin.elapsed() < Duration::from_millis(300), "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn no_more_time_than_asked_for_is_waited() {
+        let service = Service::stubborn().up();
+        eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+        let begin = Instant::now();
+        assert_eq!(service.sv(&["-w1", "stop"]).code, Some(1));
+        let waited = begin.elapsed();
+        assert!((Duration::from_millis(990)..Duration::from_millis(1300)).contains(&waited), "{waited:?}");
+    }
+
+    #[test]
+    fn up_after_a_pending_down_is_not_lost() {
+        let service = Service::stubborn().up();
+        eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+        assert_eq!(service.sv(&["down"]).code, Some(0));
+        eventually("shown", || service.stat() == "run, got TERM, want down\n");
+        assert_eq!(service.sv(&["up"]).code, Some(0));
+        eventually("taken back", || service.stat() == "run, got TERM\n");
+    }
+
+    #[test]
+    fn a_name_with_a_slash_at_its_end_is_a_path_for_waiting_too() {
+        let service = Service::sleeper().up();
+        let outcome = run("sv").args(&["stop", "s/"]).env("SVDIR", "/nowhere").dir(service.root()).go();
+        says(&outcome, 0, "ok: down: s/: Ss, normally up\n");
+    }
+
+    #[test]
+    fn start_waits_for_a_service_that_was_just_linked() {
+        let mut tree = Tree::new();
+        tree.start();
+        tree.sleeper("first");
+        eventually("up", || tree.is_up("first"));
+        for round in 0..20 {
+            let name = format!("s{round}");
+            tree.sleeper(&name);
+            says(&tree.sv(&["start", &name]), 0, &format!("ok: run: {name}: (pid P) Ss\n"));
+        }
+    }
+
+    #[test]
+    fn start_without_runsvdir_does_not_wait() {
+        let service = Service::sleeper();
+        let begin = Instant::now();
+        says(&service.sv(&["start"]), 1, "warning: ./s: unable to open supervise/control: file does not exist\n");
+        assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+    }
+
+    /// The second line that `sv -v status` has for `service`.
+    fn hint(service: &Service) -> String {
+        let outcome = service.sv(&["-v", "status"]);
+        assert_eq!(outcome.code, Some(1));
+        assert_eq!(service.sv(&["status"]).err, "", "only with -v, or on a terminal");
+        outcome.err
+    }
+
+    #[test]
+    fn v_says_what_is_probably_wrong() {
+        let no_run = Service::new();
+        assert_eq!(hint(&no_run), "  it has no file run\n");
+        let not_executable = Service::new().file("run", "");
+        assert_eq!(hint(&not_executable), "  its file run is not executable: chmod +x ./s/run\n");
+        let dangling = Service::sleeper();
+        symlink("/nowhere/state", dangling.path().join("supervise")).unwrap();
+        assert!(hint(&dangling).starts_with("  its link supervise leads to /nowhere/state, which is not there"));
+        let unserved = Service::sleeper();
+        assert!(hint(&unserved).starts_with("  no runsvdir serves /"), "{}", hint(&unserved));
+    }
+
+    #[test]
+    fn v_says_that_svdir_is_wrong() {
+        let outcome = run("sv").args(&["-v", "status", "a"]).env("SVDIR", "/nowhere").go();
+        assert_eq!(outcome.err, "  there is no directory /nowhere: set SVDIR to the one that runsvdir serves\n");
+        let root = TempDir::new();
+        let outcome = run("sv").args(&["-v", "status", "a"]).env("SVDIR", root.path()).go();
+        assert!(outcome.err.contains("has no service of this name"), "{}", outcome.err);
+    }
+
+    #[test]
+    fn v_says_that_there_is_no_permission() {
+        let service = Service::sleeper().up();
+        fs::set_permissions(service.root(), fs::Permissions::from_mode(0o755)).unwrap();
+        let words = ["-u", "nobody", bin().join("sv").to_str().unwrap(), "-v", "status", "./s"].map(str::to_owned);
+        let outcome = run("chpst").args(&words).dir(service.root()).go();
+        assert_eq!(outcome.out, "warning: ./s: unable to open supervise/ok: access denied\n");
+        assert!(outcome.err.starts_with("  you have no permission"), "{}", outcome.err);
+    }
+
+    #[test]
+    fn a_thousand_services_are_waited_for_with_few_descriptors() {
+        let service = Service::sleeper().up();
+        let names = vec!["./s"; 500];
+        let sv = bin().join("sv");
+        let words = ["-o", "100", sv.to_str().unwrap(), "start"];
+        let outcome = run("chpst").args(&words).args(&names).dir(service.root()).go();
+        assert_eq!(outcome.code, Some(0), "{}", outcome.out);
+        assert_eq!(outcome.out.lines().count(), 500);
+    }
+
+    #[test]
+    fn sv_works_with_the_runsv_of_others() {
+        let stock = std::path::Path::new("/usr/bin/runsv");
+        assert!(stock.exists(), "this case needs Debian's runit: apt-get install runit");
+        let service = Service::sleeper();
+        let mut runsv = run_file(stock).arg("s").dir(service.root()).start(&service.root().join("err"));
+        eventually("up", || service.is_up());
+        steadily("runs", Duration::from_millis(1100), || service.is_up());
+        says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss\n");
+        says(&service.sv(&["restart"]), 0, "ok: run: ./s: (pid P) Ss\n");
+        says(&service.sv(&["stop"]), 0, "ok: down: ./s: Ss, normally up\n");
+        says(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss\n");
+        says(&service.sv(&["-w5", "exit"]), 0, "ok: ./s: runsv not running\n");
+        eventually("left", || runsv.ended() == Some(0));
+    }
+
+    #[test]
+    fn the_sv_of_others_works_with_our_runsv() {
+        let stock = std::path::Path::new("/usr/bin/sv");
+        assert!(stock.exists(), "this case needs Debian's runit: apt-get install runit");
+        let service = Service::sleeper().up();
+        let go = |words: &[&str]| run_file(stock).args(words).arg("./s").dir(service.root()).go();
+        says(&go(&["status"]), 0, "run: ./s: (pid P) Ss\n");
+        says(&go(&["stop"]), 0, "ok: down: ./s: Ss, normally up\n");
+        says(&go(&["start"]), 0, "ok: run: ./s: (pid P) Ss\n");
+        says(&go(&["-w5", "exit"]), 0, "ok: ./s: runsv not running\n");
+    }
+}
