@@ -36,7 +36,8 @@ fn table(chosen: &[&Entry]) -> String {
     let mut rows = BTreeMap::new();
     for entry in chosen {
         let own = (entry.name, entry.about, entry.synopsis, entry.options);
-        let others = entry.aliases.iter().map(|alias| (alias.name, alias.about, alias.synopsis, alias.options));
+        let others =
+            entry.aliases.iter().map(|alias| (alias.name, alias.about, alias.synopsis, alias.options));
         for (name, about, synopsis, options) in std::iter::once(own).chain(others) {
             let row = format!(
                 "svcore::Applet {{ name: {name:?}, family: {:?}, synopsis: {synopsis:?}, about: {about:?}, \
@@ -47,7 +48,8 @@ fn table(chosen: &[&Entry]) -> String {
             assert!(rows.insert(name, row).is_none(), "{name} is there twice");
         }
     }
-    rows.into_values().fold("static TABLE: &[svcore::Applet] = &[\n".to_owned(), |all, row| all + &row) + "];\n"
+    rows.into_values().fold("static TABLE: &[svcore::Applet] = &[\n".to_owned(), |all, row| all + &row)
+        + "];\n"
 }
 
 fn artifacts(dir: &Path, chosen: &[&Entry]) {
@@ -74,7 +76,10 @@ fn artifacts(dir: &Path, chosen: &[&Entry]) {
     write("man8/runitbox.8", &page.replace("@VERSION@", env!("CARGO_PKG_VERSION")));
     write("links", &links);
     let all = names.join(" ");
-    write("completions/bash/runitbox", &format!("complete -W \"{all} --list --version --help --install\" runitbox\n"));
+    write(
+        "completions/bash/runitbox",
+        &format!("complete -W \"{all} --list --version --help --install\" runitbox\n"),
+    );
     let words = "status up down once exit pause cont hup alarm interrupt quit 1 2 term kill start stop shutdown \
                  restart reload try-restart check force-stop force-shutdown force-reload force-restart";
     write(

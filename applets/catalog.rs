@@ -48,7 +48,10 @@ pub const CATALOG: &[Entry] = &[
         about: "run a program with a changed process state",
         synopsis: "[-vVP012] [-u user[:group]] [-U user[:group]] [-b argv0] [-e dir] [-/ root] [-C pwd] [-n nice] [-l|-L lock] [-m n] [-d n] [-o n] [-p n] [-f n] [-c n] [-t n] prog",
         options: &[
-            ("-u user[:group...]", "become this user, and these groups instead of the user's own;\nids with a colon in front: -u :1000:100"),
+            (
+                "-u user[:group...]",
+                "become this user, and these groups instead of the user's own;\nids with a colon in front: -u :1000:100",
+            ),
             ("-U user[:group]", "set UID and GID in the environment to the ids of this user"),
             ("-b argv0", "run prog with argv0 as its name"),
             ("-e dir", "set the environment from the files in dir"),
@@ -159,11 +162,26 @@ pub const CATALOG: &[Entry] = &[
             ("status", "say how the service is"),
             ("up down once", "start; stop; start and do not restart"),
             ("exit", "stop, and let runsv leave"),
-            ("pause cont hup alarm\ninterrupt quit 1 2\nterm kill", "send STOP, CONT, HUP, ALRM, INT, QUIT, USR1, USR2, TERM, KILL"),
-            ("start stop shutdown\nrestart reload\ntry-restart check", "up, down, exit, term and up, hup, term, nothing: and wait"),
-            ("force-stop\nforce-shutdown\nforce-reload\nforce-restart", "the same, and KILL when the time is over"),
-            ("service", "a name in the service directory, or a path with a . or / at its start or a / at its end"),
-            ("SVDIR", "the service directory; else the first that exists of\n/service, /etc/service, /var/service"),
+            (
+                "pause cont hup alarm\ninterrupt quit 1 2\nterm kill",
+                "send STOP, CONT, HUP, ALRM, INT, QUIT, USR1, USR2, TERM, KILL",
+            ),
+            (
+                "start stop shutdown\nrestart reload\ntry-restart check",
+                "up, down, exit, term and up, hup, term, nothing: and wait",
+            ),
+            (
+                "force-stop\nforce-shutdown\nforce-reload\nforce-restart",
+                "the same, and KILL when the time is over",
+            ),
+            (
+                "service",
+                "a name in the service directory, or a path with a . or / at its start or a / at its end",
+            ),
+            (
+                "SVDIR",
+                "the service directory; else the first that exists of\n/service, /etc/service, /var/service",
+            ),
         ],
         usage_as_typed: false,
         usage_code: 100,

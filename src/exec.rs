@@ -130,7 +130,10 @@ mod tests {
             let canonical = |dir: &CString| {
                 std::fs::canonicalize(dir.to_str().unwrap()).unwrap().to_str().unwrap().to_owned()
             };
-            way_of(in_root(name).as_os_str().as_bytes(), name.ends_with("second")).iter().map(canonical).collect()
+            way_of(in_root(name).as_os_str().as_bytes(), name.ends_with("second"))
+                .iter()
+                .map(canonical)
+                .collect()
         };
         let root_name = std::fs::canonicalize(&root).unwrap().to_str().unwrap().to_owned();
         assert_eq!(way("links/first"), [format!("{root_name}/links"), root_name.clone()]);

@@ -86,7 +86,8 @@ enum Asked<'a> {
 #[must_use]
 pub fn run(table: &[Applet], argv: &[OsString]) -> u8 {
     let closed = sys::start::guard_descriptors();
-    let (typed, args) = argv.split_first().map_or((OsStr::new(SUITE), argv), |(first, args)| (first.as_os_str(), args));
+    let (typed, args) =
+        argv.split_first().map_or((OsStr::new(SUITE), argv), |(first, args)| (first.as_os_str(), args));
     match select(table, typed, args) {
         Asked::Applet(applet, typed, args) => {
             if argv.len() != args.len() + 1 {
@@ -240,8 +241,8 @@ fn suite(table: &[Applet], args: &[OsString]) -> u8 {
             say::out(&[overview(table).as_bytes()]);
             0
         }
-        (Some(b"--install"), _) => install(table, args.get(1..).unwrap_or_default()).unwrap_or_else(|error| {
-            match error {
+        (Some(b"--install"), _) => {
+            install(table, args.get(1..).unwrap_or_default()).unwrap_or_else(|error| match error {
                 Error::Usage(_) => {
                     say::err(&[b"usage: runitbox --install [-s] dir\n\n"]);
                     USAGE
@@ -250,8 +251,8 @@ fn suite(table: &[Applet], args: &[OsString]) -> u8 {
                     say::trouble(&[SUITE.as_bytes(), b": fatal: "], &doing, cause.as_ref());
                     FAILED
                 }
-            }
-        }),
+            })
+        }
         (word, _) => {
             if let Some(word) = word {
                 say::err(&[SUITE.as_bytes(), b": no applet is called ", word, b"\n"]);
@@ -316,7 +317,8 @@ fn install(table: &[Applet], args: &[OsString]) -> Result {
         match path.symlink_metadata() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => to_make.push(path),
             Err(error) => {
-                return Err(error).while_doing(|| [b"unable to stat: ", path.as_os_str().as_bytes()].concat());
+                return Err(error)
+                    .while_doing(|| [b"unable to stat: ", path.as_os_str().as_bytes()].concat());
             }
             Ok(_) if identity(&path).is_ok_and(|it| it == us) => {}
             Ok(_) => {
@@ -326,8 +328,11 @@ fn install(table: &[Applet], args: &[OsString]) -> Result {
         }
     }
     for path in to_make {
-        let made =
-            if symbolic { std::os::unix::fs::symlink(&ours, &path) } else { std::fs::hard_link(&ours, &path) };
+        let made = if symbolic {
+            std::os::unix::fs::symlink(&ours, &path)
+        } else {
+            std::fs::hard_link(&ours, &path)
+        };
         made.while_doing(|| [b"unable to link: ", path.as_os_str().as_bytes()].concat())?;
     }
     Ok(0)
@@ -351,10 +356,17 @@ mod tests {
     }
 
     fn meant(argv: &[&str]) -> String {
-        let table = [applet("chpst", "chpst"), applet("envdir", "chpst"), applet("runsv", "runsv"), applet("sv", "sv")];
+        let table = [
+            applet("chpst", "chpst"),
+            applet("envdir", "chpst"),
+            applet("runsv", "runsv"),
+            applet("sv", "sv"),
+        ];
         let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
         match select(&table, &argv[0], &argv[1..]) {
-            Asked::Applet(applet, typed, args) => format!("{} {} {}", applet.name, typed.display(), args.len()),
+            Asked::Applet(applet, typed, args) => {
+                format!("{} {} {}", applet.name, typed.display(), args.len())
+            }
             Asked::InitScript(_, typed, _) => format!("script {}", typed.display()),
             Asked::Suite(args) => format!("suite {}", args.len()),
         }

@@ -174,9 +174,8 @@ mod tests {
             state: State::Down,
         };
         assert_eq!(down.encode(), *b"\x40\0\0\0\0\0\0\x0a\0\0\0\0\0\0\0\0\0u\0\0");
-        let finish = [
-            0x40, 0, 0, 0, 0x6a, 0xff, 0xd8, 0xba, 0x04, 0x07, 0x78, 0xa4, 0x40, 0x19, 0, 0, 0, 0x64, 0, 2,
-        ];
+        let finish =
+            [0x40, 0, 0, 0, 0x6a, 0xff, 0xd8, 0xba, 0x04, 0x07, 0x78, 0xa4, 0x40, 0x19, 0, 0, 0, 0x64, 0, 2];
         let status = Status::decode(&finish).unwrap();
         assert_eq!((status.pid, status.state, status.want), (pid(6464), State::Finish, Some(Want::Down)));
     }

@@ -20,8 +20,8 @@ use std::io;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, flock, fstat, futimens,
-    mkdirat, openat, readlinkat, renameat, statat,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, flock, fstat,
+    futimens, mkdirat, openat, readlinkat, renameat, statat,
 };
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -63,13 +63,9 @@ impl Supervise {
     pub fn open(parent: BorrowedFd<'_>, label: &'static str) -> Result<Self> {
         make_directory(parent, label)?;
         let no_lock = || format!("unable to open {label}/lock");
-        let dir = openat(
-            parent,
-            c"supervise",
-            sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .while_doing(no_lock)?;
+        let dir =
+            openat(parent, c"supervise", sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .while_doing(no_lock)?;
         let lock = openat(
             &dir,
             c"lock",
@@ -83,7 +79,15 @@ impl Supervise {
         // Made now, so that what is wrong with it is known before anything runs.
         sys::fifo::make(dir.as_fd(), c"ok").while_doing(|| format!("unable to read {label}/ok"))?;
         let known_pid = (label != "supervise").then_some(None);
-        Ok(Supervise { label, dir, control, ok: None, _lock: lock, published: None, published_pid: known_pid })
+        Ok(Supervise {
+            label,
+            dir,
+            control,
+            ok: None,
+            _lock: lock,
+            published: None,
+            published_pid: known_pid,
+        })
     }
 
     /// Lets clients know that the supervisor serves: all they look for is in place.
@@ -92,8 +96,8 @@ impl Supervise {
     ///
     /// That `ok` cannot be opened.
     pub fn announce(&mut self) -> Result<()> {
-        let ok =
-            files::open_read(self.dir.as_fd(), c"ok").while_doing(|| format!("unable to read {}/ok", self.label))?;
+        let ok = files::open_read(self.dir.as_fd(), c"ok")
+            .while_doing(|| format!("unable to read {}/ok", self.label))?;
         self.ok = Some(ok);
         Ok(())
     }

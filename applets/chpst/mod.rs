@@ -25,15 +25,15 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     let plan = plan::parse(call.name, call.args)?;
     if plan.bad_number {
         // softlimit has always answered a bad number with the usage of chpst.
-        let synopsis = crate::TABLE.iter().find(|applet| applet.name == "chpst").map_or("", |chpst| chpst.synopsis);
+        let synopsis =
+            crate::TABLE.iter().find(|applet| applet.name == "chpst").map_or("", |chpst| chpst.synopsis);
         say::err(&[b"usage: softlimit ", synopsis.as_bytes(), b"\n\n"]);
         return Ok(call.codes.usage);
     }
     // Looked for along the PATH that we were started with, not along one that an environment directory sets.
     let path = std::env::var_os("PATH");
-    let mut environment: Vec<Vec<u8>> = std::env::vars_os()
-        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
-        .collect();
+    let mut environment: Vec<Vec<u8>> =
+        std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect();
 
     if plan.new_session {
         // That we lead a group already is no reason to stop.
@@ -187,7 +187,8 @@ fn read_database(path: &std::ffi::CStr) -> io::Result<Vec<u8>> {
 fn lock(file: &OsStr, locked: Locked) -> Result<()> {
     const FLAGS: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::APPEND).union(OFlags::NONBLOCK);
     let failed = |what: &'static str| move || [what.as_bytes(), b": ", file.as_bytes()].concat();
-    let fd = openat(CWD, file, FLAGS, Mode::from_raw_mode(0o600)).while_doing(failed("unable to open lock"))?;
+    let fd =
+        openat(CWD, file, FLAGS, Mode::from_raw_mode(0o600)).while_doing(failed("unable to open lock"))?;
     let operation = match locked {
         Locked::Wait => FlockOperation::LockExclusive,
         Locked::Fail => FlockOperation::NonBlockingLockExclusive,

@@ -294,7 +294,8 @@ mod tests {
     fn the_last_limit_of_a_kind_holds() {
         use Resource::{As, Data, Memlock, Nofile, Stack};
         let limits = plan(&["-d", "1", "-m", "2", "-o", "3", "-d", "4", "prog"]).limits;
-        let expected = [(Data, Some(4)), (Stack, Some(2)), (Memlock, Some(2)), (As, Some(2)), (Nofile, Some(3))];
+        let expected =
+            [(Data, Some(4)), (Stack, Some(2)), (Memlock, Some(2)), (As, Some(2)), (Nofile, Some(3))];
         assert_eq!(limits, expected);
     }
 

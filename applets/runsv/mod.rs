@@ -14,7 +14,11 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         Ok(true) => Ok(0),
         Ok(false) => Ok(call.codes.fatal),
         Err(error) => {
-            svcore::say::trouble(&[b"runsv ", dir_bytes(dir), b": fatal: "], error.to_string().as_bytes(), None);
+            svcore::say::trouble(
+                &[b"runsv ", dir_bytes(dir), b": fatal: "],
+                error.to_string().as_bytes(),
+                None,
+            );
             Ok(call.codes.fatal)
         }
     }

@@ -79,7 +79,8 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
         let until = earlier(until, runsvdir.deadline());
         let (came_signal, changed, written) = {
             let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
-            let watched = runsvdir.watch.as_ref().map(|watch| PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN));
+            let watched =
+                runsvdir.watch.as_ref().map(|watch| PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN));
             let shown = title.as_ref().map(|title| PollFd::from_borrowed_fd(title.as_fd(), PollFlags::IN));
             let has_watch = watched.is_some();
             fds.extend(watched.into_iter().chain(shown));
@@ -157,7 +158,8 @@ struct Runsvdir {
 
 impl Runsvdir {
     fn new(dir: &OsStr, new_session: bool) -> Result<Self> {
-        let dir = CString::new(dir.as_bytes()).map_err(|_| Error::fatal("unable to open current directory"))?;
+        let dir =
+            CString::new(dir.as_bytes()).map_err(|_| Error::fatal("unable to open current directory"))?;
         let mut runsv = exec::candidates(OsStr::new("runsv"), std::env::var_os("PATH").as_deref());
         runsv.extend(ourselves());
         Ok(Runsvdir {
@@ -193,7 +195,9 @@ impl Runsvdir {
             return None;
         }
         self.services.iter().fold(self.look_at, |until, service| match service.runsv {
-            Runsv::Dead { not_before } if !self.is_leaving(service.identity) => earlier(until, Some(not_before)),
+            Runsv::Dead { not_before } if !self.is_leaving(service.identity) => {
+                earlier(until, Some(not_before))
+            }
             Runsv::Dead { .. } | Runsv::Alive { .. } => until,
         })
     }
@@ -256,7 +260,8 @@ impl Runsvdir {
         };
         let mut failed = None;
         let mut add = |dir: &CStr| watch.add(dir).map_err(|error| failed = Some(error)).ok();
-        let mut watched: Vec<i32> = exec::way_of(self.dir.to_bytes(), false).iter().filter_map(|dir| add(dir)).collect();
+        let mut watched: Vec<i32> =
+            exec::way_of(self.dir.to_bytes(), false).iter().filter_map(|dir| add(dir)).collect();
         // That it is missing is found out by reading it; the way to it is watched.
         watched.extend(watch.add(&self.dir));
         if failed.is_none() && watched.is_empty() {
@@ -350,7 +355,8 @@ impl Runsvdir {
                 continue;
             }
             self.leaving.retain(|(_, leaving)| *leaving != pid);
-            let mine = |service: &Known| matches!(service.runsv, Runsv::Alive { pid: alive, .. } if alive == pid);
+            let mine =
+                |service: &Known| matches!(service.runsv, Runsv::Alive { pid: alive, .. } if alive == pid);
             if let Some(place) = self.services.iter().position(mine) {
                 if self.ending.is_some() {
                     self.services.remove(place);

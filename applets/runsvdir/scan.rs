@@ -24,10 +24,7 @@ pub(crate) struct Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Runsv {
     /// It runs.
-    Alive {
-        pid: Pid,
-        started: Duration,
-    },
+    Alive { pid: Pid, started: Duration },
     /// It does not, and is not to before this moment.
     Dead { not_before: Duration },
 }

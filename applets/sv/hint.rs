@@ -16,7 +16,8 @@ pub(crate) fn hint(service: &Service, svdir: &OsStr, trouble: &Trouble) -> Optio
     let denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
     match trouble {
         Trouble::NoDirectory(error) | Trouble::Unable(_, error) if denied(error) => Some(
-            "you have no permission: become root, or let the owner of supervise/ and of its FIFOs be you".to_owned(),
+            "you have no permission: become root, or let the owner of supervise/ and of its FIFOs be you"
+                .to_owned(),
         ),
         Trouble::NoDirectory(_) if !service.path.starts_with(svdir.to_string().as_bytes()) => {
             Some("there is no such directory".to_owned())
@@ -47,7 +48,10 @@ fn unserved(service: &Service, name: &str) -> String {
     match service.look(c"run") {
         Ok(None) => return "it has no file run".to_owned(),
         Ok(Some(stat)) if !files::is_executable(&stat) => {
-            return format!("its file run is not executable: chmod +x {}/run", String::from_utf8_lossy(&service.path));
+            return format!(
+                "its file run is not executable: chmod +x {}/run",
+                String::from_utf8_lossy(&service.path)
+            );
         }
         Ok(Some(_)) | Err(_) => {}
     }
@@ -57,7 +61,9 @@ fn unserved(service: &Service, name: &str) -> String {
         Served::Yes | Served::Unknown if name.ends_with("/log") => {
             "the service has no log service, or its runsv has not seen it yet".to_owned()
         }
-        Served::Yes | Served::Unknown => "runsvdir has not taken it up yet, or its runsv cannot start: see its messages".to_owned(),
+        Served::Yes | Served::Unknown => {
+            "runsvdir has not taken it up yet, or its runsv cannot start: see its messages".to_owned()
+        }
     }
 }
 
@@ -83,7 +89,9 @@ pub(crate) enum Served {
 pub(crate) fn served(dir: &Path) -> Served {
     use std::os::unix::fs::MetadataExt;
     let identity = |path: &Path| path.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
-    let (Some(wanted), Ok(processes)) = (identity(dir), std::fs::read_dir("/proc")) else { return Served::Unknown };
+    let (Some(wanted), Ok(processes)) = (identity(dir), std::fs::read_dir("/proc")) else {
+        return Served::Unknown;
+    };
     let mut seen_any = false;
     let mut unsure = false;
     for process in processes.flatten().map(|entry| entry.path()) {

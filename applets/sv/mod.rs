@@ -104,9 +104,9 @@ fn parse(args: &[OsString]) -> Result<Options> {
 }
 
 fn service_directory() -> OsString {
-    std::env::var_os("SVDIR").or_else(|| option_env!("RUNITBOX_SVDIR").map(OsString::from)).unwrap_or_else(|| {
-        OsStr::from_bytes(service::default_directory().to_bytes()).to_owned()
-    })
+    std::env::var_os("SVDIR")
+        .or_else(|| option_env!("RUNITBOX_SVDIR").map(OsString::from))
+        .unwrap_or_else(|| OsStr::from_bytes(service::default_directory().to_bytes()).to_owned())
 }
 
 fn patience_of_environment() -> Option<u64> {
@@ -144,7 +144,8 @@ fn log_status(service: &Service, teller: &mut Teller) {
     let name = [service.name.as_slice(), b"/log"].concat();
     let line = match &trouble {
         Trouble::NoDirectory(error) => {
-            [b"warning: ", name.as_slice(), b": unable to change directory: ", reason(error).as_bytes()].concat()
+            [b"warning: ", name.as_slice(), b": unable to change directory: ", reason(error).as_bytes()]
+                .concat()
         }
         _ => trouble.line(&name),
     };
@@ -226,7 +227,10 @@ mod tests {
     fn the_first_operand_ends_the_options() {
         let parsed = options(&["-vw5", "status", "-v", "-w"]);
         assert!(parsed.verbose);
-        assert_eq!((parsed.wait, parsed.words), (Some(5), ["status", "-v", "-w"].map(OsString::from).to_vec()));
+        assert_eq!(
+            (parsed.wait, parsed.words),
+            (Some(5), ["status", "-v", "-w"].map(OsString::from).to_vec())
+        );
         assert_eq!(options(&["-w", "abc", "up"]).wait, Some(0));
         assert_eq!(options(&["-w7x", "up"]).wait, Some(7));
         assert_eq!(options(&["--", "-v"]).words, ["-v"]);

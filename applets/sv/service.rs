@@ -10,8 +10,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
 use svcore::error::reason;
-use svcore::{event, files};
 use svcore::status::{LEN, Status};
+use svcore::{event, files};
 
 /// How long after the last command was read a supervisor that does not say so has acted upon it.
 pub(crate) const SETTLED: Duration = Duration::from_millis(50);
@@ -39,9 +39,12 @@ impl Trouble {
                 [b"fail: ", name, b": unable to change to service directory: ", why].concat()
             }
             Trouble::Unable(what, error) => {
-                [b"warning: ", name, b": unable to ", what.as_bytes(), b": ", reason(error).as_bytes()].concat()
+                [b"warning: ", name, b": unable to ", what.as_bytes(), b": ", reason(error).as_bytes()]
+                    .concat()
             }
-            Trouble::BadFormat => [b"warning: ", name, b": unable to read supervise/status: bad format"].concat(),
+            Trouble::BadFormat => {
+                [b"warning: ", name, b": unable to read supervise/status: bad format"].concat()
+            }
         }
     }
 }
@@ -78,12 +81,8 @@ pub(crate) struct Part {
 pub(crate) const MAIN: Part =
     Part { inside: c".", ok: c"supervise/ok", status: c"supervise/status", down: c"down" };
 /// Those of its log service.
-pub(crate) const LOG: Part = Part {
-    inside: c"log/.",
-    ok: c"log/supervise/ok",
-    status: c"log/supervise/status",
-    down: c"log/down",
-};
+pub(crate) const LOG: Part =
+    Part { inside: c"log/.", ok: c"log/supervise/ok", status: c"log/supervise/status", down: c"log/down" };
 
 /// A command that was written.
 #[derive(Debug)]
@@ -214,7 +213,12 @@ impl Service {
         openat(self.dir().ok()?, c"supervise", flags, Mode::empty()).ok()
     }
 
-    #[allow(clippy::useless_conversion, clippy::cast_possible_wrap, clippy::unnecessary_cast, reason = "widths differ")]
+    #[allow(
+        clippy::useless_conversion,
+        clippy::cast_possible_wrap,
+        clippy::unnecessary_cast,
+        reason = "widths differ"
+    )]
     fn mark(&self) -> Option<Mark> {
         let stat = self.look(c"supervise/ok").ok()??;
         Some((i64::from(stat.st_mtime), stat.st_mtime_nsec as i64))
@@ -285,9 +289,15 @@ mod tests {
 
     #[test]
     fn names_are_paths_only_if_they_look_so() {
-        for (name, expected) in
-            [("web", false), ("web/log", false), ("", false), ("./web", true), ("/x", true), ("x/web/", true), (".", true)]
-        {
+        for (name, expected) in [
+            ("web", false),
+            ("web/log", false),
+            ("", false),
+            ("./web", true),
+            ("/x", true),
+            ("x/web/", true),
+            (".", true),
+        ] {
             assert_eq!(is_path(name.as_bytes()), expected, "{name}");
         }
     }

@@ -8,12 +8,12 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
 use svcore::event::{self, earlier};
+use svcore::say;
 use svcore::status::Status;
-use svcore::sys::{clock, privilege};
 use svcore::sys::signals::{self, Signals};
 use svcore::sys::spawn::{self, Failure, Program, Stream};
 use svcore::sys::watch;
-use svcore::say;
+use svcore::sys::{clock, privilege};
 
 use super::Teller;
 use super::action::{self, Action, Fulfilled};
@@ -130,7 +130,9 @@ impl Waiter<'_> {
         }
         match pending.service.send(self.action.bytes) {
             Ok(sent) => pending.sent = Some(sent),
-            Err(trouble) if self.may_be_taken_up(&pending.service, &trouble) => pending.unsent = Some(trouble),
+            Err(trouble) if self.may_be_taken_up(&pending.service, &trouble) => {
+                pending.unsent = Some(trouble)
+            }
             Err(trouble) => {
                 refused(&pending.service, self.action, &trouble, teller);
                 return None;
@@ -199,7 +201,8 @@ impl Waiter<'_> {
                 Fulfilled::No => {}
             }
         }
-        pending.look_at = earlier(pending.look_at, pending.sent.as_ref().and_then(|sent| sent.ask_again(now)));
+        pending.look_at =
+            earlier(pending.look_at, pending.sent.as_ref().and_then(|sent| sent.ask_again(now)));
         if clock::monotonic() < self.until {
             return false;
         }
@@ -236,9 +239,12 @@ impl Waiter<'_> {
 
     /// Waits until something happens to one of them, or one is to be looked at, or the time is over.
     fn wait(&self, pending: &mut [Pending]) {
-        let until = pending.iter().fold(Some(self.until), |until, pending| earlier(until, pending.look_at));
-        let mut fds: Vec<PollFd<'_>> =
-            self.signals.iter().map(|signals| PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)).collect();
+        let until = pending.iter().filter_map(|pending| pending.look_at).chain([self.until]).min();
+        let mut fds: Vec<PollFd<'_>> = self
+            .signals
+            .iter()
+            .map(|signals| PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN))
+            .collect();
         let first = fds.len();
         // A FIFO that is written to is in error when its reader, the runsv, has gone; nothing else is asked of it.
         let controls = pending.iter().filter_map(|pending| pending.sent.as_ref());
@@ -253,7 +259,8 @@ impl Waiter<'_> {
         signals.take(|came| {
             let all = came.signal == signals::IO;
             for pending in pending.iter_mut() {
-                let its_own = pending.watch.as_ref().is_some_and(|watch| spawn::number(watch.as_fd()) == came.fd);
+                let its_own =
+                    pending.watch.as_ref().is_some_and(|watch| spawn::number(watch.as_fd()) == came.fd);
                 pending.stirred |= all || (came.signal == signals::CHANGE && its_own);
             }
         });
@@ -266,7 +273,11 @@ impl Waiter<'_> {
             Ok(None) => return true,
             Ok(Some(_)) => {}
             Err(error) => {
-                say::trouble(&[b"warning: "], &[b"unable to stat ", name().as_slice()].concat(), Some(&error));
+                say::trouble(
+                    &[b"warning: "],
+                    &[b"unable to stat ", name().as_slice()].concat(),
+                    Some(&error),
+                );
                 return false;
             }
         }
@@ -285,7 +296,11 @@ impl Waiter<'_> {
         match spawn::spawn(&program) {
             Ok(pid) => self.check_agrees(pid),
             Err(Failure::Fork(error)) => {
-                say::trouble(&[b"warning: "], &[b"unable to fork for ", name().as_slice()].concat(), Some(&error));
+                say::trouble(
+                    &[b"warning: "],
+                    &[b"unable to fork for ", name().as_slice()].concat(),
+                    Some(&error),
+                );
                 false
             }
             // Source: sv(8): a check that cannot be run does not stand in the way.
@@ -311,7 +326,10 @@ impl Waiter<'_> {
             }
             match &self.signals {
                 Some(signals) => {
-                    event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], Some(self.until));
+                    event::wait(
+                        &mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)],
+                        Some(self.until),
+                    );
                     signals.take(|_| self.missed.set(true));
                 }
                 None => {

@@ -6,9 +6,9 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::AsFd;
 use rustix::process::{WaitOptions, wait};
 
-use super::machine::{Ended, Now};
 use super::pair::Which;
 use super::perform::Service;
+use super::words::{Ended, Now};
 use crate::control::Command;
 use crate::event::{self, earlier};
 use crate::sys::clock;
@@ -93,7 +93,8 @@ impl Host {
         }
         let all = event::wait(&mut fds, until);
         let came = |fd: &PollFd<'_>| all || !fd.revents().is_empty();
-        let ready = fds.iter().skip(1).zip(whose).filter(|(fd, _)| came(fd)).map(|(_, whose)| whose).collect();
+        let ready =
+            fds.iter().skip(1).zip(whose).filter(|(fd, _)| came(fd)).map(|(_, whose)| whose).collect();
         (fds.first().is_some_and(came), ready)
     }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
+use super::words::{Action, Actions, Ended, Event, Now, Script};
 use crate::control::{Command, Hook, Signal};
 use crate::event::earlier;
 use crate::status::{self, Status, Want};
@@ -28,143 +29,6 @@ pub const PACE: Duration = Duration::from_secs(1);
 pub const NO_PROCESS: Duration = Duration::from_secs(5);
 /// Ends that nobody asked for are said at most once in this time.
 pub const SAY_AGAIN: Duration = Duration::from_secs(10);
-
-/// The moment at which something happens, on both clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// The monotonic clock: for deadlines.
-    pub at: Duration,
-    /// The wall clock: for the status that others read.
-    pub stamp: Tai64N,
-}
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// It exited with this code.
-    Code(u8),
-    /// This signal ended it.
-    Signal {
-        /// The number of the signal.
-        number: u8,
-        /// Whether a core was dumped.
-        core: bool,
-    },
-}
-
-/// What is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Script {
-    /// `./run`
-    Run,
-    /// `./finish`, told how `./run` ended.
-    Finish(Ended),
-}
-
-/// What the machine is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// A byte of `supervise/control`, or TERM to the supervisor.
-    Command(Command),
-    /// The clock moved on; [`Machine::deadline`] says when this is worth saying.
-    Tick,
-    /// The script asked for runs as this process.
-    Started(Pid),
-    /// The script asked for could not be executed. For `./run`: whether there is a `./finish`.
-    NotStarted {
-        /// There is a `./finish`.
-        finish: bool,
-    },
-    /// There could be no process for the script.
-    NoProcess,
-    /// A child ended. For `./run`: whether there is a `./finish`.
-    Ended {
-        /// Which.
-        pid: Pid,
-        /// How.
-        how: Ended,
-        /// There is a `./finish`.
-        finish: bool,
-    },
-    /// A hook ended, or there is none.
-    HookEnded {
-        /// Which.
-        hook: Hook,
-        /// The process it was run for.
-        pid: Option<Pid>,
-        /// It ran and exited 0: what it stands in for is not done.
-        instead: bool,
-    },
-    /// `./run`, which could not be executed, changed.
-    RunChanged {
-        /// There is a file `down`.
-        down: bool,
-    },
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Start a script; answer `Started`, `NotStarted` or `NoProcess`.
-    Start(Script),
-    /// Run `control/C` if it is there; answer `HookEnded`, at once if it is not.
-    Hook(Hook, Option<Pid>),
-    /// Send a signal.
-    Signal(Pid, Signal),
-    /// The status may have changed.
-    Publish,
-    /// Tell a person that `./run` ended without being asked to.
-    Say {
-        /// How it ended.
-        how: Ended,
-        /// How long it ran.
-        uptime: Duration,
-        /// How many such ends were not said since the last that was.
-        more: u32,
-    },
-}
-
-/// What to do for one event, in order.
-#[must_use]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Actions([Option<Action>; Self::MAX]);
-
-impl Actions {
-    const MAX: usize = 5;
-
-    /// Puts `action` after the others.
-    fn then(mut self, action: Action) -> Self {
-        debug_assert!(self.0.iter().any(Option::is_none), "raise Actions::MAX");
-        if let Some(slot) = self.0.iter_mut().find(|slot| slot.is_none()) {
-            *slot = Some(action);
-        }
-        self
-    }
-
-    fn and(self, others: Actions) -> Self {
-        others.into_iter().fold(self, Actions::then)
-    }
-}
-
-impl IntoIterator for Actions {
-    type Item = Action;
-    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<Action>, { Actions::MAX }>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter().flatten()
-    }
-}
-
-impl<const N: usize> From<[Action; N]> for Actions {
-    fn from(list: [Action; N]) -> Self {
-        const { assert!(N <= Self::MAX, "raise Actions::MAX") };
-        let mut all = [None; Self::MAX];
-        for (slot, action) in all.iter_mut().zip(list) {
-            *slot = Some(action);
-        }
-        Actions(all)
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -337,7 +201,11 @@ impl Machine {
                 let again = self.hooks_again & bit != 0;
                 self.hooks_again &= !bit;
                 let done = self.hook_ended(hook, pid, instead);
-                if again && self.running().is_some() { done.and(self.hook(hook, self.running())) } else { done }
+                if again && self.running().is_some() {
+                    done.and(self.hook(hook, self.running()))
+                } else {
+                    done
+                }
             }
             Event::RunChanged { down } => {
                 if !self.waits_for_run() {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-use super::machine::{Actions, Event, Machine, Now};
+use super::machine::Machine;
+use super::words::{Actions, Event, Now};
 use crate::control::Command;
 use crate::event::earlier;
 use crate::status::Want;
@@ -88,8 +89,7 @@ impl Pair {
     /// Takes one event for one of the two and says what to do about it.
     pub fn step(&mut self, now: Now, which: Which, event: Event) -> Actions {
         if let Event::Command(command) = event {
-            let changes_want =
-                matches!(command, Command::Up | Command::Once | Command::Down | Command::Exit);
+            let changes_want = matches!(command, Command::Up | Command::Once | Command::Down | Command::Exit);
             // Once the pipe is closed nothing could be started with it. The log service leaves last and by
             // itself, so it is not told to.
             if (self.leaving.is_some() && changes_want) || (which == Which::Log && command == Command::Exit) {
@@ -141,7 +141,7 @@ impl Pair {
 
 #[cfg(test)]
 mod tests {
-    use super::super::machine::{Action, Ended};
+    use super::super::words::{Action, Ended};
     use super::*;
     use crate::control::Hook;
     use crate::status::State;

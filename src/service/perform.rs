@@ -1,6 +1,8 @@
 //! A service with its directories, descriptors and processes: does what [`pair`](super::pair) asks, and decides
 //! nothing about its life.
 
+mod surroundings;
+
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -10,8 +12,9 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use rustix::process::{Pid, kill_process};
 
-use super::machine::{Action, Actions, Ended, Event, Machine, Now, Script};
+use super::machine::Machine;
 use super::pair::{Leave, Pair, Which};
+use super::words::{Action, Actions, Ended, Event, Now, Script};
 use crate::control::{Command, Hook, Signal};
 use crate::error::{Context, Error, Result};
 use crate::event::earlier;
@@ -259,156 +262,22 @@ impl Service {
                 }
                 Leave::GiveUp { log } => {
                     if let Some(pid) = log {
-                        self.warn(b"the log service does not end, something else still writes to it: leaving", None);
+                        self.warn(
+                            b"the log service does not end, something else still writes to it: leaving",
+                            None,
+                        );
                         // What stays would be in the way of the next log service. It may have just ended.
                         let _ = kill_process(pid, rustix::process::Signal::TERM);
                     }
                     for running in &self.hooks {
-                        let name = [b"control/".as_slice(), &[running.hook.byte()], b" does not end: killing it"];
+                        let name =
+                            [b"control/".as_slice(), &[running.hook.byte()], b" does not end: killing it"];
                         say::trouble(&[&self.prefix, b"warning: "], &name.concat(), None);
                         let _ = kill_process(running.pid, rustix::process::Signal::KILL);
                     }
                     return true;
                 }
             }
-        }
-    }
-
-    /// Something in the service directory changed, or nearby.
-    pub fn look_again(&mut self, now: Now) {
-        match files::look(CWD, &self.name) {
-            Ok(Some(stat)) if files::identity(&stat) == self.identity => {
-                if std::mem::take(&mut self.gone) {
-                    self.warn(b"service directory is back", None);
-                }
-            }
-            Ok(Some(stat)) if files::is_dir(&stat) => {
-                if !self.replaced {
-                    self.warn(b"service directory was made anew: ending the old service", None);
-                    self.replaced = true;
-                    self.gone = true;
-                    self.tell(now, Which::Main, Event::Command(Command::Exit));
-                }
-                return;
-            }
-            Ok(_) | Err(_) => {
-                self.wait_for_return(now);
-                return;
-            }
-        }
-        if self.log.is_none() {
-            self.look_for_log(now);
-        }
-        if self.pair.main().waits_for_run() && files::look(self.dir.as_fd(), c"run").is_ok_and(|it| it.is_some()) {
-            let down = wanted_at_start(self.dir.as_fd(), c"down") == Want::Down;
-            self.tell(now, Which::Main, Event::RunChanged { down });
-        }
-        let log_is_lost = self.log.as_ref().is_some_and(|log| !log.supervise.is_in_place(log.dir.as_fd()));
-        if log_is_lost || !self.supervise.is_in_place(self.dir.as_fd()) {
-            // Perhaps the whole directory is going; the last of that is seen only from around it.
-            self.repair_at.get_or_insert(now.at.saturating_add(REPAIR_AFTER));
-            if self.around.is_empty() {
-                self.watch_around();
-                self.look_again(now);
-            }
-        } else {
-            self.around.clear();
-        }
-    }
-
-    /// Watches the directories in which the way to ours may change.
-    fn watch_around(&mut self) {
-        self.around = crate::exec::way_of(self.name.to_bytes(), true)
-            .iter()
-            .filter_map(|dir| open_service(CWD, dir).ok())
-            .inspect(|dir| {
-                // Without it, the change is seen at the next command or end.
-                let _ = watch::signal_changes(dir.as_fd());
-            })
-            .collect();
-    }
-
-    /// The directory is gone: the new one is seen from around it.
-    fn wait_for_return(&mut self, now: Now) {
-        if !self.gone {
-            self.warn(b"service directory is gone: waiting for its return", None);
-            self.gone = true;
-        }
-        self.watch_around();
-        // It may have come back before the watch was set.
-        if files::look(CWD, &self.name).is_ok_and(|stat| stat.is_some()) {
-            self.look_again(now);
-        }
-    }
-
-    /// Takes up a `log/` that was not there at the start, as soon as it can run.
-    fn look_for_log(&mut self, now: Now) {
-        let Ok(Some(stat)) = files::look(self.dir.as_fd(), c"log") else {
-            self.log_to_come = None;
-            return;
-        };
-        if !files::is_dir(&stat) {
-            return;
-        }
-        let Ok(dir) = open_service(self.dir.as_fd(), c"log") else { return };
-        let _ = watch::signal_changes(dir.as_fd());
-        if !files::look(dir.as_fd(), c"run").is_ok_and(|run| run.is_some_and(|run| files::is_executable(&run))) {
-            self.log_to_come = Some(dir);
-            return;
-        }
-        self.log_to_come = None;
-        match Log::open(dir) {
-            Ok(log) => {
-                self.pair.add_log(log.machine(now));
-                self.log = Some(log);
-                self.unpublished.1 = true;
-                self.tell(now, Which::Log, Event::Tick);
-                self.publish(now);
-                if let Some(Err(error)) = self.log.as_mut().map(|log| log.supervise.announce()) {
-                    self.warn_of(&error);
-                }
-            }
-            Err(error) => self.warn_of(&error),
-        }
-    }
-
-    /// Makes a `supervise` that is gone anew, where the service directory still is.
-    fn repair(&mut self, now: Now) {
-        self.look_again(now);
-        self.repair_at = None;
-        if self.gone {
-            return;
-        }
-        let mut failed = None;
-        if !self.supervise.is_in_place(self.dir.as_fd()) {
-            match Supervise::open(self.dir.as_fd(), "supervise") {
-                Ok(supervise) => self.supervise = supervise,
-                Err(error) => failed = Some(error),
-            }
-            self.unpublished.0 = true;
-        }
-        if let Some(log) = &mut self.log
-            && !log.supervise.is_in_place(log.dir.as_fd())
-        {
-            match Supervise::open(log.dir.as_fd(), "log/supervise") {
-                Ok(supervise) => log.supervise = supervise,
-                Err(error) => failed = Some(error),
-            }
-            self.unpublished.1 = true;
-        }
-        if failed.is_none() {
-            self.publish(now);
-            failed = self.supervise.announce().err();
-            if let Some(log) = &mut self.log {
-                failed = failed.or(log.supervise.announce().err());
-            }
-        }
-        if let Some(error) = failed {
-            if !self.publishing_failed {
-                self.warn_of(&error);
-            }
-            self.publishing_failed = true;
-            self.repair_at = Some(now.at.saturating_add(REPAIR_AFTER));
         }
     }
 
@@ -443,7 +312,7 @@ impl Service {
             }
             Action::Say { how, uptime, more } => {
                 let script = if which == Which::Main { "./run" } else { "log/./run" };
-                self.warn(unasked_end(script, how, uptime, more).as_bytes(), None);
+                self.warn(how.unasked(script, uptime, more).as_bytes(), None);
                 None
             }
             Action::Start(script) => Some(self.start(now, which, script)),
@@ -462,7 +331,7 @@ impl Service {
             Script::Finish(how) => {
                 // What finish may look up about itself is to be true when it does.
                 self.publish(now);
-                (code, status) = finish_arguments(how);
+                (code, status) = how.finish_arguments();
                 (c"./finish", &[c"./finish", &code, &status])
             }
         };
@@ -616,32 +485,6 @@ fn patience_of(log: BorrowedFd<'_>) -> Duration {
     }
 }
 
-/// The two arguments of `./finish`. Source: runsv(8).
-fn finish_arguments(how: Ended) -> (CString, CString) {
-    let (code, status) = match how {
-        Ended::Code(code) => (i32::from(code), 0),
-        // The second is the low byte of the wait status, in which a core dump is the highest bit.
-        Ended::Signal { number, core } => (-1, number | if core { 0x80 } else { 0 }),
-    };
-    (CString::new(code.to_string()).unwrap_or_default(), CString::new(status.to_string()).unwrap_or_default())
-}
-
-fn unasked_end(script: &str, how: Ended, uptime: Duration, more: u32) -> String {
-    let uptime = format!("{}.{}s", uptime.as_secs(), uptime.subsec_millis() / 100);
-    let again = match more {
-        0 => String::new(),
-        1 => "; so it did once more since this was last said".to_owned(),
-        more => format!("; so it did {more} times more since this was last said"),
-    };
-    match how {
-        Ended::Code(code) => format!("{script} exited with {code} after {uptime}{again}"),
-        Ended::Signal { number, core } => {
-            let core = if core { ", core dumped" } else { "" };
-            format!("{script} was ended by signal {number}{core} after {uptime}{again}")
-        }
-    }
-}
-
 const fn number_of(signal: Signal) -> rustix::process::Signal {
     use rustix::process::Signal as Number;
     match signal {
@@ -655,32 +498,5 @@ const fn number_of(signal: Signal) -> rustix::process::Signal {
         Signal::Term => Number::TERM,
         Signal::Usr1 => Number::USR1,
         Signal::Usr2 => Number::USR2,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finish_is_told_what_ended_run() {
-        let told = |how| {
-            let (code, status) = finish_arguments(how);
-            format!("{} {}", code.to_str().unwrap(), status.to_str().unwrap())
-        };
-        assert_eq!(told(Ended::Code(3)), "3 0");
-        assert_eq!(told(Ended::Signal { number: 9, core: false }), "-1 9");
-        assert_eq!(told(Ended::Signal { number: 6, core: true }), "-1 134");
-    }
-
-    #[test]
-    fn an_end_is_said_with_its_reason_and_its_time() {
-        let uptime = Duration::from_millis(12_340);
-        assert_eq!(unasked_end("./run", Ended::Code(1), uptime, 0), "./run exited with 1 after 12.3s");
-        let killed = Ended::Signal { number: 9, core: false };
-        assert_eq!(
-            unasked_end("./run", killed, uptime, 7),
-            "./run was ended by signal 9 after 12.3s; so it did 7 times more since this was last said"
-        );
     }
 }

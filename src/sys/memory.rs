@@ -10,7 +10,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering::{Acquire, Release}};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release},
+};
 
 /// Size of the whole, in bytes. Only the pages that are used take memory.
 const TOTAL: usize = 16 * 1024;
@@ -156,7 +159,7 @@ mod tests {
                     let mark = number as u8;
                     // SAFETY: the layout has a size.
                     let block = unsafe { memory.alloc(layout) };
-                    prop_assert!(!block.is_null() && block as usize % layout.align() == 0);
+                    prop_assert!(!block.is_null() && (block as usize).is_multiple_of(layout.align()));
                     // SAFETY: the block is as large as this.
                     unsafe { block.write_bytes(mark, size) };
                     blocks.push((block, layout, mark));

@@ -139,7 +139,6 @@ mod here {
         let at = unsafe { libc::getauxval(libc::AT_EXECFN) } as *mut c_char;
         (!at.is_null()).then(|| super::word(at))
     }
-
 }
 
 #[cfg(not(target_os = "linux"))]

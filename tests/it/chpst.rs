@@ -20,7 +20,11 @@ fn chpst(words: &[&str]) -> Outcome {
 #[track_caller]
 fn prints(words: &[&str], expected: &str) {
     let outcome = chpst(words);
-    assert_eq!((outcome.code, outcome.out.as_str(), outcome.err.as_str()), (Some(0), expected, ""), "{words:?}");
+    assert_eq!(
+        (outcome.code, outcome.out.as_str(), outcome.err.as_str()),
+        (Some(0), expected, ""),
+        "{words:?}"
+    );
 }
 
 #[track_caller]
@@ -105,7 +109,9 @@ fn path_is_searched_in_order() {
     root.file("one/prog", "not executable");
     root.script("two/prog", "echo two");
     root.script("three/prog", "echo three");
-    let path = |dirs: &[&str]| dirs.iter().map(|dir| root.join(dir).display().to_string()).collect::<Vec<_>>().join(":");
+    let path = |dirs: &[&str]| {
+        dirs.iter().map(|dir| root.join(dir).display().to_string()).collect::<Vec<_>>().join(":")
+    };
     let outcome = run("chpst").arg("prog").env("PATH", path(&["one", "none", "two", "three"])).go();
     assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), "two\n"));
     let outcome = run("chpst").arg("prog").env("PATH", path(&["one", "none"])).go();
@@ -151,9 +157,13 @@ fn e_sets_removes_and_empties() {
         .env("SET", "old")
         .dir(root.path())
         .go();
-    let mut entries: Vec<&str> = outcome.out.split_terminator('\0').filter(|entry| !entry.starts_with("PATH=")).collect();
+    let mut entries: Vec<&str> =
+        outcome.out.split_terminator('\0').filter(|entry| !entry.starts_with("PATH=")).collect();
     entries.sort_unstable();
-    assert_eq!(entries, ["DOS=x\r", "EMPTY=", "KEPT=y", "LAST=no newline", "NUL=a\nb", "SET=one", "TRIMMED= a b"]);
+    assert_eq!(
+        entries,
+        ["DOS=x\r", "EMPTY=", "KEPT=y", "LAST=no newline", "NUL=a\nb", "SET=one", "TRIMMED= a b"]
+    );
 }
 
 #[test]
@@ -226,7 +236,8 @@ fn capital_u_sets_the_environment_only() {
 fn capital_u_comes_after_the_environment_directory() {
     let root = TempDir::new();
     root.file("env/UID", "7");
-    let outcome = run("chpst").args(&["-U", ":5:6", "-e", "env", "sh", "-c", "echo $UID $GID"]).dir(root.path()).go();
+    let outcome =
+        run("chpst").args(&["-U", ":5:6", "-e", "env", "sh", "-c", "echo $UID $GID"]).dir(root.path()).go();
     assert_eq!(outcome.out, "5 6\n");
 }
 
@@ -252,7 +263,12 @@ fn limits_are_soft_limits() {
 #[test]
 fn m_limits_four_kinds_of_memory() {
     let script = "ulimit -Sd; ulimit -Ss; ulimit -Sl; ulimit -Sv";
-    prints(&["-m", "104857600", "sh", "-c", script], "102400\n102400\n102400\n102400\n".replace("102400\n102400\n102400\n102400\n", &m_expected()).as_str());
+    prints(
+        &["-m", "104857600", "sh", "-c", script],
+        "102400\n102400\n102400\n102400\n"
+            .replace("102400\n102400\n102400\n102400\n", &m_expected())
+            .as_str(),
+    );
 }
 
 /// Locked memory has a hard limit that may be lower.
@@ -299,7 +315,10 @@ fn a_lock_is_held_by_the_program() {
     let lock = lock.to_str().unwrap();
     let script = format!("{} -L {lock} true; echo $?", bin().join("chpst").display());
     let outcome = chpst(&["-l", lock, "sh", "-c", &script]);
-    assert_eq!((outcome.out, outcome.err), ("111\n".to_owned(), format!("chpst: fatal: unable to lock: {lock}: temporary failure\n")));
+    assert_eq!(
+        (outcome.out, outcome.err),
+        ("111\n".to_owned(), format!("chpst: fatal: unable to lock: {lock}: temporary failure\n"))
+    );
     prints(&["-L", lock, "echo", "free"], "free\n");
     assert_eq!(fs::metadata(lock).unwrap().permissions().mode() & 0o777, 0o600);
 }
@@ -332,7 +351,11 @@ fn descriptors_are_closed() {
     let open = |words: &[&str]| {
         // What the shell redirects is its own; the descriptors are those of its child.
         let root = TempDir::new();
-        let all: Vec<&str> = words.iter().copied().chain(["sh", "-c", "for f in 0 1 2; do [ -e /proc/$$/fd/$f ] && echo $f >>open; done"]).collect();
+        let all: Vec<&str> = words
+            .iter()
+            .copied()
+            .chain(["sh", "-c", "for f in 0 1 2; do [ -e /proc/$$/fd/$f ] && echo $f >>open; done"])
+            .collect();
         run("chpst").args(&all).dir(root.path()).go();
         root.read("open")
     };
@@ -348,7 +371,10 @@ fn what_is_closed_already_cannot_be_closed() {
     let chpst = bin().join("chpst");
     let script = format!("{} -0 {} -0 true 2>&1", chpst.display(), chpst.display());
     let outcome = run_file("/bin/sh".as_ref()).args(&["-c", &script]).go();
-    assert_eq!((outcome.code, outcome.out.as_str()), (Some(111), "chpst: fatal: unable to close stdin: file descriptor not open\n"));
+    assert_eq!(
+        (outcome.code, outcome.out.as_str()),
+        (Some(111), "chpst: fatal: unable to close stdin: file descriptor not open\n")
+    );
 }
 
 #[test]
@@ -384,7 +410,11 @@ fn alias(root: &TempDir, name: &str) -> Run {
 fn alias_usage(name: &str, words: &[&str], expected: &str) {
     let root = TempDir::new();
     let outcome = alias(&root, name).args(words).go();
-    assert_eq!((outcome.code, outcome.err), (Some(100), format!("usage: {expected}\n\n")), "{name} {words:?}");
+    assert_eq!(
+        (outcome.code, outcome.err),
+        (Some(100), format!("usage: {expected}\n\n")),
+        "{name} {words:?}"
+    );
 }
 
 #[test]
@@ -409,7 +439,10 @@ fn setuidgid_takes_an_account() {
     let outcome = alias(&root, "setuidgid").args(&["nobody", "sh", "-c", "id -u; id -G"]).go();
     assert_eq!(outcome.out, "65534\n65534\n");
     let outcome = alias(&root, "setuidgid").args(&["nobody:games", "true"]).go();
-    assert_eq!((outcome.code, outcome.err.as_str()), (Some(111), "chpst: fatal: unknown account: nobody:games\n"));
+    assert_eq!(
+        (outcome.code, outcome.err.as_str()),
+        (Some(111), "chpst: fatal: unknown account: nobody:games\n")
+    );
 }
 
 #[test]
@@ -426,7 +459,10 @@ fn envdir_does_not_skip_directories() {
     let root = TempDir::new();
     root.file("env/sub/x", "");
     let outcome = alias(&root, "envdir").args(&["env", "true"]).dir(root.path()).go();
-    assert_eq!((outcome.code, outcome.err.as_str()), (Some(111), "chpst: fatal: unable to read env/sub: is a directory\n"));
+    assert_eq!(
+        (outcome.code, outcome.err.as_str()),
+        (Some(111), "chpst: fatal: unable to read env/sub: is a directory\n")
+    );
     root.file("ok/A", "1");
     let outcome = alias(&root, "envdir").args(&["ok", "sh", "-c", "echo $A"]).dir(root.path()).go();
     assert_eq!(outcome.out, "1\n");
@@ -444,11 +480,14 @@ fn pgrphack_makes_a_session() {
 fn softlimit_knows_all_and_equals() {
     let root = TempDir::new();
     let hard = run_file("/bin/sh".as_ref()).args(&["-c", "ulimit -Hn"]).go().out;
-    let outcome = alias(&root, "softlimit").args(&["-o", "33", "-t", "7", "sh", "-c", "ulimit -Sn; ulimit -St"]).go();
+    let outcome =
+        alias(&root, "softlimit").args(&["-o", "33", "-t", "7", "sh", "-c", "ulimit -Sn; ulimit -St"]).go();
     assert_eq!(outcome.out, "33\n7\n");
     let outcome = alias(&root, "softlimit").args(&["-o", "=", "sh", "-c", "ulimit -Sn"]).go();
     assert_eq!(outcome.out, hard);
-    let outcome = alias(&root, "softlimit").args(&["-a", "200000000", "-s", "1048576", "sh", "-c", "ulimit -Sv; ulimit -Ss"]).go();
+    let outcome = alias(&root, "softlimit")
+        .args(&["-a", "200000000", "-s", "1048576", "sh", "-c", "ulimit -Sv; ulimit -Ss"])
+        .go();
     assert_eq!(outcome.out, "195312\n1024\n");
 }
 
@@ -457,15 +496,22 @@ fn softlimit_answers_a_bad_number_with_the_usage_of_chpst() {
     let root = TempDir::new();
     let outcome = alias(&root, "softlimit").args(&["-o", "1x", "true"]).go();
     assert_eq!(outcome.code, Some(100));
-    assert!(outcome.err.starts_with("usage: softlimit [-v") && outcome.err.ends_with(" prog\n\n"), "{}", outcome.err);
+    assert!(
+        outcome.err.starts_with("usage: softlimit [-v") && outcome.err.ends_with(" prog\n\n"),
+        "{}",
+        outcome.err
+    );
 }
 
 #[test]
 fn setlock_gives_up_or_not() {
     let root = TempDir::new();
     let locked = |options: &[&str]| {
-        let holder = run("chpst").args(&["-l", "lock", "sleep", "1000"]).dir(root.path()).start(&root.join("err"));
-        eventually("held", || run("chpst").args(&["-L", "lock", "true"]).dir(root.path()).go().code == Some(111));
+        let holder =
+            run("chpst").args(&["-l", "lock", "sleep", "1000"]).dir(root.path()).start(&root.join("err"));
+        eventually("held", || {
+            run("chpst").args(&["-L", "lock", "true"]).dir(root.path()).go().code == Some(111)
+        });
         let outcome = alias(&root, "setlock").args(options).args(&["lock", "true"]).dir(root.path()).go();
         holder.signal(SIGKILL);
         let mut holder = holder;
@@ -474,7 +520,10 @@ fn setlock_gives_up_or_not() {
     };
     let fails_at_once = differs("-n", "-N", "daemontools' meaning; stock has -n and -N the wrong way round");
     let failed = locked(&[fails_at_once]);
-    assert_eq!((failed.code, failed.err.as_str()), (Some(111), "chpst: fatal: unable to lock: lock: temporary failure\n"));
+    assert_eq!(
+        (failed.code, failed.err.as_str()),
+        (Some(111), "chpst: fatal: unable to lock: lock: temporary failure\n")
+    );
     let quiet = locked(&[fails_at_once, "-x"]);
     assert_eq!((quiet.code, quiet.err.as_str()), (Some(0), ""));
     let free = alias(&root, "setlock").args(&["lock", "echo", "got it"]).dir(root.path()).go();
@@ -484,9 +533,13 @@ fn setlock_gives_up_or_not() {
 #[test]
 fn setlock_is_quiet_about_a_missing_program_with_x() {
     let root = TempDir::new();
-    let go = |option: &str| alias(&root, "setlock").args(&[option, "lock", "/nowhere/prog"]).dir(root.path()).go();
+    let go =
+        |option: &str| alias(&root, "setlock").args(&[option, "lock", "/nowhere/prog"]).dir(root.path()).go();
     assert_eq!((go("-x").code, go("-x").err.as_str()), (Some(0), ""));
-    assert_eq!((go("-X").code, go("-X").err.as_str()), (Some(111), "chpst: fatal: unable to run: /nowhere/prog: file does not exist\n"));
+    assert_eq!(
+        (go("-X").code, go("-X").err.as_str()),
+        (Some(111), "chpst: fatal: unable to run: /nowhere/prog: file does not exist\n")
+    );
 }
 
 mod ours {
@@ -521,7 +574,11 @@ mod ours {
         let root = TempDir::new();
         root.file("env/A", "1");
         symlink("none", root.join("env/B")).unwrap();
-        let outcome = run("chpst").args(&["-e", "env", "sh", "-c", "echo $A-$B"]).env("B", "kept").dir(root.path()).go();
+        let outcome = run("chpst")
+            .args(&["-e", "env", "sh", "-c", "echo $A-$B"])
+            .env("B", "kept")
+            .dir(root.path())
+            .go();
         assert_eq!(outcome.out, "1-kept\n");
     }
 

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,6 @@ pub struct Outcome {
 /// A program under test with its arguments.
 pub struct Run {
     command: Command,
-    input: Option<Vec<u8>>,
 }
 
 /// `run("chpst")` is `chpst` of the programs under test.
@@ -130,7 +129,7 @@ pub fn run(name: &str) -> Run {
 pub fn run_file(file: &Path) -> Run {
     let mut command = Command::new(file);
     command.env_clear().env("PATH", path_variable());
-    Run { command, input: None }
+    Run { command }
 }
 
 pub fn path_variable() -> String {
@@ -145,11 +144,6 @@ impl Run {
 
     pub fn args<S: AsRef<OsStr>>(mut self, args: &[S]) -> Self {
         self.command.args(args);
-        self
-    }
-
-    pub fn name(mut self, name: &str) -> Self {
-        std::os::unix::process::CommandExt::arg0(&mut self.command, name);
         self
     }
 
@@ -168,19 +162,9 @@ impl Run {
         self
     }
 
-    pub fn input(mut self, bytes: &[u8]) -> Self {
-        self.input = Some(bytes.to_vec());
-        self
-    }
-
     pub fn go(mut self) -> Outcome {
-        self.command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
-        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.command.spawn().unwrap();
-        if let (Some(input), Some(mut stdin)) = (self.input, child.stdin.take()) {
-            stdin.write_all(&input).unwrap();
-        }
-        let output = child.wait_with_output().unwrap();
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = self.command.output().unwrap();
         Outcome {
             code: output.status.code().or(output.status.signal().map(|signal| 128 + signal)),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -277,7 +261,10 @@ impl Service {
 
     /// A service that notes that it got TERM and goes on.
     pub fn stubborn() -> Self {
-        Service::new().script("run", "trap 'echo term >>../terms' TERM\necho started >>../starts\nwhile :; do sleep 0.02; done")
+        Service::new().script(
+            "run",
+            "trap 'echo term >>../terms' TERM\necho started >>../starts\nwhile :; do sleep 0.02; done",
+        )
     }
 
     pub fn path(&self) -> PathBuf {
@@ -446,7 +433,8 @@ impl Tree {
     }
 
     pub fn link(&self, name: &str) {
-        std::os::unix::fs::symlink(format!("../sv/{name}"), self.root.join(&format!("service/{name}"))).unwrap();
+        std::os::unix::fs::symlink(format!("../sv/{name}"), self.root.join(&format!("service/{name}")))
+            .unwrap();
     }
 
     /// A service that runs until it is told to end, defined and enabled.
@@ -522,7 +510,8 @@ impl Drop for Tree {
         }
         for service in fs::read_dir(self.root.join("sv")).unwrap().flatten().map(|entry| entry.path()) {
             for part in ["supervise", "log/supervise"] {
-                let pid = || read(&service.join(part).join("pid")).trim().parse().ok().filter(|&pid| is_alive(pid));
+                let pid =
+                    || read(&service.join(part).join("pid")).trim().parse().ok().filter(|&pid| is_alive(pid));
                 // First whoever would start it again, while its child still names it.
                 if open_fifo(&service.join(part).join("ok")).is_some() {
                     if let Some(runsv) = pid().and_then(parent_of).filter(|&runsv| runsv > 1) {

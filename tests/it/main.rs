@@ -1,5 +1,11 @@
 //! Black-box cases: what the programs do, seen from outside. See [`harness`] for how to run them against stock runit.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
 #![allow(missing_docs, unreachable_pub)]
 
 mod chpst;

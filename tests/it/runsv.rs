@@ -14,7 +14,10 @@ fn usage(program: &str) -> String {
 fn no_directory_is_wrong_usage() {
     let name = bin().join("runsv");
     let outcome = run("runsv").go();
-    assert_eq!((outcome.code, outcome.out, outcome.err), (Some(1), String::new(), usage(name.to_str().unwrap())));
+    assert_eq!(
+        (outcome.code, outcome.out, outcome.err),
+        (Some(1), String::new(), usage(name.to_str().unwrap()))
+    );
 }
 
 #[test]
@@ -137,7 +140,10 @@ fn a_link_supervise_is_followed_and_its_target_made() {
 fn the_status_says_what_runs() {
     let service = Service::sleeper().up();
     let status = service.status();
-    assert_eq!((status.state, status.want, status.paused, status.term), (State::Run, Some(Want::Up), false, false));
+    assert_eq!(
+        (status.state, status.want, status.paused, status.term),
+        (State::Run, Some(Want::Up), false, false)
+    );
     assert_eq!(status.pid.map(|pid| pid.as_raw_nonzero().get()), service.pid());
     assert_eq!(service.stat(), "run\n");
     let age = svcore::tai::seconds_between(&status.since, &svcore::sys::clock::wall());
@@ -244,7 +250,11 @@ fn finish_is_told_of_kill() {
 fn finish_is_told_111_when_run_cannot_be_executed() {
     let service = Service::new().script("finish", "echo \"$@\" >>../ended").file("run", "x").supervised();
     eventually("finished", || read(&service.root().join("ended")).starts_with("111 0\n"));
-    assert!(service.said().contains("runsv s: fatal: unable to start ./run: access denied\n"), "{}", service.said());
+    assert!(
+        service.said().contains("runsv s: fatal: unable to start ./run: access denied\n"),
+        "{}",
+        service.said()
+    );
 }
 
 #[test]
@@ -334,9 +344,15 @@ fn each_letter_sends_its_signal() {
     let service = Service::new().script("run", traps).up();
     eventually("ready", || read(&service.root().join("ready")) == "ready\n");
     let mut expected = String::new();
-    for (letter, signal) in
-        [("h", "HUP"), ("a", "ALRM"), ("i", "INT"), ("q", "QUIT"), ("1", "USR1"), ("2", "USR2"), ("t", "TERM")]
-    {
+    for (letter, signal) in [
+        ("h", "HUP"),
+        ("a", "ALRM"),
+        ("i", "INT"),
+        ("q", "QUIT"),
+        ("1", "USR1"),
+        ("2", "USR2"),
+        ("t", "TERM"),
+    ] {
         service.send(letter);
         expected += signal;
         expected += "\n";
@@ -413,7 +429,8 @@ fn the_log_service_gets_what_the_service_writes() {
 
 #[test]
 fn a_link_log_is_a_log_service() {
-    let service = Service::new().script("run", "echo hello; exec sleep 1000").script("../mylog/run", "exec cat >>out");
+    let service =
+        Service::new().script("run", "echo hello; exec sleep 1000").script("../mylog/run", "exec cat >>out");
     symlink("../mylog", service.path().join("log")).unwrap();
     let service = service.up();
     eventually("logged", || service.read("log/out") == "hello\n");
@@ -443,10 +460,7 @@ fn finish_and_hooks_write_to_the_log_too() {
 
 #[test]
 fn the_pipe_outlives_both_sides() {
-    let service = Service::new()
-        .script("run", "echo $$ >>../starts; echo $$; exec sleep 1000")
-        .logged()
-        .up();
+    let service = Service::new().script("run", "echo $$ >>../starts; echo $$; exec sleep 1000").logged().up();
     let lines = || service.read("log/out").lines().count();
     eventually("one", || lines() == 1);
     kill(service.log_pid().unwrap(), SIGKILL);
@@ -493,7 +507,13 @@ fn the_log_service_reads_all_before_it_leaves() {
         .up();
     eventually("log up", || service.log_pid().is_some());
     std::fs::read_to_string(service.path().join("run")).unwrap();
-    eventually("trap is set", || service.pid().is_some_and(|pid| !fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default().contains("SigCgt:\t0000000000000000")));
+    eventually("trap is set", || {
+        service.pid().is_some_and(|pid| {
+            !fs::read_to_string(format!("/proc/{pid}/status"))
+                .unwrap_or_default()
+                .contains("SigCgt:\t0000000000000000")
+        })
+    });
     service.send("x");
     assert_eq!(service.exit_code(), 0);
     assert_eq!(service.read("log/out"), "first\nlast\n");
@@ -702,7 +722,8 @@ mod ours {
 
     #[test]
     fn a_hanging_start_hook_leaves_commands_served() {
-        let service = Service::sleeper().script("control/u", "echo $$ >../hook; exec sleep 1000").supervised();
+        let service =
+            Service::sleeper().script("control/u", "echo $$ >../hook; exec sleep 1000").supervised();
         eventually("hangs", || !read(&service.root().join("hook")).is_empty());
         service.send("d");
         eventually("wanted down", || service.status().want == Some(Want::Down));
@@ -838,12 +859,15 @@ mod ours {
     fn an_end_by_a_signal_is_said_with_its_number() {
         let service = Service::sleeper().up();
         kill(service.pid().unwrap(), SIGKILL);
-        eventually("said", || service.said().starts_with("runsv s: warning: ./run was ended by signal 9 after 0."));
+        eventually("said", || {
+            service.said().starts_with("runsv s: warning: ./run was ended by signal 9 after 0.")
+        });
     }
 
     #[test]
     fn an_end_that_was_asked_for_and_exit_0_are_not_said() {
-        let service = Service::new().script("run", "exec sleep 0.05").script("finish", "echo x >>../ends").up();
+        let service =
+            Service::new().script("run", "exec sleep 0.05").script("finish", "echo x >>../ends").up();
         eventually("two ends", || read(&service.root().join("ends")).lines().count() >= 2);
         service.send("d");
         eventually("down", || service.is_down());
@@ -885,16 +909,23 @@ mod ours {
     fn runsv_survives_without_standard_descriptors() {
         let service = Service::sleeper();
         let shell = format!("exec {} s <&- >&- 2>&-", bin().join("runsv").display());
-        let mut runsv = run_file("/bin/sh".as_ref()).args(&["-c", &shell]).dir(service.root()).start(&service.root().join("err"));
+        let mut runsv = run_file("/bin/sh".as_ref())
+            .args(&["-c", &shell])
+            .dir(service.root())
+            .start(&service.root().join("err"));
         eventually("up", || service.is_up());
         let fds = |pid: i32| -> io::Result<Vec<String>> {
-            let mut fds: Vec<String> =
-                fs::read_dir(format!("/proc/{pid}/fd"))?.map(|fd| fd.unwrap().file_name().into_string().unwrap()).collect();
+            let mut fds: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))?
+                .map(|fd| fd.unwrap().file_name().into_string().unwrap())
+                .collect();
             fds.sort();
             Ok(fds)
         };
         let fds = fds(service.pid().unwrap()).unwrap();
-        assert!(!fds.iter().any(|fd| ["0", "1", "2"].contains(&fd.as_str())), "closed descriptors stay closed: {fds:?}");
+        assert!(
+            !fds.iter().any(|fd| ["0", "1", "2"].contains(&fd.as_str())),
+            "closed descriptors stay closed: {fds:?}"
+        );
         service.send("x");
         eventually("left", || runsv.ended() == Some(0));
     }
@@ -903,7 +934,10 @@ mod ours {
     fn runsv_survives_a_reader_of_its_messages_that_went() {
         let service = Service::new().script("run", "exit 1").file("down", "");
         let shell = format!("{{ {} s 2>&1; echo $? >code; }} | :", bin().join("runsv").display());
-        let mut shell = run_file("/bin/sh".as_ref()).args(&["-c", &shell]).dir(service.root()).start(&service.root().join("err"));
+        let mut shell = run_file("/bin/sh".as_ref())
+            .args(&["-c", &shell])
+            .dir(service.root())
+            .start(&service.root().join("err"));
         eventually("served", || service.is_served());
         service.send("u");
         eventually("ended", || service.status().want == Some(Want::Up) && service.is_down());

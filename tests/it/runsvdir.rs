@@ -136,7 +136,8 @@ fn each_runsv_has_a_session_of_its_own_with_p() {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         stat.rsplit(')').next().unwrap().split_whitespace().nth(3).unwrap().to_owned()
     };
-    for (args, own) in [(&["-P", "service"][..], true), (&["-Pxyz", "service"], true), (&["service"], false)] {
+    for (args, own) in [(&["-P", "service"][..], true), (&["-Pxyz", "service"], true), (&["service"], false)]
+    {
         let mut tree = Tree::new();
         tree.sleeper("a");
         tree.start_with(args);
@@ -279,11 +280,13 @@ mod ours {
             fs::write(dir.join("down"), "").unwrap();
         }
         tree.start();
-        let served = |number: u32| open_fifo(&tree.root.join(&format!("service/{number}/supervise/ok"))).is_some();
+        let served =
+            |number: u32| open_fifo(&tree.root.join(&format!("service/{number}/supervise/ok"))).is_some();
         eventually("all served", || (0..1050).all(served));
         tree.runsvdir().signal(SIGHUP);
         assert_eq!(tree.exit_code(), 111);
-        let served = |number: u32| open_fifo(&tree.root.join(&format!("service/{number}/supervise/ok"))).is_some();
+        let served =
+            |number: u32| open_fifo(&tree.root.join(&format!("service/{number}/supervise/ok"))).is_some();
         eventually("all gone", || !(0..1050).any(served));
     }
 
@@ -398,7 +401,9 @@ mod ours {
         // Every wake-up is a voluntary switch; who never wakes has no more of them.
         let switches = || -> Vec<String> {
             let of = |pid: &i32| read(format!("/proc/{pid}/status").as_ref());
-            let line = |text: String| text.lines().filter(|line| line.contains("voluntary_ctxt")).collect::<String>();
+            let line = |text: String| {
+                text.lines().filter(|line| line.contains("voluntary_ctxt")).collect::<String>()
+            };
             pids.iter().map(of).map(line).collect()
         };
         let mut before = switches();

@@ -7,7 +7,16 @@ mod ours {
     use crate::harness::*;
 
     const NAMES: [&str; 10] = [
-        "chpst", "envdir", "envuidgid", "pgrphack", "runsv", "runsvdir", "setlock", "setuidgid", "softlimit", "sv",
+        "chpst",
+        "envdir",
+        "envuidgid",
+        "pgrphack",
+        "runsv",
+        "runsvdir",
+        "setlock",
+        "setuidgid",
+        "softlimit",
+        "sv",
     ];
 
     fn runitbox(words: &[&str]) -> Outcome {
@@ -24,7 +33,10 @@ mod ours {
     #[test]
     fn version_and_help_go_to_standard_output() {
         let version = runitbox(&["--version"]);
-        assert_eq!((version.code, version.out, version.err), (Some(0), format!("runitbox {}\n", env!("CARGO_PKG_VERSION")), String::new()));
+        assert_eq!(
+            (version.code, version.out, version.err),
+            (Some(0), format!("runitbox {}\n", env!("CARGO_PKG_VERSION")), String::new())
+        );
         let help = runitbox(&["--help"]);
         assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
         for name in NAMES {
@@ -48,7 +60,10 @@ mod ours {
         let outcome = runitbox(&["chpst", "echo", "x"]);
         assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), "x\n"));
         let outcome = runitbox(&["sv"]);
-        assert_eq!((outcome.code, outcome.err.as_str()), (Some(100), "usage: sv [-v] [-w sec] command service ...\n\n"));
+        assert_eq!(
+            (outcome.code, outcome.err.as_str()),
+            (Some(100), "usage: sv [-v] [-w sec] command service ...\n\n")
+        );
     }
 
     #[test]
@@ -107,7 +122,11 @@ mod ours {
         root.file("bin/sv", "mine");
         let outcome = run_file(executable()).args(&["--install", "-s"]).arg(root.join("bin")).go();
         assert_eq!(outcome.code, Some(111));
-        assert!(outcome.err.starts_with("runitbox: fatal: not overwritten, since it is not ours: "), "{}", outcome.err);
+        assert!(
+            outcome.err.starts_with("runitbox: fatal: not overwritten, since it is not ours: "),
+            "{}",
+            outcome.err
+        );
         assert_eq!(fs::read_dir(root.join("bin")).unwrap().count(), 1, "nothing else was made");
         assert_eq!(root.read("bin/sv"), "mine");
     }

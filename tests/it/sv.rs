@@ -38,7 +38,11 @@ fn wrong_usage_is_said() {
     let service = Service::sleeper().up();
     for words in [&[][..], &["up"], &["-v"], &["-w", "5", "status"]] {
         let outcome = run("sv").args(words).go();
-        assert_eq!((outcome.code, outcome.err.as_str(), outcome.out.as_str()), (Some(100), USAGE, ""), "{words:?}");
+        assert_eq!(
+            (outcome.code, outcome.err.as_str(), outcome.out.as_str()),
+            (Some(100), USAGE, ""),
+            "{words:?}"
+        );
     }
     for word in ["r", "restar", "f", "force", "force-x", "z", "U", ""] {
         let outcome = service.sv(&[word]);
@@ -51,7 +55,10 @@ fn bad_options_are_said() {
     let outcome = run("sv").args(&["-x", "up", "s"]).go();
     assert_eq!((outcome.code, outcome.err), (Some(100), format!("sv: illegal option -- x\n{USAGE}")));
     let outcome = run("sv").args(&["-w"]).go();
-    assert_eq!((outcome.code, outcome.err), (Some(100), format!("sv: option requires an argument -- w\n{USAGE}")));
+    assert_eq!(
+        (outcome.code, outcome.err),
+        (Some(100), format!("sv: option requires an argument -- w\n{USAGE}"))
+    );
 }
 
 #[test]
@@ -363,7 +370,8 @@ fn a_check_that_cannot_be_executed_is_said_and_agrees() {
 
 #[test]
 fn the_check_runs_in_the_service_directory_without_standard_output() {
-    let service = Service::sleeper().script("check", "[ -e /proc/$$/fd/1 ] && echo open >../open; pwd >../seen").up();
+    let service =
+        Service::sleeper().script("check", "[ -e /proc/$$/fd/1 ] && echo open >../open; pwd >../seen").up();
     assert_eq!(service.sv(&["start"]).code, Some(0));
     let seen = read(&service.root().join("seen"));
     assert!(seen.starts_with(fs::canonicalize(service.path()).unwrap().to_str().unwrap()), "{seen}");
@@ -386,7 +394,8 @@ fn check_of_a_service_that_is_to_be_down() {
 fn plain_names_are_looked_for_in_svdir() {
     let service = Service::sleeper().logged().up();
     eventually("log up", || service.read("log/supervise/stat") == "run\n");
-    let go = |name: &str| run("sv").args(&["status", name]).env("SVDIR", service.root()).dir("/".as_ref()).go();
+    let go =
+        |name: &str| run("sv").args(&["status", name]).env("SVDIR", service.root()).dir("/".as_ref()).go();
     says(&go("s"), 0, "run: s: (pid P) Ss; run: log: (pid P) Ss\n");
     says(&go("s/log"), 0, "run: s/log: (pid P) Ss\n");
     says(&go("./s"), 1, "fail: ./s: unable to change to service directory: file does not exist\n");
@@ -490,7 +499,10 @@ mod ours {
     fn check_of_a_service_that_does_not_come_up_fails() {
         let service = Service::new().supervised();
         let outcome = service.sv(&["-w1", "check"]);
-        assert_eq!((plain(&outcome.out).as_str(), outcome.code), ("timeout: down: ./s: Ss, normally up, want up\n", Some(1)));
+        assert_eq!(
+            (plain(&outcome.out).as_str(), outcome.code),
+            ("timeout: down: ./s: Ss, normally up, want up\n", Some(1))
+        );
     }
 
     #[test]
@@ -504,7 +516,10 @@ mod ours {
         let service = Service::sleeper().script("check", "exec sleep 1000").up();
         let begin = Instant::now();
         let outcome = service.sv(&["-w1", "start"]);
-        assert_eq!((plain(&outcome.out).as_str(), outcome.code), ("timeout: run: ./s: (pid P) Ss\n", Some(1)));
+        assert_eq!(
+            (plain(&outcome.out).as_str(), outcome.code),
+            ("timeout: run: ./s: (pid P) Ss\n", Some(1))
+        );
         assert!(begin.elapsed() < Duration::from_secs(5));
     }
 
@@ -590,7 +605,11 @@ mod ours {
     fn start_without_runsvdir_does_not_wait() {
         let service = Service::sleeper();
         let begin = Instant::now();
-        says(&service.sv(&["start"]), 1, "warning: ./s: unable to open supervise/control: file does not exist\n");
+        says(
+            &service.sv(&["start"]),
+            1,
+            "warning: ./s: unable to open supervise/control: file does not exist\n",
+        );
         assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
     }
 
@@ -610,7 +629,9 @@ mod ours {
         assert_eq!(hint(&not_executable), "  its file run is not executable: chmod +x ./s/run\n");
         let dangling = Service::sleeper();
         symlink("/nowhere/state", dangling.path().join("supervise")).unwrap();
-        assert!(hint(&dangling).starts_with("  its link supervise leads to /nowhere/state, which is not there"));
+        assert!(
+            hint(&dangling).starts_with("  its link supervise leads to /nowhere/state, which is not there")
+        );
         let unserved = Service::sleeper();
         assert!(hint(&unserved).starts_with("  no runsvdir serves /"), "{}", hint(&unserved));
     }
@@ -618,7 +639,10 @@ mod ours {
     #[test]
     fn v_says_that_svdir_is_wrong() {
         let outcome = run("sv").args(&["-v", "status", "a"]).env("SVDIR", "/nowhere").go();
-        assert_eq!(outcome.err, "  there is no directory /nowhere: set SVDIR to the one that runsvdir serves\n");
+        assert_eq!(
+            outcome.err,
+            "  there is no directory /nowhere: set SVDIR to the one that runsvdir serves\n"
+        );
         let root = TempDir::new();
         let outcome = run("sv").args(&["-v", "status", "a"]).env("SVDIR", root.path()).go();
         assert!(outcome.err.contains("has no service of this name"), "{}", outcome.err);
@@ -628,7 +652,8 @@ mod ours {
     fn v_says_that_there_is_no_permission() {
         let service = Service::sleeper().up();
         fs::set_permissions(service.root(), fs::Permissions::from_mode(0o755)).unwrap();
-        let words = ["-u", "nobody", bin().join("sv").to_str().unwrap(), "-v", "status", "./s"].map(str::to_owned);
+        let words =
+            ["-u", "nobody", bin().join("sv").to_str().unwrap(), "-v", "status", "./s"].map(str::to_owned);
         let outcome = run("chpst").args(&words).dir(service.root()).go();
         assert_eq!(outcome.out, "warning: ./s: unable to open supervise/ok: access denied\n");
         assert!(outcome.err.starts_with("  you have no permission"), "{}", outcome.err);

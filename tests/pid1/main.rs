@@ -2,7 +2,13 @@
 //!
 //! Needs user and PID namespaces (util-linux' `unshare`). Where they are refused the cases fail when `CI` is set, and
 //! otherwise say on standard error that they did not run.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
 #![allow(missing_docs, unreachable_pub, dead_code)]
 
 #[path = "../it/harness.rs"]
@@ -24,7 +30,9 @@ fn possible() -> bool {
         let possible = tried.is_ok_and(|output| output.status.success());
         if !possible {
             assert!(std::env::var_os("CI").is_none(), "PID namespaces are refused here, and CI needs them");
-            eprintln!("\n*** NOT RUN: this machine refuses PID namespaces, so nothing is known of process 1 ***\n");
+            eprintln!(
+                "\n*** NOT RUN: this machine refuses PID namespaces, so nothing is known of process 1 ***\n"
+            );
         }
         possible
     })
@@ -72,7 +80,11 @@ impl Namespace {
     fn exit_code(&mut self) -> i32 {
         let mut code = None;
         eventually("process 1 ended", || {
-            code = self.unshare.try_wait().unwrap().map(|status| status.code().or(status.signal().map(|s| 128 + s)));
+            code = self
+                .unshare
+                .try_wait()
+                .unwrap()
+                .map(|status| status.code().or(status.signal().map(|s| 128 + s)));
             code.is_some()
         });
         code.unwrap().unwrap()
@@ -119,7 +131,8 @@ fn each_signal_stops_all_in_order_and_ends_with_its_code() {
     }
     for (signal, code) in [(SIGTERM, 0), (SIGINT, 0), (SIGHUP, 111)] {
         let names = ["a", "b", "c"];
-        let mut namespace = Namespace::new(|root| names.iter().for_each(|name| graceful(root, name)), &["-P", "service"]);
+        let mut namespace =
+            Namespace::new(|root| names.iter().for_each(|name| graceful(root, name)), &["-P", "service"]);
         eventually("ready", || names.iter().all(|name| ready(&namespace, name)));
         namespace.signal(signal);
         assert_eq!(namespace.exit_code(), code, "signal {signal}");
@@ -188,7 +201,8 @@ fn orphans_are_reaped_and_none_is_left() {
     }
     let prepare = |root: &TempDir| {
         // A thousand grandchildren whose parent does not wait for them.
-        let script = "i=0; while [ $i -lt 1000 ]; do (sleep 0.1 &) ; i=$((i+1)); done; echo >done; exec sleep 1000";
+        let script =
+            "i=0; while [ $i -lt 1000 ]; do (sleep 0.1 &) ; i=$((i+1)); done; echo >done; exec sleep 1000";
         root.script("service/a/run", script);
     };
     let namespace = Namespace::new(prepare, &["service"]);
@@ -235,7 +249,10 @@ fn an_empty_root_without_dev_and_with_closed_descriptors_is_survived() {
     // No shell in it: the service is chpst in a loop of its own, which ends at once.
     fs::create_dir_all(root.join("service/a")).unwrap();
     fs::copy(executable(), root.join("service/a/run")).unwrap();
-    let script = format!("exec unshare -rpf --kill-child --root={} /bin/runsvdir /service <&- >&- 2>&-", root.path().display());
+    let script = format!(
+        "exec unshare -rpf --kill-child --root={} /bin/runsvdir /service <&- >&- 2>&-",
+        root.path().display()
+    );
     let mut shell = Command::new("/bin/sh")
         .args(["-c", &script])
         .env_clear()

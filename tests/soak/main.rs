@@ -1,7 +1,13 @@
 //! Ten thousand random commands and kills on twenty services, and then nothing is lost and nobody is left.
 //!
 //! `SOAK=n` makes it n commands; `SEED=n` repeats a run.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
 #![allow(missing_docs, unreachable_pub, dead_code)]
 
 #[path = "../it/harness.rs"]
@@ -48,7 +54,7 @@ fn random_commands_and_kills_lose_nothing() {
              exec sleep 1000",
         );
         tree.root.script(&format!("sv/{name}/log/run"), "exec cat >>out");
-        if number(name) % 3 == 0 {
+        if number(name).is_multiple_of(3) {
             tree.root.script(&format!("sv/{name}/finish"), "exit 0");
         }
         tree.link(name);
@@ -61,9 +67,8 @@ fn random_commands_and_kills_lose_nothing() {
         let dir = tree.root.join(&format!("sv/{name}"));
         let control = |bytes: &str| {
             // Between two supervisors nobody listens; that is no loss, since nobody was told that it was sent.
-            open_fifo(&dir.join("supervise/control")).is_some_and(|mut fifo| {
-                std::io::Write::write_all(&mut fifo, bytes.as_bytes()).is_ok()
-            })
+            open_fifo(&dir.join("supervise/control"))
+                .is_some_and(|mut fifo| std::io::Write::write_all(&mut fifo, bytes.as_bytes()).is_ok())
         };
         match dice.roll(11) {
             0..3 => {
@@ -94,14 +99,20 @@ fn random_commands_and_kills_lose_nothing() {
                     let bytes: &[u8] = [b"tcu".as_slice(), b"k", b"dku"][dice.roll(3)];
                     let log = dir.join("log/supervise/control");
                     let old = read(&dir.join("log/supervise/pid")).trim().parse().unwrap();
-                    if open_fifo(&log).is_some_and(|mut fifo| std::io::Write::write_all(&mut fifo, bytes).is_ok()) {
+                    if open_fifo(&log)
+                        .is_some_and(|mut fifo| std::io::Write::write_all(&mut fifo, bytes).is_ok())
+                    {
                         eventually("the log service ended", || !is_alive(old));
                     }
                 }
                 control("c");
             }
             7 => drop(tree.sv(&["status", name])),
-            8 => drop(tree.sv(&["up", name]).code.filter(|&code| code == 0).map(|_| wanted.insert(name, true))),
+            8 => {
+                if tree.sv(&["up", name]).code == Some(0) {
+                    wanted.insert(name, true);
+                }
+            }
             _ => std::thread::sleep(Duration::from_millis(dice.roll(3) as u64)),
         }
     }
@@ -117,7 +128,9 @@ fn random_commands_and_kills_lose_nothing() {
     // No second copy and no zombie: each runsv has at most its service and its log service.
     let mut children: BTreeMap<i32, Vec<(i32, Option<char>)>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         if let Some(parent) = parent_of(pid) {
             children.entry(parent).or_default().push((pid, process_state(pid)));
         }
@@ -155,7 +168,10 @@ fn random_commands_and_kills_lose_nothing() {
             lines += 1;
             let times = logged.get(line).copied().unwrap_or(0);
             let is_last = last_of.values().any(|last| *last == line);
-            assert!(times == 1 || (times == 0 && is_last), "{name}: {line:?} is there {times} times, SEED={seed}");
+            assert!(
+                times == 1 || (times == 0 && is_last),
+                "{name}: {line:?} is there {times} times, SEED={seed}"
+            );
         }
     }
     eprintln!("soak: {lines} lines, none missing");
@@ -171,9 +187,8 @@ fn is_silent(dir: &std::path::Path) -> bool {
     while begin.elapsed() < Duration::from_millis(20) {
         let Some(service) = pid("supervise/pid") else { return false };
         let is_paused = process_state(service) == Some('T');
-        let is_empty = fs::File::open(format!("/proc/{log}/fd/0")).is_ok_and(|pipe| {
-            rustix::io::ioctl_fionread(&pipe).is_ok_and(|unread| unread == 0)
-        });
+        let is_empty = fs::File::open(format!("/proc/{log}/fd/0"))
+            .is_ok_and(|pipe| rustix::io::ioctl_fionread(&pipe).is_ok_and(|unread| unread == 0));
         if is_paused && is_empty && process_state(log) == Some('S') {
             return true;
         }

@@ -1,4 +1,5 @@
 //! The machine in a world of words: children obey at once, but news of it comes later.
+#![allow(clippy::arithmetic_side_effects, reason = "the numbers of a test are small")]
 
 use std::collections::VecDeque;
 
@@ -80,7 +81,8 @@ impl World {
                 self.rule(self.child.is_none(), "started beside a child");
                 if script == Script::Run {
                     let last_lived_long = self.last_end >= self.last_run_started + PACE;
-                    let paced = self.last_start.is_none() || last_lived_long || self.now >= self.last_end + PACE;
+                    let paced =
+                        self.last_start.is_none() || last_lived_long || self.now >= self.last_end + PACE;
                     self.rule(paced, "started again too soon");
                     self.last_start = Some(self.now);
                     self.last_run_started = self.now;
