@@ -28,6 +28,26 @@ pub fn differs<T>(ours: T, stock: T, why: &str) -> T {
     if reference().is_some() { stock } else { ours }
 }
 
+/// Whether a case can run at all. Where it cannot, that is a failure in CI, and elsewhere said loudly.
+pub fn can_run(what_it_needs: &str, it_has: bool) -> bool {
+    if !it_has {
+        assert!(std::env::var_os("CI").is_none(), "CI has to have what this case needs: {what_it_needs}");
+        // Past the capture of the test runner, which shows nothing of what passes.
+        let _ = writeln!(std::io::stderr(), "\n*** NOT RUN, since it needs {what_it_needs} ***\n");
+    }
+    it_has
+}
+
+/// Whether we are root; see [`can_run`].
+pub fn is_root() -> bool {
+    can_run("root", nix::unistd::geteuid().is_root())
+}
+
+/// Debian's runit; see [`can_run`].
+pub fn has_stock(program: &str) -> bool {
+    can_run("Debian's runit (apt-get install runit)", Path::new("/usr/bin").join(program).exists())
+}
+
 /// The directory of the programs under test, by their names.
 pub fn bin() -> &'static Path {
     static BIN: OnceLock<PathBuf> = OnceLock::new();
