@@ -83,6 +83,7 @@ pub(super) fn act(names: &[OsString], action: &Action, patience: Option<Duration
         names.iter().filter_map(|name| waiter.begin(Service::new(name, &teller.base), teller)).collect();
     while !pending.is_empty() {
         let now = clock::monotonic();
+        teller.now = clock::wall();
         let all = waiter.missed.take() || now >= waiter.until;
         pending.retain_mut(|pending| {
             let due = pending.look_at.is_some_and(|at| now >= at);
