@@ -82,7 +82,8 @@ impl Service {
     /// # Errors
     ///
     /// What failed, in the words of runsv(8).
-    pub fn open(program: &str, name: &OsStr, now: Now) -> Result<Self> {
+    #[inline(never)] // its stack is not to lie under that of everything later
+    pub fn open(program: &str, name: &OsStr, now: Now) -> Result<Box<Self>> {
         let prefix = [program.as_bytes(), b" ", name.as_bytes(), b": "].concat();
         let failed = || "unable to change to directory";
         let name = CString::new(name.as_bytes()).map_err(|_| Error::fatal(failed()))?;
@@ -95,7 +96,7 @@ impl Service {
         let log_machine = log.as_ref().map(|log| log.machine(now));
         // Without it, a `log/` that appears is seen only at the next start.
         let _ = watch::signal_changes(dir.as_fd());
-        Ok(Service {
+        Ok(Box::new(Service {
             prefix,
             name,
             dir,
@@ -111,7 +112,7 @@ impl Service {
             replaced: false,
             repair_at: None,
             publishing_failed: false,
-        })
+        }))
     }
 
     /// Starts what is to run, and only then lets clients know: the first status they see is a true one.
@@ -286,11 +287,19 @@ impl Service {
         self.perform_all(now, which, actions);
     }
 
-    /// Does all of `actions`, and what follows from them.
+    /// Does all of `actions`, and after each what follows from it.
+    ///
+    /// Not by recursion: an idle supervisor keeps every page of stack that it ever touched.
     fn perform_all(&mut self, now: Now, which: Which, actions: Actions) {
-        for action in actions {
+        let mut todo: Vec<Action> = actions.into_iter().collect();
+        todo.reverse();
+        while let Some(action) = todo.pop() {
             if let Some(event) = self.perform(now, which, action) {
-                self.tell(now, which, event);
+                let follow = todo.len();
+                todo.extend(self.pair.step(now, which, event));
+                if let Some(following) = todo.get_mut(follow..) {
+                    following.reverse();
+                }
             }
         }
     }
