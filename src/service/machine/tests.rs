@@ -25,6 +25,8 @@ struct World {
     last_end: Duration,
     last_run_started: Duration,
     starts: u32,
+    /// `o` was given to a service that was down.
+    once: bool,
     said: Vec<Duration>,
     /// Rules that were broken.
     broken: Vec<String>,
@@ -46,6 +48,7 @@ impl World {
             last_end: Duration::ZERO,
             last_run_started: Duration::ZERO,
             starts: 0,
+            once: false,
             said: Vec::new(),
             broken: Vec::new(),
         }
@@ -84,6 +87,8 @@ impl World {
                     let paced =
                         self.last_start.is_none() || last_lived_long || self.now >= self.last_end + PACE;
                     self.rule(paced, "started again too soon");
+                    let wanted = self.machine.want() == Want::Up || std::mem::take(&mut self.once);
+                    self.rule(wanted, "started what nobody wanted");
                     self.last_start = Some(self.now);
                     self.last_run_started = self.now;
                     self.starts += 1;
@@ -172,7 +177,14 @@ impl World {
             '.' => self.news(),
             '-' => self.pass(Duration::from_millis(300)),
             '!' => self.end(Ended::Code(1)),
+            '?' => {
+                let stranger = Pid::from_raw(9).unwrap();
+                self.tell(Event::Ended { pid: stranger, how: Ended::Code(0), finish: self.has_finish });
+            }
             letter => {
+                if "udxo".contains(letter) {
+                    self.once = letter == 'o' && self.machine.status().state == status::State::Down;
+                }
                 if let Some(command) = u8::try_from(letter).ok().and_then(Command::from_byte) {
                     self.tell(Event::Command(command));
                 }
@@ -353,11 +365,11 @@ fn a_run_file_that_appears_is_tried_at_once_and_a_down_file_with_it_counts() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Whatever is typed, however late the news (`.`) comes, whenever the service ends by itself (`!`): no rule is
-    /// broken, and in the end the service is what was last asked for.
+    /// Whatever is typed, however late the news (`.`) comes, whenever the service (`!`) or a stranger (`?`) ends: no
+    /// rule is broken, and in the end the service is what was last asked for.
     #[test]
     fn no_sequence_breaks_the_rules(
-        script in r"([udoxtkpchaiq12!\-]\.{0,3}){0,60}",
+        script in r"([udoxtkpchaiq12!?\-]\.{0,3}){0,60}",
         last in "[udx]",
         has_finish: bool,
         has_hooks: bool,
