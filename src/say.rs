@@ -3,7 +3,9 @@
 //! Never panics and never fails: where nobody can hear, nothing is said.
 
 use std::io;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::fd::BorrowedFd;
 
 use crate::error::reason;
@@ -34,6 +36,20 @@ pub fn out(parts: &[&[u8]]) {
 
 /// Says `PREFIX…what: reason`, or without the reason when there is none, on standard error.
 pub fn trouble(prefix: &[&[u8]], what: &[u8], cause: Option<&io::Error>) {
+    err(&[&line_of(prefix, what, cause)]);
+}
+
+/// The same for a supervisor, which waits for nobody: where standard error takes nothing now, nothing is said.
+pub fn supervisor(prefix: &[&[u8]], what: &[u8], cause: Option<&io::Error>) {
+    let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::OUT)];
+    crate::event::wait(&mut fds, Some(Duration::ZERO));
+    // A pipe that is ready takes at least a page at once, which is more than any of our lines.
+    if fds.iter().all(|fd| fd.revents().contains(PollFlags::OUT)) {
+        trouble(prefix, what, cause);
+    }
+}
+
+fn line_of(prefix: &[&[u8]], what: &[u8], cause: Option<&io::Error>) -> Vec<u8> {
     let mut line = prefix.concat();
     line.extend_from_slice(what);
     if let Some(cause) = cause {
@@ -41,5 +57,5 @@ pub fn trouble(prefix: &[&[u8]], what: &[u8], cause: Option<&io::Error>) {
         line.extend_from_slice(reason(cause).as_bytes());
     }
     line.push(b'\n');
-    err(&[&line]);
+    line
 }

@@ -14,7 +14,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         Ok(true) => Ok(0),
         Ok(false) => Ok(call.codes.fatal),
         Err(error) => {
-            svcore::say::trouble(
+            svcore::say::supervisor(
                 &[b"runsv ", dir_bytes(dir), b": fatal: "],
                 error.to_string().as_bytes(),
                 None,
@@ -37,7 +37,7 @@ fn supervise(dir: &OsStr) -> Result<bool> {
         let mut service = Service::open("runsv", dir, now())?;
         let begun = service.begin(now());
         if let Err(error) = &begun {
-            svcore::say::trouble(&[service.prefix(), b"fatal: "], error.to_string().as_bytes(), None);
+            svcore::say::supervisor(&[service.prefix(), b"fatal: "], error.to_string().as_bytes(), None);
             // What was started must not be left alone.
             service.command(host::now(), svcore::control::Command::Exit);
         }

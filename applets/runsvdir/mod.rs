@@ -49,7 +49,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         Ok(code) => Ok(code),
         Err(error) => {
             let what = error.to_string();
-            say::trouble(&[b"runsvdir ", dir.as_bytes(), b": fatal: "], what.as_bytes(), None);
+            say::supervisor(&[b"runsvdir ", dir.as_bytes(), b": fatal: "], what.as_bytes(), None);
             Ok(call.codes.fatal)
         }
     }
@@ -181,7 +181,7 @@ impl Runsvdir {
     }
 
     fn warn_bytes(&self, what: &[u8], cause: Option<&io::Error>) {
-        say::trouble(&[b"runsvdir ", self.dir.to_bytes(), b": warning: "], what, cause);
+        say::supervisor(&[b"runsvdir ", self.dir.to_bytes(), b": warning: "], what, cause);
     }
 
     fn new_watch(&self) -> Option<Inotify> {
@@ -342,7 +342,11 @@ impl Runsvdir {
             }
             Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
                 let prefix: [&[u8]; 3] = [b"runsvdir ", self.dir.to_bytes(), b": fatal: "];
-                say::trouble(&prefix, &[b"unable to start runsv ", name.to_bytes()].concat(), Some(&error));
+                say::supervisor(
+                    &prefix,
+                    &[b"unable to start runsv ", name.to_bytes()].concat(),
+                    Some(&error),
+                );
                 Runsv::Dead { not_before: now + scan::PACE }
             }
         }

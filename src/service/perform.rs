@@ -236,7 +236,7 @@ impl Service {
             Some(_) if self.gone => {}
             Some((what, cause)) => {
                 if !self.publishing_failed {
-                    say::trouble(&[&self.prefix, b"warning: "], &what, cause.as_ref());
+                    say::supervisor(&[&self.prefix, b"warning: "], &what, cause.as_ref());
                 }
                 self.publishing_failed = true;
                 self.repair_at.get_or_insert(now.at.saturating_add(REPAIR_AFTER));
@@ -273,7 +273,7 @@ impl Service {
                     for running in &self.hooks {
                         let name =
                             [b"control/".as_slice(), &[running.hook.byte()], b" does not end: killing it"];
-                        say::trouble(&[&self.prefix, b"warning: "], &name.concat(), None);
+                        say::supervisor(&[&self.prefix, b"warning: "], &name.concat(), None);
                         let _ = kill_process(running.pid, rustix::process::Signal::KILL);
                     }
                     return true;
@@ -375,7 +375,7 @@ impl Service {
             Err(Failure::Directory(error)) => ("unable to change directory to ./log".to_owned(), error),
             Err(Failure::Exec(error)) => (format!("unable to start {of_log}{name}"), error),
         };
-        say::trouble(&[&self.prefix, b"fatal: "], what.as_bytes(), Some(&cause));
+        say::supervisor(&[&self.prefix, b"fatal: "], what.as_bytes(), Some(&cause));
         Event::NotStarted { finish: which == Which::Main && script == Script::Run && self.has_finish() }
     }
 
@@ -420,7 +420,7 @@ impl Service {
                 done
             }
             Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
-                say::trouble(&[&self.prefix, b"fatal: "], b"unable to run control/?", Some(&error));
+                say::supervisor(&[&self.prefix, b"fatal: "], b"unable to run control/?", Some(&error));
                 done
             }
         }
@@ -431,7 +431,7 @@ impl Service {
     }
 
     fn warn(&self, what: &[u8], cause: Option<&io::Error>) {
-        say::trouble(&[&self.prefix, b"warning: "], what, cause);
+        say::supervisor(&[&self.prefix, b"warning: "], what, cause);
     }
 
     fn warn_of(&self, error: &Error) {
@@ -471,15 +471,19 @@ fn find_log(dir: BorrowedFd<'_>, prefix: &[u8]) -> Option<OwnedFd> {
         Ok(None) => None,
         Ok(Some(stat)) if files::is_dir(&stat) => open_service(dir, c"log")
             .map_err(|error| {
-                say::trouble(&[prefix, b"warning: "], b"unable to change directory to ./log", Some(&error));
+                say::supervisor(
+                    &[prefix, b"warning: "],
+                    b"unable to change directory to ./log",
+                    Some(&error),
+                );
             })
             .ok(),
         Ok(Some(_)) => {
-            say::trouble(&[prefix, b"warning: "], b"./log: not a directory.", None);
+            say::supervisor(&[prefix, b"warning: "], b"./log: not a directory.", None);
             None
         }
         Err(error) => {
-            say::trouble(&[prefix, b"warning: "], b"unable to stat() ./log: ", Some(&error));
+            say::supervisor(&[prefix, b"warning: "], b"unable to stat() ./log: ", Some(&error));
             None
         }
     }

@@ -934,6 +934,27 @@ mod ours {
     }
 
     #[test]
+    fn runsv_does_not_wait_for_a_reader_of_its_messages() {
+        let service = Service::new().script("run", "exit 1").file("down", "");
+        // Standard error is a pipe that is full and that nobody reads.
+        let (_reader, writer) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        while rustix::io::write(&writer, &[b'x'; 4096]).is_ok() {}
+        rustix::io::ioctl_fionbio(&writer, false).unwrap();
+        let mut runsv = std::process::Command::new(bin().join("runsv"))
+            .arg("s")
+            .current_dir(service.root())
+            .stderr(writer)
+            .spawn()
+            .unwrap();
+        eventually("served", || service.is_served());
+        service.send("u");
+        eventually("ended", || service.status().want == Some(Want::Up) && service.is_down());
+        service.send("x");
+        eventually("left", || runsv.try_wait().unwrap().is_some());
+    }
+
+    #[test]
     fn runsv_survives_a_reader_of_its_messages_that_went() {
         let service = Service::new().script("run", "exit 1").file("down", "");
         let shell = format!("{{ {} s 2>&1; echo $? >code; }} | :", bin().join("runsv").display());

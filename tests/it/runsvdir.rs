@@ -389,6 +389,31 @@ mod ours {
     }
 
     #[test]
+    fn where_nothing_can_be_watched_it_says_so_once_and_looks() {
+        // A user namespace has limits of its own.
+        let deny = "echo 0 >/proc/sys/user/max_inotify_instances && exec runsvdir service";
+        let possible = run_file("/usr/bin/unshare".as_ref())
+            .args(&["-Ur", "sh", "-c", "echo 0 >/proc/sys/user/max_inotify_instances"])
+            .go();
+        if !can_run("user namespaces (unshare -Ur)", possible.code == Some(0)) {
+            return;
+        }
+        let tree = Tree::new();
+        let unshare =
+            run_file("/usr/bin/unshare".as_ref()).args(&["-Ur", "sh", "-c", deny]).dir(tree.root.path());
+        let mut runsvdir = unshare.start(&tree.root.join("err"));
+        let expected = "runsvdir service: warning: unable to watch, looking every 5 seconds instead: \
+                        process cannot open more files\n";
+        eventually("said", || tree.said() == expected);
+        tree.sleeper("a");
+        eventually("up", || tree.is_up("a"));
+        assert_eq!(tree.said(), expected);
+        runsvdir.signal(SIGHUP);
+        eventually("ended", || runsvdir.ended() == Some(111));
+        eventually("gone", || !tree.is_up("a"));
+    }
+
+    #[test]
     fn the_tree_makes_no_system_call_when_nothing_happens() {
         let mut tree = Tree::new();
         for number in 0..10 {

@@ -1,0 +1,82 @@
+//! One host loop with several services in one process, as a container's process 1 has them.
+//!
+//! Without the usual test runner: the host waits for signals of the whole process, which has to have one thread.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
+#![allow(missing_docs, unreachable_pub, dead_code)]
+
+#[path = "../it/harness.rs"]
+mod harness;
+
+use std::time::{Duration, Instant};
+
+use harness::*;
+use svcore::service::Service;
+use svcore::service::host::{Host, now};
+use svcore::sys::signals::{self, Signals};
+
+const NAMES: [&str; 4] = ["plain", "logged", "crashing", "hanging"];
+
+fn main() {
+    several_services_are_hosted_and_a_hook_that_hangs_holds_up_no_other();
+    println!("test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+}
+
+fn several_services_are_hosted_and_a_hook_that_hangs_holds_up_no_other() {
+    let root = TempDir::new();
+    let file = |name: &str| root.join(name);
+    root.script("plain/run", "exec sleep 1000");
+    root.script("logged/run", "echo hello; exec sleep 1000");
+    root.script("logged/log/run", "exec cat >>out");
+    root.script("crashing/run", "exit 1");
+    root.script("hanging/run", "exec sleep 1000");
+    root.script("hanging/control/h", "echo $$ >../hook; exec sleep 1000");
+
+    let signals = Signals::wait_for(&[signals::CHLD, signals::TERM, signals::CHANGE, signals::IO]).unwrap();
+    let mut host = Host::new(signals);
+    for name in NAMES {
+        let mut service = Service::open("host", file(name).as_os_str(), now()).unwrap();
+        service.begin(now()).unwrap();
+        host.add(service);
+    }
+    let stat = |name: &str| read(&file(name).join("supervise/stat"));
+    turn_until(&mut host, "up", || ["plain", "logged", "hanging"].iter().all(|name| stat(name) == "run\n"));
+    turn_until(&mut host, "logged", || read(&file("logged/log/out")) == "hello\n");
+
+    send(&file("hanging/supervise/control"), "h");
+    turn_until(&mut host, "hangs", || read(&file("hook")).ends_with('\n'));
+    for (name, command, expected) in
+        [("plain", "d", "down\n"), ("hanging", "p", "run, paused\n"), ("plain", "u", "run\n")]
+    {
+        send(&file(name).join("supervise/control"), command);
+        turn_until(&mut host, command, || stat(name) == expected);
+    }
+    kill(read(&file("hook")).trim().parse().unwrap(), SIGKILL);
+
+    kill(std::process::id().try_into().unwrap(), SIGTERM);
+    let mut gone = Vec::new();
+    let begin = Instant::now();
+    while !host.is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "left: only {gone:?}");
+        gone.extend(host.turn().iter().map(|service| service.name().to_owned()));
+    }
+    assert_eq!(gone.len(), NAMES.len());
+    for name in NAMES {
+        assert_eq!(stat(name).split(',').next().unwrap().trim(), "down", "{name}");
+        assert!(open_fifo(&file(name).join("supervise/ok")).is_none(), "{name}");
+    }
+}
+
+/// Turns the host until `seen` holds. Each turn ends at the latest with the next crash of the service that crashes.
+fn turn_until(host: &mut Host, what: &str, seen: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !seen() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "never: {what}");
+        assert!(host.turn().is_empty());
+    }
+}
