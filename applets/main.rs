@@ -14,6 +14,8 @@ mod runsv;
 mod runsvdir;
 #[cfg(feature = "sv")]
 mod sv;
+#[cfg(feature = "svlogd")]
+mod svlogd;
 
 include!(concat!(env!("OUT_DIR"), "/table.rs"));
 

@@ -26,9 +26,64 @@ pub fn seconds_between(then: &Tai64N, now: &Tai64N) -> u64 {
     now.0.0.saturating_sub(then.0.0)
 }
 
+/// The moment in UTC with five digits of the second, `2026-11-20_08:20:00.12345`; `between` is the byte between date
+/// and time. Source: svlogd(8), -tt and -ttt.
+#[must_use]
+pub fn human(stamp: &Tai64N, between: u8) -> [u8; 25] {
+    let seconds = stamp.0.0.saturating_sub(EPOCH);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    let mut text = [b'0'; 25];
+    let mut put = |at: usize, digits: usize, mut value: u64| {
+        for place in text.iter_mut().skip(at).take(digits).rev() {
+            *place = b'0' + u8::try_from(value % 10).unwrap_or(0);
+            value /= 10;
+        }
+    };
+    put(0, 4, year);
+    put(5, 2, month);
+    put(8, 2, day);
+    put(11, 2, second / 3600);
+    put(14, 2, second / 60 % 60);
+    put(17, 2, second % 60);
+    put(20, 5, u64::from(stamp.1) / 10_000);
+    for (at, byte) in [(4, b'-'), (7, b'-'), (10, between), (13, b':'), (16, b':'), (19, b'.')] {
+        if let Some(place) = text.get_mut(at) {
+            *place = byte;
+        }
+    }
+    text
+}
+
+/// Year, month and day of a day after 1970-01-01, in the Gregorian calendar.
+///
+/// Years are counted from March, so that the day that is not in every year is the last.
+const fn date(days: u64) -> (u64, u64, u64) {
+    const ERA: u64 = 146_097;
+    let days = days + 719_468;
+    let of_era = days % ERA;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year_of_era + days / ERA * 400 + if month <= 2 { 1 } else { 0 };
+    (year, month, day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_told_in_utc() {
+        let told = |seconds, nanos| String::from_utf8(human(&stamp(seconds, nanos), b'_').to_vec()).unwrap();
+        assert_eq!(told(0, 0), "1970-01-01_00:00:00.00000");
+        assert_eq!(told(951_782_399, 999_999_999), "2000-02-28_23:59:59.99999");
+        assert_eq!(told(951_782_400, 12_345_678), "2000-02-29_00:00:00.01234");
+        assert_eq!(told(4_107_542_400, 0), "2100-03-01_00:00:00.00000");
+        assert_eq!(told(1_795_161_600, 0), "2026-11-20_08:00:00.00000");
+    }
 
     #[test]
     fn the_epoch_has_the_label_of_daemontools() {

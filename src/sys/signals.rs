@@ -13,6 +13,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The number of a signal.
 pub type Number = i32;
+/// Alarm.
+pub const ALRM: Number = nix::libc::SIGALRM;
 /// A child ended or stopped.
 pub const CHLD: Number = nix::libc::SIGCHLD;
 /// Hang up.

@@ -37,6 +37,8 @@ pub struct Program<'a> {
     pub stdin: Stream<'a>,
     /// Its descriptor 1.
     pub stdout: Stream<'a>,
+    /// More descriptors, with their numbers in the child. Ours have to be above all of these numbers.
+    pub others: &'a [(i32, BorrowedFd<'a>)],
     /// Whether it leads a session, hence a process group, of its own.
     pub new_session: bool,
     /// Whether SIGPIPE gets its default action back.
@@ -122,6 +124,12 @@ fn become_program(task: &Task<'_>) -> (c_int, c_int) {
             Stream::Inherit => {}
             Stream::Is(fd) => rustix::stdio::dup2_stdout(fd).map_err(at(STAGE_DESCRIPTORS))?,
             Stream::Closed => close(1),
+        }
+        for (number, fd) in program.others {
+            // SAFETY: the number is free or the child's to give away; the table is the child's own.
+            if unsafe { libc::dup2(fd.as_raw_fd(), *number) } == -1 {
+                return Err((STAGE_DESCRIPTORS, nix::errno::Errno::last_raw()));
+            }
         }
         if let Some(directory) = program.directory {
             rustix::process::fchdir(directory).map_err(at(STAGE_DIRECTORY))?;
@@ -239,6 +247,27 @@ fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
             Pid::from_raw(pid).ok_or_else(io::Error::last_os_error)
         }
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Does `work` in a process of its own, a copy of ours, that ends with the code it gives, or with us.
+///
+/// # Errors
+///
+/// That of fork(2).
+pub fn fork_to(work: impl FnOnce() -> u8) -> io::Result<Pid> {
+    // SAFETY: we have one thread, so the copy is complete and no lock in it is held by anybody.
+    match unsafe { libc::fork() } {
+        0 => {
+            // Without us nobody would take its result, and another of us would begin the same work.
+            #[cfg(target_os = "linux")]
+            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+            unblock_all();
+            let code = work();
+            // SAFETY: ends this process only, without what our own end would do.
+            unsafe { libc::_exit(code.into()) }
+        }
+        pid => Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(io::Error::last_os_error),
     }
 }
 
