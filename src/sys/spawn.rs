@@ -125,14 +125,15 @@ fn become_program(task: &Task<'_>) -> (c_int, c_int) {
             Stream::Is(fd) => rustix::stdio::dup2_stdout(fd).map_err(at(STAGE_DESCRIPTORS))?,
             Stream::Closed => close(1),
         }
+        if let Some(directory) = program.directory {
+            rustix::process::fchdir(directory).map_err(at(STAGE_DIRECTORY))?;
+        }
+        // Last, since their numbers may be those of what was used above.
         for (number, fd) in program.others {
             // SAFETY: the number is free or the child's to give away; the table is the child's own.
             if unsafe { libc::dup2(fd.as_raw_fd(), *number) } == -1 {
                 return Err((STAGE_DESCRIPTORS, nix::errno::Errno::last_raw()));
             }
-        }
-        if let Some(directory) = program.directory {
-            rustix::process::fchdir(directory).map_err(at(STAGE_DIRECTORY))?;
         }
         Ok(())
     };

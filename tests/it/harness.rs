@@ -139,6 +139,7 @@ pub struct Outcome {
 /// A program under test with its arguments.
 pub struct Run {
     command: Command,
+    input: Option<Vec<u8>>,
 }
 
 /// `run("chpst")` is `chpst` of the programs under test.
@@ -149,7 +150,7 @@ pub fn run(name: &str) -> Run {
 pub fn run_file(file: &Path) -> Run {
     let mut command = Command::new(file);
     command.env_clear().env("PATH", path_variable());
-    Run { command }
+    Run { command, input: None }
 }
 
 pub fn path_variable() -> String {
@@ -182,9 +183,30 @@ impl Run {
         self
     }
 
+    /// What it reads from standard input.
+    pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(bytes.into());
+        self
+    }
+
+    /// Starts it with a pipe to its standard input.
+    pub fn piped(mut self, err: &Path) -> (Running, std::io::PipeWriter) {
+        let (read, write) = std::io::pipe().unwrap();
+        let err = fs::OpenOptions::new().create(true).append(true).open(err).unwrap();
+        self.command.stdin(read).stdout(err.try_clone().unwrap()).stderr(err);
+        (Running(self.command.spawn().unwrap()), write)
+    }
+
     pub fn go(mut self) -> Outcome {
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let output = self.command.output().unwrap();
+        self.command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
+        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().unwrap();
+        let feeder = self.input.zip(child.stdin.take()).map(|(input, mut stdin)| {
+            // Whether all of it is read is the case's business.
+            std::thread::spawn(move || drop(stdin.write_all(&input)))
+        });
+        let output = child.wait_with_output().unwrap();
+        feeder.map(std::thread::JoinHandle::join);
         Outcome {
             code: output.status.code().or(output.status.signal().map(|signal| 128 + signal)),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),

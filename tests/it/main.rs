@@ -14,3 +14,4 @@ mod runsv;
 mod runsvdir;
 mod suite;
 mod sv;
+mod svlogd;
