@@ -6,7 +6,7 @@ mod ours {
 
     use crate::harness::*;
 
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 11] = [
         "chpst",
         "envdir",
         "envuidgid",
@@ -17,6 +17,7 @@ mod ours {
         "setuidgid",
         "softlimit",
         "sv",
+        "svlogd",
     ];
 
     fn runitbox(words: &[&str]) -> Outcome {
