@@ -11,6 +11,9 @@ use rustix::fd::OwnedFd;
 use rustix::process::Pid;
 use svcore::sys::spawn::fork_to;
 
+/// Level 1 of the compressor is faster than that of gzip and compresses less; its level 2 compresses as much.
+#[cfg(feature = "gzip")]
+const WEAKEST: u32 = 2;
 /// How much nicer than us.
 const NICE: i32 = 10;
 
@@ -29,8 +32,8 @@ fn compress(mut input: File, output: File, level: u32) -> io::Result<()> {
     let written = input.metadata()?.modified()?;
     let seconds = written.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let builder = flate2::GzBuilder::new().mtime(u32::try_from(seconds).unwrap_or(0));
-    let mut encoder =
-        builder.write(io::BufWriter::with_capacity(64 * 1024, output), flate2::Compression::new(level));
+    let mut encoder = builder
+        .write(io::BufWriter::with_capacity(64 * 1024, output), flate2::Compression::new(level.max(WEAKEST)));
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match io::Read::read(&mut input, &mut buffer)? {
