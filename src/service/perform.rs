@@ -1,6 +1,7 @@
 //! A service with its directories, descriptors and processes: does what [`pair`](super::pair) asks, and decides
 //! nothing about its life.
 
+mod hooks;
 mod surroundings;
 
 use std::ffi::{CStr, CString, OsStr};
@@ -377,53 +378,6 @@ impl Service {
         };
         say::supervisor(&[&self.prefix, b"fatal: "], what.as_bytes(), Some(&cause));
         Event::NotStarted { finish: which == Which::Main && script == Script::Run && self.has_finish() }
-    }
-
-    /// Runs `control/C` of the service, if there is one that can be run.
-    fn start_hook(&mut self, now: Now, which: Which, hook: Hook, target: Option<Pid>) -> Option<Event> {
-        let done = Some(Event::HookEnded { hook, pid: target, instead: false });
-        if which == Which::Log || self.gone {
-            return done;
-        }
-        let letter = char::from(hook.byte());
-        let Ok(name) = CString::new(format!("control/{letter}")) else { return done };
-        match files::look(self.dir.as_fd(), &name) {
-            Ok(Some(stat)) if files::is_executable(&stat) => {}
-            Ok(_) => return done,
-            // No directory `control` at all.
-            Err(error) if error.raw_os_error() == Some(nix::libc::ENOTDIR) => return done,
-            Err(error) => {
-                self.warn(format!("unable to stat control/{letter}").as_bytes(), Some(&error));
-                return done;
-            }
-        }
-        // A hook may look at the status, and is promised that of before the start.
-        self.publish(now);
-        let pid = target.map(|pid| pid.as_raw_nonzero().to_string()).unwrap_or_default();
-        let Ok(pid) = CString::new(pid) else { return done };
-        let mut program = Program {
-            files: &[&name],
-            argv: &[&name, &pid],
-            directory: Some(self.dir.as_fd()),
-            ..Program::default()
-        };
-        if let Some((_, write)) = self.log.as_ref().and_then(|log| log.pipe.as_ref()) {
-            program.stdout = Stream::Is(write.as_fd());
-        }
-        match spawn(&program) {
-            Ok(pid) => {
-                self.hooks.push(Running { pid, hook, target });
-                None
-            }
-            Err(Failure::Fork(error)) => {
-                self.warn(format!("unable to fork for control/{letter}").as_bytes(), Some(&error));
-                done
-            }
-            Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
-                say::supervisor(&[&self.prefix, b"fatal: "], b"unable to run control/?", Some(&error));
-                done
-            }
-        }
     }
 
     fn has_finish(&self) -> bool {
