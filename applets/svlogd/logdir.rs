@@ -208,7 +208,7 @@ impl LogDir {
             torn: kept.torn,
         };
         log.configure();
-        log.begin().map_err(warn("unable to stat current")).ok()?;
+        log.begin().map_err(|(what, error)| tell("warning", what, bytes, Some(&error))).ok()?;
         Some(log)
     }
 
@@ -262,21 +262,19 @@ impl LogDir {
     }
 
     /// Opens `current`; one that was not completed becomes an unprocessed old log.
-    fn begin(&mut self) -> io::Result<()> {
-        let before = files::look(self.dir.as_fd(), c"current")?;
+    fn begin(&mut self) -> Result<(), (&'static str, io::Error)> {
+        let failed = |what: &'static str| move |error: io::Error| (what, error);
+        let before = files::look(self.dir.as_fd(), c"current").map_err(failed("unable to stat current"))?;
         let unclean = before.is_some_and(|stat| stat.st_size > 0 && !files::is_executable(&stat));
         if unclean {
-            self.rename_current(b'u')?;
-            self.prune()?;
-            self.info("new", "current");
-        } else if before.is_some() {
-            self.info("append", "current");
-        } else {
-            self.info("new", "current");
+            self.rename_current(b'u').map_err(failed("unable to rename current"))?;
+            self.prune().map_err(failed("unable to read directory"))?;
         }
-        self.open_current()?;
+        self.info(if before.is_some() && !unclean { "append" } else { "new" }, "current");
+        self.open_current().map_err(failed("unable to open current"))?;
         if let Some(Processor::Gzip(_)) = self.config.processor {
-            self.work.take_up(&self.old_logs()?, &self.dir, &self.name);
+            let old = self.old_logs().map_err(failed("unable to read directory"))?;
+            self.work.take_up(&old, &self.dir, &self.name);
         }
         Ok(())
     }
@@ -346,6 +344,10 @@ impl LogDir {
     pub(crate) fn advance(&mut self, now: Duration) {
         self.work.advance(now, &self.dir, &self.name, self.config.processor.as_ref(), self.rules.verbose);
         if self.config.age.is_some_and(|age| now >= self.since + age) {
+            if self.length == 0 {
+                // It begins to age with what is written to it.
+                self.since = now;
+            }
             self.rotate();
         }
         if self.retry_at.is_some_and(|at| now < at) {

@@ -234,7 +234,8 @@ impl Svlogd {
 
     /// The monotonic clock, if anybody wants to know.
     fn now(&self, ending: bool) -> Duration {
-        let wanted = ending || self.logs.iter().any(|log| log.deadline().is_some() || log.work.is_busy());
+        let looks = |log: &LogDir| log.config.age.is_some() || log.deadline().is_some() || log.work.is_busy();
+        let wanted = ending || self.logs.iter().any(looks);
         if wanted { clock::monotonic() } else { Duration::ZERO }
     }
 

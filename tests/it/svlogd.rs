@@ -356,6 +356,27 @@ fn runit_check_rotates_by_age() {
 }
 
 #[test]
+fn an_empty_current_does_not_age() {
+    let log = Log::new("t2\n");
+    let (_svlogd, mut pipe) = log.start(&[]);
+    steadily("nothing to rotate", Duration::from_millis(2500), || log.old("").is_empty());
+    pipe.write_all(b"foo\n").unwrap();
+    eventually("written", || log.current() == "foo\n");
+    steadily("just written", Duration::from_millis(300), || log.old("").is_empty());
+    eventually("rotated", || log.old(".s").len() == 1);
+}
+
+#[test]
+fn what_cannot_be_sent_is_said_in_the_log() {
+    // Nobody may send to all without having asked for that.
+    let log = Log::new("u255.255.255.255\n");
+    log.logs(&[], "one\n");
+    let current = log.current();
+    assert!(current.contains("warning: failure sending through udp: one\n"), "{current}");
+    assert!(current.lines().any(|line| line == "one"), "{current}");
+}
+
+#[test]
 fn alrm_rotates_what_is_not_empty() {
     let log = Log::new("");
     let (svlogd, mut pipe) = log.start(&[]);
@@ -626,6 +647,23 @@ mod ours {
     }
 
     #[test]
+    fn a_processor_that_hangs_does_not_hold_up_term_and_its_log_stays() {
+        let log = Log::new("n0\n!sleep 1000\n");
+        let (mut svlogd, mut pipe) = log.start(&[]);
+        pipe.write_all(b"one\n").unwrap();
+        eventually("written", || log.current() == "one\n");
+        svlogd.signal(SIGALRM);
+        eventually("rotated", || log.old(".u").len() == 1 && log.current().is_empty());
+        pipe.write_all(b"two\n").unwrap();
+        eventually("written", || log.current() == "two\n");
+        let begin = Instant::now();
+        svlogd.signal(SIGTERM);
+        eventually("ended", || svlogd.ended() == Some(0));
+        assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
+        assert_eq!((read(&log.path(&log.old(".u")[0])).as_str(), log.current().as_str()), ("one\n", "two\n"));
+    }
+
+    #[test]
     fn what_was_not_read_is_left_for_the_next() {
         let log = Log::new("");
         let (read_end, mut write_end) = std::io::pipe().unwrap();
@@ -805,7 +843,7 @@ mod ours {
 
     #[test]
     fn alrm_hup_and_rotation_lose_nothing_over_a_thousand_rotations() {
-        let log = Log::new("s4000\nn0\n");
+        let log = Log::new("s4000\nn0\nt1\n");
         let (mut svlogd, mut pipe) = log.start(&["-l", "100"]);
         eventually("open", || log.path("current").exists());
         for part in 0..400 {
