@@ -65,6 +65,8 @@ pub struct Service {
     log_to_come: Option<OwnedFd>,
     /// The directory is gone.
     gone: bool,
+    /// Changes of the directory are told to us; where they are not, it is looked at whenever something else happens.
+    watched: bool,
     /// Held open because they are watched: in them the directory goes, or the new one appears.
     around: Vec<OwnedFd>,
     /// The directory was made anew: after this service has ended, the new one is to be taken up.
@@ -95,8 +97,7 @@ impl Service {
         let supervise = Supervise::open(dir.as_fd(), "supervise")?;
         let log = log_dir.map(Log::open).transpose()?;
         let log_machine = log.as_ref().map(|log| log.machine(now));
-        // Without it, a `log/` that appears is seen only at the next start.
-        let _ = watch::signal_changes(dir.as_fd());
+        let watched = watch::signal_changes(dir.as_fd()).is_ok();
         Ok(Box::new(Service {
             prefix,
             name,
@@ -109,6 +110,7 @@ impl Service {
             unpublished: (true, true),
             log_to_come: None,
             gone: false,
+            watched,
             around: Vec::new(),
             replaced: false,
             repair_at: None,
@@ -197,6 +199,9 @@ impl Service {
                 self.tell(now, which, Event::Command(command));
             }
         }
+        if !self.watched {
+            self.look_again(now);
+        }
         self.publish(now);
         match (which, &self.log) {
             (Which::Main, _) => self.supervise.acknowledge(),
@@ -208,6 +213,9 @@ impl Service {
     /// Takes the end of a process; says whether it was one of ours.
     pub fn child_ended(&mut self, now: Now, pid: Pid, how: Ended) -> bool {
         if let Some(which) = self.pair.whose(pid) {
+            if !self.watched {
+                self.look_again(now);
+            }
             let finish = which == Which::Main && self.has_finish();
             self.tell(now, which, Event::Ended { pid, how, finish });
             return true;
