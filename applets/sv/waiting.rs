@@ -22,6 +22,9 @@ use super::service::{MAIN, Sent, Service, Trouble};
 
 /// How often is looked where nothing can be watched.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long the end of a runsv may take, and how often is looked meanwhile.
+const LEAVING: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// How soon a `./check` that failed is run again, and how the pauses grow.
 const CHECK_FIRST: Duration = Duration::from_millis(20);
 const CHECK_LAST: Duration = Duration::from_millis(420);
@@ -41,8 +44,8 @@ struct Pending {
     watch: Option<OwnedFd>,
     /// Something happened since it was last looked at, or it has to be looked at anyway.
     stirred: bool,
-    /// Its runsv has left since the command was sent.
-    left: bool,
+    /// When its runsv was found to have left since the command was sent.
+    left: Option<Duration>,
     /// When to look even if nothing happens.
     look_at: Option<Duration>,
     check_pause: Duration,
@@ -122,7 +125,7 @@ impl Waiter<'_> {
             before,
             watch,
             stirred: true,
-            left: false,
+            left: None,
             look_at: None,
             check_pause: CHECK_FIRST,
         };
@@ -166,7 +169,14 @@ impl Waiter<'_> {
         if pending.unsent.is_some() && !self.send_again(pending, now, teller) {
             return now >= self.until;
         }
-        if pending.left {
+        if let Some(left) = pending.left {
+            // A process that ends closes its descriptors one after the other; but after a while, what has them
+            // open is another one.
+            let still_served = pending.service.status(&MAIN).is_ok();
+            if still_served && now < left + LEAVING {
+                pending.look_at = Some(now + LOOK_AGAIN);
+                return false;
+            }
             gone(&pending.service, teller);
             return true;
         }
@@ -248,13 +258,20 @@ impl Waiter<'_> {
             .collect();
         let first = fds.len();
         // A FIFO that is written to is in error when its reader, the runsv, has gone; nothing else is asked of it.
-        let controls = pending.iter().filter_map(|pending| pending.sent.as_ref());
+        let controls = pending
+            .iter()
+            .filter(|pending| pending.left.is_none())
+            .filter_map(|pending| pending.sent.as_ref());
         fds.extend(controls.map(|sent| PollFd::from_borrowed_fd(sent.control(), PollFlags::empty())));
         event::wait(&mut fds, until);
         let left: Vec<bool> = fds.iter().skip(first).map(|fd| !fd.revents().is_empty()).collect();
-        for (pending, left) in pending.iter_mut().filter(|pending| pending.sent.is_some()).zip(left) {
+        for (pending, left) in
+            pending.iter_mut().filter(|pending| pending.sent.is_some() && pending.left.is_none()).zip(left)
+        {
             pending.stirred |= left;
-            pending.left |= left && self.action.until == b"x";
+            if left && self.action.until == b"x" {
+                pending.left.get_or_insert_with(clock::monotonic);
+            }
         }
         let Some(signals) = &self.signals else { return };
         signals.take(|came| {

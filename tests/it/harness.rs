@@ -378,8 +378,18 @@ impl Service {
         send(&self.path().join("log/supervise/control"), bytes);
     }
 
+    /// The text `stat`, or nothing as long as the other two files, which are replaced one after the other, do not
+    /// say the same.
     pub fn stat(&self) -> String {
-        self.read("supervise/stat")
+        let text = self.read("supervise/stat");
+        let bytes = fs::read(self.path().join("supervise/status")).unwrap_or_default();
+        let status = <[u8; LEN]>::try_from(bytes).ok().and_then(|bytes| Status::decode(&bytes).ok());
+        let agrees = |status: Status| {
+            let pid = status.pid.map(|pid| pid.as_raw_nonzero().get());
+            // The record has one letter for both.
+            status.text() == text.replace("want exit", "want down").as_bytes() && pid == self.pid()
+        };
+        if status.is_some_and(agrees) { text } else { String::new() }
     }
 
     pub fn pid(&self) -> Option<i32> {
