@@ -11,9 +11,10 @@
 //!
 //! What exists keeps its mode and owner, for others set them. Nothing is removed at the end.
 //!
-//! The modification time of `ok` is ours alone: it is set whenever all commands that came were taken and what
-//! followed from them at once was published. A client that remembers it before it writes a command knows from its
-//! change that the status is no longer one from before the command.
+//! The times of `ok` are ours alone. Before commands are read its access time is set to a moment that no mark had
+//! before, and when all that came was taken and what followed at once is published, its modification time to the same.
+//! So who finds its command read, and after that both times equal, knows that the status is no longer one from before it,
+//! whatever others send meanwhile. That the marks are ours is told by the last three digits of their nanoseconds.
 
 use std::ffi::CStr;
 use std::io;
@@ -34,6 +35,10 @@ use crate::{files, sys};
 const LINK_MAX: usize = 255;
 /// Mode of new files that others read.
 const PUBLIC: Mode = Mode::from_raw_mode(0o644);
+/// The last three digits of the nanoseconds of a mark.
+const SIGNATURE: u32 = 777;
+/// A time that is not set.
+const LEFT_ALONE: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
 /// Mode of new files that are ours.
 const PRIVATE: Mode = Mode::from_raw_mode(0o600);
 
@@ -50,6 +55,8 @@ pub struct Supervise {
     ok: Option<OwnedFd>,
     /// Held, not used.
     _lock: OwnedFd,
+    /// The last mark on `ok`, in seconds and nanoseconds.
+    mark: (i64, u32),
     published: Option<([u8; status::LEN], Vec<u8>)>,
     published_pid: Option<Option<Pid>>,
 }
@@ -85,6 +92,7 @@ impl Supervise {
             control,
             ok: None,
             _lock: lock,
+            mark: (0, 0),
             published: None,
             published_pid: known_pid,
         })
@@ -99,6 +107,8 @@ impl Supervise {
         let ok = files::open_read(self.dir.as_fd(), c"ok")
             .while_doing(|| format!("unable to read {}/ok", self.label))?;
         self.ok = Some(ok);
+        self.begin_to_take();
+        self.acknowledge();
         Ok(())
     }
 
@@ -116,16 +126,28 @@ impl Supervise {
         }
     }
 
-    /// Says that every command was taken and its effect published.
-    pub fn acknowledge(&self) {
-        let Some(ok) = &self.ok else { return };
+    /// Says that commands are about to be read.
+    pub fn begin_to_take(&mut self) {
         let (seconds, nanos) = sys::clock::wall_unix();
-        let times = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-            last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos.into() },
-        };
+        let now = (seconds, nanos / 1000 * 1000 + SIGNATURE);
+        // Another one each time, whatever the clock does.
+        self.mark = if now > self.mark { now } else { (self.mark.0, self.mark.1.saturating_add(1000)) };
+        self.set_times(self.mark_time(), LEFT_ALONE);
+    }
+
+    /// Says that every command that was read was taken and its effect published.
+    pub fn acknowledge(&self) {
+        self.set_times(LEFT_ALONE, self.mark_time());
+    }
+
+    fn mark_time(&self) -> Timespec {
+        Timespec { tv_sec: self.mark.0, tv_nsec: self.mark.1.into() }
+    }
+
+    fn set_times(&self, last_access: Timespec, last_modification: Timespec) {
+        let Some(ok) = &self.ok else { return };
         // Where the FIFO is somebody else's we may not; clients then fall back to waiting a little.
-        let _ = futimens(ok, &times);
+        let _ = futimens(ok, &Timestamps { last_access, last_modification });
     }
 
     /// Writes `pid`, `stat` and `status`, in this order and each in one piece, if anything in them changed.
@@ -208,6 +230,15 @@ fn make_directory(parent: BorrowedFd<'_>, label: &str) -> Result<()> {
     }
 }
 
+/// Whether all commands that were read when `ok` had these times were taken; `None` if the marks are not ours.
+///
+/// Both in seconds and nanoseconds.
+#[must_use]
+pub fn is_idle(access: (i64, i64), modification: (i64, i64)) -> Option<bool> {
+    let is_ours = |time: (i64, i64)| time.1 % 1000 == i64::from(SIGNATURE);
+    (is_ours(access) && is_ours(modification)).then_some(access == modification)
+}
+
 fn open_control(dir: BorrowedFd<'_>, label: &str) -> Result<OwnedFd> {
     let failed = || format!("unable to open {label}/control");
     let no_fifo = || Error::fatal(format!("{label}/control exists but is not a fifo"));
@@ -220,4 +251,17 @@ fn open_control(dir: BorrowedFd<'_>, label: &str) -> Result<OwnedFd> {
         };
     let stat = fstat(&control).while_doing(|| format!("unable to stat {label}/control"))?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo { Ok(control) } else { Err(no_fifo()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_told_from_other_times() {
+        assert_eq!(is_idle((5, 123_777), (5, 123_777)), Some(true));
+        assert_eq!(is_idle((6, 123_777), (5, 123_777)), Some(false));
+        assert_eq!(is_idle((5, 123_000), (5, 123_000)), None);
+        assert_eq!(is_idle((6, 123_000), (5, 123_777)), None);
+    }
 }

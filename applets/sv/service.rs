@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
 use svcore::error::reason;
 use svcore::status::{LEN, Status};
-use svcore::{event, files};
+use svcore::{event, files, supervise};
 
 /// How long after the last command was read a supervisor that does not say so has acted upon it.
 pub(crate) const SETTLED: Duration = Duration::from_millis(50);
@@ -88,16 +88,11 @@ pub(crate) const LOG: Part =
 #[derive(Debug)]
 pub(crate) struct Sent {
     control: OwnedFd,
-    /// The mark on `ok` before it.
-    mark: Option<Mark>,
     /// When it was found to have been read.
     read_at: Option<Duration>,
     /// It was found to have been acted upon.
     taken: bool,
 }
-
-/// The modification time of `ok`; see [`svcore::supervise`].
-type Mark = (i64, i64);
 
 impl Base {
     /// The directory that services with plain names are in.
@@ -185,9 +180,8 @@ impl Service {
         let dir = self.dir()?;
         let control = open_for_writing(dir, c"supervise/control")
             .map_err(|errno| blame(dir, &MAIN, "open supervise/control", errno))?;
-        let mark = self.mark();
         match rustix::io::write(&control, bytes) {
-            Ok(written) if written == bytes.len() => Ok(Sent { control, mark, read_at: None, taken: false }),
+            Ok(written) if written == bytes.len() => Ok(Sent { control, read_at: None, taken: false }),
             Ok(_) => Err(Trouble::Unable("write to supervise/control", Errno::AGAIN.into())),
             Err(errno) => Err(Trouble::Unable("write to supervise/control", errno.into())),
         }
@@ -202,8 +196,9 @@ impl Service {
             return false;
         }
         let read_at = *sent.read_at.get_or_insert(now);
-        // Stock's runsv leaves no mark; it acts within much less than this after it has read.
-        sent.taken = self.mark() != sent.mark || now >= read_at + SETTLED;
+        // In this order: what was read, and after that found idle, was taken. Stock's runsv leaves no mark; it acts
+        // within much less than this after it has read.
+        sent.taken = self.is_idle().unwrap_or(now >= read_at + SETTLED);
         sent.taken
     }
 
@@ -213,15 +208,17 @@ impl Service {
         openat(self.dir().ok()?, c"supervise", flags, Mode::empty()).ok()
     }
 
+    /// Whether the supervisor has taken all that it has read; see [`svcore::supervise`].
     #[allow(
         clippy::useless_conversion,
         clippy::cast_possible_wrap,
         clippy::unnecessary_cast,
         reason = "widths differ"
     )]
-    fn mark(&self) -> Option<Mark> {
+    fn is_idle(&self) -> Option<bool> {
         let stat = self.look(c"supervise/ok").ok()??;
-        Some((i64::from(stat.st_mtime), stat.st_mtime_nsec as i64))
+        let access = (i64::from(stat.st_atime), stat.st_atime_nsec as i64);
+        supervise::is_idle(access, (i64::from(stat.st_mtime), stat.st_mtime_nsec as i64))
     }
 }
 

@@ -180,6 +180,8 @@ impl Waiter<'_> {
             gone(&pending.service, teller);
             return true;
         }
+        // In this order: a status that is read after the command was taken is not one from before it.
+        let taken = pending.sent.as_mut().is_none_or(|sent| pending.service.has_taken(sent, now));
         let status = match pending.service.status(&MAIN) {
             Ok(status) => status,
             Err(_) if now < self.until && pending.sent.as_ref().is_some_and(Sent::has_reader) => {
@@ -191,7 +193,6 @@ impl Waiter<'_> {
                 return true;
             }
         };
-        let taken = pending.sent.as_mut().is_none_or(|sent| pending.service.has_taken(sent, now));
         if taken {
             match action::fulfilled(self.action.until, &status, pending.before.as_ref()) {
                 Fulfilled::Yes => {

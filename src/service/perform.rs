@@ -184,6 +184,11 @@ impl Service {
 
     /// Reads and does the commands of one of the two, and says so when all are done.
     pub fn read_commands(&mut self, now: Now, which: Which) {
+        match (which, &mut self.log) {
+            (Which::Main, _) => self.supervise.begin_to_take(),
+            (Which::Log, Some(log)) => log.supervise.begin_to_take(),
+            (Which::Log, None) => {}
+        }
         let mut buffer = [0; 64];
         loop {
             let supervise = match (which, &self.log) {
