@@ -241,6 +241,15 @@ impl Running {
     }
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            self.signal(SIGKILL);
+            let _ = self.0.wait();
+        }
+    }
+}
+
 /// Sends a signal to a process of ours.
 pub fn kill(pid: i32, signal: i32) {
     let signal = nix::sys::signal::Signal::try_from(signal).unwrap();
