@@ -14,6 +14,7 @@ use memchr::{memchr, memchr_iter};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, openat};
 use rustix::io::Errno;
+use rustix::process::Pid;
 use svcore::error::reason;
 use svcore::sys::clock;
 use svcore::tai::{self, Tai64N};
@@ -366,7 +367,7 @@ impl LogDir {
                         continue;
                     }
                     Err((what, error)) => {
-                        self.pause(what, &error, now);
+                        self.pause(what, &error);
                         return;
                     }
                 }
@@ -410,7 +411,7 @@ impl LogDir {
                     }
                 }
                 Err(errno) => {
-                    self.pause("unable to write to current", &errno.into(), now);
+                    self.pause("unable to write to current", &errno.into());
                     return;
                 }
             }
@@ -419,9 +420,15 @@ impl LogDir {
         self.done = 0;
     }
 
-    fn pause(&mut self, what: &str, error: &io::Error, now: Duration) {
+    fn pause(&mut self, what: &str, error: &io::Error) {
         tell("pausing", what, &self.name, Some(error));
-        self.retry_at = Some(now + PAUSE);
+        // Not the time that the caller has: without a deadline nobody had asked for it.
+        self.retry_at = Some(clock::monotonic() + PAUSE);
+    }
+
+    /// Takes the end of a process; says whether it was the processor's.
+    pub(crate) fn child_ended(&mut self, pid: Pid, well: bool, now: Duration) -> bool {
+        self.work.ended(pid, well, now, &self.name)
     }
 
     /// Tries again at once what waits for its time.

@@ -262,8 +262,7 @@ impl Svlogd {
             self.info("sigchild received.");
             let well = status.exit_status() == Some(0);
             for log in &mut self.logs {
-                let name = log.name().to_vec();
-                if log.work.ended(pid, well, now, &name) {
+                if log.child_ended(pid, well, now) {
                     break;
                 }
             }

@@ -184,18 +184,11 @@ impl Service {
 
     /// Reads and does the commands of one of the two, and says so when all are done.
     pub fn read_commands(&mut self, now: Now, which: Which) {
-        match (which, &mut self.log) {
-            (Which::Main, _) => self.supervise.begin_to_take(),
-            (Which::Log, Some(log)) => log.supervise.begin_to_take(),
-            (Which::Log, None) => {}
+        if let Some(supervise) = self.supervise_of(which) {
+            supervise.begin_to_take();
         }
         let mut buffer = [0; 64];
-        loop {
-            let supervise = match (which, &self.log) {
-                (Which::Main, _) => &self.supervise,
-                (Which::Log, Some(log)) => &log.supervise,
-                (Which::Log, None) => return,
-            };
+        while let Some(supervise) = self.supervise_of(which) {
             let bytes = supervise.take(&mut buffer);
             if bytes.is_empty() {
                 break;
@@ -208,10 +201,16 @@ impl Service {
             self.look_again(now);
         }
         self.publish(now);
-        match (which, &self.log) {
-            (Which::Main, _) => self.supervise.acknowledge(),
-            (Which::Log, Some(log)) => log.supervise.acknowledge(),
-            (Which::Log, None) => {}
+        if let Some(supervise) = self.supervise_of(which) {
+            supervise.acknowledge();
+        }
+    }
+
+    /// The `supervise` directory of one of the two.
+    fn supervise_of(&mut self, which: Which) -> Option<&mut Supervise> {
+        match which {
+            Which::Main => Some(&mut self.supervise),
+            Which::Log => self.log.as_mut().map(|log| &mut log.supervise),
         }
     }
 
