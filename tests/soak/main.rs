@@ -126,27 +126,28 @@ fn random_commands_and_kills_lose_nothing() {
         });
     }
     // No second copy and no zombie: each runsv has at most its service and its log service.
-    let mut children: BTreeMap<i32, Vec<(i32, Option<char>)>> = BTreeMap::new();
+    let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
         if let Some(parent) = parent_of(pid) {
-            children.entry(parent).or_default().push((pid, process_state(pid)));
+            children.entry(parent).or_default().push(pid);
         }
     }
     let runsvdir = tree.runsvdir().pid();
     let runsvs = &children[&runsvdir];
     assert_eq!(runsvs.len(), SERVICES, "SEED={seed}");
-    for (runsv, state) in runsvs {
-        assert_eq!(*state, Some('S'), "SEED={seed}");
-        for (child, state) in children.get(runsv).into_iter().flatten() {
-            assert!(!matches!(state, Some('Z')), "{child} is a zombie, SEED={seed}");
+    for runsv in runsvs {
+        // The last command may still be at work.
+        eventually(&format!("{runsv} waits (SEED={seed})"), || process_state(*runsv) == Some('S'));
+        for child in children.get(runsv).into_iter().flatten() {
+            eventually(&format!("{child} is no zombie (SEED={seed})"), || process_state(*child) != Some('Z'));
         }
         assert!(children.get(runsv).map_or(0, Vec::len) <= 2, "SEED={seed}");
     }
     // Orderly end: each log service reads all that is left.
-    let pids: Vec<i32> = runsvs.iter().map(|(pid, _)| *pid).collect();
+    let pids: Vec<i32> = runsvs.clone();
     tree.runsvdir().signal(SIGHUP);
     assert_eq!(tree.exit_code(), 111);
     eventually("all gone", || !pids.iter().any(|&pid| is_alive(pid)));
