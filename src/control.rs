@@ -38,6 +38,8 @@ pub enum Command {
     Exit,
     /// `t`: TERM, without a change of what is wanted.
     Term,
+    /// `t` with a `c` right after it, as `sv restart` has it: to end, by the signal that the service wants for that.
+    Restart,
     /// `k`: KILL.
     Kill,
     /// `p`: STOP.
@@ -49,6 +51,14 @@ pub enum Command {
 }
 
 impl Command {
+    /// The commands that `bytes` are. What means nothing is left out.
+    pub fn all(bytes: &[u8]) -> impl Iterator<Item = Self> {
+        bytes.iter().enumerate().filter_map(|(place, &byte)| match byte {
+            b't' if bytes.get(place + 1) == Some(&b'c') => Some(Command::Restart),
+            byte => Command::from_byte(byte),
+        })
+    }
+
     /// The command that `byte` is; `None` for a byte that means nothing, such as the newline `echo` adds.
     #[must_use]
     pub const fn from_byte(byte: u8) -> Option<Self> {
@@ -133,6 +143,15 @@ mod tests {
     fn only_the_fourteen_letters_are_commands() {
         let letters: Vec<u8> = (0..=255).filter(|&byte| Command::from_byte(byte).is_some()).collect();
         assert_eq!(letters, b"12acdhikopqtux");
+    }
+
+    #[test]
+    fn term_before_cont_is_a_restart() {
+        let all: Vec<Command> = Command::all(b"t\ntcut").collect();
+        assert_eq!(
+            all,
+            [Command::Term, Command::Restart, Command::Continue, Command::Up, Command::Term]
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod number;
 pub mod passwd;
 pub mod say;
 pub mod service;
+pub mod state;
 pub mod status;
 pub mod supervise;
 pub mod sys;

@@ -8,6 +8,7 @@
 //! | `pid`     | 0644 | the process id and a newline, or nothing                                  |
 //! | `stat`    | 0644 | a line of text; its modification time is when the state changed           |
 //! | `status`  | 0644 | 20 bytes; see [`status`](crate::status)                                   |
+//! | `flaps`   | 0644 | a TAI64N stamp, in a service that ended too often: until then it flaps     |
 //!
 //! What exists keeps its mode and owner, for others set them. Nothing is removed at the end.
 //!
@@ -16,12 +17,12 @@
 //! So who finds its command read, and after that both times equal, knows that the status is no longer one from before it,
 //! whatever others send meanwhile. That the marks are ours is told by the last three digits of their nanoseconds.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, flock, fstat,
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, flock, fstat,
     futimens, mkdirat, openat, readlinkat, renameat, statat,
 };
 use rustix::io::Errno;
@@ -29,6 +30,7 @@ use rustix::process::Pid;
 
 use crate::error::{Context, Error, Result};
 use crate::status::{self, Status};
+use crate::tai::Tai64N;
 use crate::{files, sys};
 
 /// The longest target of a link called `supervise`, in bytes.
@@ -39,6 +41,12 @@ const PUBLIC: Mode = Mode::from_raw_mode(0o644);
 const SIGNATURE: u32 = 777;
 /// A time that is not set.
 const LEFT_ALONE: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+/// Mode of a new directory.
+const OURS: Mode = Mode::from_raw_mode(0o700);
+/// Why a directory cannot be written.
+const UNWRITABLE: [Errno; 3] = [Errno::ROFS, Errno::ACCESS, Errno::PERM];
+/// The file that tells until when the service flaps: a TAI64N stamp.
+pub const FLAPS: &CStr = c"flaps";
 /// Mode of new files that are ours.
 const PRIVATE: Mode = Mode::from_raw_mode(0o600);
 
@@ -51,6 +59,8 @@ pub struct Supervise {
     /// How messages call it: `supervise` or `log/supervise`.
     label: &'static str,
     dir: OwnedFd,
+    /// Where it is, if not in the service directory.
+    elsewhere: Option<CString>,
     control: OwnedFd,
     ok: Option<OwnedFd>,
     /// Held, not used.
@@ -64,15 +74,37 @@ pub struct Supervise {
 impl Supervise {
     /// Makes `supervise` in `parent` where it is missing, takes the lock and opens `control`.
     ///
+    /// Where that cannot be written, the first that can of the `places` is it; see [`state`](crate::state).
+    ///
     /// # Errors
     ///
     /// What failed, in the words of runsv(8).
-    pub fn open(parent: BorrowedFd<'_>, label: &'static str) -> Result<Self> {
-        make_directory(parent, label)?;
+    pub fn open(
+        parent: BorrowedFd<'_>,
+        label: &'static str,
+        places: impl FnOnce() -> Vec<CString>,
+    ) -> Result<Self> {
+        let own = make_directory(parent, label).and_then(|()| Self::open_at(parent, c"supervise", label));
+        match own {
+            Err(error) if is_unwritable(&error) => {
+                for place in places() {
+                    let _ = mkdirat(CWD, &place, OURS);
+                    match Self::open_at(CWD, &place, label) {
+                        Ok(supervise) => return Ok(Supervise { elsewhere: Some(place), ..supervise }),
+                        Err(error) if is_unwritable(&error) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(error)
+            }
+            own => own,
+        }
+    }
+
+    fn open_at(parent: BorrowedFd<'_>, name: &CStr, label: &'static str) -> Result<Self> {
         let no_lock = || format!("unable to open {label}/lock");
-        let dir =
-            openat(parent, c"supervise", sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .while_doing(no_lock)?;
+        let dir = openat(parent, name, sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .while_doing(no_lock)?;
         let lock = openat(
             &dir,
             c"lock",
@@ -89,6 +121,7 @@ impl Supervise {
         Ok(Supervise {
             label,
             dir,
+            elsewhere: None,
             control,
             ok: None,
             _lock: lock,
@@ -178,8 +211,19 @@ impl Supervise {
     #[must_use]
     pub fn is_in_place(&self, parent: BorrowedFd<'_>) -> bool {
         let ours = fstat(&self.dir).map(|stat| files::identity(&stat)).ok();
-        let there = statat(parent, c"supervise", AtFlags::empty()).map(|stat| files::identity(&stat)).ok();
+        let there = match &self.elsewhere {
+            None => statat(parent, c"supervise", AtFlags::empty()),
+            Some(place) => statat(CWD, place, AtFlags::empty()),
+        };
+        let there = there.map(|stat| files::identity(&stat)).ok();
         ours.is_some() && ours == there
+    }
+
+    /// Lets clients know that the service flaps until then, by the wall clock. Nothing depends on it.
+    pub fn flaps(&self, until: &Tai64N) {
+        if self.write_new(c"flaps.new", &until.to_bytes()).is_ok() {
+            let _ = self.rename(c"flaps.new", FLAPS, "flaps.new");
+        }
     }
 
     fn write_new(&self, name: &CStr, bytes: &[u8]) -> std::result::Result<(), Trouble> {
@@ -211,10 +255,7 @@ impl Supervise {
 
 /// Makes the directory, or the one that a link of its name points to. What exists is left as it is.
 fn make_directory(parent: BorrowedFd<'_>, label: &str) -> Result<()> {
-    const OURS: Mode = Mode::from_raw_mode(0o700);
-    if mkdirat(parent, c"supervise", OURS).is_ok() {
-        return Ok(());
-    }
+    let Err(failed) = mkdirat(parent, c"supervise", OURS) else { return Ok(()) };
     match readlinkat(parent, c"supervise", Vec::new()) {
         Ok(target) if target.to_bytes().len() > LINK_MAX => {
             Err(Error::fatal(format!("unable to readlink ./{label}: name too long")))
@@ -225,9 +266,19 @@ fn make_directory(parent: BorrowedFd<'_>, label: &str) -> Result<()> {
             Ok(())
         }
         // No link: a directory, or something whose opening fails with a better reason than ours.
-        Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(Errno::INVAL) => Ok(()),
+        Err(Errno::NOENT) if UNWRITABLE.contains(&failed) => {
+            Err(failed).while_doing(|| format!("unable to open {label}/lock"))
+        }
+        Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno).while_doing(|| format!("unable to readlink ./{label}")),
     }
+}
+
+/// Whether something failed because the directory cannot be written, not because of what is in it.
+fn is_unwritable(error: &Error) -> bool {
+    let Error::Fatal { cause: Some(cause), .. } = error else { return false };
+    UNWRITABLE.iter().any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Whether all commands that were read when `ok` had these times were taken; `None` if the marks are not ours.

@@ -20,6 +20,15 @@ pub fn stamp(seconds: i64, nanos: u32) -> Tai64N {
     Tai64N(Tai64(EPOCH.saturating_add(seconds)), nanos.min(999_999_999))
 }
 
+/// The moment `after` a stamp.
+#[must_use]
+pub fn later(stamp: &Tai64N, after: std::time::Duration) -> Tai64N {
+    let nanos = stamp.1.saturating_add(after.subsec_nanos());
+    let carry = u64::from(nanos / 1_000_000_000);
+    let seconds = stamp.0.0.saturating_add(after.as_secs()).saturating_add(carry);
+    Tai64N(Tai64(seconds), nanos % 1_000_000_000)
+}
+
 /// Whole seconds from `then` to `now`; 0 when `then` lies in the future. Source: sv(8), status.
 #[must_use]
 pub fn seconds_between(then: &Tai64N, now: &Tai64N) -> u64 {

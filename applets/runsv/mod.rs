@@ -34,7 +34,7 @@ fn supervise(dir: &OsStr) -> Result<bool> {
         .while_doing(|| "unable to create selfpipe")?;
     let mut host = Host::new(signals);
     loop {
-        let mut service = Service::open("runsv", dir, now())?;
+        let mut service = Service::open("runsv", dir, dir, now())?;
         let begun = service.begin(now());
         if let Err(error) = &begun {
             svcore::say::supervisor(&[service.prefix(), b"fatal: "], error.to_string().as_bytes(), None);

@@ -61,8 +61,6 @@ struct Waiter<'a> {
     missed: Cell<bool>,
     /// SIGPIPE was ignored already when we were started.
     pipe_ignored: bool,
-    /// How many files we might open before we raised that; `./check` gets it back.
-    open_files: Option<u64>,
 }
 
 /// Sends the command to all services named; with `patience`, waits for its effect on each and says it.
@@ -79,9 +77,9 @@ pub(super) fn act(names: &[OsString], action: &Action, patience: Option<Duration
     };
     let until = clock::monotonic().saturating_add(patience.max(SHORTEST));
     // Two for each that is waited for, and a third to send to it.
-    let open_files = privilege::raise_open_files();
+    privilege::raise_open_files();
     let signals = Signals::wait_for(&[signals::CHLD, signals::CHANGE, signals::IO]).ok();
-    let waiter = Waiter { action, until, signals, missed: Cell::new(false), pipe_ignored, open_files };
+    let waiter = Waiter { action, until, signals, missed: Cell::new(false), pipe_ignored };
     let mut pending: Vec<Pending> =
         names.iter().filter_map(|name| waiter.begin(Service::new(name, &teller.base), teller)).collect();
     while !pending.is_empty() {
@@ -309,7 +307,6 @@ impl Waiter<'_> {
             directory: Some(dir),
             stdout: Stream::Closed,
             default_pipe: !self.pipe_ignored,
-            open_files: self.open_files,
             ..Program::default()
         };
         match spawn::spawn(&program) {

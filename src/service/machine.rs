@@ -29,6 +29,10 @@ pub const PACE: Duration = Duration::from_secs(1);
 pub const NO_PROCESS: Duration = Duration::from_secs(5);
 /// Ends that nobody asked for are said at most once in this time.
 pub const SAY_AGAIN: Duration = Duration::from_secs(10);
+/// A service flaps when more than [`FLAPPING_ENDS`] ends that nobody asked for fall within this time.
+pub const FLAPPING: Duration = Duration::from_secs(60);
+/// See [`FLAPPING`].
+pub const FLAPPING_ENDS: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -49,6 +53,14 @@ pub struct Machine {
     term: bool,
     /// Somebody sent a signal, so the end of this process is no surprise.
     asked: bool,
+    /// It is to be started again after the TERM that is under way.
+    restart: bool,
+    /// Nothing is started any more, whatever is wanted.
+    held: bool,
+    /// When what runs is killed, if it has not ended by then.
+    late_at: Option<Duration>,
+    /// The last ends that nobody asked for, the latest first.
+    ends: [Option<Duration>; FLAPPING_ENDS],
     /// The last start failed because of the file `./run` itself.
     run_unusable: bool,
     /// `./run` was started at least once.
@@ -76,6 +88,10 @@ impl Machine {
             paused: false,
             term: false,
             asked: false,
+            restart: false,
+            held: false,
+            late_at: None,
+            ends: [None; FLAPPING_ENDS],
             run_unusable: false,
             ran: false,
             since: now.stamp,
@@ -127,7 +143,7 @@ impl Machine {
         match self.state {
             State::Down => true,
             // What prepares a start that nobody wants any more holds nobody up.
-            State::Preparing => !matches!(self.want, Want::Up) && !self.once,
+            State::Preparing => !self.is_to_start(),
             State::Running(_) | State::Finishing(..) => false,
         }
     }
@@ -142,12 +158,27 @@ impl Machine {
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         let start = match self.state {
-            State::Down => (self.want == Want::Up || self.once).then_some(self.not_before),
+            State::Down => self.is_to_start().then_some(self.not_before),
             State::Finishing(_, None) => Some(self.not_before),
             State::Preparing | State::Running(_) | State::Finishing(..) => None,
         };
         let say = self.said.filter(|_| self.unsaid > 0).map(|said| said.saturating_add(SAY_AGAIN));
-        earlier(start, say)
+        earlier(earlier(start, say), self.late_at)
+    }
+
+    /// Whether it is `./run` that runs.
+    #[must_use]
+    pub const fn is_running(&self) -> bool {
+        matches!(self.state, State::Running(_))
+    }
+
+    const fn is_to_start(&self) -> bool {
+        (matches!(self.want, Want::Up) || self.once) && !self.held
+    }
+
+    /// From now on nothing is started, whatever is or will be wanted.
+    pub const fn hold(&mut self) {
+        self.held = true;
     }
 
     /// It is to end by itself, without a signal: a log service whose input was closed.
@@ -169,7 +200,8 @@ impl Machine {
                     self.started = now.at;
                     self.run_unusable = true;
                     // runsv(8): a ./run that cannot be executed counts as one that exited 111.
-                    self.run_ended(now, Ended::Code(111), finish)
+                    let how = Ended::Code(111);
+                    Actions::from([Action::OnItsOwn(how)]).and(self.run_ended(now, how, finish))
                 }
                 State::Finishing(..) => self.went_down(now),
                 State::Down | State::Running(_) => Actions::default(),
@@ -186,8 +218,8 @@ impl Machine {
             }
             Event::Ended { pid, how, finish } => match self.state {
                 State::Running(mine) if mine == pid => {
-                    let said = self.say(now, how);
-                    said.and(self.run_ended(now, how, finish))
+                    let alone = if self.asked { Actions::default() } else { self.ended_alone(now, how) };
+                    alone.and(self.run_ended(now, how, finish))
                 }
                 State::Finishing(_, Some(mine)) if mine == pid => self.went_down(now),
                 // The end of a stranger.
@@ -206,6 +238,11 @@ impl Machine {
                 } else {
                     done
                 }
+            }
+            Event::Patience(patience) => {
+                let until = patience.map(|patience| now.at.saturating_add(patience));
+                self.late_at = earlier(self.late_at, until.filter(|_| self.pid().is_some()));
+                Actions::default()
             }
             Event::RunChanged { down } => {
                 if !self.waits_for_run() {
@@ -238,7 +275,11 @@ impl Machine {
             Command::Down | Command::Exit => {
                 self.want = if command == Command::Exit { Want::Exit } else { Want::Down };
                 self.once = false;
-                Actions::from([Action::Publish]).and(self.signal(Signal::Term))
+                Actions::from([Action::Publish]).and(self.end())
+            }
+            Command::Restart => {
+                self.restart = self.running().is_some();
+                self.end()
             }
             Command::Term => self.signal(Signal::Term),
             Command::Kill => self.signal(Signal::Kill),
@@ -253,6 +294,14 @@ impl Machine {
                     }
                 }
             }
+        }
+    }
+
+    /// Tells `./run` to end; from now on its time is counted.
+    fn end(&mut self) -> Actions {
+        match self.running() {
+            Some(_) => Actions::from([Action::Patience(Script::Run)]).and(self.signal(Signal::Term)),
+            None => Actions::default(),
         }
     }
 
@@ -284,7 +333,7 @@ impl Machine {
         let send = |signal| mine.filter(|_| !instead).map(|pid| Action::Signal(pid, signal));
         match hook {
             Hook::Up => match self.state {
-                State::Preparing if self.want == Want::Up || self.once => [Action::Start(Script::Run)].into(),
+                State::Preparing if self.is_to_start() => [Action::Start(Script::Run)].into(),
                 State::Preparing => {
                     self.state = State::Down;
                     [Action::Publish].into()
@@ -292,8 +341,11 @@ impl Machine {
                 State::Down | State::Running(_) | State::Finishing(..) => Actions::default(),
             },
             Hook::Down | Hook::Exit => Actions::default(),
-            Hook::Instead(signal @ Signal::Term) => {
-                let sent = send(signal);
+            Hook::Instead(Signal::Term) => {
+                let ends = std::mem::take(&mut self.restart) || self.want != Want::Up;
+                let sent = mine.filter(|_| !instead).map(|pid| {
+                    if ends { Action::End(pid) } else { Action::Signal(pid, Signal::Term) }
+                });
                 self.term |= sent.is_some();
                 let mut actions = sent.map_or_else(Actions::default, |sent| [sent, Action::Publish].into());
                 let after = match self.want {
@@ -339,7 +391,16 @@ impl Machine {
             }
             _ => Actions::default(),
         };
+        let late = self.late_at.is_some_and(|at| now.at >= at);
         match self.state {
+            State::Running(pid) if late => {
+                (self.late_at, self.asked) = (None, true);
+                said.then(Action::Late(pid, Script::Run))
+            }
+            State::Finishing(how, Some(pid)) if late => {
+                self.late_at = None;
+                said.then(Action::Late(pid, Script::Finish(how)))
+            }
             State::Finishing(how, None) if now.at >= self.not_before => {
                 said.then(Action::Start(Script::Finish(how)))
             }
@@ -349,7 +410,7 @@ impl Machine {
     }
 
     fn start_if_due(&mut self, now: Now) -> Actions {
-        if self.state == State::Down && (self.want == Want::Up || self.once) && now.at >= self.not_before {
+        if self.state == State::Down && self.is_to_start() && now.at >= self.not_before {
             self.state = State::Preparing;
             self.hook(Hook::Up, None)
         } else {
@@ -365,12 +426,13 @@ impl Machine {
                 self.started = now.at;
                 self.ran = true;
                 self.run_unusable = false;
-                (self.once, self.paused, self.term, self.asked) = (false, false, false, false);
+                (self.once, self.paused, self.term) = (false, false, false);
+                (self.asked, self.restart, self.late_at) = (false, false, None);
                 [Action::Publish].into()
             }
             State::Finishing(how, _) => {
                 self.state = State::Finishing(how, Some(pid));
-                [Action::Publish].into()
+                [Action::Publish, Action::Patience(Script::Finish(how))].into()
             }
             State::Down | State::Running(_) => Actions::default(),
         }
@@ -378,6 +440,7 @@ impl Machine {
 
     fn run_ended(&mut self, now: Now, how: Ended, finish: bool) -> Actions {
         self.term = false;
+        self.late_at = None;
         if finish {
             self.state = State::Finishing(how, None);
             [Action::Publish, Action::Start(Script::Finish(how))].into()
@@ -389,14 +452,30 @@ impl Machine {
     fn went_down(&mut self, now: Now) -> Actions {
         self.state = State::Down;
         self.term = false;
+        self.late_at = None;
         self.since = now.stamp;
         self.not_before =
             if self.started.saturating_add(PACE) > now.at { now.at.saturating_add(PACE) } else { now.at };
         Actions::from([Action::Publish]).and(self.start_if_due(now))
     }
 
+    /// `./run` ended and nobody had asked for that.
+    fn ended_alone(&mut self, now: Now, how: Ended) -> Actions {
+        let first = self.ends.last().copied().flatten();
+        self.ends.rotate_right(1);
+        if let Some(latest) = self.ends.first_mut() {
+            *latest = Some(now.at);
+        }
+        let left = first.and_then(|first| first.saturating_add(FLAPPING).checked_sub(now.at));
+        let alone = self.say(now, how).then(Action::OnItsOwn(how));
+        match left {
+            Some(left) if left > Duration::ZERO => alone.then(Action::Flaps(left)),
+            _ => alone,
+        }
+    }
+
     fn say(&mut self, now: Now, how: Ended) -> Actions {
-        if self.asked || how == Ended::Code(0) {
+        if how == Ended::Code(0) {
             return Actions::default();
         }
         let uptime = now.at.saturating_sub(self.started);

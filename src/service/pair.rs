@@ -133,6 +133,11 @@ impl Pair {
         }
     }
 
+    /// The service is not started any more, whatever is or will be wanted.
+    pub const fn hold(&mut self) {
+        self.main.hold();
+    }
+
     /// The pipe was closed: the log service is to end by itself.
     pub fn log_leaves(&mut self) -> Actions {
         self.log.as_mut().map_or_else(Actions::default, Machine::leave)

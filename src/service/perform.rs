@@ -1,12 +1,14 @@
 //! A service with its directories, descriptors and processes: does what [`pair`](super::pair) asks, and decides
 //! nothing about its life.
 
+mod ending;
 mod hooks;
 mod surroundings;
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,7 +25,7 @@ use crate::status::Want;
 use crate::supervise::Supervise;
 use crate::sys::spawn::{Failure, Program, Stream, spawn};
 use crate::sys::{self, watch};
-use crate::{files, number, say};
+use crate::{files, number, say, state, tai};
 
 /// How long a log service has to read the rest, where `log/timeout-exit` does not say.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -75,10 +77,28 @@ pub struct Service {
     repair_at: Option<Duration>,
     /// A failure of publishing was said and has not been overcome since.
     publishing_failed: bool,
+    /// How it ended by itself, if it has a file `essential`.
+    essential_end: Option<Ended>,
+    /// Standard output and error of the service and of its log service, where they are not ours.
+    outputs: Option<Box<Outputs>>,
+}
+
+/// Where what a service writes goes, if not to our own standard output and error.
+#[derive(Debug)]
+pub struct Outputs {
+    /// Standard output of the service, if it has no log service.
+    pub out: OwnedFd,
+    /// Standard error of the service.
+    pub err: OwnedFd,
+    /// Standard output of the log service.
+    pub log_out: OwnedFd,
+    /// Standard error of the log service.
+    pub log_err: OwnedFd,
 }
 
 impl Service {
-    /// Opens the service directory `name`, relative to where we are, and takes it into supervision.
+    /// Opens the service directory `name`, relative to where we are, and takes it into supervision. Messages about it
+    /// begin with `program` and `shown`.
     ///
     /// Nothing is started before the first [`Service::tick`].
     ///
@@ -86,16 +106,16 @@ impl Service {
     ///
     /// What failed, in the words of runsv(8).
     #[inline(never)] // its stack is not to lie under that of everything later
-    pub fn open(program: &str, name: &OsStr, now: Now) -> Result<Box<Self>> {
-        let prefix = [program.as_bytes(), b" ", name.as_bytes(), b": "].concat();
+    pub fn open(program: &str, shown: &OsStr, name: &OsStr, now: Now) -> Result<Box<Self>> {
+        let prefix = [program.as_bytes(), b" ", shown.as_bytes(), b": "].concat();
         let failed = || "unable to change to directory";
         let name = CString::new(name.as_bytes()).map_err(|_| Error::fatal(failed()))?;
         let dir = open_service(CWD, &name).while_doing(failed)?;
         let identity = fstat(&dir).map(|stat| files::identity(&stat)).while_doing(failed)?;
         let want = wanted_at_start(dir.as_fd(), c"down");
         let log_dir = find_log(dir.as_fd(), &prefix);
-        let supervise = Supervise::open(dir.as_fd(), "supervise")?;
-        let log = log_dir.map(Log::open).transpose()?;
+        let supervise = Supervise::open(dir.as_fd(), "supervise", || places(&name, b""))?;
+        let log = log_dir.map(|dir| Log::open(dir, &name)).transpose()?;
         let log_machine = log.as_ref().map(|log| log.machine(now));
         let watched = watch::signal_changes(dir.as_fd()).is_ok();
         Ok(Box::new(Service {
@@ -115,6 +135,8 @@ impl Service {
             replaced: false,
             repair_at: None,
             publishing_failed: false,
+            essential_end: None,
+            outputs: None,
         }))
     }
 
@@ -128,6 +150,11 @@ impl Service {
         self.publish(now);
         self.supervise.announce()?;
         self.log.as_mut().map_or(Ok(()), |log| log.supervise.announce())
+    }
+
+    /// Lets what it and its log service write go elsewhere than to our own standard output and error.
+    pub fn set_outputs(&mut self, outputs: Outputs) {
+        self.outputs = Some(Box::new(outputs));
     }
 
     /// What messages about this service begin with.
@@ -193,7 +220,7 @@ impl Service {
             if bytes.is_empty() {
                 break;
             }
-            for command in bytes.iter().filter_map(|&byte| Command::from_byte(byte)) {
+            for command in Command::all(bytes) {
                 self.tell(now, which, Event::Command(command));
             }
         }
@@ -332,6 +359,27 @@ impl Service {
                 let _ = kill_process(pid, number_of(signal));
                 None
             }
+            Action::End(pid) => {
+                self.end(which, pid);
+                None
+            }
+            Action::Patience(script) => Some(Event::Patience(self.patience(which, script))),
+            Action::Late(pid, script) => {
+                self.kill_late(which, pid, script);
+                None
+            }
+            Action::OnItsOwn(how) => {
+                if which == Which::Main {
+                    self.note_own_end(how);
+                }
+                None
+            }
+            Action::Flaps(left) => {
+                if let Some(supervise) = self.supervise_of(which) {
+                    supervise.flaps(&tai::later(&now.stamp, left));
+                }
+                None
+            }
             Action::Say { how, uptime, more } => {
                 let script = if which == Which::Main { "./run" } else { "log/./run" };
                 self.warn(how.unasked(script, uptime, more).as_bytes(), None);
@@ -361,12 +409,20 @@ impl Service {
         match (which, &self.log) {
             (Which::Main, log) => {
                 program.directory = Some(self.dir.as_fd());
+                if let Some(outputs) = &self.outputs {
+                    program.stdout = Stream::Is(outputs.out.as_fd());
+                    program.stderr = Stream::Is(outputs.err.as_fd());
+                }
                 if let Some((_, write)) = log.as_ref().and_then(|log| log.pipe.as_ref()) {
                     program.stdout = Stream::Is(write.as_fd());
                 }
             }
             (Which::Log, Some(log)) => {
                 program.directory = Some(log.dir.as_fd());
+                if let Some(outputs) = &self.outputs {
+                    program.stdout = Stream::Is(outputs.log_out.as_fd());
+                    program.stderr = Stream::Is(outputs.log_err.as_fd());
+                }
                 if let Some((read, _)) = &log.pipe {
                     program.stdin = Stream::Is(read.as_fd());
                 }
@@ -406,15 +462,21 @@ impl Service {
 }
 
 impl Log {
-    fn open(dir: OwnedFd) -> Result<Self> {
+    fn open(dir: OwnedFd, name: &CStr) -> Result<Self> {
         let (read, write) = io::pipe().while_doing(|| "unable to create log pipe")?;
-        let supervise = Supervise::open(dir.as_fd(), "log/supervise")?;
+        let supervise = Supervise::open(dir.as_fd(), "log/supervise", || places(name, b".log"))?;
         Ok(Log { dir, supervise, pipe: Some((read.into(), write.into())) })
     }
 
     fn machine(&self, now: Now) -> Machine {
         Machine::new(now, wanted_at_start(self.dir.as_fd(), c"down"))
     }
+}
+
+/// Where else the state of the service at `path` may be, or with `suffix` that of its log service.
+fn places(path: &CStr, suffix: &[u8]) -> Vec<CString> {
+    let name = state::name_of(Path::new(OsStr::from_bytes(path.to_bytes())));
+    name.map_or_else(Vec::new, |name| state::places_to_make(&[name.as_slice(), suffix].concat()))
 }
 
 /// Opens a directory so that it can be watched, or, where it must not be read, at least used.

@@ -108,6 +108,8 @@ pub enum Event {
         /// It ran and exited 0: what it stands in for is not done.
         instead: bool,
     },
+    /// How long what runs has to end, now that it is told to (`./run`) or has begun (`./finish`).
+    Patience(Option<Duration>),
     /// `./run`, which could not be executed, changed.
     RunChanged {
         /// There is a file `down`.
@@ -124,6 +126,16 @@ pub enum Action {
     Hook(Hook, Option<Pid>),
     /// Send a signal.
     Signal(Pid, Signal),
+    /// Send the signal by which the service is to end: TERM, or what `down-signal` says.
+    End(Pid),
+    /// Find out how long the script that runs has to end; answer `Patience`.
+    Patience(Script),
+    /// The script did not end in its time: kill it, and tell a person.
+    Late(Pid, Script),
+    /// `./run` ended, and nobody had asked for that.
+    OnItsOwn(Ended),
+    /// So many such ends came in a short time that it counts as flapping for as long as this.
+    Flaps(Duration),
     /// The status may have changed.
     Publish,
     /// Tell a person that `./run` ended without being asked to.
@@ -143,7 +155,7 @@ pub enum Action {
 pub struct Actions([Option<Action>; Self::MAX]);
 
 impl Actions {
-    const MAX: usize = 5;
+    const MAX: usize = 6;
 
     /// Puts `action` after the others.
     pub(super) fn then(mut self, action: Action) -> Self {

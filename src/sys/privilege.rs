@@ -1,6 +1,7 @@
 //! Who the process is.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Sets the group list, the group and the user, in this order, since after the last nothing more is allowed.
 ///
@@ -32,15 +33,27 @@ fn set_groups(gids: &[u32]) -> io::Result<()> {
     }
 }
 
-/// Raises the soft limit of open files to the hard one; gives what it was if that changed it.
-#[must_use]
-pub fn raise_open_files() -> Option<u64> {
+/// The soft limit of open files before [`raise_open_files`]; 0 if that changed nothing.
+static OPEN_FILES_BEFORE: AtomicU64 = AtomicU64::new(0);
+
+/// Raises the soft limit of open files to the hard one. Children get back what it was.
+pub fn raise_open_files() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    if limit.current == limit.maximum {
-        return None;
+    if limit.current != limit.maximum && set_soft_limit(Resource::Nofile, None).is_ok() {
+        OPEN_FILES_BEFORE.store(limit.current.unwrap_or(0), Relaxed);
     }
-    set_soft_limit(Resource::Nofile, None).ok()?;
-    limit.current
+}
+
+/// What children get as their soft limit of open files, if it is not ours.
+#[must_use]
+pub fn open_files_before() -> Option<u64> {
+    Some(OPEN_FILES_BEFORE.load(Relaxed)).filter(|&before| before > 0)
+}
+
+/// How many files we may have open.
+#[must_use]
+pub fn open_files() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// What a program may have of something; see [`set_soft_limit`].

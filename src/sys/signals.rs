@@ -23,6 +23,20 @@ pub const HUP: Number = nix::libc::SIGHUP;
 pub const INT: Number = nix::libc::SIGINT;
 /// Terminate.
 pub const TERM: Number = nix::libc::SIGTERM;
+/// Quit.
+pub const QUIT: Number = nix::libc::SIGQUIT;
+/// Go on.
+pub const CONT: Number = nix::libc::SIGCONT;
+/// The first for a program's own use.
+pub const USR1: Number = nix::libc::SIGUSR1;
+/// The second for a program's own use.
+pub const USR2: Number = nix::libc::SIGUSR2;
+/// A terminal changed its size.
+pub const WINCH: Number = nix::libc::SIGWINCH;
+/// Power fails; where there is no such signal, the one that upstream's development line uses.
+pub const PWR: Number = here::PWR;
+/// What container managers send for "halt": SIGRTMIN+3 as the usual C library counts.
+pub const HALT: Number = 37;
 /// More changes of watched directories than can be told one by one.
 pub const IO: Number = nix::libc::SIGIO;
 /// A watched directory changed; see [`watch`](super::watch). A real-time signal that no C library keeps for itself.
@@ -35,6 +49,8 @@ pub struct Came {
     pub signal: Number,
     /// For [`CHANGE`]: the number of the descriptor of the directory.
     pub fd: i32,
+    /// The number that came with a signal of [`queue`].
+    pub value: Option<i32>,
 }
 
 /// The signals waited for, as a descriptor.
@@ -60,6 +76,34 @@ pub fn ignore_pipe() -> bool {
     matches!(before, Ok(SigHandler::SigIgn))
 }
 
+/// Sends any signal, also one that has no name.
+///
+/// # Errors
+///
+/// That of kill(2).
+pub fn send(pid: rustix::process::Pid, signal: Number) -> io::Result<()> {
+    // SAFETY: takes two numbers; the first is that of a process, never of a group.
+    match unsafe { nix::libc::kill(pid.as_raw_nonzero().get(), signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The signal that `text` means: `QUIT`, `SIGQUIT` or a number.
+#[must_use]
+pub fn number_of(text: &str) -> Option<Number> {
+    let highest = 64;
+    if let Ok(number) = text.parse::<Number>() {
+        return (1..=highest).contains(&number).then_some(number);
+    }
+    let name = text.to_ascii_uppercase();
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as Number)
+}
+
+#[cfg(target_os = "linux")]
+pub use here::queue;
+
 #[cfg(target_os = "linux")]
 mod here {
     use std::mem::MaybeUninit;
@@ -67,6 +111,25 @@ mod here {
     use super::{Came, Number, OwnedFd, Signals, io};
     use nix::libc;
     use rustix::fd::FromRawFd;
+
+    pub(super) const PWR: Number = libc::SIGPWR;
+
+    /// Sends a signal together with a number, which is [`Came::value`] there.
+    ///
+    /// # Errors
+    ///
+    /// That of sigqueue(3).
+    pub fn queue(pid: rustix::process::Pid, signal: Number, value: i32) -> io::Result<()> {
+        // The number is read as the low half of the pointer's place, as `sigval` has it on every byte order.
+        let mut with = libc::sigval { sival_ptr: std::ptr::null_mut() };
+        // SAFETY: a `sigval` is at least as large as an `int`, and aligned for one.
+        unsafe { (&raw mut with).cast::<i32>().write(value) };
+        // SAFETY: takes numbers and nothing that is followed.
+        match unsafe { libc::sigqueue(pid.as_raw_nonzero().get(), signal, with) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 
     impl Signals {
         /// Waits for `which` from now on, instead of what they did before.
@@ -98,10 +161,12 @@ mod here {
             while let Ok(length @ 1..) = rustix::io::read(&self.fd, &mut buffer) {
                 let came = buffer.get(..length).unwrap_or_default();
                 for info in came.chunks_exact(SIZE) {
-                    // Fields of four bytes: `ssi_signo` is the first, `ssi_fd` the sixth.
+                    // Fields of four bytes: `ssi_signo`, `ssi_errno`, `ssi_code`, …; `ssi_fd` and `ssi_int` are 5 and 11.
                     let field = |index: usize| info.get(index * 4..).and_then(|rest| rest.first_chunk());
-                    if let (Some(signal), Some(fd)) = (field(0), field(5)) {
-                        each(Came { signal: Number::from_ne_bytes(*signal), fd: i32::from_ne_bytes(*fd) });
+                    let number = |index: usize| field(index).map(|bytes| i32::from_ne_bytes(*bytes));
+                    if let (Some(signal), Some(fd)) = (number(0), number(5)) {
+                        let value = number(2).filter(|&code| code == libc::SI_QUEUE).and(number(11));
+                        each(Came { signal, fd, value });
                     }
                 }
                 if length < buffer.len() {
@@ -138,6 +203,8 @@ mod here {
 
     use super::{Came, Number, OwnedFd, Signals, io};
     use nix::libc;
+
+    pub(super) const PWR: Number = libc::SIGUSR2;
 
     static CAME: AtomicU64 = AtomicU64::new(0);
     static WAKE: AtomicI32 = AtomicI32::new(-1);
@@ -178,8 +245,25 @@ mod here {
             while matches!(rustix::io::read(&self.fd, &mut scrap), Ok(1..)) {}
             let came = CAME.swap(0, Relaxed);
             for signal in (0..64).filter(|signal| came & (1 << signal) != 0) {
-                each(Came { signal, fd: -1 });
+                each(Came { signal, fd: -1, value: None });
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in
+            [("QUIT", Some(3)), ("SIGQUIT", Some(3)), ("term", Some(15)), ("9", Some(9)), ("37", Some(37))]
+        {
+            assert_eq!(number_of(text), number, "{text}");
+        }
+        for text in ["", "0", "65", "-1", "SIG", "QUITE", "SIGSIGTERM"] {
+            assert_eq!(number_of(text), None, "{text}");
         }
     }
 }

@@ -37,14 +37,28 @@ pub struct Program<'a> {
     pub stdin: Stream<'a>,
     /// Its descriptor 1.
     pub stdout: Stream<'a>,
+    /// Its descriptor 2.
+    pub stderr: Stream<'a>,
     /// More descriptors, with their numbers in the child. Ours have to be above all of these numbers.
     pub others: &'a [(i32, BorrowedFd<'a>)],
     /// Whether it leads a session, hence a process group, of its own.
     pub new_session: bool,
+    /// The terminal that is its descriptor 0: what of it is to become the child's.
+    pub terminal: Terminal,
     /// Whether SIGPIPE gets its default action back.
     pub default_pipe: bool,
-    /// Its soft limit of open files, if it is not to have ours.
-    pub open_files: Option<u64>,
+}
+
+/// What a child is to be to the terminal on its descriptor 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Terminal {
+    /// What we are.
+    #[default]
+    Inherit,
+    /// Its foreground, as a process group of its own: it gets what is typed.
+    Foreground,
+    /// The session that it controls; for a child with a new session.
+    Controlling,
 }
 
 /// Why there is no child.
@@ -64,8 +78,8 @@ const STAGE_DESCRIPTORS: c_int = 1;
 const STAGE_DIRECTORY: c_int = 2;
 const STAGE_EXEC: c_int = 3;
 
-/// How many words a command line may have.
-const ARGV_MAX: usize = 8;
+/// How many words, with the null at the end, a command line has without memory of its own.
+const ARGV_SHORT: usize = 8;
 
 unsafe extern "C" {
     static environ: *const *const c_char;
@@ -74,7 +88,7 @@ unsafe extern "C" {
 /// All that the child needs; it reads this from our memory, and leaves why it failed.
 struct Task<'a> {
     program: Program<'a>,
-    argv: [*const c_char; ARGV_MAX],
+    argv: &'a [*const c_char],
     failed: (c_int, c_int),
 }
 
@@ -87,11 +101,19 @@ struct Task<'a> {
 ///
 /// [`Failure`]; then there is no child, and none is left to be waited for.
 pub fn spawn(program: &Program<'_>) -> Result<Pid, Failure> {
-    let mut task = Task { program: *program, argv: [ptr::null(); ARGV_MAX], failed: (0, 0) };
-    // The last place stays null.
-    for (slot, word) in task.argv.iter_mut().take(ARGV_MAX - 1).zip(program.argv) {
-        *slot = word.as_ptr();
-    }
+    let mut short = [ptr::null(); ARGV_SHORT];
+    let mut long = Vec::new();
+    let argv = if program.argv.len() < ARGV_SHORT {
+        // At least the last place stays null.
+        for (slot, word) in short.iter_mut().zip(program.argv) {
+            *slot = word.as_ptr();
+        }
+        short.as_slice()
+    } else {
+        long.extend(program.argv.iter().map(|word| word.as_ptr()).chain([ptr::null()]));
+        long.as_slice()
+    };
+    let mut task = Task { program: *program, argv, failed: (0, 0) };
     let pid = begin(&mut task).map_err(Failure::Fork)?;
     let (stage, errno) = task.failed;
     if stage == 0 {
@@ -125,6 +147,11 @@ fn become_program(task: &Task<'_>) -> (c_int, c_int) {
             Stream::Is(fd) => rustix::stdio::dup2_stdout(fd).map_err(at(STAGE_DESCRIPTORS))?,
             Stream::Closed => close(1),
         }
+        match program.stderr {
+            Stream::Inherit => {}
+            Stream::Is(fd) => rustix::stdio::dup2_stderr(fd).map_err(at(STAGE_DESCRIPTORS))?,
+            Stream::Closed => close(2),
+        }
         if let Some(directory) = program.directory {
             rustix::process::fchdir(directory).map_err(at(STAGE_DIRECTORY))?;
         }
@@ -144,13 +171,14 @@ fn become_program(task: &Task<'_>) -> (c_int, c_int) {
         // It is no group leader, having just been made.
         let _ = rustix::process::setsid();
     }
+    take_terminal(program.terminal);
     if program.default_pipe {
         // SAFETY: the default action runs no code of ours.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
-    if program.open_files.is_some() {
+    if let Some(open_files) = super::privilege::open_files_before() {
         // Whoever raised the limit may lower it.
-        let _ = super::privilege::set_soft_limit(super::privilege::Resource::Nofile, program.open_files);
+        let _ = super::privilege::set_soft_limit(super::privilege::Resource::Nofile, Some(open_files));
     }
     unblock_all();
     // Source: the PATH rule of runsvdir(8) and chpst(8): go on where the file cannot be it; what is said in
@@ -171,6 +199,33 @@ fn become_program(task: &Task<'_>) -> (c_int, c_int) {
         }
     }
     (STAGE_EXEC, said)
+}
+
+/// Where there is no terminal, or it is another session's, nothing changes.
+fn take_terminal(how: Terminal) {
+    match how {
+        Terminal::Inherit => {}
+        Terminal::Foreground => {
+            // As one of the background we would be stopped for the attempt, if TTOU were not blocked. Our caller
+            // unblocks it.
+            block(libc::SIGTTOU);
+            let _ = rustix::process::setpgid(None, None);
+            let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid());
+        }
+        Terminal::Controlling => {
+            let _ = rustix::process::ioctl_tiocsctty(rustix::stdio::stdin());
+        }
+    }
+}
+
+fn block(signal: c_int) {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` makes the whole set valid.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: the set was made above.
+    unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
+    // SAFETY: the set was made above; the old mask is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()) };
 }
 
 fn close(fd: c_int) {

@@ -40,7 +40,7 @@ fn several_services_are_hosted_and_a_hook_that_hangs_holds_up_no_other() {
     let signals = Signals::wait_for(&[signals::CHLD, signals::TERM, signals::CHANGE, signals::IO]).unwrap();
     let mut host = Host::new(signals);
     for name in NAMES {
-        let mut service = Service::open("host", file(name).as_os_str(), now()).unwrap();
+        let mut service = Service::open("host", name.as_ref(), file(name).as_os_str(), now()).unwrap();
         service.begin(now()).unwrap();
         host.add(service);
     }

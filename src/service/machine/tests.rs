@@ -28,6 +28,14 @@ struct World {
     /// `o` was given to a service that was down.
     once: bool,
     said: Vec<Duration>,
+    /// How long a script has to end once it is told to, or has begun.
+    patience: Option<Duration>,
+    /// The child takes no notice of being told to end.
+    stubborn: bool,
+    /// What it was told to end by, a letter each: `e` its own signal, `t` TERM, `l` KILL because it was late.
+    told: String,
+    flaps: Vec<Duration>,
+    alone: u32,
     /// Rules that were broken.
     broken: Vec<String>,
 }
@@ -50,6 +58,11 @@ impl World {
             starts: 0,
             once: false,
             said: Vec::new(),
+            patience: None,
+            stubborn: false,
+            told: String::new(),
+            flaps: Vec::new(),
+            alone: 0,
             broken: Vec::new(),
         }
     }
@@ -111,7 +124,35 @@ impl World {
                     Some(Event::HookEnded { hook, pid: target, instead: false })
                 }
             }
+            Action::Patience(_) => Some(Event::Patience(self.patience)),
+            Action::OnItsOwn(_) => {
+                self.alone += 1;
+                None
+            }
+            Action::Flaps(left) => {
+                self.flaps.push(left);
+                None
+            }
+            Action::End(pid) => {
+                self.rule(self.child.is_some_and(|(child, finish, _)| child == pid && !finish), "ended a stranger");
+                self.told.push('e');
+                if !self.stubborn {
+                    self.end(Ended::Signal { number: 3, core: false });
+                }
+                None
+            }
+            Action::Late(pid, script) => {
+                let finish = script != Script::Run;
+                let mine = self.child.is_some_and(|(child, is_finish, _)| child == pid && is_finish == finish);
+                self.rule(mine, "killed a stranger");
+                self.told.push('l');
+                self.end(Ended::Signal { number: 9, core: false });
+                None
+            }
             Action::Signal(pid, signal) => {
+                if signal == Signal::Term {
+                    self.told.push('t');
+                }
                 let mine = self.child.is_some_and(|(child, finish, _)| child == pid && !finish);
                 self.rule(mine, "signalled a stranger, or ./finish");
                 let number = match signal {
@@ -317,7 +358,109 @@ fn run_that_cannot_be_executed_counts_as_exit_111() {
     let _ = machine.step(now, Event::Tick);
     let _ = machine.step(now, Event::HookEnded { hook: Hook::Up, pid: None, instead: false });
     let actions: Vec<Action> = machine.step(now, Event::NotStarted { finish: true }).into_iter().collect();
-    assert_eq!(actions, [Action::Publish, Action::Start(Script::Finish(Ended::Code(111)))]);
+    let how = Ended::Code(111);
+    assert_eq!(actions, [Action::OnItsOwn(how), Action::Publish, Action::Start(Script::Finish(how))]);
+}
+
+#[test]
+fn only_what_is_to_end_gets_the_signal_for_that() {
+    for (letter, told) in [("d", "e"), ("x", "e"), ("t", "t"), ("k", "")] {
+        assert_eq!(played(letter, false, false).told, told, "{letter}");
+    }
+    let mut world = played("", false, false);
+    world.tell(Event::Command(Command::Restart));
+    assert_eq!(world.told, "e");
+    world.news();
+    world.pass(PACE);
+    // The next TERM is for another process, and is only that.
+    world.play('t');
+    assert_eq!((world.told.as_str(), world.starts), ("et", 2));
+}
+
+/// Up, deaf to its signal, and killed two seconds after it was told to end.
+fn stubborn(script: &str, has_finish: bool) -> World {
+    let mut world = World::new(has_finish, false);
+    (world.patience, world.stubborn) = (Some(Duration::from_secs(2)), true);
+    world.tell(Event::Tick);
+    script.chars().for_each(|letter| world.play(letter));
+    world
+}
+
+#[test]
+fn what_does_not_end_in_its_time_is_killed_and_not_before() {
+    for script in ["d", "x"] {
+        let mut world = stubborn(script, false);
+        world.pass(Duration::from_millis(1999));
+        assert_eq!(world.told, "e");
+        // Told again, it has no more time for that.
+        world.play('d');
+        world.pass(Duration::from_millis(1));
+        assert_eq!(world.told, "eel");
+        world.settle();
+        assert_eq!(state(&world).0, status::State::Down);
+        assert_eq!(world.alone, 0, "that it ended was asked for");
+    }
+    // TERM as such is a signal like others.
+    let mut world = stubborn("", false);
+    world.tell(Event::Command(Command::Term));
+    assert_eq!(world.machine.deadline(), None);
+}
+
+#[test]
+fn finish_has_its_own_time() {
+    let mut world = stubborn("!.", true);
+    assert_eq!(world.machine.deadline(), Some(world.now + Duration::from_secs(2)));
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.told, "l");
+    world.news();
+    assert_eq!((state(&world).0, world.starts), (status::State::Run, 2));
+    assert_eq!(world.machine.deadline(), None, "the time is over with what it was for");
+}
+
+#[test]
+fn what_is_held_is_not_started_again_whatever_is_typed() {
+    for script in ["!.", "t.", "k.o", "d.u", "u!.u"] {
+        for has_hooks in [false, true] {
+            let mut world = played(".", false, has_hooks);
+            world.machine.hold();
+            script.chars().for_each(|letter| world.play(letter));
+            world.settle();
+            world.end(Ended::Code(0));
+            world.settle();
+            assert_eq!((world.starts, state(&world).0), (1, status::State::Down), "{script}");
+        }
+    }
+    // In its second of delay, and while control/u runs.
+    let mut world = played("!.", false, false);
+    world.machine.hold();
+    assert_eq!(world.machine.deadline(), None);
+    let mut world = played("", false, true);
+    world.machine.hold();
+    world.settle();
+    assert_eq!((world.starts, state(&world).0), (0, status::State::Down));
+}
+
+#[test]
+fn more_than_three_ends_in_a_minute_are_flapping_unless_they_were_asked_for() {
+    let mut world = played("", false, false);
+    let mut end = |script: &str| {
+        script.chars().for_each(|letter| world.play(letter));
+        world.settle();
+        world.pass(Duration::from_secs(10));
+        world.flaps.clone()
+    };
+    for script in ["!", "!", "!", "k", "t"] {
+        assert_eq!(end(script), [], "{script}");
+    }
+    // The fourth, fifty seconds after the first; that one counts for ten seconds more, less the first pauses.
+    assert_eq!(end("!").len(), 1);
+    let mut world = played("", false, false);
+    for _ in 0..6 {
+        world.end(Ended::Code(0));
+        world.news();
+        world.pass(Duration::from_secs(20));
+    }
+    assert_eq!(world.flaps, [], "one in twenty seconds");
 }
 
 #[test]

@@ -47,6 +47,10 @@ impl Service {
             directory: Some(self.dir.as_fd()),
             ..Program::default()
         };
+        if let Some(outputs) = &self.outputs {
+            program.stdout = Stream::Is(outputs.out.as_fd());
+            program.stderr = Stream::Is(outputs.err.as_fd());
+        }
         if let Some((_, write)) = self.log.as_ref().and_then(|log| log.pipe.as_ref()) {
             program.stdout = Stream::Is(write.as_fd());
         }

@@ -4,7 +4,7 @@
 use rustix::fd::AsFd;
 use rustix::fs::CWD;
 
-use super::{Log, REPAIR_AFTER, Service, open_service, wanted_at_start};
+use super::{Log, REPAIR_AFTER, Service, open_service, places, wanted_at_start};
 use crate::control::Command;
 use crate::files;
 use crate::service::pair::Which;
@@ -101,7 +101,7 @@ impl Service {
             return;
         }
         self.log_to_come = None;
-        match Log::open(dir) {
+        match Log::open(dir, &self.name) {
             Ok(log) => {
                 self.pair.add_log(log.machine(now));
                 self.log = Some(log);
@@ -125,7 +125,7 @@ impl Service {
         }
         let mut failed = None;
         if !self.supervise.is_in_place(self.dir.as_fd()) {
-            match Supervise::open(self.dir.as_fd(), "supervise") {
+            match Supervise::open(self.dir.as_fd(), "supervise", || places(&self.name, b"")) {
                 Ok(supervise) => self.supervise = supervise,
                 Err(error) => failed = Some(error),
             }
@@ -134,7 +134,7 @@ impl Service {
         if let Some(log) = &mut self.log
             && !log.supervise.is_in_place(log.dir.as_fd())
         {
-            match Supervise::open(log.dir.as_fd(), "log/supervise") {
+            match Supervise::open(log.dir.as_fd(), "log/supervise", || places(&self.name, b".log")) {
                 Ok(supervise) => log.supervise = supervise,
                 Err(error) => failed = Some(error),
             }
