@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 
+use svcore::control::Command;
 use svcore::service::host::{Host, now};
-use svcore::service::{Service, host};
+use svcore::service::Service;
 use svcore::sys::signals::{self, Signals};
 use svcore::{Call, Context, Error, Result};
 
@@ -39,12 +40,15 @@ fn supervise(dir: &OsStr) -> Result<bool> {
         if let Err(error) = &begun {
             svcore::say::supervisor(&[service.prefix(), b"fatal: "], error.to_string().as_bytes(), None);
             // What was started must not be left alone.
-            service.command(host::now(), svcore::control::Command::Exit);
+            service.command(now(), Command::Exit);
         }
         host.add(service);
         let mut again = false;
         while !host.is_empty() {
-            again = host.turn().iter().any(|service| service.is_replaced());
+            let turn = host.turn(&[], None, |_, service| again = service.is_replaced());
+            if turn.signals.iter().any(|came| came.signal == signals::TERM) {
+                host.command_all(now(), Command::Exit);
+            }
         }
         if !again {
             return Ok(begun.is_ok());

@@ -1,10 +1,15 @@
 //! One loop for any number of services: waits, and tells each what concerns it.
 //!
-//! Nobody is waited for but here, so a hook that hangs or a service in its second of delay holds up no other.
+//! Nobody is waited for but here, so a hook that hangs or a service in its second of delay holds up no other. What a
+//! turn costs depends on what happened, not on how many services there are: the processes and the moments that each
+//! waits for are looked up, and of many the FIFOs are watched by [`Interest`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::AsFd;
-use rustix::process::{WaitOptions, wait};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::process::{Pid, WaitOptions, wait};
 
 use super::pair::Which;
 use super::perform::Service;
@@ -12,15 +17,44 @@ use super::words::{Ended, Now};
 use crate::control::Command;
 use crate::event::{self, earlier};
 use crate::sys::clock;
-use crate::sys::signals::{self, Signals};
+use crate::sys::interest::Interest;
+use crate::sys::signals::{self, Came, Signals};
+
+/// A service among others keeps its place, by which it is known here.
+pub type Place = usize;
 
 /// Services under one supervisor.
 #[derive(Debug)]
 pub struct Host {
     signals: Signals,
-    /// Boxed: a list of the services themselves would take room for four where there is one.
-    #[allow(clippy::vec_box, reason = "see above")]
-    services: Vec<Box<Service>>,
+    places: Vec<Option<Hosted>>,
+    count: usize,
+    /// Of many, all FIFOs; the number is that of [`number_of`]. `None`: they are listed at each wait.
+    controls: Option<Interest>,
+    /// Whose each process is.
+    processes: BTreeMap<i32, Place>,
+    /// When each is due next.
+    due: BTreeSet<(Duration, Place)>,
+}
+
+#[derive(Debug)]
+struct Hosted {
+    service: Box<Service>,
+    /// As it is in [`Host::due`].
+    due: Option<Duration>,
+    /// Its log service's FIFO is watched too.
+    log: bool,
+}
+
+/// What happened in one turn that is not for the services.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// The signals, in the order in which they are to be looked at.
+    pub signals: Vec<Came>,
+    /// Ended processes that belong to no service.
+    pub strangers: Vec<(Pid, Ended)>,
+    /// Which of the other descriptors are ready, in their order.
+    pub ready: Vec<bool>,
 }
 
 /// The moment it is.
@@ -33,105 +67,293 @@ impl Host {
     /// A host without services, that waits for `signals`; CHLD, CHANGE and IO have to be among them.
     #[must_use]
     pub const fn new(signals: Signals) -> Self {
-        Host { signals, services: Vec::new() }
+        Host {
+            signals,
+            places: Vec::new(),
+            count: 0,
+            controls: None,
+            processes: BTreeMap::new(),
+            due: BTreeSet::new(),
+        }
+    }
+
+    /// The same for many services.
+    #[must_use]
+    pub fn of_many(signals: Signals) -> Self {
+        Host { controls: Interest::new().ok(), ..Host::new(signals) }
     }
 
     /// Takes a service that was begun.
-    pub fn add(&mut self, service: Box<Service>) {
-        self.services.push(service);
+    pub fn add(&mut self, service: Box<Service>) -> Place {
+        let hosted = Hosted { service, due: None, log: false };
+        let place = match self.places.iter().position(Option::is_none).filter(|_| self.count < self.places.len())
+        {
+            Some(place) => place,
+            None => {
+                self.places.push(None);
+                self.places.len().saturating_sub(1)
+            }
+        };
+        if let Some(empty) = self.places.get_mut(place) {
+            *empty = Some(hosted);
+        }
+        self.count = self.count.saturating_add(1);
+        let watched = self.controls.as_ref().zip(self.get(place)).is_none_or(|(controls, service)| {
+            service
+                .control(Which::Main)
+                .is_some_and(|control| controls.add(control, number_of(place, Which::Main)).is_ok())
+        });
+        if !watched {
+            // Then all are listed at each wait, as few are.
+            self.controls = None;
+        }
+        self.note(place);
+        place
     }
 
-    /// Waits once, tells everybody, and gives the services that are over.
-    #[allow(clippy::vec_box, reason = "as they are kept")]
-    pub fn turn(&mut self) -> Vec<Box<Service>> {
-        let (came_signal, ready) = self.wait();
-        let now = now();
-        if came_signal {
-            self.take_signals(now);
+    /// One of the services.
+    #[must_use]
+    pub fn get(&self, place: Place) -> Option<&Service> {
+        self.places.get(place)?.as_ref().map(|hosted| &*hosted.service)
+    }
+
+    /// All services, with their places.
+    pub fn services(&self) -> impl Iterator<Item = (Place, &Service)> {
+        self.places
+            .iter()
+            .enumerate()
+            .filter_map(|(place, hosted)| hosted.as_ref().map(|hosted| (place, &*hosted.service)))
+    }
+
+    /// Gives all services a command, as if each had read it.
+    pub fn command_all(&mut self, now: Now, command: Command) {
+        for place in 0..self.places.len() {
+            self.command(now, place, command);
         }
-        for (index, which) in ready {
-            if let Some(service) = self.services.get_mut(index) {
-                service.read_commands(now, which);
+    }
+
+    /// Gives one service a command, as if it had read it.
+    pub fn command(&mut self, now: Now, place: Place, command: Command) {
+        if let Some(service) = self.service(place) {
+            service.command(now, command);
+            self.note(place);
+            // It may be over already.
+            self.due_at(place, now.at);
+        }
+    }
+
+    /// Nothing is started any more; see [`Service::hold`].
+    pub fn hold(&mut self) {
+        for place in 0..self.places.len() {
+            if let Some(service) = self.service(place) {
+                service.hold();
+                self.note(place);
             }
         }
-        let mut over = Vec::new();
-        let mut index = 0;
-        while let Some(service) = self.services.get_mut(index) {
-            if service.deadline().is_some_and(|at| now.at >= at) {
+    }
+
+    /// Waits once, until `until` or for one of `others` too, tells everybody, and hands over the services that are over.
+    pub fn turn(
+        &mut self,
+        others: &[BorrowedFd<'_>],
+        until: Option<Duration>,
+        mut over: impl FnMut(Place, Box<Service>),
+    ) -> Turn {
+        let (came_signal, commanded, ready) = self.wait(others, until);
+        let mut turn = Turn { ready, ..Turn::default() };
+        let now = now();
+        let mut touched = Vec::new();
+        if came_signal {
+            self.take_signals(now, &mut turn, &mut touched);
+        }
+        for (place, which) in commanded {
+            if let Some(service) = self.service(place) {
+                service.read_commands(now, which);
+                touched.push(place);
+            }
+        }
+        while let Some((_, place)) = self.due.first().copied().filter(|(at, _)| now.at >= *at) {
+            if let Some(service) = self.service(place)
+                && service.deadline().is_some_and(|at| now.at >= at)
+            {
                 service.tick(now);
             }
+            touched.push(place);
+            // It is noted again below.
+            if let Some(Some(hosted)) = self.places.get_mut(place) {
+                hosted.due = None;
+            }
+            self.due.pop_first();
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        for place in touched {
+            let Some(service) = self.service(place) else { continue };
             let leaves = service.leave(now);
             service.publish(now);
             if leaves {
-                over.push(self.services.swap_remove(index));
+                if let Some(service) = self.remove(place) {
+                    over(place, service);
+                }
             } else {
-                index += 1;
+                self.note(place);
             }
         }
-        over
+        turn
     }
 
-    /// Whether there is a service.
+    /// How many services there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is no service.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.services.is_empty()
+        self.count == 0
     }
 
-    fn wait(&self) -> (bool, Vec<(usize, Which)>) {
-        let mut until = None;
-        let mut whose = Vec::with_capacity(self.services.len() * 2);
-        let mut fds = Vec::with_capacity(self.services.len() * 2 + 1);
-        fds.push(PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN));
-        for (index, service) in self.services.iter().enumerate() {
-            until = earlier(until, service.deadline());
-            for which in [Which::Main, Which::Log] {
-                if let Some(control) = service.control(which) {
-                    fds.push(PollFd::from_borrowed_fd(control, PollFlags::IN));
-                    whose.push((index, which));
-                }
+    fn service(&mut self, place: Place) -> Option<&mut Box<Service>> {
+        self.places.get_mut(place)?.as_mut().map(|hosted| &mut hosted.service)
+    }
+
+    fn remove(&mut self, place: Place) -> Option<Box<Service>> {
+        let hosted = self.places.get_mut(place)?.take()?;
+        self.count = self.count.saturating_sub(1);
+        if let Some(at) = hosted.due {
+            self.due.remove(&(at, place));
+        }
+        for pid in hosted.service.processes() {
+            self.processes.remove(&key(pid));
+        }
+        Some(hosted.service)
+    }
+
+    /// Notes what a service waits for, after it did something.
+    fn note(&mut self, place: Place) {
+        let Some(Some(hosted)) = self.places.get_mut(place) else { return };
+        self.processes.extend(hosted.service.processes().map(|pid| (key(pid), place)));
+        if let Some(controls) = &self.controls
+            && !hosted.log
+            && let Some(control) = hosted.service.control(Which::Log)
+        {
+            hosted.log = controls.add(control, number_of(place, Which::Log)).is_ok();
+        }
+        let due = hosted.service.deadline();
+        if due != hosted.due {
+            if let Some(at) = hosted.due.take() {
+                self.due.remove(&(at, place));
+            }
+            if let Some(at) = due {
+                self.due.insert((at, place));
+                hosted.due = Some(at);
             }
         }
-        let all = event::wait(&mut fds, until);
-        let came = |fd: &PollFd<'_>| all || !fd.revents().is_empty();
-        let ready =
-            fds.iter().skip(1).zip(whose).filter(|(fd, _)| came(fd)).map(|(_, whose)| whose).collect();
-        (fds.first().is_some_and(came), ready)
     }
 
-    fn take_signals(&mut self, now: Now) {
-        let (mut children, mut changes, mut leave) = (false, false, false);
-        self.signals.take(|came| match came.signal {
-            signals::CHLD => children = true,
-            signals::CHANGE | signals::IO => changes = true,
-            signals::TERM => leave = true,
-            _ => {}
-        });
-        if children {
-            // One signal may stand for many ends.
-            while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-                let Some(how) = ended(status) else { continue };
-                for service in &mut self.services {
-                    if service.child_ended(now, pid, how) {
-                        break;
+    /// Looks at a service at this moment, if not before.
+    fn due_at(&mut self, place: Place, at: Duration) {
+        let Some(Some(hosted)) = self.places.get_mut(place) else { return };
+        if hosted.due.is_none_or(|due| at < due) {
+            if let Some(due) = hosted.due.replace(at) {
+                self.due.remove(&(due, place));
+            }
+            self.due.insert((at, place));
+        }
+    }
+
+    /// Waits. Gives whether a signal came, who was sent a command, and which of the others are ready.
+    fn wait(
+        &self,
+        others: &[BorrowedFd<'_>],
+        until: Option<Duration>,
+    ) -> (bool, Vec<(Place, Which)>, Vec<bool>) {
+        let until = earlier(until, self.due.first().map(|(at, _)| *at));
+        let mut fds = Vec::with_capacity(others.len() + 3);
+        let mut whose = Vec::new();
+        let mut add = |fd| fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        add(self.signals.as_fd());
+        for other in others {
+            add(*other);
+        }
+        match &self.controls {
+            Some(controls) => add(controls.as_fd()),
+            None => {
+                for (place, service) in self.services() {
+                    for which in [Which::Main, Which::Log] {
+                        if let Some(control) = service.control(which) {
+                            add(control);
+                            whose.push((place, which));
+                        }
                     }
                 }
             }
         }
-        if changes {
-            for service in &mut self.services {
-                service.look_again(now);
-            }
+        let all = event::wait(&mut fds, until);
+        let mut came = fds.iter().map(|fd| all || !fd.revents().is_empty());
+        let came_signal = came.next() == Some(true);
+        let ready = others.iter().map(|_| came.next() == Some(true)).collect();
+        let commanded = match &self.controls {
+            Some(controls) if came.next() == Some(true) => controls.ready().into_iter().map(whose_is).collect(),
+            Some(_) => Vec::new(),
+            None => came.zip(whose).filter(|(came, _)| *came).map(|(_, whose)| whose).collect(),
+        };
+        (came_signal, commanded, ready)
+    }
+
+    fn take_signals(&mut self, now: Now, turn: &mut Turn, touched: &mut Vec<Place>) {
+        let (mut children, mut all) = (false, false);
+        let mut changed = Vec::new();
+        self.signals.take(|came| match came.signal {
+            signals::CHLD => children = true,
+            signals::CHANGE => changed.push(came.fd),
+            signals::IO => all = true,
+            _ => turn.signals.push(came),
+        });
+        // One signal may stand for many ends.
+        while children && let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let Some(how) = ended(status) else { continue };
+            let place = self.processes.remove(&key(pid));
+            let Some((place, service)) = place.and_then(|place| Some((place, self.service(place)?))) else {
+                turn.strangers.push((pid, how));
+                continue;
+            };
+            service.child_ended(now, pid, how);
+            touched.push(place);
+            // What was started may have ended before the next call.
+            self.note(place);
         }
-        if leave {
-            for service in &mut self.services {
-                service.command(now, Command::Exit);
+        changed.sort_unstable();
+        changed.dedup();
+        for place in 0..if all || !changed.is_empty() { self.places.len() } else { 0 } {
+            if let Some(service) = self.service(place)
+                && (all || service.watches().any(|fd| changed.binary_search(&fd).is_ok()))
+            {
+                service.look_again(now);
+                touched.push(place);
             }
         }
     }
 }
 
+const fn key(pid: Pid) -> i32 {
+    pid.as_raw_nonzero().get()
+}
+
+/// The number under which a FIFO is watched.
+fn number_of(place: Place, which: Which) -> u64 {
+    u64::try_from(place).unwrap_or(u64::MAX >> 1) << 1 | u64::from(which == Which::Log)
+}
+
+fn whose_is(number: u64) -> (Place, Which) {
+    let which = if number & 1 == 0 { Which::Main } else { Which::Log };
+    (Place::try_from(number >> 1).unwrap_or(Place::MAX), which)
+}
+
 /// How a process ended, if it did.
-fn ended(status: rustix::process::WaitStatus) -> Option<Ended> {
+#[must_use]
+pub fn ended(status: rustix::process::WaitStatus) -> Option<Ended> {
     /// Set in the wait status when a core was dumped.
     const CORE: i32 = 0x80;
     let low = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);

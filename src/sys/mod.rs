@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod fifo;
+pub mod interest;
 pub mod memory;
 pub mod privilege;
 pub mod signals;

@@ -16,6 +16,7 @@ mod harness;
 use std::time::{Duration, Instant};
 
 use harness::*;
+use svcore::control::Command;
 use svcore::service::Service;
 use svcore::service::host::{Host, now};
 use svcore::sys::signals::{self, Signals};
@@ -38,7 +39,7 @@ fn several_services_are_hosted_and_a_hook_that_hangs_holds_up_no_other() {
     root.script("hanging/control/h", "echo $$ >../hook; exec sleep 1000");
 
     let signals = Signals::wait_for(&[signals::CHLD, signals::TERM, signals::CHANGE, signals::IO]).unwrap();
-    let mut host = Host::new(signals);
+    let mut host = Host::of_many(signals);
     for name in NAMES {
         let mut service = Service::open("host", name.as_ref(), file(name).as_os_str(), now()).unwrap();
         service.begin(now()).unwrap();
@@ -63,7 +64,10 @@ fn several_services_are_hosted_and_a_hook_that_hangs_holds_up_no_other() {
     let begin = Instant::now();
     while !host.is_empty() {
         assert!(begin.elapsed() < Duration::from_secs(10), "left: only {gone:?}");
-        gone.extend(host.turn().iter().map(|service| service.name().to_owned()));
+        let turn = host.turn(&[], None, |_, service| gone.push(service.name().to_owned()));
+        if turn.signals.iter().any(|came| came.signal == signals::TERM) {
+            host.command_all(now(), Command::Exit);
+        }
     }
     assert_eq!(gone.len(), NAMES.len());
     for name in NAMES {
@@ -77,6 +81,6 @@ fn turn_until(host: &mut Host, what: &str, seen: impl Fn() -> bool) {
     let begin = Instant::now();
     while !seen() {
         assert!(begin.elapsed() < Duration::from_secs(10), "never: {what}");
-        assert!(host.turn().is_empty());
+        host.turn(&[], None, |_, service| panic!("{:?} is over", service.name()));
     }
 }

@@ -11,6 +11,7 @@ use crate::service::pair::Which;
 use crate::service::words::{Event, Now};
 use crate::status::Want;
 use crate::supervise::Supervise;
+use crate::sys::spawn::number;
 use crate::sys::watch;
 
 impl Service {
@@ -56,6 +57,11 @@ impl Service {
         } else {
             self.around.clear();
         }
+    }
+
+    /// The directories that are watched for it, by the numbers of their descriptors.
+    pub fn watches(&self) -> impl Iterator<Item = i32> {
+        [&self.dir].into_iter().chain(&self.log_to_come).chain(&self.around).map(|dir| number(dir.as_fd()))
     }
 
     /// Watches the directories in which the way to ours may change.
