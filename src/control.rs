@@ -148,10 +148,7 @@ mod tests {
     #[test]
     fn term_before_cont_is_a_restart() {
         let all: Vec<Command> = Command::all(b"t\ntcut").collect();
-        assert_eq!(
-            all,
-            [Command::Term, Command::Restart, Command::Continue, Command::Up, Command::Term]
-        );
+        assert_eq!(all, [Command::Term, Command::Restart, Command::Continue, Command::Up, Command::Term]);
     }
 
     #[test]

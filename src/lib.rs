@@ -13,6 +13,7 @@ pub mod multicall;
 pub mod number;
 pub mod passwd;
 pub mod say;
+pub mod scan;
 pub mod service;
 pub mod state;
 pub mod status;

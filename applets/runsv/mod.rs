@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 
 use svcore::control::Command;
-use svcore::service::host::{Host, now};
 use svcore::service::Service;
+use svcore::service::host::{Host, now};
 use svcore::sys::signals::{self, Signals};
 use svcore::{Call, Context, Error, Result};
 

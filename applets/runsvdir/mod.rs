@@ -3,30 +3,26 @@
 //! What comes, goes or ends is acted upon at once: the directory, and the links that lead to it, are watched.
 //! As process 1 it ends orderly: all services are stopped and waited for.
 
-mod scan;
+mod known;
 mod title;
 
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, statat};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use svcore::event::{self, earlier};
+use svcore::scan::{self, Directory, Found, Identity, Plan};
 use svcore::sys::signals::{self, Signals};
 use svcore::sys::spawn::{Failure, Program, spawn};
-use svcore::sys::watch::Inotify;
 use svcore::sys::{clock, start};
-use svcore::{Call, Context, Error, Result, exec, files, say};
+use svcore::{Call, Context, Error, Result, exec, say};
 
-use scan::{Found, Identity, Known, Plan, Runsv};
+use known::{Known, Runsv};
 use title::Title;
 
-/// How often the directory is looked at where it cannot be watched, or is not there.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long a start waits when there could be no process.
 const NO_PROCESS: Duration = Duration::from_secs(5);
 /// Exit code after HUP. Source: runsvdir(8).
@@ -66,21 +62,19 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
     let mut title = log.and_then(|index| {
         Title::new(index)
             .map_err(|what| {
-                runsvdir.warn(what, None);
-                runsvdir.warn("log service disabled.", None);
+                runsvdir.dir.warn(what.as_bytes(), None);
+                runsvdir.dir.warn(b"log service disabled.", None);
             })
             .ok()
     });
     let mut next_dot = clock::monotonic() + title::DOT_EVERY;
-    runsvdir.watch = runsvdir.new_watch();
     runsvdir.look();
     loop {
         let until = title.as_ref().map(|_| next_dot);
         let until = earlier(until, runsvdir.deadline());
         let (came_signal, changed, written) = {
             let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
-            let watched =
-                runsvdir.watch.as_ref().map(|watch| PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN));
+            let watched = runsvdir.dir.changes().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
             let shown = title.as_ref().map(|title| PollFd::from_borrowed_fd(title.as_fd(), PollFlags::IN));
             let has_watch = watched.is_some();
             fds.extend(watched.into_iter().chain(shown));
@@ -128,10 +122,7 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
             }
             continue;
         }
-        if changed {
-            runsvdir.watch.as_ref().inspect(|watch| watch.take());
-        }
-        if changed || runsvdir.look_at.is_some_and(|at| now >= at) {
+        if changed || runsvdir.dir.look_at().is_some_and(|at| now >= at) {
             runsvdir.look();
         }
         runsvdir.start_due(now);
@@ -139,63 +130,37 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
 }
 
 struct Runsvdir {
-    dir: CString,
+    dir: Directory,
     new_session: bool,
     /// The files that `runsv` may be, in the order of PATH, and at last ourselves.
     runsv: Vec<CString>,
     services: Vec<Known>,
     /// Told to leave and forgotten, but still there.
     leaving: Vec<(Identity, Pid)>,
-    watch: Option<Inotify>,
-    watched: Vec<i32>,
-    /// When to look without being told.
-    look_at: Option<Duration>,
-    /// Said already: that the directory is not there.
-    missing: Option<i32>,
     /// As process 1: all are to leave, and then this is the exit code.
     ending: Option<u8>,
 }
 
 impl Runsvdir {
     fn new(dir: &OsStr, new_session: bool) -> Result<Self> {
-        let dir =
-            CString::new(dir.as_bytes()).map_err(|_| Error::fatal("unable to open current directory"))?;
         let mut runsv = exec::candidates(OsStr::new("runsv"), std::env::var_os("PATH").as_deref());
         runsv.extend(ourselves());
         Ok(Runsvdir {
-            dir,
+            dir: Directory::new("runsvdir", dir)?,
             new_session,
             runsv,
             services: Vec::new(),
             leaving: Vec::new(),
-            watch: None,
-            watched: Vec::new(),
-            look_at: None,
-            missing: None,
             ending: None,
         })
-    }
-
-    fn warn(&self, what: &str, cause: Option<&io::Error>) {
-        self.warn_bytes(what.as_bytes(), cause);
-    }
-
-    fn warn_bytes(&self, what: &[u8], cause: Option<&io::Error>) {
-        say::supervisor(&[b"runsvdir ", self.dir.to_bytes(), b": warning: "], what, cause);
-    }
-
-    fn new_watch(&self) -> Option<Inotify> {
-        Inotify::new()
-            .map_err(|error| self.warn("unable to watch, looking every 5 seconds instead", Some(&error)))
-            .ok()
     }
 
     fn deadline(&self) -> Option<Duration> {
         if self.ending.is_some() {
             return None;
         }
-        self.services.iter().fold(self.look_at, |until, service| match service.runsv {
-            Runsv::Dead { not_before } if !self.is_leaving(service.identity) => {
+        self.services.iter().fold(self.dir.look_at(), |until, service| match service.runsv {
+            Runsv::Dead { not_before } if !self.is_leaving(service.found.identity) => {
                 earlier(until, Some(not_before))
             }
             Runsv::Dead { .. } | Runsv::Alive { .. } => until,
@@ -208,33 +173,17 @@ impl Runsvdir {
 
     /// Looks at the directory, tells the runsv of what vanished, and notes what is new.
     fn look(&mut self) {
-        self.look_at = None;
-        self.set_watches();
-        let now = clock::monotonic();
-        match self.list() {
-            Ok(found) => {
-                self.missing = None;
-                let dir = self.dir.clone();
-                let plan = scan::compare(&self.services, &found, |service| serves(&dir, &service.name));
-                self.follow(plan);
-                self.start_due(now);
-            }
-            Err((what, error)) => {
-                // Said when it becomes so, not at each look.
-                let errno = error.raw_os_error();
-                if self.missing != errno {
-                    self.warn_bytes(&[what, b" ", self.dir.to_bytes()].concat(), Some(&error));
-                    self.missing = errno;
-                }
-                self.look_at = earlier(self.look_at, Some(now + LOOK_EVERY));
-            }
-        }
+        let Some(found) = self.dir.look() else { return };
+        let known: Vec<&Found> = self.services.iter().map(|service| &service.found).collect();
+        let plan = scan::compare(&known, &found, |service| self.dir.is_served(&service.name));
+        self.follow(plan);
+        self.start_due(clock::monotonic());
     }
 
     fn follow(&mut self, plan: Plan) {
         for (place, identity) in plan.follow {
             if let Some(service) = self.services.get_mut(place) {
-                service.identity = identity;
+                service.found.identity = identity;
             }
         }
         for place in plan.stop.into_iter().rev() {
@@ -248,81 +197,24 @@ impl Runsvdir {
         if let Runsv::Alive { pid, .. } = service.runsv {
             // It may have ended a moment ago; the next SIGCHLD tells.
             let _ = kill_process(pid, Signal::TERM);
-            self.leaving.push((service.identity, pid));
+            self.leaving.push((service.found.identity, pid));
         }
-    }
-
-    /// Watches the directory and the links on the way to it, before it is read: no change falls in between.
-    fn set_watches(&mut self) {
-        let Some(watch) = &self.watch else {
-            self.look_at = Some(clock::monotonic() + LOOK_EVERY);
-            return;
-        };
-        let mut failed = None;
-        let mut add = |dir: &CStr| watch.add(dir).map_err(|error| failed = Some(error)).ok();
-        let mut watched: Vec<i32> =
-            exec::way_of(self.dir.to_bytes(), false).iter().filter_map(|dir| add(dir)).collect();
-        // That it is missing is found out by reading it; the way to it is watched.
-        watched.extend(watch.add(&self.dir));
-        if failed.is_none() && watched.is_empty() {
-            failed = Some(io::ErrorKind::Unsupported.into());
-        }
-        for old in self.watched.iter().filter(|old| !watched.contains(old)) {
-            watch.remove(*old);
-        }
-        self.watched = watched;
-        if let Some(error) = failed {
-            self.warn("unable to watch, looking every 5 seconds instead", Some(&error));
-            self.watch = None;
-            self.look_at = Some(clock::monotonic() + LOOK_EVERY);
-        }
-    }
-
-    /// The service directories that are there.
-    fn list(&self) -> std::result::Result<Vec<Found>, (&'static [u8], io::Error)> {
-        let unable = |what: &'static [u8]| move |errno: rustix::io::Errno| (what, io::Error::from(errno));
-        statat(CWD, &self.dir, AtFlags::empty()).map_err(unable(b"unable to stat"))?;
-        let dir = openat(CWD, &self.dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(unable(b"unable to change directory to"))?;
-        let unreadable = unable(b"unable to read directory");
-        let mut found = Vec::new();
-        for entry in Dir::read_from(&dir).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let name = entry.file_name();
-            if name.to_bytes().starts_with(b".") {
-                continue;
-            }
-            match statat(&dir, name, AtFlags::empty()) {
-                Ok(stat) if files::is_dir(&stat) => {
-                    found.push(Found { name: name.to_owned(), identity: files::identity(&stat) });
-                }
-                Ok(_) => {}
-                Err(errno) => {
-                    self.warn_bytes(&[b"unable to stat ", name.to_bytes()].concat(), Some(&errno.into()));
-                }
-            }
-        }
-        Ok(found)
     }
 
     /// Starts the runsv of each service that has none and whose time has come.
     fn start_due(&mut self, now: Duration) {
-        let Ok(dir) = self.open() else { return };
+        let Ok(dir) = self.dir.open() else { return };
         for place in 0..self.services.len() {
             let Some(service) = self.services.get(place) else { return };
             let due = matches!(service.runsv, Runsv::Dead { not_before } if now >= not_before);
-            if !due || self.is_leaving(service.identity) {
+            if !due || self.is_leaving(service.found.identity) {
                 continue;
             }
-            let runsv = self.start(&dir, &service.name, now);
+            let runsv = self.start(&dir, &service.found.name, now);
             if let Some(service) = self.services.get_mut(place) {
                 service.runsv = runsv;
             }
         }
-    }
-
-    fn open(&self) -> io::Result<OwnedFd> {
-        Ok(openat(CWD, &self.dir, svcore::sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
     fn start(&self, dir: &OwnedFd, name: &CStr, now: Duration) -> Runsv {
@@ -337,17 +229,13 @@ impl Runsvdir {
         match spawn(&program) {
             Ok(pid) => Runsv::Alive { pid, started: now },
             Err(Failure::Fork(error)) => {
-                self.warn_bytes(&[b"unable to fork for ", name.to_bytes()].concat(), Some(&error));
+                self.dir.warn(&[b"unable to fork for ", name.to_bytes()].concat(), Some(&error));
                 Runsv::Dead { not_before: now + NO_PROCESS }
             }
             Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
-                let prefix: [&[u8]; 3] = [b"runsvdir ", self.dir.to_bytes(), b": fatal: "];
-                say::supervisor(
-                    &prefix,
-                    &[b"unable to start runsv ", name.to_bytes()].concat(),
-                    Some(&error),
-                );
-                Runsv::Dead { not_before: now + scan::PACE }
+                let what = [b"unable to start runsv ", name.to_bytes()].concat();
+                self.dir.say(b"fatal: ", &what, Some(&error));
+                Runsv::Dead { not_before: now + known::PACE }
             }
         }
     }
@@ -378,16 +266,8 @@ impl Runsvdir {
         }
         self.ending.get_or_insert(code);
         // Its end can take the kernel some milliseconds, which now pass while the services stop.
-        self.watch = None;
+        self.dir.stop_watching();
     }
-}
-
-/// Whether a supervisor serves the service `name` in `dir`: its `ok` has a reader.
-fn serves(dir: &CStr, name: &CStr) -> bool {
-    let Ok(path) = CString::new([dir.to_bytes(), b"/", name.to_bytes(), b"/supervise/ok"].concat()) else {
-        return false;
-    };
-    openat(CWD, &path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).is_ok()
 }
 
 /// The file we are, for where PATH has no runsv.

@@ -86,14 +86,14 @@ impl Host {
     /// Takes a service that was begun.
     pub fn add(&mut self, service: Box<Service>) -> Place {
         let hosted = Hosted { service, due: None, log: false };
-        let place = match self.places.iter().position(Option::is_none).filter(|_| self.count < self.places.len())
-        {
-            Some(place) => place,
-            None => {
-                self.places.push(None);
-                self.places.len().saturating_sub(1)
-            }
-        };
+        let place =
+            match self.places.iter().position(Option::is_none).filter(|_| self.count < self.places.len()) {
+                Some(place) => place,
+                None => {
+                    self.places.push(None);
+                    self.places.len().saturating_sub(1)
+                }
+            };
         if let Some(empty) = self.places.get_mut(place) {
             *empty = Some(hosted);
         }
@@ -295,7 +295,9 @@ impl Host {
         let came_signal = came.next() == Some(true);
         let ready = others.iter().map(|_| came.next() == Some(true)).collect();
         let commanded = match &self.controls {
-            Some(controls) if came.next() == Some(true) => controls.ready().into_iter().map(whose_is).collect(),
+            Some(controls) if came.next() == Some(true) => {
+                controls.ready().into_iter().map(whose_is).collect()
+            }
             Some(_) => Vec::new(),
             None => came.zip(whose).filter(|(came, _)| *came).map(|(_, whose)| whose).collect(),
         };

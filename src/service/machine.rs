@@ -343,9 +343,9 @@ impl Machine {
             Hook::Down | Hook::Exit => Actions::default(),
             Hook::Instead(Signal::Term) => {
                 let ends = std::mem::take(&mut self.restart) || self.want != Want::Up;
-                let sent = mine.filter(|_| !instead).map(|pid| {
-                    if ends { Action::End(pid) } else { Action::Signal(pid, Signal::Term) }
-                });
+                let sent = mine
+                    .filter(|_| !instead)
+                    .map(|pid| if ends { Action::End(pid) } else { Action::Signal(pid, Signal::Term) });
                 self.term |= sent.is_some();
                 let mut actions = sent.map_or_else(Actions::default, |sent| [sent, Action::Publish].into());
                 let after = match self.want {

@@ -134,7 +134,10 @@ impl World {
                 None
             }
             Action::End(pid) => {
-                self.rule(self.child.is_some_and(|(child, finish, _)| child == pid && !finish), "ended a stranger");
+                self.rule(
+                    self.child.is_some_and(|(child, finish, _)| child == pid && !finish),
+                    "ended a stranger",
+                );
                 self.told.push('e');
                 if !self.stubborn {
                     self.end(Ended::Signal { number: 3, core: false });
@@ -143,7 +146,8 @@ impl World {
             }
             Action::Late(pid, script) => {
                 let finish = script != Script::Run;
-                let mine = self.child.is_some_and(|(child, is_finish, _)| child == pid && is_finish == finish);
+                let mine =
+                    self.child.is_some_and(|(child, is_finish, _)| child == pid && is_finish == finish);
                 self.rule(mine, "killed a stranger");
                 self.told.push('l');
                 self.end(Ended::Signal { number: 9, core: false });

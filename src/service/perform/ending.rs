@@ -113,7 +113,10 @@ impl Service {
     /// The processes of both, and of hooks.
     pub fn processes(&self) -> impl Iterator<Item = Pid> {
         let pid = |which| self.pair.get(which).and_then(Machine::pid);
-        [pid(Which::Main), pid(Which::Log)].into_iter().flatten().chain(self.hooks.iter().map(|hook| hook.pid))
+        [pid(Which::Main), pid(Which::Log)]
+            .into_iter()
+            .flatten()
+            .chain(self.hooks.iter().map(|hook| hook.pid))
     }
 
     /// The process of one of the two.
