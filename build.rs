@@ -28,7 +28,11 @@ fn main() {
 }
 
 fn is_chosen(entry: &Entry) -> bool {
-    env::var_os(format!("CARGO_FEATURE_{}", entry.module.to_uppercase())).is_some()
+    /// What process 1 of Linux is and does.
+    const LINUX_ONLY: [&str; 4] = ["runit", "runit_init", "runsvinit", "utmpset"];
+    let here = env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");
+    (here || !LINUX_ONLY.contains(&entry.module))
+        && env::var_os(format!("CARGO_FEATURE_{}", entry.module.to_uppercase())).is_some()
 }
 
 /// Rust source of the table, sorted by name.

@@ -12,6 +12,8 @@ mod chpst;
 mod runsv;
 #[cfg(feature = "runsvdir")]
 mod runsvdir;
+#[cfg(all(feature = "runsvinit", target_os = "linux"))]
+mod runsvinit;
 #[cfg(feature = "sv")]
 mod sv;
 #[cfg(feature = "svlogd")]

@@ -103,7 +103,11 @@ impl Directory {
                     self.warn(&[what, b" ", self.path.to_bytes()].concat(), Some(&error));
                     self.missing = errno;
                 }
-                self.look_at = earlier(self.look_at, Some(clock::monotonic().saturating_add(LOOK_EVERY)));
+                // That it appears is told by the watch of the way to it.
+                if self.watch.is_none() || error.kind() != io::ErrorKind::NotFound {
+                    let again = clock::monotonic().saturating_add(LOOK_EVERY);
+                    self.look_at = earlier(self.look_at, Some(again));
+                }
                 None
             }
         }

@@ -5,7 +5,12 @@
 mod directory;
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::CWD;
+
+use crate::files;
 
 pub use directory::Directory;
 
@@ -60,6 +65,42 @@ pub fn compare(known: &[&Found], found: &[Found], mut follows: impl FnMut(&Found
     plan
 }
 
+/// The directory that is served where nobody says which: `SVDIR`, or one that was chosen when this was built, or the
+/// first that is there of the usual three.
+#[must_use]
+pub fn usual_directory() -> OsString {
+    const USUAL: [&CStr; 3] = [c"/service", c"/etc/service", c"/var/service"];
+    let there = |dir: &&&CStr| files::look(CWD, dir).is_ok_and(|stat| stat.is_some());
+    let usual = || USUAL.iter().find(there).copied().unwrap_or(c"/service");
+    std::env::var_os("SVDIR")
+        .or_else(|| option_env!("RUNITBOX_SVDIR").map(OsString::from))
+        .unwrap_or_else(|| OsStr::from_bytes(usual().to_bytes()).to_owned())
+}
+
+/// The directory in the command line of a `runsvdir` or `runsvinit`; `None` if it names none.
+#[must_use]
+pub fn directory_of<'w>(program: &[u8], words: impl IntoIterator<Item = &'w [u8]>) -> Option<&'w [u8]> {
+    let mut words = words.into_iter();
+    if program == b"runsvdir" {
+        return words.find(|word| !word.starts_with(b"-P") && !word.starts_with(b"--"));
+    }
+    while let Some(word) = words.next() {
+        match word {
+            b"--" => return None,
+            b"--map" | b"--halt" => drop(words.next()),
+            [b'-', b'-', ..] => {}
+            // `-vw 5` has its value in the next word, `-vw5` in the same.
+            [b'-', letters @ ..] => {
+                if letters.iter().position(|letter| b"we".contains(letter)) == letters.len().checked_sub(1) {
+                    words.next();
+                }
+            }
+            dir => return Some(dir),
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -103,6 +144,25 @@ mod tests {
         assert_eq!(plan, Plan { stop: vec![], start: vec![], follow: vec![(0, (1, 2))] });
         let taken = self::plan(&[found("a", 1), found("b", 2)], &[found("a", 2), found("b", 2)], true);
         assert_eq!(taken.stop, [0]);
+    }
+
+    #[test]
+    fn the_directory_is_found_in_a_command_line() {
+        let dir = |program: &str, words: &str| {
+            let dir = directory_of(program.as_bytes(), words.split(' ').map(str::as_bytes));
+            dir.map(|dir| String::from_utf8(dir.to_vec()).unwrap())
+        };
+        for (program, words, expected) in [
+            ("runsvdir", "-P /etc/service log", Some("/etc/service")),
+            ("runsvdir", "service", Some("service")),
+            ("runsvinit", "-v -w 5 --map 1=0 --prefix /sv -- sh", Some("/sv")),
+            ("runsvinit", "-vw5 --map=1=0 -e/env /sv", Some("/sv")),
+            ("runsvinit", "-vw 5 /sv", Some("/sv")),
+            ("runsvinit", "-v -- /bin/sh", None),
+            ("runsvinit", "-e", None),
+        ] {
+            assert_eq!(dir(program, words).as_deref(), expected, "{program} {words}");
+        }
     }
 
     proptest! {

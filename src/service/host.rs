@@ -55,6 +55,8 @@ pub struct Turn {
     pub strangers: Vec<(Pid, Ended)>,
     /// Which of the other descriptors are ready, in their order.
     pub ready: Vec<bool>,
+    /// A service with a file `essential` that ended by itself.
+    pub essential: Option<(Place, Ended)>,
 }
 
 /// The moment it is.
@@ -142,6 +144,15 @@ impl Host {
         }
     }
 
+    /// Kills one of the two of each service that has not ended; see [`Service::kill`].
+    pub fn kill_all(&mut self, which: Which) {
+        for place in 0..self.places.len() {
+            if let Some(service) = self.service(place) {
+                service.kill(which);
+            }
+        }
+    }
+
     /// Nothing is started any more; see [`Service::hold`].
     pub fn hold(&mut self) {
         for place in 0..self.places.len() {
@@ -155,7 +166,7 @@ impl Host {
     /// Waits once, until `until` or for one of `others` too, tells everybody, and hands over the services that are over.
     pub fn turn(
         &mut self,
-        others: &[BorrowedFd<'_>],
+        others: &[(BorrowedFd<'_>, PollFlags)],
         until: Option<Duration>,
         mut over: impl FnMut(Place, Box<Service>),
     ) -> Turn {
@@ -190,6 +201,7 @@ impl Host {
         for place in touched {
             let Some(service) = self.service(place) else { continue };
             let leaves = service.leave(now);
+            turn.essential = turn.essential.or(service.take_essential_end().map(|how| (place, how)));
             service.publish(now);
             if leaves {
                 if let Some(service) = self.remove(place) {
@@ -266,24 +278,24 @@ impl Host {
     /// Waits. Gives whether a signal came, who was sent a command, and which of the others are ready.
     fn wait(
         &self,
-        others: &[BorrowedFd<'_>],
+        others: &[(BorrowedFd<'_>, PollFlags)],
         until: Option<Duration>,
     ) -> (bool, Vec<(Place, Which)>, Vec<bool>) {
         let until = earlier(until, self.due.first().map(|(at, _)| *at));
         let mut fds = Vec::with_capacity(others.len() + 3);
         let mut whose = Vec::new();
-        let mut add = |fd| fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        add(self.signals.as_fd());
-        for other in others {
-            add(*other);
+        let mut add = |fd, flags| fds.push(PollFd::from_borrowed_fd(fd, flags));
+        add(self.signals.as_fd(), PollFlags::IN);
+        for (fd, flags) in others {
+            add(*fd, *flags);
         }
         match &self.controls {
-            Some(controls) => add(controls.as_fd()),
+            Some(controls) => add(controls.as_fd(), PollFlags::IN),
             None => {
                 for (place, service) in self.services() {
                     for which in [Which::Main, Which::Log] {
                         if let Some(control) = service.control(which) {
-                            add(control);
+                            add(control, PollFlags::IN);
                             whose.push((place, which));
                         }
                     }

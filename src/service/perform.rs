@@ -79,6 +79,8 @@ pub struct Service {
     publishing_failed: bool,
     /// How it ended by itself, if it has a file `essential`.
     essential_end: Option<Ended>,
+    /// It had to be killed, and there is no time left for `./finish`.
+    killed: bool,
     /// Standard output and error of the service and of its log service, where they are not ours.
     outputs: Option<Box<Outputs>>,
 }
@@ -136,6 +138,7 @@ impl Service {
             repair_at: None,
             publishing_failed: false,
             essential_end: None,
+            killed: false,
             outputs: None,
         }))
     }
@@ -449,7 +452,7 @@ impl Service {
     }
 
     fn has_finish(&self) -> bool {
-        files::open_read(self.dir.as_fd(), c"finish").is_ok()
+        !self.killed && files::open_read(self.dir.as_fd(), c"finish").is_ok()
     }
 
     fn warn(&self, what: &[u8], cause: Option<&io::Error>) {

@@ -46,6 +46,18 @@ impl Ended {
         )
     }
 
+    /// What a person is told of it, after a name.
+    #[must_use]
+    pub fn said(self) -> String {
+        match self {
+            Ended::Code(code) => format!("exited with {code}"),
+            Ended::Signal { number, core } => {
+                let core = if core { ", core dumped" } else { "" };
+                format!("was ended by signal {number}{core}")
+            }
+        }
+    }
+
     /// What a person is told of an end that nobody asked for, after `uptime`; `more`: how many such ends were not told.
     #[must_use]
     pub fn unasked(self, script: &str, uptime: Duration, more: u32) -> String {
@@ -55,13 +67,7 @@ impl Ended {
             1 => "; so it did once more since this was last said".to_owned(),
             more => format!("; so it did {more} times more since this was last said"),
         };
-        match self {
-            Ended::Code(code) => format!("{script} exited with {code} after {uptime}{again}"),
-            Ended::Signal { number, core } => {
-                let core = if core { ", core dumped" } else { "" };
-                format!("{script} was ended by signal {number}{core} after {uptime}{again}")
-            }
-        }
+        format!("{script} {} after {uptime}{again}", self.said())
     }
 }
 

@@ -35,6 +35,8 @@ pub const USR2: Number = nix::libc::SIGUSR2;
 pub const WINCH: Number = nix::libc::SIGWINCH;
 /// Power fails; where there is no such signal, the one that upstream's development line uses.
 pub const PWR: Number = here::PWR;
+/// A process of the background wrote to the terminal.
+pub const TTOU: Number = nix::libc::SIGTTOU;
 /// What container managers send for "halt": SIGRTMIN+3 as the usual C library counts.
 pub const HALT: Number = 37;
 /// More changes of watched directories than can be told one by one.
@@ -99,6 +101,14 @@ pub fn number_of(text: &str) -> Option<Number> {
     let name = text.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
     format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as Number)
+}
+
+/// Gives every signal its default action, whatever our parent ignored.
+pub fn default_all() {
+    for signal in 1..=64 {
+        // SAFETY: the default action runs no code of ours. Those that cannot be set are refused.
+        unsafe { nix::libc::signal(signal, nix::libc::SIG_DFL) };
+    }
 }
 
 #[cfg(target_os = "linux")]

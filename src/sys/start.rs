@@ -89,6 +89,24 @@ pub fn drop_first_argument() {
     ARGC.store(argc.saturating_sub(1), Relaxed);
 }
 
+/// A bug of ours does not end this process: services and orphans go on to need it.
+///
+/// The profile says `panic = "abort"`, and the abort comes when the hook returns; so it does not.
+pub fn never_end_by_a_bug(name: &'static str) {
+    std::panic::set_hook(Box::new(move |info| {
+        let bug = info.to_string();
+        crate::say::supervisor(&[name.as_bytes(), b": fatal: bug: "], bug.as_bytes(), None);
+        loop {
+            // Orphans still come to process 1. This waits for as long as there are any.
+            while rustix::process::wait(rustix::process::WaitOptions::empty()).is_ok() {}
+            crate::event::wait(
+                &mut [],
+                Some(super::clock::monotonic().saturating_add(std::time::Duration::from_secs(1))),
+            );
+        }
+    }));
+}
+
 /// Sets the name that `ps -o comm` and `pgrep` see.
 pub fn set_process_name(name: &str) {
     here::set_process_name(name);

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Machine, Service};
 use crate::service::pair::Which;
 use crate::service::words::{Ended, Script};
+use crate::status::Want;
 use crate::sys::signals;
 use crate::{files, number};
 
@@ -70,39 +71,41 @@ impl Service {
         let _ = kill_process(pid, Signal::KILL);
     }
 
-    /// `./run` ended by itself; if the service is essential, that is kept for [`Service::essential_end`].
+    /// `./run` ended by itself; if the service is essential, that is kept for [`Service::take_essential_end`].
     pub(super) fn note_own_end(&mut self, how: Ended) {
         if files::look(self.dir.as_fd(), c"essential").is_ok_and(|stat| stat.is_some()) {
             self.essential_end.get_or_insert(how);
         }
     }
 
-    /// How a service with a file `essential` ended by itself for the first time, if it did.
-    #[must_use]
-    pub const fn essential_end(&self) -> Option<Ended> {
-        self.essential_end
+    /// How a service with a file `essential` ended by itself, if it did since this was last asked.
+    pub const fn take_essential_end(&mut self) -> Option<Ended> {
+        self.essential_end.take()
     }
 
-    /// Kills what still runs of one of the two, and says so, a line for each. Whether there was something.
-    pub fn kill(&self, which: Which) -> bool {
+    /// Whether the service is down for good; its log service may still read.
+    #[must_use]
+    pub fn main_is_over(&self) -> bool {
+        self.pair.main().want() == Want::Exit && self.pair.main().is_down() && self.hooks.is_empty()
+    }
+
+    /// Kills what still runs of one of the two, and says so, a line for each. After that no `./finish` is run.
+    pub fn kill(&mut self, which: Which) {
+        self.killed |= which == Which::Main;
         let machine = self.pair.get(which);
-        let mut killed = false;
         if let Some(pid) = machine.and_then(Machine::pid) {
             let is_run = self.pair.get(which).is_some_and(Machine::is_running);
             let script = if is_run { Script::Run } else { Script::Finish(Ended::Code(0)) };
             self.warn(format!("{}did not end in time: killed", of(which, script)).as_bytes(), None);
             let _ = kill_process(pid, Signal::KILL);
-            killed = true;
         }
         if which == Which::Main {
             for running in &self.hooks {
                 let name = format!("control/{} did not end in time: killed", char::from(running.hook.byte()));
                 self.warn(name.as_bytes(), None);
                 let _ = kill_process(running.pid, Signal::KILL);
-                killed = true;
             }
         }
-        killed
     }
 
     /// From now on nothing is started but `./finish`, and the log service as long as it has something to read.

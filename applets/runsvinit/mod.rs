@@ -1,0 +1,379 @@
+//! `runsvinit`: a container's init. One process hosts all services of a directory, runs a command beside them, reaps
+//! orphans, and stops everything in order. Source: runsvinit(8).
+
+mod halt;
+mod lines;
+mod options;
+mod output;
+mod programs;
+mod rest;
+mod served;
+mod stop;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+use rustix::process::{Pid, Signal, kill_process};
+use svcore::control::Command as Order;
+use svcore::event::earlier;
+use svcore::service::host::{Host, now};
+use svcore::service::pair::Which;
+use svcore::service::words::Ended;
+use svcore::sys::signals::{self, Came, Signals};
+use svcore::sys::{clock, privilege, start};
+use svcore::{Call, Context, Result, say, scan};
+
+use options::Options;
+use output::Output;
+use programs::{Command, Hooks, code_of};
+use served::Served;
+use stop::{Do, Seen, Stop};
+
+/// Executables that run before the services, and after them.
+const BOOT: &str = "/etc/runit/boot.d";
+const HALT: &str = "/etc/runit/halt.d";
+
+/// Runs the applet until everything has ended.
+pub(crate) fn main(call: &Call<'_>) -> Result {
+    let options = options::parse(call.args)?;
+    if let Some(code) = options.halt {
+        return halt::halt(code);
+    }
+    let mut init = Init::new(&options)?;
+    loop {
+        if let Some(code) = init.go_on() {
+            return Ok(options.mapped(code));
+        }
+        init.wait();
+    }
+}
+
+struct Init<'o> {
+    options: &'o Options,
+    host: Host,
+    served: Served,
+    output: Option<Output>,
+    boot: Hooks,
+    halt: Hooks,
+    /// CMD, until it is started.
+    command: Option<Command>,
+    /// Its process.
+    running: Option<Pid>,
+    /// All services that were there at the start are taken up.
+    serving: bool,
+    stop: Option<Stop>,
+    /// When the stop has to be over.
+    over_at: Duration,
+    /// What the exit code comes from, as far as it is known.
+    code: Option<u8>,
+}
+
+impl<'o> Init<'o> {
+    fn new(options: &'o Options) -> Result<Self> {
+        start::never_end_by_a_bug("runsvinit");
+        signals::default_all();
+        let signals = Signals::wait_for(&[
+            signals::CHLD,
+            signals::CHANGE,
+            signals::IO,
+            signals::TERM,
+            signals::INT,
+            signals::PWR,
+            signals::HALT,
+            signals::HUP,
+            signals::ALRM,
+            signals::QUIT,
+            signals::USR1,
+            signals::USR2,
+            signals::WINCH,
+            // CMD may have the terminal; what we say there is not to stop us.
+            signals::TTOU,
+        ])
+        .while_doing(|| "unable to create selfpipe")?;
+        privilege::raise_open_files();
+        if !rest::is_first() {
+            let subreaper = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+            if options.verbose {
+                match subreaper {
+                    Ok(()) => info(b"not process 1: became subreaper, so that orphans come to us"),
+                    Err(_) => info(b"not process 1, nor subreaper: orphans go elsewhere"),
+                }
+            }
+        }
+        if let Some(dir) = &options.environment {
+            write_environment(dir)?;
+        }
+        let usual = scan::usual_directory();
+        let served = Served::new(options.dir.as_deref().unwrap_or(&usual))?;
+        let output = options.prefix.then(|| Output::new(options.stamp)).transpose();
+        Ok(Init {
+            options,
+            host: Host::of_many(signals),
+            served,
+            output: output.while_doing(|| "unable to create pipe")?,
+            boot: Hooks::of(BOOT),
+            halt: Hooks::of(HALT),
+            command: (!options.command.is_empty()).then(|| Command::new(&options.command)),
+            running: None,
+            serving: false,
+            stop: None,
+            over_at: Duration::ZERO,
+            code: None,
+        })
+    }
+
+    /// Does what is due. Gives the exit code when everything has ended.
+    fn go_on(&mut self) -> Option<u8> {
+        if self.stop.is_none() {
+            self.serve();
+        }
+        while let Some(stop) = &mut self.stop {
+            let now = clock::monotonic();
+            let seen = seen(&self.host, self.running.or(self.boot.running()).is_some(), self.halt.is_any());
+            match stop.step(now, &seen)? {
+                Do::Exit => {
+                    if let Some(output) = &mut self.output {
+                        output.drain(self.over_at);
+                    }
+                    return Some(self.code.unwrap_or(0));
+                }
+                what => self.perform(what),
+            }
+        }
+        None
+    }
+
+    /// Runs the hooks, and after them the services and CMD.
+    fn serve(&mut self) {
+        if self.boot.is_any() {
+            if let Err(code) = self.boot.go_on() {
+                self.begin_to_stop(Some(code));
+            }
+            return;
+        }
+        if !std::mem::replace(&mut self.serving, true) {
+            self.served.look(&mut self.host, &mut self.output);
+            if self.options.verbose {
+                info(format!("{} services", self.host.len()).as_bytes());
+            }
+        } else {
+            self.served.start_due(&mut self.host, &mut self.output);
+        }
+        if let Some(mut command) = self.command.take() {
+            match command.start() {
+                Ok(pid) => self.running = Some(pid),
+                Err(code) => self.begin_to_stop(Some(code)),
+            }
+        }
+    }
+
+    fn perform(&mut self, what: Do) {
+        let now = now();
+        let command = self.running.or(self.boot.running());
+        match what {
+            Do::EndCommand => {
+                self.boot.no_more();
+                if let Some(pid) = command {
+                    // It may have ended a moment ago; then its end is what counts.
+                    let _ = kill_process(pid, Signal::TERM);
+                    let _ = kill_process(pid, Signal::CONT);
+                }
+            }
+            Do::KillCommand => {
+                if let Some(pid) = command {
+                    say::supervisor(
+                        &[b"runsvinit: warning: "],
+                        b"the command did not end in time: killed",
+                        None,
+                    );
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+            }
+            Do::EndServices => self.host.command_all(now, Order::Exit),
+            Do::KillServices => self.host.kill_all(Which::Main),
+            Do::KillLogs => self.host.kill_all(Which::Log),
+            Do::EndWriters => {
+                let logs: Vec<Pid> =
+                    self.host.services().filter_map(|(_, service)| service.process(Which::Log)).collect();
+                rest::end(&logs);
+            }
+            Do::EndRest => rest::end(&[]),
+            Do::KillRest => rest::kill(),
+            Do::RunHooks => self.run_halt_hook(),
+            Do::KillHooks => self.halt.kill(),
+            Do::Exit => {}
+        }
+    }
+
+    fn run_halt_hook(&mut self) {
+        // One that cannot be started, which was said, does not hold up the others.
+        while self.halt.is_any() && self.halt.go_on().is_err() {}
+    }
+
+    /// Everything is to end; with `code`, unless another came first.
+    fn begin_to_stop(&mut self, code: Option<u8>) {
+        self.code = self.code.or(code);
+        if self.stop.is_some() {
+            return;
+        }
+        if self.options.verbose {
+            info(b"stopping");
+        }
+        let now = clock::monotonic();
+        self.host.hold();
+        self.served.dir.stop_watching();
+        self.command = None;
+        self.over_at = now.saturating_add(self.options.time);
+        self.stop = Some(Stop::new(now, self.options.time, !self.host.is_empty()));
+    }
+
+    /// Waits once and takes what came.
+    fn wait(&mut self) {
+        let mut until = match &self.stop {
+            Some(stop) => {
+                let command = self.running.or(self.boot.running()).is_some();
+                stop.deadline(&seen(&self.host, command, self.halt.is_any()))
+            }
+            None if self.serving => self.served.deadline(),
+            None => None,
+        };
+        if self.output.as_ref().is_some_and(Output::has_more) {
+            until = earlier(until, Some(Duration::ZERO));
+        }
+        let changes = self.served.dir.changes().filter(|_| self.serving).map(|fd| (fd, PollFlags::IN));
+        let others: Vec<_> = changes.into_iter().chain(self.output.as_ref().map(Output::awaited)).collect();
+        let has_changes = changes.is_some();
+        let mut left = Vec::new();
+        let turn = self.host.turn(&others, until, |place, service| left.push((place, service)));
+        let changed = has_changes && turn.ready.first() == Some(&true);
+        if let Some(output) = &mut self.output {
+            output.pass_on();
+        }
+        for came in &turn.signals {
+            self.take(came);
+        }
+        for (pid, how) in &turn.strangers {
+            self.ended(*pid, *how);
+        }
+        if let Some((place, how)) = turn.essential {
+            self.essential_ended(place, how);
+        }
+        let mut look = changed || self.served.dir.look_at().is_some_and(|at| clock::monotonic() >= at);
+        for (place, service) in left {
+            look |= service.is_replaced();
+            self.served.left(place, &service);
+        }
+        if look && self.serving && self.stop.is_none() {
+            self.served.look(&mut self.host, &mut self.output);
+        }
+    }
+
+    fn take(&mut self, came: &Came) {
+        let is_to_stop = match came.signal {
+            signals::TERM | signals::INT | signals::PWR => true,
+            signals::HALT => {
+                if let Some(code) = came.value {
+                    self.code = Some(u8::try_from(code & 0xff).unwrap_or(0));
+                }
+                true
+            }
+            signals::QUIT => self.running.is_none(),
+            signals::HUP | signals::ALRM => {
+                if self.serving && self.stop.is_none() {
+                    self.served.look(&mut self.host, &mut self.output);
+                }
+                return;
+            }
+            _ => false,
+        };
+        if is_to_stop {
+            match &mut self.stop {
+                Some(stop) => stop.hurry(clock::monotonic()),
+                None => self.begin_to_stop(None),
+            }
+        } else if let Some(pid) = self.running
+            && matches!(came.signal, signals::QUIT | signals::USR1 | signals::USR2 | signals::WINCH)
+        {
+            let _ = signals::send(pid, came.signal);
+        }
+    }
+
+    /// A process ended that belongs to no service.
+    fn ended(&mut self, pid: Pid, how: Ended) {
+        if self.running == Some(pid) {
+            self.running = None;
+            self.begin_to_stop(Some(code_of(how)));
+        } else if let Some(path) = self.boot.ended(pid) {
+            // One that we told to end ourselves has not failed.
+            if how != Ended::Code(0) && self.stop.is_none() {
+                let why = how.said();
+                say::supervisor(
+                    &[b"runsvinit: fatal: "],
+                    &[path.to_bytes(), b" ", why.as_bytes()].concat(),
+                    None,
+                );
+                self.begin_to_stop(Some(code_of(how)));
+            }
+        } else if let Some(path) = self.halt.ended(pid) {
+            if how != Ended::Code(0) {
+                let why = how.said();
+                let what = [path.to_bytes(), b" ", why.as_bytes()].concat();
+                say::supervisor(&[b"runsvinit: warning: "], &what, None);
+            }
+            self.run_halt_hook();
+        }
+    }
+
+    fn essential_ended(&mut self, place: usize, how: Ended) {
+        if self.stop.is_none() {
+            let name = self.served.name(place).unwrap_or_default();
+            let what = [b"essential service ", name, b" ", how.said().as_bytes()].concat();
+            say::supervisor(&[b"runsvinit: warning: "], &what, None);
+        }
+        self.begin_to_stop(Some(code_of(how)));
+    }
+}
+
+fn info(what: &[u8]) {
+    say::supervisor(&[b"runsvinit: info: "], what, None);
+}
+
+/// What a stop has to reckon with.
+fn seen(host: &Host, command: bool, hooks: bool) -> Seen {
+    let services = host.services().filter(|(_, service)| !service.main_is_over()).count();
+    let logs = host.len().saturating_sub(services);
+    Seen { command, services, logs, rest: rest::is_any(), hooks }
+}
+
+/// Writes our environment to `dir`, in the format of `chpst -e`.
+fn write_environment(dir: &OsStr) -> Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    let failed = || [b"unable to write the environment to ", dir.as_bytes()].concat();
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(error).while_doing(failed);
+        }
+        _ => {}
+    }
+    for (name, value) in std::env::vars_os() {
+        if name.as_bytes().starts_with(b".") || name.as_bytes().contains(&b'/') {
+            continue;
+        }
+        // Secrets may be in it. chpst reads NUL as newline.
+        let mut text: Vec<u8> =
+            value.as_bytes().iter().map(|&byte| if byte == b'\n' { 0 } else { byte }).collect();
+        text.push(b'\n');
+        let path = std::path::Path::new(dir).join(name);
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, &text))
+            .while_doing(failed)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! What was typed. Without I/O.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use lexopt::Arg::{Long, Short, Value};
+use svcore::{Error, Result, multicall, number};
+
+/// How long a stop may take where nobody says: container managers kill after 10 seconds.
+const TIME: Duration = Duration::from_secs(9);
+
+/// What was typed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) verbose: bool,
+    /// How long a stop may take.
+    pub(crate) time: Duration,
+    /// Where the environment is written.
+    pub(crate) environment: Option<OsString>,
+    /// Exit codes that are others to the outside.
+    pub(crate) map: Vec<(u8, u8)>,
+    /// Lines have the name of their service in front.
+    pub(crate) prefix: bool,
+    /// And before that the time.
+    pub(crate) stamp: bool,
+    /// Nothing is served; the one that runs is told to end with this code.
+    pub(crate) halt: Option<u8>,
+    pub(crate) dir: Option<OsString>,
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Reads the words after the name.
+pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
+    let mut options = Options {
+        verbose: false,
+        time: TIME,
+        environment: None,
+        map: Vec::new(),
+        prefix: false,
+        stamp: false,
+        halt: None,
+        dir: None,
+        command: Vec::new(),
+    };
+    let ours = args.iter().position(|word| word == "--").unwrap_or(args.len());
+    let (ours, command) = args.split_at(ours);
+    options.command.extend(command.iter().skip(1).cloned());
+    let mut halt = false;
+    let mut parser = lexopt::Parser::from_args(ours);
+    parser.set_short_equals(false);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('v') => options.verbose = true,
+            Short('V') => return Err(multicall::version()),
+            Short('w') => {
+                let word = parser.value()?;
+                let seconds = number::whole(word.as_bytes()).filter(|_| !word.is_empty());
+                options.time =
+                    Duration::from_secs(seconds.ok_or_else(|| wrong("not a number of seconds", &word))?);
+            }
+            Short('e') => options.environment = Some(parser.value()?),
+            Long("map") => {
+                let word = parser.value()?;
+                options.map.push(mapping(&word).ok_or_else(|| wrong("not CODE=CODE", &word))?);
+            }
+            Long("prefix") => options.prefix = true,
+            Long("stamp") => (options.prefix, options.stamp) = (true, true),
+            Long("halt") => halt = true,
+            Value(word) if halt && options.halt.is_none() => {
+                options.halt = Some(code(&word).ok_or_else(|| wrong("not an exit code", &word))?);
+            }
+            Value(word) if options.dir.is_none() && !halt => options.dir = Some(word),
+            Value(word) => return Err(wrong("one DIR only; a command goes after --", &word)),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if halt {
+        options.halt.get_or_insert(0);
+    }
+    Ok(options)
+}
+
+fn wrong(what: &str, word: &OsString) -> Error {
+    Error::Usage(Some(format!("{}: {what}", word.display())))
+}
+
+fn code(word: &OsString) -> Option<u8> {
+    word.to_str()?.parse().ok()
+}
+
+fn mapping(word: &OsString) -> Option<(u8, u8)> {
+    let (from, to) = word.to_str()?.split_once('=')?;
+    Some((from.parse().ok()?, to.parse().ok()?))
+}
+
+impl Options {
+    /// The exit code that the outside sees instead of `code`.
+    pub(crate) fn mapped(&self, code: u8) -> u8 {
+        self.map.iter().rev().find(|(from, _)| *from == code).map_or(code, |(_, to)| *to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &str) -> Result<Options> {
+        parse(&words.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_the_command() {
+        let options = parsed("-v -w 3 /sv -- sh -c -v --").unwrap();
+        assert_eq!((options.verbose, options.time), (true, Duration::from_secs(3)));
+        assert_eq!(options.dir, Some("/sv".into()));
+        assert_eq!(options.command, ["sh", "-c", "-v", "--"]);
+        let options = parsed("--prefix --").unwrap();
+        assert_eq!((options.prefix, options.dir, options.command), (true, None, vec![]));
+    }
+
+    #[test]
+    fn codes_are_mapped() {
+        let options = parsed("--map 143=0 --map=137=1").unwrap();
+        assert_eq!([143, 137, 7].map(|code| options.mapped(code)), [0, 1, 7]);
+    }
+
+    #[test]
+    fn halt_has_a_code_or_ends_with_0() {
+        assert_eq!(parsed("--halt").unwrap().halt, Some(0));
+        assert_eq!(parsed("--halt 42").unwrap().halt, Some(42));
+        assert_eq!(parsed("/sv").unwrap().halt, None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused() {
+        for words in [
+            "-w x",
+            "-w",
+            "--map 1",
+            "--map 300=1",
+            "--map 1=",
+            "a b",
+            "-x",
+            "--what",
+            "--halt 256",
+            "--halt x",
+            "--halt 1 2",
+            "-w=3",
+        ] {
+            assert!(parsed(words).is_err(), "{words}");
+        }
+    }
+}

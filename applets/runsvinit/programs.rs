@@ -1,0 +1,155 @@
+//! CMD, and the hooks before and after the services.
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::process::{Pid, Signal, kill_process};
+use svcore::service::words::Ended;
+use svcore::sys::spawn::{Failure, Program, Stream, Terminal, spawn};
+use svcore::{exec, files, say};
+
+/// A program that is not there, and one that cannot be executed, as shells have it.
+const NOT_THERE: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+/// A hook that could not be started.
+const NO_HOOK: u8 = 111;
+
+/// The code that a container's end tells of how a program ended.
+pub(crate) const fn code_of(how: Ended) -> u8 {
+    match how {
+        Ended::Code(code) => code,
+        Ended::Signal { number, .. } => number.saturating_add(128),
+    }
+}
+
+/// CMD, and the standard input that is only its own.
+#[derive(Debug)]
+pub(crate) struct Command {
+    words: Vec<CString>,
+    stdin: Option<OwnedFd>,
+}
+
+impl Command {
+    /// CMD; from now on our standard input, which services inherit, is `/dev/null`.
+    pub(crate) fn new(words: &[OsString]) -> Self {
+        let words = words.iter().filter_map(|word| CString::new(word.as_bytes()).ok()).collect();
+        let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).ok();
+        if let Ok(null) = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+            // Where this fails, services share what CMD has.
+            let _ = rustix::stdio::dup2_stdin(&null);
+        }
+        Command { words, stdin }
+    }
+
+    /// Starts it, in the foreground if it is on a terminal; otherwise the code to end with, and why was said.
+    pub(crate) fn start(&mut self) -> Result<Pid, u8> {
+        let Some(name) = self.words.first() else { return Err(NOT_THERE) };
+        let files = exec::candidates(OsStr::from_bytes(name.to_bytes()), std::env::var_os("PATH").as_deref());
+        let files: Vec<&CStr> = files.iter().map(CString::as_c_str).collect();
+        let argv: Vec<&CStr> = self.words.iter().map(CString::as_c_str).collect();
+        let stdin = self.stdin.take();
+        let on_terminal = stdin.as_ref().is_some_and(|stdin| rustix::termios::isatty(stdin));
+        let program = Program {
+            files: &files,
+            argv: &argv,
+            stdin: stdin.as_ref().map_or(Stream::Inherit, |stdin| Stream::Is(stdin.as_fd())),
+            terminal: if on_terminal { Terminal::Foreground } else { Terminal::Inherit },
+            ..Program::default()
+        };
+        spawn(&program).map_err(|failure| {
+            let (Failure::Fork(error)
+            | Failure::Descriptors(error)
+            | Failure::Directory(error)
+            | Failure::Exec(error)) = failure;
+            let what = [b"unable to run ", name.to_bytes()].concat();
+            say::supervisor(&[b"runsvinit: fatal: "], &what, Some(&error));
+            if error.kind() == io::ErrorKind::NotFound { NOT_THERE } else { NOT_EXECUTABLE }
+        })
+    }
+}
+
+/// Programs of a directory that run one after the other, by name.
+#[derive(Debug)]
+pub(crate) struct Hooks {
+    /// The last is the next.
+    left: Vec<CString>,
+    running: Option<(Pid, CString)>,
+}
+
+impl Hooks {
+    /// The executables in `dir`; of a directory that is not there, none.
+    pub(crate) fn of(dir: &str) -> Self {
+        let mut left: Vec<CString> = std::fs::read_dir(dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| !entry.file_name().as_bytes().starts_with(b"."))
+            .filter_map(|entry| CString::new(entry.path().into_os_string().into_vec()).ok())
+            .filter(|path| {
+                files::look(CWD, path).is_ok_and(|stat| {
+                    stat.is_some_and(|stat| files::is_executable(&stat) && !files::is_dir(&stat))
+                })
+            })
+            .collect();
+        left.sort_unstable_by(|one, other| other.cmp(one));
+        Hooks { left, running: None }
+    }
+
+    /// Whether one runs, or is to.
+    pub(crate) const fn is_any(&self) -> bool {
+        self.running.is_some() || !self.left.is_empty()
+    }
+
+    /// The process of the one that runs.
+    pub(crate) fn running(&self) -> Option<Pid> {
+        self.running.as_ref().map(|(pid, _)| *pid)
+    }
+
+    /// Starts the next, unless one runs. `Err` is the code of one that cannot be started, which was said.
+    pub(crate) fn go_on(&mut self) -> Result<(), u8> {
+        if self.running.is_some() {
+            return Ok(());
+        }
+        let Some(path) = self.left.pop() else { return Ok(()) };
+        let program = Program { files: &[&path], argv: &[&path], ..Program::default() };
+        match spawn(&program) {
+            Ok(pid) => {
+                self.running = Some((pid, path));
+                Ok(())
+            }
+            Err(
+                Failure::Fork(error)
+                | Failure::Descriptors(error)
+                | Failure::Directory(error)
+                | Failure::Exec(error),
+            ) => {
+                let what = [b"unable to run ", path.to_bytes()].concat();
+                say::supervisor(&[b"runsvinit: fatal: "], &what, Some(&error));
+                Err(NO_HOOK)
+            }
+        }
+    }
+
+    /// Takes the end of a process, if it is the one that runs. `Some` is its name.
+    pub(crate) fn ended(&mut self, pid: Pid) -> Option<CString> {
+        self.running.take_if(|(running, _)| *running == pid).map(|(_, path)| path)
+    }
+
+    /// No other is run.
+    pub(crate) fn no_more(&mut self) {
+        self.left.clear();
+    }
+
+    /// Kills the one that runs and says so; no other is run.
+    pub(crate) fn kill(&mut self) {
+        self.no_more();
+        if let Some((pid, path)) = &self.running {
+            let what = [path.to_bytes(), b" did not end in time: killed"].concat();
+            say::supervisor(&[b"runsvinit: warning: "], &what, None);
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+    }
+}
