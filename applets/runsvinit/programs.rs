@@ -51,7 +51,7 @@ impl Command {
         let files: Vec<&CStr> = files.iter().map(CString::as_c_str).collect();
         let argv: Vec<&CStr> = self.words.iter().map(CString::as_c_str).collect();
         let stdin = self.stdin.take();
-        let on_terminal = stdin.as_ref().is_some_and(|stdin| rustix::termios::isatty(stdin));
+        let on_terminal = stdin.as_ref().is_some_and(rustix::termios::isatty);
         let program = Program {
             files: &files,
             argv: &argv,

@@ -29,6 +29,8 @@ pub(crate) struct Action {
 pub(crate) enum Asked {
     /// To say how the service is.
     Status,
+    /// To find out whether all is well.
+    Health,
     /// To do something.
     Do(Action),
 }
@@ -54,6 +56,7 @@ pub(crate) fn asked(word: &[u8], init_script: bool) -> Option<Asked> {
         b"force-reload" => forced(b"tc"),
         b"force-restart" => forced(b"tcu"),
         b"status" => return Some(Asked::Status),
+        b"health" if !init_script => return Some(Asked::Health),
         [b's', ..] if !init_script => return Some(Asked::Status),
         [b'D', ..] => forced(b"d"),
         [b'T', ..] => forced(b"tc"),
@@ -125,6 +128,7 @@ mod tests {
         match asked(word.as_bytes(), false) {
             None => "usage".to_owned(),
             Some(Asked::Status) => "status".to_owned(),
+            Some(Asked::Health) => "health".to_owned(),
             Some(Asked::Do(action)) => {
                 let bytes = String::from_utf8(action.bytes.to_vec()).unwrap();
                 let wait = if action.wait == Wait::Always { "+" } else { "" };
@@ -142,7 +146,8 @@ mod tests {
             ("o once", "o"),
             ("p pause", "p"),
             ("c cont checks", "c"),
-            ("h hup", "h"),
+            ("h hup heal healthy", "h"),
+            ("health", "health"),
             ("a alarm", "a"),
             ("i int interrupt", "i"),
             ("q quit", "q"),

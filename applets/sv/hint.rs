@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::readlinkat;
-use svcore::files;
+use svcore::{files, scan};
 
 use super::service::{Service, Trouble};
 
@@ -85,7 +85,7 @@ pub(crate) enum Served {
     Unknown,
 }
 
-/// Looks through `/proc` for a runsvdir of `dir`.
+/// Looks through `/proc` for a runsvdir or runsvinit of `dir`.
 pub(crate) fn served(dir: &Path) -> Served {
     use std::os::unix::fs::MetadataExt;
     let identity = |path: &Path| path.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
@@ -97,18 +97,19 @@ pub(crate) fn served(dir: &Path) -> Served {
     for process in processes.flatten().map(|entry| entry.path()) {
         let Ok(comm) = std::fs::read(process.join("comm")) else { continue };
         seen_any = true;
-        if comm != b"runsvdir\n" {
+        let comm = comm.trim_ascii_end();
+        if comm != b"runsvdir" && comm != b"runsvinit" {
             continue;
         }
-        let words = std::fs::read(process.join("cmdline")).unwrap_or_default();
-        let is_option = |word: &[u8]| word.starts_with(b"-P") || word.starts_with(b"--");
-        let mut words = words.split(|&byte| byte == 0).skip(1).skip_while(|word| is_option(word));
-        let Some(served) = words.next() else { continue };
         // Another's working directory may be hidden from us.
-        match identity(&process.join("cwd").join(OsStr::from_bytes(served))) {
-            Some(served) if served == wanted => return Served::Yes,
-            Some(_) => {}
+        match scan::directory_of_process(&process).map(|served| identity(&served)) {
+            None if comm == b"runsvdir" => {}
             None => unsure = true,
+            Some(served) => match served {
+                Some(served) if served == wanted => return Served::Yes,
+                Some(_) => {}
+                None => unsure = true,
+            },
         }
     }
     if unsure || !seen_any { Served::Unknown } else { Served::No }

@@ -4,12 +4,13 @@
 //! are watched. An answer is never taken from a status that was written before the command was acted upon.
 
 mod action;
+mod health;
 mod hint;
 mod report;
 mod service;
 mod waiting;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use svcore::error::reason;
 use svcore::status::State;
 use svcore::sys::clock;
 use svcore::tai::Tai64N;
-use svcore::{Call, Error, Result, multicall, number, say};
+use svcore::{Call, Error, Result, multicall, number, say, scan};
 
 use action::{Asked, Wait};
 use service::{Base, LOG, MAIN, Part, Service, Trouble};
@@ -58,13 +59,15 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     let (word, names) = options.words.split_first().ok_or_else(Error::usage)?;
     let script = [call.name.to_owned()];
     let names = if call.init_script { &script } else { names };
-    if names.is_empty() {
+    let asked = action::asked(word.as_bytes(), call.init_script).ok_or_else(Error::usage)?;
+    if names.is_empty() && asked != Asked::Health {
         return Err(Error::usage());
     }
-    let asked = action::asked(word.as_bytes(), call.init_script).ok_or_else(Error::usage)?;
-    let base = Base::new(service_directory());
+    let base = Base::new(scan::directory_to_control());
     let mut teller =
         Teller { out: Vec::new(), failures: 0, hints: options.verbose, base, now: clock::wall() };
+    let patience = options.wait.or_else(patience_of_environment).unwrap_or(PATIENCE);
+    let patience = Duration::from_secs(patience);
     let code = match asked {
         Asked::Status if call.init_script => {
             let service = Service::new(call.name, &teller.base);
@@ -76,10 +79,10 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
             }
             teller.failures
         }
+        Asked::Health => health::health(names, patience, &mut teller),
         Asked::Do(action) => {
             let waits = action.wait == Wait::Always || options.verbose || options.wait.is_some();
-            let patience = options.wait.or_else(patience_of_environment).unwrap_or(PATIENCE);
-            waiting::act(names, &action, waits.then(|| Duration::from_secs(patience)), &mut teller);
+            waiting::act(names, &action, waits.then_some(patience), &mut teller);
             teller.failures
         }
     };
@@ -105,12 +108,6 @@ fn parse(args: &[OsString]) -> Result<Options> {
         }
     }
     Ok(options)
-}
-
-fn service_directory() -> OsString {
-    std::env::var_os("SVDIR")
-        .or_else(|| option_env!("RUNITBOX_SVDIR").map(OsString::from))
-        .unwrap_or_else(|| OsStr::from_bytes(service::default_directory().to_bytes()).to_owned())
 }
 
 fn patience_of_environment() -> Option<u64> {

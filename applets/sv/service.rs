@@ -3,6 +3,7 @@
 use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
@@ -11,7 +12,8 @@ use rustix::fs::{CWD, Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
 use svcore::error::reason;
 use svcore::status::{LEN, Status};
-use svcore::{event, files, supervise};
+use svcore::tai::Tai64N;
+use svcore::{event, files, state, supervise};
 
 /// How long after the last command was read a supervisor that does not say so has acted upon it.
 pub(crate) const SETTLED: Duration = Duration::from_millis(50);
@@ -71,23 +73,46 @@ pub(crate) struct Service {
 pub(crate) struct Part {
     /// Something that can be opened only where one can go into the directory.
     inside: &'static CStr,
+    supervise: &'static CStr,
     ok: &'static CStr,
+    control: &'static CStr,
     status: &'static CStr,
+    flaps: &'static CStr,
+    /// From the service directory to the one whose state it is.
+    below: &'static str,
     /// The file that keeps it down.
     pub(crate) down: &'static CStr,
 }
 
 /// Those of the service.
-pub(crate) const MAIN: Part =
-    Part { inside: c".", ok: c"supervise/ok", status: c"supervise/status", down: c"down" };
+pub(crate) const MAIN: Part = Part {
+    inside: c".",
+    supervise: c"supervise",
+    ok: c"supervise/ok",
+    control: c"supervise/control",
+    status: c"supervise/status",
+    flaps: c"supervise/flaps",
+    below: "",
+    down: c"down",
+};
 /// Those of its log service.
-pub(crate) const LOG: Part =
-    Part { inside: c"log/.", ok: c"log/supervise/ok", status: c"log/supervise/status", down: c"log/down" };
+pub(crate) const LOG: Part = Part {
+    inside: c"log/.",
+    supervise: c"log/supervise",
+    ok: c"log/supervise/ok",
+    control: c"log/supervise/control",
+    status: c"log/supervise/status",
+    flaps: c"log/supervise/flaps",
+    below: "/log",
+    down: c"log/down",
+};
 
 /// A command that was written.
 #[derive(Debug)]
 pub(crate) struct Sent {
     control: OwnedFd,
+    /// Where the state is, if not in the service directory.
+    elsewhere: Option<OwnedFd>,
     /// When it was found to have been read.
     read_at: Option<Duration>,
     /// It was found to have been acted upon.
@@ -124,30 +149,59 @@ impl Service {
     /// Without one the file may say anything; so that is looked at first.
     pub(crate) fn status(&self, part: &Part) -> Result<Status, Trouble> {
         let dir = self.dir()?;
-        if let Err(errno) = open_for_writing(dir, part.ok) {
-            return Err(blame(dir, part, "open supervise/ok", errno));
+        match open_for_writing(dir, part.ok) {
+            Ok(_) => read_status_in(dir, part.status),
+            Err(errno) => match self.elsewhere(part) {
+                Some(place) => read_status_in(place.as_fd(), c"status"),
+                None => Err(blame(dir, part, "open supervise/ok", errno)),
+            },
         }
-        self.read_status(part)
     }
 
     /// The status in the file, whoever wrote it and whenever.
     pub(crate) fn read_status(&self, part: &Part) -> Result<Status, Trouble> {
-        let mut bytes = [0; LEN];
-        let file = openat(
-            self.dir()?,
-            part.status,
-            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|errno| Trouble::Unable("open supervise/status", errno.into()))?;
-        let length = rustix::io::read(&file, &mut bytes)
-            .map_err(|errno| Trouble::Unable("read supervise/status", errno.into()))?;
-        if length < LEN {
-            return Err(Trouble::BadFormat);
+        match self.status(part) {
+            Err(Trouble::NoDirectory(error)) => Err(Trouble::NoDirectory(error)),
+            Err(_) => read_status_in(self.dir()?, part.status),
+            status => status,
         }
-        Status::decode(&bytes).map_err(|_| Trouble::BadFormat)
     }
 
+    /// Until when the service flaps, if that was ever said.
+    pub(crate) fn flaps_until(&self, part: &Part) -> Option<Tai64N> {
+        let dir = self.dir().ok()?;
+        let mut bytes = [0; 12];
+        let text = match self.elsewhere(part).filter(|_| open_for_writing(dir, part.ok).is_err()) {
+            Some(place) => files::read_start(place.as_fd(), supervise::FLAPS, &mut bytes).ok()?,
+            None => files::read_start(dir, part.flaps, &mut bytes).ok()?,
+        };
+        Tai64N::from_slice(text).ok()
+    }
+
+    /// Where the state is, if not in the service directory; see [`svcore::state`].
+    fn elsewhere(&self, part: &Part) -> Option<OwnedFd> {
+        let path = [self.path.as_slice(), part.below.as_bytes()].concat();
+        let name = state::name_of(Path::new(OsStr::from_bytes(&path)))?;
+        state::places_to_find(&name)
+            .iter()
+            .filter_map(|place| open_directory(CWD, place.to_bytes()).ok())
+            .find(|place| open_for_writing(place.as_fd(), c"ok").is_ok())
+    }
+}
+
+fn read_status_in(dir: BorrowedFd<'_>, name: &CStr) -> Result<Status, Trouble> {
+    let mut bytes = [0; LEN];
+    let file = openat(dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Trouble::Unable("open supervise/status", errno.into()))?;
+    let length = rustix::io::read(&file, &mut bytes)
+        .map_err(|errno| Trouble::Unable("read supervise/status", errno.into()))?;
+    if length < LEN {
+        return Err(Trouble::BadFormat);
+    }
+    Status::decode(&bytes).map_err(|_| Trouble::BadFormat)
+}
+
+impl Service {
     /// Whether there is a file `down`.
     ///
     /// # Errors
@@ -178,10 +232,19 @@ impl Service {
     /// Writes `bytes` to `control`, in one piece.
     pub(crate) fn send(&self, bytes: &[u8]) -> Result<Sent, Trouble> {
         let dir = self.dir()?;
-        let control = open_for_writing(dir, c"supervise/control")
-            .map_err(|errno| blame(dir, &MAIN, "open supervise/control", errno))?;
+        let (control, elsewhere) = match open_for_writing(dir, MAIN.control) {
+            Ok(control) => (control, None),
+            Err(errno) => {
+                let blamed = || blame(dir, &MAIN, "open supervise/control", errno);
+                let place = self.elsewhere(&MAIN).ok_or_else(blamed)?;
+                let control = open_for_writing(place.as_fd(), c"control").map_err(|_| blamed())?;
+                (control, Some(place))
+            }
+        };
         match rustix::io::write(&control, bytes) {
-            Ok(written) if written == bytes.len() => Ok(Sent { control, read_at: None, taken: false }),
+            Ok(written) if written == bytes.len() => {
+                Ok(Sent { control, elsewhere, read_at: None, taken: false })
+            }
             Ok(_) => Err(Trouble::Unable("write to supervise/control", Errno::AGAIN.into())),
             Err(errno) => Err(Trouble::Unable("write to supervise/control", errno.into())),
         }
@@ -198,14 +261,21 @@ impl Service {
         let read_at = *sent.read_at.get_or_insert(now);
         // In this order: what was read, and after that found idle, was taken. Stock's runsv leaves no mark; it acts
         // within much less than this after it has read.
-        sent.taken = self.is_idle().unwrap_or(now >= read_at + SETTLED);
+        sent.taken = self.is_idle(sent).unwrap_or(now >= read_at + SETTLED);
         sent.taken
     }
 
     /// Opens `supervise` so that it can be watched.
     pub(crate) fn open_supervise(&self) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(self.dir().ok()?, c"supervise", flags, Mode::empty()).ok()
+        let own = || openat(self.dir().ok()?, MAIN.supervise, flags, Mode::empty()).ok();
+        if open_for_writing(self.dir().ok()?, MAIN.ok).is_ok() {
+            return own();
+        }
+        match self.elsewhere(&MAIN) {
+            Some(place) => openat(&place, c".", flags, Mode::empty()).ok(),
+            None => own(),
+        }
     }
 
     /// Whether the supervisor has taken all that it has read; see [`svcore::supervise`].
@@ -215,8 +285,11 @@ impl Service {
         clippy::unnecessary_cast,
         reason = "widths differ"
     )]
-    fn is_idle(&self) -> Option<bool> {
-        let stat = self.look(c"supervise/ok").ok()??;
+    fn is_idle(&self, sent: &Sent) -> Option<bool> {
+        let stat = match &sent.elsewhere {
+            Some(place) => files::look(place.as_fd(), c"ok").ok()??,
+            None => self.look(MAIN.ok).ok()??,
+        };
         let access = (i64::from(stat.st_atime), stat.st_atime_nsec as i64);
         supervise::is_idle(access, (i64::from(stat.st_mtime), stat.st_mtime_nsec as i64))
     }
@@ -271,13 +344,6 @@ impl Sent {
     pub(crate) fn send(&self, bytes: &[u8]) {
         let _ = rustix::io::write(self.control.as_fd(), bytes);
     }
-}
-
-/// The directory that a service with a plain name is in.
-pub(crate) fn default_directory() -> &'static CStr {
-    const USUAL: [&CStr; 3] = [c"/service", c"/etc/service", c"/var/service"];
-    let there = |dir: &&&CStr| files::look(CWD, dir).is_ok_and(|stat| stat.is_some());
-    USUAL.iter().find(there).copied().unwrap_or(c"/service")
 }
 
 #[cfg(test)]

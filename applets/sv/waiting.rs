@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
 use svcore::event::{self, earlier};
 use svcore::say;
@@ -52,7 +53,7 @@ struct Pending {
 }
 
 /// Waits, and runs `./check`.
-struct Waiter<'a> {
+pub(super) struct Waiter<'a> {
     action: &'a Action,
     until: Duration,
     /// Ends of `./check` and changes of directories.
@@ -61,6 +62,8 @@ struct Waiter<'a> {
     missed: Cell<bool>,
     /// SIGPIPE was ignored already when we were started.
     pipe_ignored: bool,
+    /// Where `./check` writes its errors, if not where we do.
+    silence: Option<OwnedFd>,
 }
 
 /// Sends the command to all services named; with `patience`, waits for its effect on each and says it.
@@ -75,11 +78,7 @@ pub(super) fn act(names: &[OsString], action: &Action, patience: Option<Duration
         }
         return;
     };
-    let until = clock::monotonic().saturating_add(patience.max(SHORTEST));
-    // Two for each that is waited for, and a third to send to it.
-    privilege::raise_open_files();
-    let signals = Signals::wait_for(&[signals::CHLD, signals::CHANGE, signals::IO]).ok();
-    let waiter = Waiter { action, until, signals, missed: Cell::new(false), pipe_ignored };
+    let waiter = Waiter::new(action, patience, pipe_ignored);
     let mut pending: Vec<Pending> =
         names.iter().filter_map(|name| waiter.begin(Service::new(name, &teller.base), teller)).collect();
     while !pending.is_empty() {
@@ -111,7 +110,22 @@ fn gone(service: &Service, teller: &mut Teller) {
     teller.out.extend_from_slice(&line);
 }
 
-impl Waiter<'_> {
+impl<'a> Waiter<'a> {
+    /// One that waits for no longer than `patience`.
+    fn new(action: &'a Action, patience: Duration, pipe_ignored: bool) -> Self {
+        let until = clock::monotonic().saturating_add(patience.max(SHORTEST));
+        // Two for each that is waited for, and a third to send to it.
+        privilege::raise_open_files();
+        let signals = Signals::wait_for(&[signals::CHLD, signals::CHANGE, signals::IO]).ok();
+        Waiter { action, until, signals, missed: Cell::new(false), pipe_ignored, silence: None }
+    }
+
+    /// One that runs `./check` and lets nothing of it be seen.
+    pub(super) fn silent(action: &'a Action, patience: Duration) -> Self {
+        let silence = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok();
+        Waiter { silence, ..Waiter::new(action, patience, signals::ignore_pipe()) }
+    }
+
     /// Sends the command to one service. `None` if it is not waited for, which was said.
     fn begin(&self, service: Service, teller: &mut Teller) -> Option<Pending> {
         let watch = self.watch(&service);
@@ -284,7 +298,7 @@ impl Waiter<'_> {
     }
 
     /// Whether `./check` agrees, or there is none. It has until the end of our patience.
-    fn check(&self, service: &Service, teller: &mut Teller) -> bool {
+    pub(super) fn check(&self, service: &Service, teller: &mut Teller) -> bool {
         let name = || [service.name.as_slice(), b"/check"].concat();
         match service.look(c"check") {
             Ok(None) => return true,
@@ -306,6 +320,7 @@ impl Waiter<'_> {
             argv: &[c"./check"],
             directory: Some(dir),
             stdout: Stream::Closed,
+            stderr: self.silence.as_ref().map_or(Stream::Inherit, |null| Stream::Is(null.as_fd())),
             default_pipe: !self.pipe_ignored,
             ..Program::default()
         };

@@ -7,6 +7,7 @@ mod directory;
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 
@@ -75,6 +76,48 @@ pub fn usual_directory() -> OsString {
     std::env::var_os("SVDIR")
         .or_else(|| option_env!("RUNITBOX_SVDIR").map(OsString::from))
         .unwrap_or_else(|| OsStr::from_bytes(usual().to_bytes()).to_owned())
+}
+
+/// The directory that a client means: `SVDIR`, or what the runsvinit that is process 1 serves, or the usual; and where
+/// that is not there, what any runsvinit serves.
+#[must_use]
+pub fn directory_to_control() -> OsString {
+    if let Some(dir) = std::env::var_os("SVDIR") {
+        return dir;
+    }
+    let is_init = |process: &Path| {
+        let mut name = [0; 16];
+        let comm = CString::new(process.join("comm").into_os_string().as_bytes()).unwrap_or_default();
+        files::read_start(CWD, &comm, &mut name).is_ok_and(|name| name == b"runsvinit\n")
+    };
+    let first = Path::new("/proc/1");
+    if is_init(first)
+        && let Some(dir) = directory_of_process(first)
+    {
+        return dir.into();
+    }
+    let usual = usual_directory();
+    if Path::new(&usual).is_dir() {
+        return usual;
+    }
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let dir = processes.filter(|process| is_init(process)).find_map(|process| directory_of_process(&process));
+    dir.map_or(usual, Into::into)
+}
+
+/// The directory that a process serves, as a path for us; `process` is its directory in `/proc`.
+#[must_use]
+pub fn directory_of_process(process: &Path) -> Option<PathBuf> {
+    let line = std::fs::read(process.join("cmdline")).ok()?;
+    let line = line.strip_suffix(b"\0").unwrap_or(&line);
+    let mut words = line.split(|&byte| byte == 0);
+    let program = words.next()?.rsplit(|&byte| byte == b'/').next()?;
+    let dir = directory_of(program, words)?;
+    Some(if dir.starts_with(b"/") {
+        PathBuf::from(OsStr::from_bytes(dir))
+    } else {
+        process.join("cwd").join(OsStr::from_bytes(dir))
+    })
 }
 
 /// The directory in the command line of a `runsvdir` or `runsvinit`; `None` if it names none.
