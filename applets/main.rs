@@ -8,8 +8,14 @@
 
 #[cfg(feature = "chpst")]
 mod chpst;
+#[cfg(all(feature = "runit", target_os = "linux"))]
+mod runit;
+#[cfg(all(feature = "runit-init", target_os = "linux"))]
+mod runit_init;
 #[cfg(feature = "runsv")]
 mod runsv;
+#[cfg(feature = "runsvchdir")]
+mod runsvchdir;
 #[cfg(feature = "runsvdir")]
 mod runsvdir;
 #[cfg(all(feature = "runsvinit", target_os = "linux"))]
@@ -18,6 +24,8 @@ mod runsvinit;
 mod sv;
 #[cfg(feature = "svlogd")]
 mod svlogd;
+#[cfg(all(feature = "utmpset", target_os = "linux"))]
+mod utmpset;
 
 include!(concat!(env!("OUT_DIR"), "/table.rs"));
 

@@ -49,6 +49,21 @@ const _: () = assert!(size_of::<Memory>() == TOTAL, "the arena leaves a gap");
 // SAFETY: the cells are touched only by whoever has set `busy`.
 unsafe impl Sync for Memory {}
 
+/// Nothing is to be allocated any more.
+static SEALED: AtomicBool = AtomicBool::new(false);
+
+/// Says that from now on nothing is to be allocated. In a build with debug assertions, what is allocated all the same
+/// is told on standard error.
+pub fn seal() {
+    SEALED.store(true, Release);
+}
+
+fn tell_if_sealed() {
+    if cfg!(debug_assertions) && SEALED.load(Acquire) {
+        let _ = rustix::io::write(rustix::stdio::stderr(), b"bug: allocated after the start\n");
+    }
+}
+
 impl Memory {
     /// An allocator with an unused arena.
     #[must_use]
@@ -114,6 +129,7 @@ impl Memory {
 // 16; other requests are the system's, and are given back to it since they do not lie in the arena.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        tell_if_sealed();
         let block = Memory::size_of(layout).map_or(ptr::null_mut(), |index| self.take(index));
         if block.is_null() {
             // SAFETY: the caller's promise is passed on.

@@ -1,4 +1,4 @@
-//! `runsvdir` as process 1, in a PID namespace of its own.
+//! `runsvdir`, and in the modules `runit` and `runsvinit`, as process 1 in a PID namespace of its own.
 //!
 //! Needs user and PID namespaces (util-linux' `unshare`). Where they are refused the cases fail when `CI` is set, and
 //! otherwise say that they did not run.
@@ -13,6 +13,8 @@
 
 #[path = "../it/harness.rs"]
 mod harness;
+mod root;
+mod runit;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

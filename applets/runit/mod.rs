@@ -1,0 +1,256 @@
+//! `runit`: process 1. Runs the three stages, reaps orphans, ends the machine. Source: runit(8).
+//!
+//! After its start it allocates nothing, waits for nothing but events, and does not end.
+
+mod console;
+mod ending;
+pub(crate) mod flags;
+mod least;
+mod stages;
+
+use std::ffi::CStr;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, OFlags};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group};
+use rustix::system::{RebootCommand, reboot};
+use svcore::service::host;
+use svcore::sys::signals::{self, Signals};
+use svcore::sys::spawn::{Failure, Program, Stream, Terminal, spawn};
+use svcore::sys::{clock, memory, start};
+use svcore::{Call, Result, event, files};
+
+use console::say;
+use least::Least;
+use stages::{Action, Event, Flags, Script, Stage, Stages, Text};
+
+/// How long the least has to end everything.
+const LEAST_STOP: Duration = Duration::from_secs(10);
+
+/// Runs the applet. It returns only where process 1 is that of a container.
+pub(crate) fn main(call: &Call<'_>) -> Result {
+    if rustix::process::getpid() != Pid::INIT {
+        svcore::say::err(&[b"- runit: fatal: must be run as process no 1.\n"]);
+        return Ok(call.codes.fatal);
+    }
+    start::never_end_by_a_bug("- runit");
+    start::set_process_name("runit");
+    let machine = least::is_machine();
+    // It normally is the leader of one already.
+    let _ = rustix::process::setsid();
+    let signals = wait_for_signals();
+    let least = stage_files().is_none().then(|| Least::new(machine));
+    // Ctrl-alt-del is INT from now on. Not ours to decide in a container.
+    let _ = reboot(RebootCommand::CadOff);
+    say(&[b"runitbox ", env!("CARGO_PKG_VERSION").as_bytes(), b": booting."]);
+    if let Some(least) = &least {
+        say(&[b"no stages in /etc/runit: serving ", least.dir.to_bytes()]);
+    }
+    memory::seal();
+    let stages = if least.is_some() { Stages::least(LEAST_STOP) } else { Stages::new() };
+    let mut runit = Runit { stages, signals, least, over: None };
+    let ending = runit.run();
+    ending::end(&runit.signals, ending, machine, runit.least.is_some());
+    Ok(0)
+}
+
+struct Runit {
+    stages: Stages,
+    signals: Signals,
+    least: Option<Least>,
+    /// All stages are over.
+    over: Option<Option<stages::Ending>>,
+}
+
+/// Nothing goes on without signals, so it is tried until it works.
+fn wait_for_signals() -> Signals {
+    let wanted = [
+        signals::CHLD,
+        signals::CONT,
+        signals::INT,
+        signals::PWR,
+        // Waited for and then ignored, unless we do the least.
+        signals::TERM,
+        signals::HUP,
+        signals::ALRM,
+    ];
+    loop {
+        match Signals::wait_for(&wanted) {
+            Ok(signals) => return signals,
+            Err(error) => {
+                let why = svcore::error::reason(&error);
+                say(&[b"fatal: unable to create selfpipe, pausing: ", why.as_bytes()]);
+                event::wait(&mut [], Some(clock::monotonic().saturating_add(stages::PAUSE)));
+            }
+        }
+    }
+}
+
+/// Waits for signals, until that moment at the latest.
+fn wait(signals: &Signals, until: Option<Duration>) {
+    event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], until);
+}
+
+/// The first stage file that is there.
+fn stage_files() -> Option<&'static CStr> {
+    let there = |path: &&CStr| files::look(CWD, path).is_ok_and(|stat| stat.is_some());
+    [Stage::One, Stage::Two, Stage::Three].map(path_of).into_iter().find(there)
+}
+
+const fn path_of(stage: Stage) -> &'static CStr {
+    match stage {
+        Stage::One => c"/etc/runit/1",
+        Stage::Two => c"/etc/runit/2",
+        Stage::Three => c"/etc/runit/3",
+    }
+}
+
+const fn path_of_script(script: Script) -> &'static CStr {
+    match script {
+        Script::CtrlAltDel => c"/etc/runit/ctrlaltdel",
+        Script::PowerFail => c"/etc/runit/pwrfail",
+    }
+}
+
+impl Runit {
+    fn run(&mut self) -> Option<stages::Ending> {
+        self.tell(Event::Tick);
+        loop {
+            if let Some(ending) = self.over {
+                return ending;
+            }
+            let until = self.stages.deadline();
+            wait(&self.signals, until);
+            let (mut stop, mut ctrl_alt_del, mut power_fail, mut term) = (false, false, false, false);
+            self.signals.take(|came| match came.signal {
+                signals::CONT => stop = true,
+                signals::INT => ctrl_alt_del = true,
+                signals::PWR => power_fail = true,
+                signals::TERM => term = true,
+                _ => {}
+            });
+            while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+                if let Some(how) = host::ended(status) {
+                    self.tell(Event::Ended(pid, how));
+                }
+            }
+            // Without stages nobody else is there to be asked for it.
+            if stop || (term && self.least.is_some()) {
+                self.tell(Event::Stop);
+            }
+            if ctrl_alt_del {
+                self.tell(Event::Asked(Script::CtrlAltDel));
+            }
+            if power_fail {
+                self.tell(Event::Asked(Script::PowerFail));
+            }
+            self.tell(Event::Tick);
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let flags = Flags {
+                ctrl_alt_del: flags::is_set(path_of_script(Script::CtrlAltDel)),
+                power_fail: flags::is_set(path_of_script(Script::PowerFail)),
+                stop_it: matches!(event, Event::Stop | Event::Ended(..)) && flags::stop_it(),
+            };
+            // A start is the last of the actions that it is among.
+            for action in self.stages.step(clock::monotonic(), flags, event).iter() {
+                if let Some(event) = self.perform(action) {
+                    next = Some(event);
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Say(text) => self.say(text),
+            Action::Start(stage) => return Some(self.start(stage)),
+            Action::Run(script) => {
+                let console = console::open_for_program(OFlags::WRONLY);
+                return Some(begin(path_of_script(script), None, console.as_ref(), true));
+            }
+            Action::Term(pid) => {
+                let _ = kill_process(pid, Signal::TERM);
+                let _ = kill_process(pid, Signal::CONT);
+            }
+            Action::Kill(pid) => drop(kill_process(pid, Signal::KILL)),
+            Action::KillGroup(pid) => drop(kill_process_group(pid, Signal::KILL)),
+            Action::TakeStopIt => flags::take_stop_it(),
+            Action::Finish(ending) => self.over = Some(ending),
+        }
+        None
+    }
+
+    fn start(&self, stage: Stage) -> Event {
+        let console = console::open_for_program(OFlags::WRONLY);
+        if let Some(least) = &self.least {
+            return least.start(console.as_ref());
+        }
+        if stage != Stage::One {
+            return begin(path_of(stage), None, console.as_ref(), true);
+        }
+        let input = console::open_for_program(OFlags::RDWR);
+        begin(path_of(stage), input.as_ref(), console.as_ref(), true)
+    }
+
+    fn say(&self, text: Text) {
+        let stage = |stage: Stage| path_of(stage).to_bytes();
+        let script = |script: Script| path_of_script(script).to_bytes();
+        match text {
+            Text::Enter(_) | Text::Leave(_) if self.least.is_some() => {}
+            Text::Enter(it) => say(&[b"enter stage: ", stage(it)]),
+            Text::Leave(it) => say(&[b"leave stage: ", stage(it)]),
+            Text::Failed(it) => say(&[b"warning: child failed: ", stage(it)]),
+            Text::Crashed(it) => say(&[b"warning: child crashed: ", stage(it)]),
+            Text::Skipping => say(&[b"warning: skipping stage 2..."]),
+            Text::KillingStage2 => say(&[b"warning: killing all processes in stage 2..."]),
+            Text::Restarting => say(&[b"warning: restarting."]),
+            Text::SignalsOnlyInStage2 => say(&[b"warning: signals only work in stage 2."]),
+            Text::CtrlAltDel => say(&[b"ctrl-alt-del request..."]),
+            Text::PowerFail => say(&[b"power failure..."]),
+            Text::EnterScript(it) => say(&[b"enter stage: ", script(it)]),
+            Text::LeaveScript(it) => say(&[b"leave stage: ", script(it)]),
+            Text::ScriptCrashed(it) => say(&[b"warning: child crashed: ", script(it)]),
+            Text::NotTerminated => say(&[b"warning: stage 2 not terminated, sending sigkill..."]),
+        }
+    }
+}
+
+/// Starts a program with the console as its output, and `input` as the terminal of its session.
+fn begin(path: &CStr, input: Option<&OwnedFd>, console: Option<&OwnedFd>, session: bool) -> Event {
+    let to_console = || console.map_or(Stream::Inherit, |console| Stream::Is(console.as_fd()));
+    begin_program(&Program {
+        files: &[path],
+        argv: &[path],
+        stdin: input.map_or_else(to_console, |input| Stream::Is(input.as_fd())),
+        stdout: to_console(),
+        stderr: to_console(),
+        terminal: if input.is_some() { Terminal::Controlling } else { Terminal::Inherit },
+        new_session: session,
+        ..Program::default()
+    })
+}
+
+/// Starts a program, or says why not.
+fn begin_program(program: &Program<'_>) -> Event {
+    let path = program.files.first().map_or(b"".as_slice(), |path| path.to_bytes());
+    match spawn(program) {
+        Ok(pid) => Event::Started(pid),
+        Err(Failure::Fork(error)) => {
+            let why = svcore::error::reason(&error);
+            say(&[b"fatal: unable to fork for \"", path, b"\" pausing: ", why.as_bytes()]);
+            Event::NoProcess
+        }
+        Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
+            let why = svcore::error::reason(&error);
+            say(&[b"fatal: unable to start child: ", path, b": ", why.as_bytes()]);
+            Event::NotStarted
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! `utmpset`: log a line out, in utmp and wtmp. Source: utmpset(8).
+
+use std::os::unix::ffi::OsStrExt;
+
+use lexopt::Arg::{Short, Value};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, SeekFrom, flock, fstat, ftruncate, openat, seek};
+use rustix::io::Errno;
+use svcore::sys::clock;
+use svcore::utmp::{LEN, LINE_MAX, Record};
+use svcore::{Call, Context, Error, Result, multicall, say};
+
+const UTMP: &str = "/var/run/utmp";
+const WTMP: &str = "/var/log/wtmp";
+
+/// Runs the applet.
+pub(crate) fn main(call: &Call<'_>) -> Result {
+    let mut parser = lexopt::Parser::from_args(call.args);
+    parser.set_short_equals(false);
+    let (mut wtmp, mut line) = (false, None);
+    while line.is_none()
+        && let Some(arg) = parser.next()?
+    {
+        match arg {
+            Short('w') => wtmp = true,
+            Short('V') => return Err(multicall::version()),
+            // What follows is ignored. Source: utmpset(8).
+            Value(word) => line = Some(word),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let line = line.ok_or_else(Error::usage)?;
+    let line = line.as_bytes();
+    let unable = |what: &str| [b"unable to logout line ", line, b" in ", what.as_bytes()].concat();
+    if line.len() > LINE_MAX {
+        return Err(Error::fatal(unable("utmp: name too long")));
+    }
+    let warning: [&[u8]; 1] = [b"utmpset: warning: "];
+    if !in_utmp(line)? {
+        say::trouble(&warning, &unable("utmp: no such entry"), None);
+        return Ok(call.codes.fatal);
+    }
+    if wtmp && let Err(errno) = in_wtmp(line)? {
+        say::trouble(&warning, &unable("wtmp"), Some(&errno.into()));
+        return Ok(call.codes.fatal);
+    }
+    Ok(0)
+}
+
+/// Marks the login on `line` as left; whether there was one.
+fn in_utmp(line: &[u8]) -> Result<bool> {
+    let file = openat(CWD, UTMP, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .while_doing(|| format!("unable to open {UTMP}"))?;
+    lock(&file, UTMP)?;
+    let mut at = 0;
+    while let Some(mut record) = read(file.as_fd()) {
+        if record.is_login_on(line) {
+            let (seconds, nanos) = clock::wall_unix();
+            record.log_out(seconds, nanos);
+            let written =
+                seek(&file, SeekFrom::Start(at)).and_then(|_| rustix::io::write(&file, record.bytes()));
+            return Ok(written == Ok(LEN));
+        }
+        at = at.saturating_add(u64::try_from(LEN).unwrap_or(0));
+    }
+    Ok(false)
+}
+
+fn read(file: BorrowedFd<'_>) -> Option<Record> {
+    let mut bytes = [0; LEN];
+    (rustix::io::read(file, &mut bytes) == Ok(LEN)).then(|| bytes.into())
+}
+
+/// Appends that `line` was left.
+fn in_wtmp(line: &[u8]) -> Result<std::result::Result<(), Errno>> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
+    let file = match openat(CWD, WTMP, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => file,
+        Err(errno) => return Ok(Err(errno)),
+    };
+    lock(&file, WTMP)?;
+    Ok(append(&file, line))
+}
+
+fn append(file: &OwnedFd, line: &[u8]) -> std::result::Result<(), Errno> {
+    let before = u64::try_from(fstat(file)?.st_size).unwrap_or(0);
+    let (seconds, nanos) = clock::wall_unix();
+    match rustix::io::write(file, Record::of_logout(line, seconds, nanos).bytes()) {
+        Ok(LEN) => Ok(()),
+        written => {
+            // Half a record would spoil those after it.
+            ftruncate(file, before)?;
+            Err(written.err().unwrap_or(Errno::NOSPC))
+        }
+    }
+}
+
+fn lock(file: &OwnedFd, path: &str) -> Result<()> {
+    flock(file, FlockOperation::LockExclusive).while_doing(|| format!("unable to lock: {path}"))
+}

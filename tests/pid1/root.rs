@@ -1,0 +1,258 @@
+//! A root file system of its own, and process 1 in it, with a terminal as its console.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::harness::*;
+
+/// Reads `/usr` of the machine, and has our programs in `/sbin`.
+pub struct Root {
+    dir: TempDir,
+    /// Words before the program, inside: `setpriv …`.
+    before: String,
+    read_only: bool,
+    /// Whether `/run` can be written.
+    run: bool,
+    devices: bool,
+}
+
+/// Makes the mounts and becomes process 1. `$1` is the root; the terminal is ours.
+const SET_UP: &str = r#"
+R=$1; shift
+mount --bind "$R" "$R"
+mount --rbind /usr "$R/usr"
+mount -t proc proc "$R/proc"
+: >"$R/sbin/runitbox"; mount --bind "$EXECUTABLE" "$R/sbin/runitbox"
+chroot "$R" /sbin/runitbox --install -s /sbin
+if [ "$DEVICES" = 1 ]; then
+	mount -t tmpfs tmpfs "$R/dev"
+	for d in null zero tty; do : >"$R/dev/$d"; mount --bind /dev/$d "$R/dev/$d"; done
+	: >"$R/dev/console"; mount --bind "$(tty)" "$R/dev/console"
+fi
+[ "$RUN" = 1 ] && mount -t tmpfs -o mode=1777 tmpfs "$R/run"
+[ "$READ_ONLY" = 1 ] && mount -o remount,bind,ro "$R"
+cd /
+exec $BEFORE chroot "$R" $INSIDE "$@"
+"#;
+
+impl Root {
+    pub fn new() -> Self {
+        let dir = TempDir::new();
+        for name in ["bin", "sbin", "usr", "proc", "dev", "run", "tmp", "etc/runit", "etc/service", "var/log"]
+        {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        for (name, target) in [("lib", "usr/lib"), ("lib64", "usr/lib64"), ("bin/sh", "/usr/bin/sh")] {
+            std::os::unix::fs::symlink(target, dir.join(name)).unwrap();
+        }
+        fs::write(dir.join("set-up"), SET_UP).unwrap();
+        Root { dir, before: String::new(), read_only: false, run: true, devices: true }
+    }
+
+    pub fn script(self, name: &str, body: &str) -> Self {
+        self.dir.script(name, &format!("PATH=/sbin:/usr/sbin:/usr/bin:/bin; export PATH\n{body}"));
+        self
+    }
+
+    pub fn file(self, name: &str, content: &str) -> Self {
+        self.dir.file(name, content);
+        self
+    }
+
+    pub fn link(self, name: &str, target: &str) -> Self {
+        std::os::unix::fs::symlink(target, self.dir.join(name)).unwrap();
+        self
+    }
+
+    /// A service that says when it begins and ends, and takes a moment over the end.
+    pub fn graceful(self, name: &str) -> Self {
+        let body = format!(
+            "trap 'sleep 0.1; echo {name} ends; exit 0' TERM\necho {name} begins\nwhile :; do sleep 0.02; done"
+        );
+        self.script(&format!("etc/service/{name}/run"), &body)
+    }
+
+    /// Stages as the manual has them; `one` and `three` are more lines of those.
+    pub fn stages(self, one: &str, three: &str) -> Self {
+        self.script("etc/runit/1", &format!("echo stage 1\n{one}"))
+            .script("etc/runit/2", "echo stage 2\nexec runsvdir -P /etc/service")
+            .script(
+                "etc/runit/3",
+                &format!("echo stage 3\n{three}\nset -- /etc/service/*\n[ -d \"$1\" ] && sv -w5 force-stop \"$@\" && sv exit \"$@\"\necho stage 3 done"),
+            )
+    }
+
+    /// What the program is started with inside: `setpriv --reuid 1000 …`.
+    pub fn started_by(mut self, words: &str) -> Self {
+        self.before = words.to_owned();
+        self
+    }
+
+    pub const fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    pub const fn without_run(mut self) -> Self {
+        self.run = false;
+        self
+    }
+
+    pub const fn without_devices(mut self) -> Self {
+        self.devices = false;
+        self
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Starts `words` as process 1.
+    pub fn boot(self, words: &[&str]) -> Machine {
+        let flag = |set: bool| if set { "1" } else { "0" };
+        let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+        let command = format!(
+            "exec unshare --pid --fork --mount --uts --ipc --propagation private --kill-child sh -e {}/set-up {} {}",
+            self.dir.path().display(),
+            self.dir.path().display(),
+            words.join(" ")
+        );
+        let script = Command::new("script")
+            .args(["-qefc", &command, self.dir.join("console").to_str().unwrap()])
+            .env("EXECUTABLE", executable())
+            .env("DEVICES", flag(self.devices))
+            .env("RUN", flag(self.run))
+            .env("READ_ONLY", flag(self.read_only))
+            .env("BEFORE", "")
+            .env("INSIDE", &self.before)
+            .env_remove("CI")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut machine = Machine { root: self, script, init: 0 };
+        let names = ["runit\n", "runsvinit\n"];
+        eventually("process 1", || {
+            machine.init = descendants(i32::try_from(machine.script.id()).unwrap())
+                .into_iter()
+                .find(|pid| names.contains(&read(format!("/proc/{pid}/comm").as_ref()).as_str()))
+                .unwrap_or(0);
+            machine.init != 0 || machine.script.try_wait().unwrap().is_some()
+        });
+        machine
+    }
+}
+
+fn descendants(pid: i32) -> Vec<i32> {
+    let children = read(format!("/proc/{pid}/task/{pid}/children").as_ref());
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    children.flat_map(|child| [vec![child], descendants(child)].concat()).collect()
+}
+
+/// A root with its process 1.
+pub struct Machine {
+    pub root: Root,
+    script: Child,
+    pub init: i32,
+}
+
+impl Machine {
+    /// What was written to the console, with plain line ends and without the lines of `script` itself.
+    pub fn console(&self) -> String {
+        let text = read(&self.root.path("console")).replace('\r', "");
+        text.lines()
+            .filter(|line| !line.starts_with("Script "))
+            .fold(String::new(), |all, line| all + line + "\n")
+    }
+
+    #[track_caller]
+    pub fn says(&self, what: &str) {
+        if !waited(|| self.console().contains(what)) {
+            panic!("never said: {what}\n--- console:\n{}", self.console());
+        }
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        read(&self.root.path(name))
+    }
+
+    pub fn signal(&self, signal: i32) {
+        kill(self.init, signal);
+    }
+
+    /// Types on the terminal.
+    pub fn types(&mut self, text: &str) {
+        use std::io::Write;
+        self.script.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Runs a command inside, as another process of the machine.
+    pub fn inside(&self, command: &str) -> Outcome {
+        let output = Command::new("nsenter")
+            .args(["-t", &self.init.to_string(), "-p", "-m", "-u", "-i"])
+            .arg(format!("-r/proc/{}/root", self.init))
+            .arg(format!("-w/proc/{}/root", self.init))
+            .args(["sh", "-c", &format!("PATH=/sbin:/usr/bin; {command}")])
+            .env_remove("CI")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        Outcome {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// How process 1 ended: its code, or 128 and the signal. The kernel tells a restart by HUP and a halt by INT.
+    #[track_caller]
+    pub fn ends(&mut self) -> i32 {
+        let mut status = None;
+        let ended = waited(|| {
+            status = self.script.try_wait().unwrap();
+            status.is_some()
+        });
+        if !ended {
+            panic!("never ended\n--- console:\n{}", self.console());
+        }
+        status.unwrap().code().unwrap()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.script.try_wait().unwrap().is_some()
+    }
+
+    /// The states of the children of process 1.
+    pub fn children(&self) -> Vec<char> {
+        let children = read(format!("/proc/{0}/task/{0}/children", self.init).as_ref());
+        children.split_whitespace().filter_map(|pid| process_state(pid.parse().unwrap())).collect()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if self.script.try_wait().unwrap().is_none() {
+            // With process 1 the kernel ends all that is in the namespace.
+            if self.init != 0 {
+                kill(self.init, SIGKILL);
+            }
+            let _ = self.script.kill();
+            let _ = self.script.wait();
+        }
+    }
+}
+
+pub fn waited(mut seen: impl FnMut() -> bool) -> bool {
+    let start = std::time::Instant::now();
+    loop {
+        if seen() {
+            return true;
+        }
+        if start.elapsed() > std::time::Duration::from_secs(12) {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
