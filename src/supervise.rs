@@ -88,7 +88,9 @@ impl Supervise {
         match own {
             Err(error) if is_unwritable(&error) => {
                 for place in places() {
-                    let _ = mkdirat(CWD, &place, OURS);
+                    if !matches!(mkdirat(CWD, &place, OURS), Ok(()) | Err(Errno::EXIST)) {
+                        continue;
+                    }
                     match Self::open_at(CWD, &place, label) {
                         Ok(supervise) => return Ok(Supervise { elsewhere: Some(place), ..supervise }),
                         Err(error) if is_unwritable(&error) => {}

@@ -102,14 +102,11 @@ pub(crate) fn served(dir: &Path) -> Served {
             continue;
         }
         // Another's working directory may be hidden from us.
-        match scan::directory_of_process(&process).map(|served| identity(&served)) {
-            None if comm == b"runsvdir" => {}
+        let Some(served) = scan::directory_of_process(&process) else { continue };
+        match identity(&served) {
+            Some(served) if served == wanted => return Served::Yes,
+            Some(_) => {}
             None => unsure = true,
-            Some(served) => match served {
-                Some(served) if served == wanted => return Served::Yes,
-                Some(_) => {}
-                None => unsure = true,
-            },
         }
     }
     if unsure || !seen_any { Served::Unknown } else { Served::No }

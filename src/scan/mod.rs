@@ -112,7 +112,9 @@ pub fn directory_of_process(process: &Path) -> Option<PathBuf> {
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     let mut words = line.split(|&byte| byte == 0);
     let program = words.next()?.rsplit(|&byte| byte == b'/').next()?;
-    let dir = directory_of(program, words)?;
+    let Some(dir) = directory_of(program, words) else {
+        return (program == b"runsvinit").then(|| usual_directory().into());
+    };
     Some(if dir.starts_with(b"/") {
         PathBuf::from(OsStr::from_bytes(dir))
     } else {

@@ -262,6 +262,8 @@ impl Machine {
 
     fn command(&mut self, now: Now, command: Command) -> Actions {
         match command {
+            // It ends, and whoever tells it to end is not held up.
+            Command::Up | Command::Once if self.held => Actions::default(),
             Command::Up => {
                 self.want = Want::Up;
                 self.once = false;

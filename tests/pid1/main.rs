@@ -15,6 +15,7 @@
 mod harness;
 mod root;
 mod runit;
+mod runsvinit;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

@@ -28,6 +28,7 @@ chroot "$R" /sbin/runitbox --install -s /sbin
 if [ "$DEVICES" = 1 ]; then
 	mount -t tmpfs tmpfs "$R/dev"
 	for d in null zero tty; do : >"$R/dev/$d"; mount --bind /dev/$d "$R/dev/$d"; done
+	mkdir -m 1777 "$R/dev/shm"
 	: >"$R/dev/console"; mount --bind "$(tty)" "$R/dev/console"
 fi
 [ "$RUN" = 1 ] && mount -t tmpfs -o mode=1777 tmpfs "$R/run"

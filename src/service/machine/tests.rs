@@ -434,6 +434,12 @@ fn what_is_held_is_not_started_again_whatever_is_typed() {
             assert_eq!((world.starts, state(&world).0), (1, status::State::Down), "{script}");
         }
     }
+    // What tells it to exit is not held up by that.
+    let mut world = played("", false, false);
+    world.machine.hold();
+    "xu".chars().for_each(|letter| world.play(letter));
+    world.settle();
+    assert_eq!(state(&world), (status::State::Down, Want::Exit));
     // In its second of delay, and while control/u runs.
     let mut world = played("!.", false, false);
     world.machine.hold();

@@ -1,0 +1,562 @@
+//! `runsvinit` as a container's process 1: whole lives of a container.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::*;
+use crate::possible;
+use crate::root::{Machine, Root};
+
+const SIGINT: i32 = 2;
+const SIGQUIT: i32 = 3;
+const SIGUSR1: i32 = 10;
+const SIGUSR2: i32 = 12;
+const SIGPWR: i32 = 30;
+const SIGWINCH: i32 = 28;
+
+fn can() -> bool {
+    possible() && is_root()
+}
+
+fn boot(root: Root, words: &[&str]) -> Machine {
+    root.boot(&[&["/sbin/runsvinit"], words].concat())
+}
+
+/// Lines of the console that begin like ours.
+fn complaints(machine: &Machine) -> Vec<String> {
+    machine.console().lines().filter(|line| line.starts_with("runsvinit")).map(str::to_owned).collect()
+}
+
+const LATE: &str = "did not end in time: killed";
+
+#[test]
+fn each_signal_for_that_stops_all_in_order_and_silently() {
+    if !can() {
+        return;
+    }
+    for signal in [SIGTERM, SIGINT, SIGPWR, SIGQUIT] {
+        let root = Root::new()
+            .graceful("web")
+            .graceful("db")
+            .script("etc/service/web/log/run", "exec cat >>/etc/service/web/out");
+        let mut machine = boot(root, &[]);
+        machine.says("db begins");
+        eventually("logged", || machine.read("etc/service/web/out") == "web begins\n");
+        machine.signal(signal);
+        assert_eq!(machine.ends(), 0, "{signal}");
+        machine.says("db ends");
+        assert_eq!(machine.read("etc/service/web/out"), "web begins\nweb ends\n");
+        assert_eq!(complaints(&machine), [] as [&str; 0], "{signal}");
+    }
+    // SIGRTMIN+3 has no name in the kernel.
+    let mut machine = boot(Root::new().graceful("web"), &[]);
+    machine.says("web begins");
+    assert_eq!(machine.inside("kill -37 1").code, Some(0));
+    assert_eq!(machine.ends(), 0);
+    machine.says("web ends");
+}
+
+#[test]
+fn the_command_ends_first_and_its_code_is_that_of_the_container() {
+    if !can() {
+        return;
+    }
+    let command = "trap 'echo cmd ends; exit 5' TERM; echo cmd begins; while :; do sleep 0.02; done";
+    let mut machine =
+        boot(Root::new().graceful("web"), &["--", "/bin/sh", "-c", &command.replace('\'', "\"")]);
+    machine.says("cmd begins");
+    machine.says("web begins");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 5);
+    let console = machine.console();
+    assert!(console.find("cmd ends").unwrap() < console.find("web ends").unwrap(), "{console}");
+    assert_eq!(complaints(&machine), [] as [&str; 0]);
+}
+
+#[test]
+fn exit_codes_are_those_of_what_ended() {
+    if !can() {
+        return;
+    }
+    for (words, code) in [
+        (vec!["--", "/bin/sh", "-c", "exit 0"], 0),
+        (vec!["--", "/bin/sh", "-c", "exit 42"], 42),
+        (vec!["--", "/bin/sh", "-c", "kill -9 $$"], 137),
+        (vec!["--map", "143=0", "--", "/bin/sh", "-c", "kill -15 $$"], 0),
+        (vec!["--map", "1=2", "--map=42=7", "--", "/bin/sh", "-c", "exit 42"], 7),
+        (vec!["--", "/no/such/thing"], 127),
+        (vec!["--", "no-such-thing"], 127),
+        (vec!["--", "/etc/service"], 126),
+        (vec!["/none", "--", "/bin/sh", "-c", "exit 3"], 3),
+    ] {
+        let mut machine = boot(Root::new().graceful("web"), &words);
+        assert_eq!(machine.ends(), code, "{words:?}");
+    }
+    let mut machine = boot(Root::new(), &["--", "/bin/sh", "-c", "echo here; exec sleep 1000"]);
+    machine.says("here");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 143);
+}
+
+#[test]
+fn an_essential_service_that_ends_by_itself_ends_the_container_with_its_code() {
+    if !can() {
+        return;
+    }
+    for (run, code) in [("exit 7", 7), ("kill -9 $$", 137), ("exit 0", 0)] {
+        let body = format!("echo main begins\n[ -e /restarted ] || exec sleep 1000\n{run}");
+        let root = Root::new()
+            .graceful("web")
+            .script("etc/service/main/run", &body)
+            .file("etc/service/main/essential", "");
+        let mut machine = boot(root, &[]);
+        machine.says("web begins");
+        machine.says("main begins");
+        // A restart that somebody asked for is no end by itself.
+        assert_eq!(machine.inside("sv -w5 restart main; >/restarted; sv -w5 restart main").err, "");
+        assert_eq!(machine.ends(), code, "{run}");
+        machine.says("web ends");
+        machine.says("essential service main");
+    }
+    let root =
+        Root::new().graceful("web").file("etc/service/main/run", "").file("etc/service/main/essential", "");
+    let mut machine = boot(root, &[]);
+    assert_eq!(machine.ends(), 111, "one that cannot be started");
+}
+
+#[test]
+fn who_does_not_end_is_killed_in_time_and_each_is_named() {
+    if !can() {
+        return;
+    }
+    let deaf = "trap '' TERM; echo $0 deaf; while :; do sleep 0.1; done";
+    let root = Root::new()
+        .graceful("web")
+        .script("etc/service/one/run", deaf)
+        .script("etc/service/two/run", "exec sleep 1000")
+        .script("etc/service/two/finish", "echo finishing; exec sleep 1000");
+    let mut machine = boot(root, &["-w", "3"]);
+    machine.says("web begins");
+    machine.says("deaf");
+    machine.inside("sv -w5 check two");
+    let begin = Instant::now();
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+    assert!(begin.elapsed() < Duration::from_millis(3200), "{:?}", begin.elapsed());
+    let mut complaints = complaints(&machine);
+    complaints.sort();
+    assert_eq!(
+        complaints,
+        [format!("runsvinit one: warning: ./run {LATE}"), format!("runsvinit two: warning: ./finish {LATE}")]
+    );
+}
+
+#[test]
+fn a_second_signal_is_haste() {
+    if !can() {
+        return;
+    }
+    let root = Root::new()
+        .script("etc/service/one/run", "trap '' TERM; echo $0 deaf; while :; do sleep 0.1; done")
+        .script("etc/service/one/log/run", "exec cat >>/etc/service/one/out");
+    let mut machine =
+        boot(root, &["--", "/bin/sh", "-c", "trap : TERM; echo cmd; while :; do sleep 0.1; done"]);
+    machine.says("cmd");
+    eventually("logged", || machine.read("etc/service/one/out").contains("deaf"));
+    machine.signal(SIGTERM);
+    steadily("waits", Duration::from_millis(200), || !machine.has_ended());
+    let begin = Instant::now();
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 137);
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert_eq!(
+        complaints(&machine),
+        [format!("runsvinit: warning: the command {LATE}"), format!("runsvinit one: warning: ./run {LATE}")]
+    );
+}
+
+#[test]
+fn signals_for_the_command_reach_it_and_children_have_them_all() {
+    if !can() {
+        return;
+    }
+    let command = "for s in USR1 USR2 WINCH QUIT; do trap \"echo got $s\" $s; done; \
+                   grep -E ^Sig[BI][lg] /proc/self/status; echo ready; while :; do sleep 0.02; done";
+    let root =
+        Root::new().script("etc/service/web/run", "grep -E ^Sig[BI][lg] /proc/self/status; exec sleep 1000");
+    let mut machine = boot(root, &["--", "/bin/sh", "-c", command]);
+    machine.says("ready");
+    for (signal, name) in [(SIGUSR1, "USR1"), (SIGUSR2, "USR2"), (SIGWINCH, "WINCH"), (SIGQUIT, "QUIT")] {
+        machine.signal(signal);
+        machine.says(&format!("got {name}"));
+    }
+    eventually("both", || machine.console().matches("SigIgn").count() == 2);
+    let console = machine.console();
+    assert_eq!(console.matches("SigBlk:\t0000000000000000").count(), 2, "{console}");
+    // But for the two that the C library keeps for itself, which cannot be set by it.
+    let ignored = console.lines().filter_map(|line| line.strip_prefix("SigIgn:\t"));
+    let ignored: Vec<u64> = ignored.map(|mask| u64::from_str_radix(mask, 16).unwrap() & !(3 << 31)).collect();
+    assert_eq!(ignored, [0, 0], "{console}");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 143);
+}
+
+#[test]
+fn services_come_and_go_and_are_controlled_as_ever() {
+    if !can() {
+        return;
+    }
+    let mut machine =
+        boot(Root::new().graceful("web").script("sv/late/run", "echo late begins; exec sleep 1000"), &["-v"]);
+    machine.says("web begins");
+    std::os::unix::fs::symlink("../../sv/late", machine.root.path("etc/service/late")).unwrap();
+    machine.says("late begins");
+    let status =
+        machine.inside("sv -w5 start late >/dev/null && sv status late web | sed 's/[0-9][0-9]*/N/g'");
+    assert_eq!(status.out, "run: late: (pid N) Ns\nrun: web: (pid N) Ns\n", "{status:?}");
+    for command in [
+        "sv -w5 stop web",
+        "sv -w5 start web",
+        "sv -w5 restart web",
+        "sv -w5 force-stop web",
+        "sv -w5 start web",
+    ] {
+        assert_eq!(machine.inside(command).code, Some(0), "{command}");
+    }
+    std::fs::remove_file(machine.root.path("etc/service/late")).unwrap();
+    eventually("late left", || machine.inside("sv status /sv/late").code == Some(1));
+    // Told to exit while it is still there, it comes again.
+    assert_eq!(machine.inside("sv -w5 exit web; sv -w5 start web").code, Some(0));
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+}
+
+#[test]
+fn a_stop_is_right_while_services_start_crash_or_pause() {
+    if !can() {
+        return;
+    }
+    for delay in [0, 5, 30, 300] {
+        let mut root = Root::new();
+        for number in 0..10 {
+            root = root
+                .script(&format!("etc/service/crash{number}/run"), "exit 1")
+                .script(&format!("etc/service/new{number}/run"), "exec sleep 1000")
+                .script(&format!("etc/service/slow{number}/control/u"), "sleep 0.2")
+                .script(&format!("etc/service/slow{number}/run"), "exec sleep 1000");
+        }
+        let mut machine = boot(root, &[]);
+        // The moment is what is tried here; there is nothing to wait for.
+        std::thread::sleep(Duration::from_millis(delay));
+        let begin = Instant::now();
+        machine.signal(SIGTERM);
+        assert_eq!(machine.ends(), 0);
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        assert!(!machine.console().contains(LATE), "{}", machine.console());
+    }
+}
+
+#[test]
+fn nothing_is_started_once_it_ends() {
+    if !can() {
+        return;
+    }
+    let root = Root::new().graceful("web").script(
+        "etc/service/slow/run",
+        "trap 'sleep 1; exit' TERM; echo slow begins; while :; do sleep 0.02; done",
+    );
+    let mut machine = boot(root, &[]);
+    machine.says("slow begins");
+    machine.says("web begins");
+    machine.signal(SIGTERM);
+    machine.says("web ends");
+    machine.root.path("etc/service/late");
+    write_script(&machine.root.path("etc/service/late/run"), "echo late begins");
+    let _ = machine.inside("sv -w1 start slow");
+    assert_eq!(machine.ends(), 0);
+    assert!(!machine.console().contains("late begins"));
+    assert_eq!(machine.console().matches("slow begins").count(), 1);
+}
+
+#[test]
+fn hooks_run_before_and_after_and_one_that_fails_ends_it() {
+    if !can() {
+        return;
+    }
+    let root = Root::new()
+        .script("etc/runit/boot.d/20-b", "echo boot b")
+        .script("etc/runit/boot.d/10-a", "sleep 0.1; echo boot a")
+        .file("etc/runit/boot.d/README", "not executable")
+        .script("etc/runit/halt.d/bye", "echo bye")
+        .graceful("web");
+    let mut machine = boot(root, &[]);
+    machine.says("web begins");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+    let console = machine.console();
+    let places: Vec<usize> = ["boot a", "boot b", "web begins", "web ends", "bye"]
+        .iter()
+        .map(|text| console.find(text).unwrap_or_else(|| panic!("{text}: {console}")))
+        .collect();
+    assert!(places.is_sorted(), "{console}");
+
+    for (hook, code) in [("exit 9", 9), ("kill -9 $$", 137)] {
+        let root = Root::new()
+            .script("etc/runit/boot.d/10-a", hook)
+            .script("etc/runit/boot.d/20-b", "echo b")
+            .graceful("web");
+        let mut machine = boot(root, &[]);
+        assert_eq!(machine.ends(), code);
+        assert!(!machine.console().contains("web begins") && !machine.console().contains("b\n"));
+        machine.says("/etc/runit/boot.d/10-a");
+    }
+    // One that hangs is ended by a stop, and that is no failure.
+    let mut machine = boot(Root::new().script("etc/runit/boot.d/10-a", "echo hangs; exec sleep 1000"), &[]);
+    machine.says("hangs");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+}
+
+#[test]
+fn halt_from_inside_ends_it_with_a_code() {
+    if !can() {
+        return;
+    }
+    for (words, code) in [("", 0), ("42", 42), ("255", 255)] {
+        let mut machine = boot(Root::new().graceful("web"), &["--", "/bin/sh", "-c", "sleep 1000"]);
+        machine.says("web begins");
+        assert_eq!(machine.inside(&format!("runsvinit --halt {words}")).code, Some(0));
+        assert_eq!(machine.ends(), code);
+        machine.says("web ends");
+    }
+}
+
+#[test]
+fn what_services_left_behind_ends_too() {
+    if !can() {
+        return;
+    }
+    let root = Root::new()
+        .script("etc/service/a/run", "(trap 'echo orphan ends; exit' TERM; while :; do sleep 0.02; done) & echo a begins; exec sleep 1000")
+        // The log service reads until what holds its input open has ended.
+        .script("etc/service/b/run", "(while :; do sleep 0.02; done) & echo b begins; exec sleep 1000")
+        .script("etc/service/b/log/run", "cat >>/etc/service/b/out; echo log ends");
+    let mut machine = boot(root, &[]);
+    machine.says("a begins");
+    eventually("logged", || machine.read("etc/service/b/out") == "b begins\n");
+    let begin = Instant::now();
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    machine.says("orphan ends");
+    machine.says("log ends");
+    assert_eq!(complaints(&machine), [] as [&str; 0]);
+
+    let deaf = "trap '' TERM; (while :; do sleep 0.05; done) & exit 0";
+    let mut machine =
+        boot(Root::new().script("deaf", deaf), &["-w", "2", "--", "/bin/sh", "-c", "/deaf; sleep 1000"]);
+    eventually("there", || machine.children().len() >= 2);
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 143);
+    let complaints = complaints(&machine);
+    assert!(
+        complaints.iter().any(|line| line.contains("process ") && line.ends_with(LATE)),
+        "{complaints:?}"
+    );
+}
+
+#[test]
+fn without_a_place_to_write_and_as_nobody_in_particular_all_works() {
+    if !can() {
+        return;
+    }
+    let as_user =
+        "/usr/bin/setpriv --reuid 1000 --regid 1000 --clear-groups --bounding-set -all --no-new-privs";
+    for with_run in [true, false] {
+        let mut root = Root::new()
+            .graceful("web")
+            .script("etc/service/web/log/run", "exec cat")
+            .script("etc/service/web/check", "exit 0")
+            .read_only()
+            .started_by(as_user);
+        if !with_run {
+            root = root.without_run();
+        }
+        let mut machine = boot(root, &["-v", "--", "/bin/sh", "-c", "id -u; exec sleep 1000"]);
+        machine.says("1000\n");
+        machine.says("web begins");
+        let user = format!("{as_user} sh -c");
+        let first = machine.inside(&format!(
+            "{user} 'sv -w5 restart web && sv -w5 check web && sv health && sv status web'"
+        ));
+        assert_eq!(first.code, Some(0), "{first:?}\n{}", machine.console());
+        assert!(first.out.contains("; run: log: "), "{first:?}");
+        // Root asks, too.
+        let root = machine.inside("sv status web");
+        assert_eq!(root.code, Some(0), "{root:?}");
+        machine.signal(SIGTERM);
+        assert_eq!(machine.ends(), 143);
+        machine.says("web ends");
+        assert!(!machine.console().contains("fatal"), "{}", machine.console());
+    }
+}
+
+#[test]
+fn storms_of_orphans_and_kills_leave_nothing() {
+    if !can() {
+        return;
+    }
+    let storm =
+        "i=0; while [ $i -lt 1000 ]; do (sleep 0.05 &); i=$((i+1)); done; echo storm over; exec sleep 1000";
+    let mut machine = boot(Root::new().script("etc/service/storm/run", storm).graceful("web"), &[]);
+    machine.says("web begins");
+    for _ in 0..20 {
+        let _ = machine.inside("kill -9 $(cat /etc/service/web/supervise/pid)");
+    }
+    machine.says("storm over");
+    eventually("reaped", || {
+        machine.children().iter().all(|&state| state != 'Z') && machine.children().len() <= 3
+    });
+    assert_eq!(machine.inside("sv -w5 check web").code, Some(0));
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+}
+
+#[test]
+fn lines_have_their_names_in_front_and_are_whole() {
+    if !can() {
+        return;
+    }
+    let run = "i=0; while [ $i -lt 300 ]; do printf 'one '; printf 'line %s\\n' $i; i=$((i+1)); done; echo last; printf 'without end'; exec sleep 1000";
+    let root = Root::new()
+        .script("etc/service/a/run", run)
+        .script("etc/service/b/run", &format!("exec 1>&2; {run}"))
+        .script("etc/service/c/run", "echo logged; echo shouted >&2; exec sleep 1000")
+        .script("etc/service/c/log/run", "read line; echo got $line; exec cat >/dev/null");
+    let mut machine = boot(root, &["--stamp"]);
+    for line in ["a | last", "b | last", "c | shouted", "c/log | got logged"] {
+        machine.says(line);
+    }
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+    let console = machine.console();
+    for name in ["a", "b"] {
+        for number in 0..300 {
+            assert_eq!(console.matches(&format!("Z {name} | one line {number}\n")).count(), 1, "{console}");
+        }
+        assert!(console.contains(&format!("Z {name} | without end\n")), "{console}");
+    }
+    for line in console.lines().filter(|line| !line.is_empty()) {
+        let (stamp, rest) = line.split_once(' ').unwrap_or_else(|| panic!("{line:?} in\n{console}"));
+        assert_eq!((stamp.len(), stamp.ends_with('Z'), rest.contains(" | ")), (26, true, true), "{line}");
+    }
+}
+
+#[test]
+fn the_environment_is_passed_on_and_written_where_wanted() {
+    if !can() {
+        return;
+    }
+    let root = Root::new().script("etc/service/web/run", "echo \"service has $WHAT\"; exec sleep 1000");
+    let words = [
+        "/usr/bin/env",
+        "WHAT=two words ",
+        "EMPTY=",
+        "LINES=a\nb",
+        "/sbin/runsvinit",
+        "-e",
+        "/tmp/env",
+        "--",
+        "/bin/sh",
+        "-c",
+    ];
+    let command = "echo \"cmd has $WHAT\"; chpst -e /tmp/env sh -c \"echo chpst has \\\"\\$LINES\\\" \\${EMPTY-unset}.\"; ls -ld /tmp/env";
+    let mut machine = root.boot(&[words.as_slice(), &[command]].concat());
+    assert_eq!(machine.ends(), 0);
+    machine.says("cmd has two words");
+    machine.says("chpst has a\nb .");
+    machine.says("drwx------");
+}
+
+#[test]
+fn a_command_on_a_terminal_is_its_foreground() {
+    if !can() {
+        return;
+    }
+    // What is typed reaches it and what it starts, and nothing else.
+    let command =
+        "trap \"echo interrupted\" INT; echo ready; read word; echo read $word; sleep 1000; echo after";
+    let mut machine = boot(Root::new().graceful("web"), &["--", "/bin/sh", "-c", command]);
+    machine.says("ready");
+    machine.says("web begins");
+    machine.types("hello\n");
+    machine.says("read hello");
+    eventually("sleeps", || machine.inside("pgrep -x sleep -a | grep -q 1000").code == Some(0));
+    machine.types("\x03");
+    assert_eq!(machine.ends(), 0);
+    machine.says("interrupted");
+    machine.says("after");
+    machine.says("web ends");
+}
+
+#[test]
+fn more_services_than_files_are_served_as_far_as_they_go() {
+    if !can() {
+        return;
+    }
+    let mut root = Root::new().started_by("/usr/bin/prlimit --nofile=100:200");
+    for number in 0..60 {
+        root = root.script(&format!("etc/service/{number}/run"), "exec sleep 1000");
+    }
+    root = root.script("etc/service/limit/run", "echo limit $(ulimit -Sn); exec sleep 1000");
+    let mut machine = boot(root, &["-v"]);
+    machine.says("services do not fit within the limit of 200 open files");
+    let console = machine.console();
+    let number = |before: &str| -> usize {
+        let (start, _) = console.split_once(before).unwrap();
+        start.split_whitespace().next_back().unwrap().parse().unwrap()
+    };
+    assert_eq!(number(" services do not fit") + number(" services\n"), 61, "{console}");
+    assert!(number(" services\n") > 10, "{console}");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+
+    let root = Root::new().started_by("/usr/bin/prlimit --nofile=100:200");
+    let mut machine =
+        boot(root.script("etc/service/limit/run", "echo limit $(ulimit -Sn); exec sleep 1000"), &[]);
+    machine.says("limit 100");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+}
+
+#[test]
+fn health_is_silent_or_names_the_culprits() {
+    if !can() {
+        return;
+    }
+    let root = Root::new()
+        .graceful("web")
+        .script("etc/service/web/check", "echo noise; echo more >&2; [ ! -e /unwell ]")
+        .graceful("off")
+        .file("etc/service/off/down", "");
+    let mut machine = boot(root, &[]);
+    machine.says("web begins");
+    let healthy = machine.inside("sv health");
+    assert_eq!((healthy.code, healthy.out.as_str(), healthy.err.as_str()), (Some(0), "", ""));
+    let unwell = machine.inside(">/unwell; sv -w1 health; rm /unwell");
+    assert_eq!(unwell.out, "web: check fails\n");
+    for _ in 0..4 {
+        machine.inside("sv -w5 check web; kill -9 $(cat /etc/service/web/supervise/pid)");
+    }
+    machine.inside("sv -w5 check web");
+    let flapping = machine.inside("sv health web");
+    assert_eq!(
+        (flapping.code, flapping.out.as_str()),
+        (Some(1), "web: flapping, ended more than 3 times within 60 s\n")
+    );
+    assert_eq!(machine.inside("sv health off").code, Some(0));
+    let none = machine.inside("sv health none");
+    assert_eq!(none.code, Some(1));
+    assert!(none.out.starts_with("fail: none: "), "{none:?}");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+}
