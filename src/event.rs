@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::sys::clock;
+use crate::sys::{clock, memory};
 
 /// Waits until one of `fds` is ready or the monotonic clock has reached `until`, whichever is first.
 ///
@@ -19,6 +19,7 @@ pub fn wait(fds: &mut [PollFd<'_>], until: Option<Duration>) -> bool {
             tv_nsec: i64::from(left.subsec_nanos()),
         }
     });
+    memory::forget_executable();
     match poll(fds, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => false,
         // Out of memory for a moment, or more descriptors than the limit allows. Reading one that is not ready

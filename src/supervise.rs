@@ -141,6 +141,8 @@ impl Supervise {
     pub fn announce(&mut self) -> Result<()> {
         let ok = files::open_read(self.dir.as_fd(), c"ok")
             .while_doing(|| format!("unable to read {}/ok", self.label))?;
+        // Nothing is ever written to it: the least room that it can have will do.
+        sys::fifo::shrink(ok.as_fd());
         self.ok = Some(ok);
         self.begin_to_take();
         self.acknowledge();

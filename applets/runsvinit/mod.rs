@@ -22,7 +22,7 @@ use svcore::service::host::{Host, now};
 use svcore::service::pair::Which;
 use svcore::service::words::Ended;
 use svcore::sys::signals::{self, Came, Signals};
-use svcore::sys::{clock, privilege, start};
+use svcore::sys::{clock, memory, privilege, start};
 use svcore::{Call, Context, Result, say, scan};
 
 use options::Options;
@@ -34,6 +34,9 @@ use stop::{Do, Seen, Stop};
 /// Executables that run before the services, and after them.
 const BOOT: &str = "/etc/runit/boot.d";
 const HALT: &str = "/etc/runit/halt.d";
+
+/// After so long without an event, memory is given back that may not be needed for long.
+const CALM: Duration = Duration::from_secs(1);
 
 /// Runs the applet until everything has ended.
 pub(crate) fn main(call: &Call<'_>) -> Result {
@@ -63,6 +66,8 @@ struct Init<'o> {
     running: Option<Pid>,
     /// All services that were there at the start are taken up.
     serving: bool,
+    /// When nothing has happened for so long that nothing is likely to happen soon.
+    calm_at: Option<Duration>,
     stop: Option<Stop>,
     /// When the stop has to be over.
     over_at: Duration,
@@ -118,6 +123,7 @@ impl<'o> Init<'o> {
             command: (!options.command.is_empty()).then(|| Command::new(&options.command)),
             running: None,
             serving: false,
+            calm_at: Some(clock::monotonic().saturating_add(CALM)),
             stop: None,
             over_at: Duration::ZERO,
             code: None,
@@ -191,7 +197,11 @@ impl<'o> Init<'o> {
                     let _ = kill_process(pid, Signal::KILL);
                 }
             }
-            Do::EndServices => self.host.command_all(now, Order::Exit),
+            Do::EndServices => {
+                self.host.command_all(now, Order::Exit);
+                // Its end can take the kernel some milliseconds, which pass while the services end.
+                self.served.dir.stop_watching();
+            }
             Do::KillServices => self.host.kill_all(Which::Main),
             Do::KillLogs => self.host.kill_all(Which::Log),
             Do::EndWriters => {
@@ -223,7 +233,6 @@ impl<'o> Init<'o> {
         }
         let now = clock::monotonic();
         self.host.hold();
-        self.served.dir.stop_watching();
         self.command = None;
         self.over_at = now.saturating_add(self.options.time);
         self.stop = Some(Stop::new(now, self.options.time, !self.host.is_empty()));
@@ -242,11 +251,22 @@ impl<'o> Init<'o> {
         if self.output.as_ref().is_some_and(Output::has_more) {
             until = earlier(until, Some(Duration::ZERO));
         }
-        let changes = self.served.dir.changes().filter(|_| self.serving).map(|fd| (fd, PollFlags::IN));
+        let begin = clock::monotonic();
+        if self.calm_at.is_some_and(|at| begin >= at) {
+            self.calm_at = None;
+            memory::forget_executable_at_next_wait();
+        } else {
+            until = earlier(until, self.calm_at);
+        }
+        let serves = self.serving && self.stop.is_none();
+        let changes = self.served.dir.changes().filter(|_| serves).map(|fd| (fd, PollFlags::IN));
         let others: Vec<_> = changes.into_iter().chain(self.output.as_ref().map(Output::awaited)).collect();
         let has_changes = changes.is_some();
         let mut left = Vec::new();
         let turn = self.host.turn(&others, until, |place, service| left.push((place, service)));
+        if turn.happened {
+            self.calm_at = Some(clock::monotonic().saturating_add(CALM));
+        }
         let changed = has_changes && turn.ready.first() == Some(&true);
         if let Some(output) = &mut self.output {
             output.pass_on();

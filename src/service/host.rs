@@ -55,6 +55,8 @@ pub struct Turn {
     pub strangers: Vec<(Pid, Ended)>,
     /// Which of the other descriptors are ready, in their order.
     pub ready: Vec<bool>,
+    /// Something happened: it was not only time that passed.
+    pub happened: bool,
     /// A service with a file `essential` that ended by itself.
     pub essential: Option<(Place, Ended)>,
 }
@@ -129,8 +131,15 @@ impl Host {
 
     /// Gives all services a command, as if each had read it.
     pub fn command_all(&mut self, now: Now, command: Command) {
+        /// What takes longer than this to end is told to others as ending; what does not, only as having ended.
+        const SOON: Duration = Duration::from_millis(20);
         for place in 0..self.places.len() {
-            self.command(now, place, command);
+            if let Some(service) = self.service(place) {
+                service.command(now, command);
+                let runs = service.process(Which::Main).is_some();
+                self.note(place);
+                self.due_at(place, if runs { now.at.saturating_add(SOON) } else { now.at });
+            }
         }
     }
 
@@ -173,6 +182,7 @@ impl Host {
         let (came_signal, commanded, ready) = self.wait(others, until);
         let mut turn = Turn { ready, ..Turn::default() };
         let now = now();
+        turn.happened = came_signal || !commanded.is_empty() || turn.ready.contains(&true);
         let mut touched = Vec::new();
         if came_signal {
             self.take_signals(now, &mut turn, &mut touched);

@@ -44,7 +44,8 @@ pub enum Leave {
 #[derive(Debug, Clone)]
 pub struct Pair {
     main: Machine,
-    log: Option<Machine>,
+    /// Boxed, since most have none and there may be thousands.
+    log: Option<Box<Machine>>,
     /// The service is gone for good; the moment until which the rest has time.
     leaving: Option<Duration>,
 }
@@ -52,8 +53,8 @@ pub struct Pair {
 impl Pair {
     /// A pair that never ran.
     #[must_use]
-    pub const fn new(main: Machine, log: Option<Machine>) -> Self {
-        Pair { main, log, leaving: None }
+    pub fn new(main: Machine, log: Option<Machine>) -> Self {
+        Pair { main, log: log.map(Box::new), leaving: None }
     }
 
     /// The service.
@@ -64,16 +65,20 @@ impl Pair {
 
     /// One of the two, if it exists.
     #[must_use]
-    pub const fn get(&self, which: Which) -> Option<&Machine> {
+    pub fn get(&self, which: Which) -> Option<&Machine> {
         match which {
             Which::Main => Some(&self.main),
-            Which::Log => self.log.as_ref(),
+            Which::Log => self.log(),
         }
+    }
+
+    fn log(&self) -> Option<&Machine> {
+        self.log.as_deref()
     }
 
     /// Adds a log service to a service that had none.
     pub fn add_log(&mut self, log: Machine) {
-        self.log.get_or_insert(log);
+        self.log.get_or_insert_with(|| Box::new(log));
     }
 
     /// Which of the two has this process.
@@ -82,7 +87,7 @@ impl Pair {
         if self.main.pid() == Some(pid) {
             Some(Which::Main)
         } else {
-            self.log.as_ref().filter(|log| log.pid() == Some(pid)).map(|_| Which::Log)
+            self.log().filter(|log| log.pid() == Some(pid)).map(|_| Which::Log)
         }
     }
 
@@ -105,7 +110,7 @@ impl Pair {
     /// When something is due without an event, if ever.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        let log = self.log.as_ref().and_then(Machine::deadline);
+        let log = self.log().and_then(Machine::deadline);
         earlier(earlier(self.main.deadline(), log), self.leaving)
     }
 
@@ -116,7 +121,7 @@ impl Pair {
         if self.main.want() != Want::Exit || !self.main.is_down() {
             return Leave::Stay;
         }
-        let log = self.log.as_ref().and_then(Machine::pid);
+        let log = self.log().and_then(Machine::pid);
         let Some(until) = self.leaving else {
             if log.is_none() && !hooks {
                 return Leave::Quit;
@@ -140,7 +145,7 @@ impl Pair {
 
     /// The pipe was closed: the log service is to end by itself.
     pub fn log_leaves(&mut self) -> Actions {
-        self.log.as_mut().map_or_else(Actions::default, Machine::leave)
+        self.log.as_mut().map_or_else(Actions::default, |log| log.leave())
     }
 }
 

@@ -59,7 +59,7 @@ pub struct Service {
     identity: (u64, u64),
     pair: Pair,
     supervise: Supervise,
-    log: Option<Log>,
+    log: Option<Box<Log>>,
     hooks: Vec<Running>,
     /// The status of (service, log service) may have changed.
     unpublished: (bool, bool),
@@ -465,10 +465,10 @@ impl Service {
 }
 
 impl Log {
-    fn open(dir: OwnedFd, name: &CStr) -> Result<Self> {
+    fn open(dir: OwnedFd, name: &CStr) -> Result<Box<Self>> {
         let (read, write) = io::pipe().while_doing(|| "unable to create log pipe")?;
         let supervise = Supervise::open(dir.as_fd(), "log/supervise", || places(name, b".log"))?;
-        Ok(Log { dir, supervise, pipe: Some((read.into(), write.into())) })
+        Ok(Box::new(Log { dir, supervise, pipe: Some((read.into(), write.into())) }))
     }
 
     fn machine(&self, now: Now) -> Machine {

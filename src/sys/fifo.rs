@@ -17,6 +17,14 @@ pub fn make(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     }
 }
 
+/// Lets a named pipe take no more memory than it has to, where that can be said.
+pub fn shrink(fifo: BorrowedFd<'_>) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::pipe::fcntl_setpipe_size(fifo, 1);
+    #[cfg(not(target_os = "linux"))]
+    let _ = fifo;
+}
+
 #[cfg(not(target_vendor = "apple"))]
 fn make_new(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     let mode = nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR;

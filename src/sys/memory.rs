@@ -49,6 +49,67 @@ const _: () = assert!(size_of::<Memory>() == TOTAL, "the arena leaves a gap");
 // SAFETY: the cells are touched only by whoever has set `busy`.
 unsafe impl Sync for Memory {}
 
+/// The next wait is to begin with [`forget_executable`].
+static FORGETS: AtomicBool = AtomicBool::new(false);
+
+/// At the next wait, lets go of what the executable takes of memory and can be read again: its code and constants. What
+/// is needed again comes from the kernel's copy of the file.
+///
+/// For a process that is the only one of its file and is likely to wait for long.
+pub fn forget_executable_at_next_wait() {
+    FORGETS.store(true, Release);
+}
+
+/// What [`forget_executable_at_next_wait`] promised; to be called where the system call follows that waits, since what
+/// is touched after it is there again.
+pub(crate) fn forget_executable() {
+    if FORGETS.load(Acquire) {
+        FORGETS.store(false, Release);
+        here::forget_executable();
+    }
+}
+
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+mod here {
+    use nix::libc;
+    use rustix::mm::{Advice, madvise};
+
+    pub(super) fn forget_executable() {
+        const PAGE: u64 = 4096;
+        // SAFETY: reads a table that the kernel left for us.
+        let table = unsafe { libc::getauxval(libc::AT_PHDR) } as *const libc::Elf64_Phdr;
+        // SAFETY: as above.
+        let count = unsafe { libc::getauxval(libc::AT_PHNUM) };
+        if table.is_null() {
+            return;
+        }
+        // SAFETY: the kernel says that so many headers of the executable are there, and they stay there unchanged.
+        let headers = unsafe { std::slice::from_raw_parts(table, usize::try_from(count).unwrap_or(0)) };
+        // Where they are in memory, less where they are in the file's own count, is how far all was moved.
+        let own = headers.iter().find(|header| header.p_type == libc::PT_PHDR);
+        let moved = own.map_or(0, |own| (table as u64).wrapping_sub(own.p_vaddr));
+        let mut parts = [(0, 0); 4];
+        let read_only = |it: &&libc::Elf64_Phdr| it.p_type == libc::PT_LOAD && it.p_flags & libc::PF_W == 0;
+        for (part, header) in parts.iter_mut().zip(headers.iter().filter(read_only)) {
+            let first = moved.wrapping_add(header.p_vaddr) & !(PAGE - 1);
+            let last = moved.wrapping_add(header.p_vaddr).wrapping_add(header.p_memsz);
+            *part = (first, usize::try_from(last.saturating_sub(first)).unwrap_or(0));
+        }
+        for (first, length) in parts {
+            if length > 0 {
+                // SAFETY: this is a part of the executable that is never written to. Its pages are those of the file,
+                // and appear again with the same content when they are touched.
+                let _ = unsafe { madvise(first as *mut std::ffi::c_void, length, Advice::LinuxDontNeed) };
+            }
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+mod here {
+    pub(super) fn forget_executable() {}
+}
+
 /// Nothing is to be allocated any more.
 static SEALED: AtomicBool = AtomicBool::new(false);
 
