@@ -197,18 +197,25 @@ impl Supervise {
         if self.published.as_ref() == Some(&now) {
             return Ok(());
         }
-        if self.published_pid != Some(status.pid) {
+        let emptied = status.pid.is_none() && self.published_pid.is_some() && self.empty_pid();
+        if self.published_pid != Some(status.pid) && !emptied {
             let text = status.pid.map(|pid| format!("{}\n", pid.as_raw_nonzero()));
             self.write_new(c"pid.new", text.unwrap_or_default().as_bytes())?;
             self.rename(c"pid.new", c"pid", "pid.new")?;
-            self.published_pid = Some(status.pid);
         }
+        self.published_pid = Some(status.pid);
         self.write_new(c"stat.new", &now.1)?;
         let stat_renamed = self.rename(c"stat.new", c"stat", "stat.new");
         self.write_new(c"status.new", &now.0)?;
         self.rename(c"status.new", c"status", "status.new")?;
         self.published = Some(now);
         stat_renamed
+    }
+
+    /// Lets `pid` say nothing, in one step; whether that worked.
+    fn empty_pid(&self) -> bool {
+        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        openat(&self.dir, c"pid", flags, Mode::empty()).is_ok()
     }
 
     /// Whether `supervise` in `parent` is still this directory.

@@ -1,0 +1,409 @@
+//! A real kernel in an emulator, with our executable as its first program.
+//!
+//! Needs qemu-system-x86_64, and what `scripts/fetch-boot` brings; where that is missing the cases fail when `CI` is set,
+//! and otherwise say that they did not run. The emulation is in software: a boot takes some seconds.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
+#![allow(missing_docs, unreachable_pub, dead_code)]
+
+#[path = "../it/harness.rs"]
+mod harness;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use harness::*;
+
+/// How long a machine may take to do something.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn brought(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/boot").join(name)
+}
+
+fn can() -> bool {
+    let qemu = Command::new("qemu-system-x86_64").arg("--version").output();
+    is_root()
+        && can_run("qemu-system-x86_64", qemu.is_ok_and(|output| output.status.success()))
+        && can_run("scripts/fetch-boot", brought("vmlinuz").exists() && brought("debian.tar").exists())
+}
+
+/// The static executable that services are; see its source.
+fn payload() -> &'static Path {
+    static PAYLOAD: OnceLock<PathBuf> = OnceLock::new();
+    PAYLOAD.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boot/payload.rs");
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("payload");
+        let built = Command::new("rustc")
+            .args([
+                "--edition",
+                "2024",
+                "-C",
+                "opt-level=s",
+                "-C",
+                "target-feature=+crt-static",
+                "-C",
+                "panic=abort",
+            ])
+            .arg("-o")
+            .args([&path, &source])
+            .status();
+        assert!(built.unwrap().success());
+        path
+    })
+}
+
+/// A file system in memory, as the kernel unpacks it.
+struct Initramfs(Vec<u8>, u32);
+
+impl Initramfs {
+    /// With a console and without a shell.
+    fn new() -> Self {
+        let mut it = Initramfs(Vec::new(), 1);
+        for dir in ["bin", "sbin", "dev", "etc", "etc/service"] {
+            it.dir(dir);
+        }
+        it.entry("dev/console", 0o020_600, (5, 1), b"");
+        it.file("bin/runitbox", 0o755, &fs::read(executable()).unwrap());
+        let list = Command::new(executable()).arg("--list").output().unwrap();
+        for name in String::from_utf8(list.stdout).unwrap().lines() {
+            it.link(&format!("sbin/{name}"), "/bin/runitbox");
+        }
+        it.file("bin/payload", 0o755, &fs::read(payload()).unwrap());
+        it
+    }
+
+    fn dir(&mut self, name: &str) {
+        self.entry(name, 0o040_755, (0, 0), b"");
+    }
+
+    fn file(&mut self, name: &str, mode: u32, content: &[u8]) {
+        self.entry(name, 0o100_000 | mode, (0, 0), content);
+    }
+
+    fn link(&mut self, name: &str, target: &str) {
+        self.entry(name, 0o120_777, (0, 0), target.as_bytes());
+    }
+
+    /// A service that does what `script` says; see `payload.rs`.
+    fn service(&mut self, name: &str, script: &str) {
+        let dir = format!("etc/service/{name}");
+        self.dir(&dir);
+        self.link(&format!("{dir}/run"), "/bin/payload");
+        self.file(&format!("{dir}/script"), 0o644, script.as_bytes());
+    }
+
+    /// The format "newc" of cpio.
+    fn entry(&mut self, name: &str, mode: u32, device: (u32, u32), content: &[u8]) {
+        let fields = [
+            self.1,
+            mode,
+            0,
+            0,
+            1,
+            0,
+            u32::try_from(content.len()).unwrap(),
+            0,
+            0,
+            device.0,
+            device.1,
+            u32::try_from(name.len()).unwrap() + 1,
+            0,
+        ];
+        self.1 += 1;
+        self.0.extend_from_slice(b"070701");
+        for field in fields {
+            self.0.extend_from_slice(format!("{field:08x}").as_bytes());
+        }
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(0);
+        self.pad();
+        self.0.extend_from_slice(content);
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        while self.0.len() % 4 != 0 {
+            self.0.push(0);
+        }
+    }
+
+    fn boot(mut self, append: &str) -> Machine {
+        self.entry("TRAILER!!!", 0, (0, 0), b"");
+        let dir = TempDir::new();
+        let file = dir.file("initramfs", &self.0);
+        Machine::start(dir, &["-initrd", file.to_str().unwrap()], append)
+    }
+}
+
+/// An emulated machine.
+struct Machine {
+    dir: TempDir,
+    qemu: Child,
+    control: UnixStream,
+    /// What the emulator told of the machine.
+    events: String,
+}
+
+impl Machine {
+    fn start(dir: TempDir, words: &[&str], append: &str) -> Self {
+        let socket = dir.join("qmp");
+        let qemu = Command::new("qemu-system-x86_64")
+            .args(["-accel", "tcg", "-M", "pc", "-m", "256", "-smp", "1", "-display", "none", "-no-reboot"])
+            .args(["-monitor", "none", "-net", "none"])
+            .arg("-serial")
+            .arg(format!("file:{}", dir.join("serial").display()))
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", socket.display()))
+            .arg("-kernel")
+            .arg(brought("vmlinuz"))
+            .args(["-append", &format!("console=ttyS0 panic=-1 {append}")])
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut control = None;
+        eventually("the emulator's socket", || {
+            control = UnixStream::connect(&socket).ok();
+            control.is_some()
+        });
+        let mut control = control.unwrap();
+        control.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+        control.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").unwrap();
+        Machine { dir, qemu, control, events: String::new() }
+    }
+
+    fn serial(&self) -> String {
+        self.dir.read("serial").replace('\r', "")
+    }
+
+    fn listen(&mut self) {
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = self.control.read(&mut buffer) {
+            self.events += &String::from_utf8_lossy(&buffer[..length]);
+        }
+    }
+
+    #[track_caller]
+    fn says(&mut self, what: &str) {
+        let start = Instant::now();
+        while !self.serial().contains(what) {
+            self.listen();
+            let ended = self.qemu.try_wait().unwrap().is_some() && !self.serial().contains(what);
+            if ended || start.elapsed() > PATIENCE {
+                panic!("never said: {what}\n--- serial line:\n{}", self.serial());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Presses keys, by the emulator's names.
+    fn presses(&mut self, keys: &[&str]) {
+        let keys: Vec<String> =
+            keys.iter().map(|key| format!(r#"{{"type":"qcode","data":"{key}"}}"#)).collect();
+        let command = format!(r#"{{"execute":"send-key","arguments":{{"keys":[{}]}}}}"#, keys.join(","));
+        self.control.write_all(command.as_bytes()).unwrap();
+        self.control.write_all(b"\n").unwrap();
+    }
+
+    /// How the machine ended: `guest-shutdown` when it was turned off, `guest-reset` when it started again.
+    #[track_caller]
+    fn ends(&mut self) -> String {
+        let start = Instant::now();
+        loop {
+            self.listen();
+            if self.qemu.try_wait().unwrap().is_some() {
+                break;
+            }
+            if start.elapsed() > PATIENCE {
+                panic!("never ended\n--- serial line:\n{}", self.serial());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.listen();
+        let serial = self.serial();
+        assert!(!serial.contains("Attempted to kill init") && !serial.contains("bug:"), "{serial}");
+        let (_, reason) =
+            self.events.rsplit_once("\"SHUTDOWN\"").unwrap_or_else(|| panic!("{}", self.events));
+        let (_, reason) = reason.split_once("\"reason\": \"").unwrap();
+        reason.split('"').next().unwrap().to_owned()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+#[track_caller]
+fn in_order(serial: &str, lines: &[&str]) {
+    let mut rest = serial;
+    for line in lines {
+        let Some(at) = rest.find(line) else {
+            panic!("not in its place: {line}\n--- serial line:\n{serial}")
+        };
+        rest = &rest[at + line.len()..];
+    }
+}
+
+#[test]
+fn a_kernel_and_one_file_and_services_are_a_system_that_turns_off() {
+    if !can() {
+        return;
+    }
+    let mut image = Initramfs::new();
+    image.link("init", "/sbin/init");
+    image.service("web", "say web begins\nwait");
+    image.service(
+        "looks",
+        "cat /proc/mounts\nrun /sbin/sv -w5 check web\nrun /sbin/sv health web\nsay looked\nwait",
+    );
+    image.service("ends", "run /sbin/sv -w9 check looks\nsleep 1500\nrun /sbin/runit-init 0\nwait");
+    let mut machine = image.boot("quiet");
+    assert_eq!(machine.ends(), "guest-shutdown");
+    let serial = machine.serial();
+    in_order(
+        &serial,
+        &["no stages in /etc/runit: serving /etc/service", "runit-init 0: exit status: 0", "power off..."],
+    );
+    for part in [
+        "web begins",
+        "proc /proc proc",
+        "sysfs /sys sysfs",
+        "devtmpfs /dev devtmpfs",
+        "tmpfs /run tmpfs",
+        "ok: run: web: (pid",
+        "sv health web: exit status: 0",
+    ] {
+        assert!(serial.contains(part), "{part}: {serial}");
+    }
+}
+
+#[test]
+fn without_stages_ctrl_alt_del_starts_the_machine_again() {
+    if !can() {
+        return;
+    }
+    let mut image = Initramfs::new();
+    image.link("init", "/bin/runitbox");
+    image.service("web", "say web begins\nwait");
+    let mut machine = image.boot("quiet");
+    machine.says("web begins");
+    machine.presses(&["ctrl", "alt", "delete"]);
+    assert_eq!(machine.ends(), "guest-reset");
+    in_order(&machine.serial(), &["web begins", "system reboot."]);
+}
+
+/// The root file system of a small Debian, with our file as its init and the stages of `etc/runit`.
+fn debian(probe: &str) -> Machine {
+    let dir = TempDir::new();
+    let root = dir.join("root");
+    fs::create_dir_all(&root).unwrap();
+    let unpacked = Command::new("tar")
+        .args(["-C", root.to_str().unwrap(), "-xf", brought("debian.tar").to_str().unwrap()])
+        .status();
+    assert!(unpacked.unwrap().success());
+    let into = |from: &Path, name: &str| {
+        let to = root.join(name);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, &to).unwrap();
+    };
+    into(executable(), "usr/bin/runitbox");
+    let list = Command::new(executable()).arg("--list").output().unwrap();
+    for name in String::from_utf8(list.stdout).unwrap().lines() {
+        let link = root.join("usr/sbin").join(name);
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink("/usr/bin/runitbox", link).unwrap();
+    }
+    for name in ["1", "2", "3", "ctrlaltdel"] {
+        into(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/runit").join(name),
+            &format!("etc/runit/{name}"),
+        );
+    }
+    write_script(
+        &root.join("etc/service/probe/run"),
+        &format!("exec >/dev/console 2>&1\n{probe}\nexec sleep 1000"),
+    );
+    write_script(
+        &root.join("etc/service/slow/run"),
+        "exec >/dev/console 2>&1\ntrap 'sleep 1; echo slow ends; exit' TERM\necho slow begins\nwhile :; do sleep 0.1; done",
+    );
+    let image = dir.join("image");
+    let made = Command::new("/sbin/mke2fs")
+        .args(["-qF", "-t", "ext4", "-m", "0", "-d", root.to_str().unwrap(), image.to_str().unwrap(), "600M"])
+        .stdout(Stdio::null())
+        .status();
+    assert!(made.unwrap().success());
+    fs::remove_dir_all(&root).unwrap();
+    let drive = format!("file={},if=none,id=d,format=raw,snapshot=on", image.display());
+    let words = ["-drive", &drive, "-device", "nvme,drive=d,serial=1"];
+    Machine::start(dir, &words, "root=/dev/nvme0n1 ro init=/sbin/init quiet")
+}
+
+#[test]
+fn a_debian_on_ext4_boots_and_ends_by_init_6_with_its_root_written_and_read_only() {
+    if !can() {
+        return;
+    }
+    let probe = "sv -w9 check slow; sv status /etc/service/*; echo comm $(cat /proc/1/comm); findmnt -no OPTIONS / | cut -d, -f1; init 6";
+    let mut machine = debian(probe);
+    assert_eq!(machine.ends(), "guest-reset");
+    in_order(
+        &machine.serial(),
+        &[
+            "- runit: enter stage: /etc/runit/1",
+            "- runit: leave stage: /etc/runit/1",
+            "- runit: enter stage: /etc/runit/2",
+            "slow begins",
+            "run: /etc/service/probe: (pid",
+            "comm runit\n",
+            "rw\n",
+            "- runit: enter stage: /etc/runit/3",
+            "slow ends",
+            "ok: down: /etc/service/slow: ",
+            "/ is read-only",
+            "- runit: leave stage: /etc/runit/3",
+            "- runit: system reboot.",
+        ],
+    );
+}
+
+#[test]
+fn a_debian_ends_by_init_0_and_by_ctrl_alt_del() {
+    if !can() {
+        return;
+    }
+    let mut machine = debian("sv -w9 check slow; init 0");
+    assert_eq!(machine.ends(), "guest-shutdown");
+    in_order(&machine.serial(), &["slow begins", "slow ends", "/ is read-only", "- runit: power off..."]);
+
+    let mut machine =
+        debian("sv -w9 check slow; echo ready; ps -o tty= -p 1; cat /proc/sys/kernel/ctrl-alt-del");
+    machine.says("ready");
+    machine.presses(&["ctrl", "alt", "delete"]);
+    assert_eq!(machine.ends(), "guest-reset");
+    in_order(
+        &machine.serial(),
+        &[
+            "ready",
+            "- runit: ctrl-alt-del request...",
+            "/etc/runit/ctrlaltdel",
+            "slow ends",
+            "system reboot.",
+        ],
+    );
+}
