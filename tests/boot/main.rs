@@ -38,31 +38,6 @@ fn can() -> bool {
         && can_run("scripts/fetch-boot", brought("vmlinuz").exists() && brought("debian.tar").exists())
 }
 
-/// The static executable that services are; see its source.
-fn payload() -> &'static Path {
-    static PAYLOAD: OnceLock<PathBuf> = OnceLock::new();
-    PAYLOAD.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boot/payload.rs");
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("payload");
-        let built = Command::new("rustc")
-            .args([
-                "--edition",
-                "2024",
-                "-C",
-                "opt-level=s",
-                "-C",
-                "target-feature=+crt-static",
-                "-C",
-                "panic=abort",
-            ])
-            .arg("-o")
-            .args([&path, &source])
-            .status();
-        assert!(built.unwrap().success());
-        path
-    })
-}
-
 /// A file system in memory, as the kernel unpacks it.
 struct Initramfs(Vec<u8>, u32);
 

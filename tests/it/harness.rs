@@ -144,7 +144,14 @@ pub struct Run {
 
 /// `run("chpst")` is `chpst` of the programs under test.
 pub fn run(name: &str) -> Run {
-    run_file(&bin().join(name))
+    run_file(&program(name))
+}
+
+/// The file that is a program under test. Packages have some of them in `sbin`, or in a directory of their own.
+pub fn program(name: &str) -> PathBuf {
+    let places = [".", "../sbin", "../../lib/runit"];
+    let files = places.map(|place| bin().join(place).join(name));
+    files.iter().find(|file| file.exists()).unwrap_or(&files[0]).clone()
 }
 
 pub fn run_file(file: &Path) -> Run {
@@ -587,4 +594,29 @@ impl Drop for Tree {
             }
         }
     }
+}
+
+/// The static executable that services are; see `tests/boot/payload.rs`.
+pub fn payload() -> &'static Path {
+    static PAYLOAD: OnceLock<PathBuf> = OnceLock::new();
+    PAYLOAD.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boot/payload.rs");
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("payload");
+        let built = Command::new("rustc")
+            .args([
+                "--edition",
+                "2024",
+                "-C",
+                "opt-level=s",
+                "-C",
+                "target-feature=+crt-static",
+                "-C",
+                "panic=abort",
+            ])
+            .arg("-o")
+            .args([&path, &source])
+            .status();
+        assert!(built.unwrap().success());
+        path
+    })
 }
