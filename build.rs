@@ -84,7 +84,7 @@ fn artifacts(dir: &Path, chosen: &[&Entry]) {
         "completions/bash/runitbox",
         &format!("complete -W \"{all} --list --version --help --install\" runitbox\n"),
     );
-    let words = "status up down once exit pause cont hup alarm interrupt quit 1 2 term kill start stop shutdown \
+    let words = "status health up down once exit pause cont hup alarm interrupt quit 1 2 term kill start stop shutdown \
                  restart reload try-restart check force-stop force-shutdown force-reload force-restart";
     write(
         "completions/bash/sv",

@@ -233,6 +233,7 @@ pub const CATALOG: &[Entry] = &[
             ("-w sec", "wait for up to sec seconds instead of 7 (or SVWAIT); implies -v"),
             ("-V", "print the version"),
             ("status", "say how the service is"),
+            ("health", "exit 0 if all is well; else 1, and a line for each culprit; without service: all"),
             ("up down once", "start; stop; start and do not restart"),
             ("exit", "stop, and let runsv leave"),
             (
@@ -253,7 +254,7 @@ pub const CATALOG: &[Entry] = &[
             ),
             (
                 "SVDIR",
-                "the service directory; else the first that exists of\n/service, /etc/service, /var/service",
+                "the service directory; else what runsvinit serves as process 1, or the first\nthat exists of /service, /etc/service, /var/service",
             ),
         ],
         usage_as_typed: false,

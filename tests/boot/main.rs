@@ -11,6 +11,7 @@
 )]
 #![allow(missing_docs, unreachable_pub, dead_code)]
 
+mod built;
 #[path = "../it/harness.rs"]
 mod harness;
 
@@ -19,9 +20,9 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use built::payload;
 use harness::*;
 
 /// How long a machine may take to do something.
@@ -108,7 +109,7 @@ impl Initramfs {
     }
 
     fn pad(&mut self) {
-        while self.0.len() % 4 != 0 {
+        while !self.0.len().is_multiple_of(4) {
             self.0.push(0);
         }
     }

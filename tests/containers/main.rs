@@ -11,6 +11,8 @@
 )]
 #![allow(missing_docs, unreachable_pub, dead_code)]
 
+#[path = "../boot/built.rs"]
+mod built;
 #[path = "../it/harness.rs"]
 mod harness;
 
@@ -22,6 +24,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use built::payload;
 use harness::*;
 
 /// podman with storage and settings of our own.

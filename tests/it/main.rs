@@ -10,6 +10,7 @@
 
 mod chpst;
 mod harness;
+mod init;
 mod runsv;
 mod runsvdir;
 mod suite;

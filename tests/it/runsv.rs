@@ -969,4 +969,127 @@ mod ours {
         eventually("left", || read(&service.root().join("code")) == "0\n");
         eventually("shell", || shell.ended().is_some());
     }
+
+    #[test]
+    fn down_signal_ends_the_service_and_term_is_still_term() {
+        let body = "for s in QUIT TERM HUP; do trap \"echo $s >>../got\" $s; done; echo up >>../got\nwhile :; do sleep 0.02; done";
+        for (text, ending) in
+            [("QUIT\n", "QUIT"), ("sighup", "HUP"), ("3", "QUIT"), ("", "TERM"), ("NONSENSE", "TERM")]
+        {
+            let service = Service::new().script("run", body).file("down-signal", text).up();
+            let got = || read(&service.root().join("got"));
+            eventually("started", || got() == "up\n");
+            service.send("t");
+            eventually("TERM", || got() == "up\nTERM\n");
+            // As `sv restart` writes it.
+            service.send("tcu");
+            eventually("restart", || got() == format!("up\nTERM\n{ending}\n"));
+            service.send("d");
+            eventually("down", || got() == format!("up\nTERM\n{ending}\n{ending}\n"));
+            assert_eq!(service.said().contains("down-signal"), text == "NONSENSE", "{}", service.said());
+            service.send("k");
+            eventually("gone", || service.is_down());
+        }
+    }
+
+    #[test]
+    fn timeout_kill_is_how_long_a_service_has_to_end() {
+        let service = Service::stubborn().file("timeout-kill", "300\n").up();
+        let pid = service.pid().unwrap();
+        service.send("t");
+        steadily("TERM alone starts no clock", Duration::from_millis(500), || is_alive(pid));
+        let begin = std::time::Instant::now();
+        service.send("d");
+        eventually("killed", || !is_alive(pid));
+        assert!(begin.elapsed() >= Duration::from_millis(300), "{:?}", begin.elapsed());
+        eventually("down", || service.is_down());
+        eventually("said", || {
+            service.said().contains("runsv s: warning: ./run did not end in 300 ms: killed\n")
+        });
+        // 0 is never, and what is no number is said.
+        for text in ["0", "soon"] {
+            let service = Service::stubborn().file("timeout-kill", text).up();
+            let pid = service.pid().unwrap();
+            service.send("d");
+            steadily("never", Duration::from_millis(300), || is_alive(pid));
+            assert_eq!(
+                service.said().contains("timeout-kill: not a number"),
+                text == "soon",
+                "{}",
+                service.said()
+            );
+        }
+    }
+
+    #[test]
+    fn timeout_finish_is_how_long_finish_has() {
+        let service = Service::sleeper()
+            .script("finish", "echo finishing >../finish; exec sleep 1000")
+            .file("timeout-finish", "200")
+            .up();
+        service.send("d");
+        eventually("finishing", || !read(&service.root().join("finish")).is_empty());
+        eventually("down", || service.is_down());
+        assert!(service.said().contains("./finish did not end in 200 ms: killed"), "{}", service.said());
+    }
+
+    #[test]
+    fn the_state_is_elsewhere_where_the_directory_cannot_be_written() {
+        if !is_root() {
+            return;
+        }
+        let service = Service::sleeper().script("log/run", "exec cat");
+        let state = TempDir::new();
+        fs::set_permissions(state.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let mut runsv = run("chpst")
+            .args(&["-u", "nobody", "runsv", "s"])
+            .env("RUNITBOX_STATE", state.path())
+            .dir(service.root())
+            .start(&service.root().join("err"));
+        eventually("up", || state.read("s/stat") == "run\n" && state.read("s.log/stat") == "run\n");
+        assert!(!service.path().join("supervise").exists());
+        let sv = |words: &[&str]| {
+            run("sv").args(words).env("RUNITBOX_STATE", state.path()).env("SVDIR", service.root()).go()
+        };
+        for name in ["s", "./s/", "s/log"] {
+            let status = run("sv")
+                .args(&["status", name])
+                .env("RUNITBOX_STATE", state.path())
+                .env("SVDIR", service.root())
+                .dir(service.root())
+                .go();
+            assert!(status.code == Some(0) && status.out.starts_with("run: "), "{name}: {status:?}");
+        }
+        assert!(sv(&["status", "s"]).out.contains("; run: log: (pid "));
+        let pid = state.read("s/pid");
+        let restarted = sv(&["-w5", "restart", "s"]);
+        assert!(
+            restarted.out.starts_with("ok: run: s: (pid ") && state.read("s/pid") != pid,
+            "{restarted:?}"
+        );
+        // Without the variable the client looks elsewhere.
+        let unknown = run("sv").args(&["status", "s"]).env("SVDIR", service.root()).go();
+        assert_eq!(unknown.code, Some(1), "{unknown:?}");
+        let exited = sv(&["-w5", "exit", "s"]);
+        assert_eq!(exited.out, "ok: s: runsv not running\n", "{exited:?}");
+        eventually("left", || runsv.ended() == Some(0));
+        // A second one must not serve it at the same time.
+        let mut first = run("chpst")
+            .args(&["-u", "nobody", "runsv", "s"])
+            .env("RUNITBOX_STATE", state.path())
+            .dir(service.root())
+            .start(&service.root().join("err"));
+        eventually("again", || open_fifo(&state.join("s/ok")).is_some());
+        let second = run("chpst")
+            .args(&["-u", "nobody", "runsv", "s"])
+            .env("RUNITBOX_STATE", state.path())
+            .dir(service.root())
+            .go();
+        assert_eq!(
+            (second.code, second.err.as_str()),
+            (Some(111), "runsv s: fatal: unable to lock supervise/lock: temporary failure\n")
+        );
+        first.signal(SIGTERM);
+        eventually("ended", || first.ended() == Some(0));
+    }
 }

@@ -6,18 +6,24 @@ mod ours {
 
     use crate::harness::*;
 
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 17] = [
         "chpst",
         "envdir",
         "envuidgid",
+        "init",
         "pgrphack",
+        "runit",
+        "runit-init",
         "runsv",
+        "runsvchdir",
         "runsvdir",
+        "runsvinit",
         "setlock",
         "setuidgid",
         "softlimit",
         "sv",
         "svlogd",
+        "utmpset",
     ];
 
     fn runitbox(words: &[&str]) -> Outcome {

@@ -1,0 +1,184 @@
+//! The programs around process 1, as ordinary processes; as process 1 they are in `tests/pid1`.
+
+use crate::harness::*;
+
+#[test]
+fn without_arguments_the_usage_is_said() {
+    for (name, synopsis, code) in
+        [("runsvchdir", "dir", 1), ("utmpset", "[-w] line", 1), ("runit-init", "0|6", 0)]
+    {
+        let outcome = run(name).go();
+        let typed = program(name).display().to_string();
+        assert_eq!(outcome.err, format!("usage: {typed} {synopsis}\n\n"));
+        assert_eq!((outcome.code, outcome.out.as_str()), (Some(code), ""), "{name}");
+    }
+    // Anything but 0 and 6, which would end the machine that this runs on.
+    for word in ["5", "", "help"] {
+        assert_eq!(run("runit-init").arg(word).go().code, Some(0));
+    }
+}
+
+#[test]
+fn runit_is_process_1_or_nothing() {
+    let outcome = run("runit").go();
+    assert_eq!(outcome.err, "- runit: fatal: must be run as process no 1.\n");
+    assert_eq!(outcome.code, Some(111));
+}
+
+#[test]
+fn utmpset_refuses_options_it_does_not_know() {
+    let outcome = run("utmpset").arg("-x").go();
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.err.starts_with("utmpset: illegal option -- x\nusage: "), "{}", outcome.err);
+}
+
+/// A record as the C library has it; type 7 is a login.
+fn record(line: &[u8], user: &[u8]) -> Vec<u8> {
+    let mut record = vec![0; 384];
+    record[0] = 7;
+    record[4] = 99;
+    record[8..8 + line.len()].copy_from_slice(line);
+    record[44..44 + user.len()].copy_from_slice(user);
+    record[76..80].copy_from_slice(b"host");
+    record
+}
+
+/// Runs utmpset in a mount namespace with this utmp; gives its code, what it said, utmp and wtmp.
+fn utmpset(words: &str, utmp: Option<&[u8]>) -> (String, String, Vec<u8>, Option<Vec<u8>>) {
+    let dir = TempDir::new();
+    if let Some(utmp) = utmp {
+        dir.file("utmp", utmp);
+    }
+    let script = format!(
+        "mount -t tmpfs none /run && mount -t tmpfs none /var/log && cd {dir} || exit 99\n\
+         [ -e utmp ] && cp utmp /run/utmp\n{utmpset} {words} 2>err; echo $? >code\n\
+         cp /run/utmp utmp.after; [ -e /var/log/wtmp ] && cp /var/log/wtmp wtmp.after; exit 0",
+        dir = dir.path().display(),
+        utmpset = program("utmpset").display(),
+    );
+    let outcome = run_file("/usr/bin/unshare".as_ref()).args(&["-m", "/bin/sh", "-c", &script]).go();
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let file = |name: &str| std::fs::read(dir.join(name)).ok();
+    (dir.read("code"), dir.read("err"), file("utmp.after").unwrap_or_default(), file("wtmp.after"))
+}
+
+#[test]
+fn a_line_is_logged_out_in_place_and_in_wtmp() {
+    if !is_root() {
+        return;
+    }
+    let utmp = [record(b"tty1", b""), record(b"tty11", b"x"), record(b"tty1", b"me"), record(b"tty1", b"me")]
+        .concat();
+    let (code, said, after, wtmp) = utmpset("-w tty1 ignored", Some(&utmp));
+    assert_eq!((code.as_str(), said.as_str()), ("0\n", ""));
+    // Only the first login on it.
+    assert_eq!((&after[..768], &after[1152..]), (&utmp[..768], &utmp[1152..]));
+    let changed = &after[768..1152];
+    assert_eq!((changed[0], &changed[4..12], &changed[44..332]), (8, &utmp[772..780], [0; 288].as_slice()));
+    let seconds = u32::from_ne_bytes(changed[340..344].try_into().unwrap());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!(u64::from(seconds).abs_diff(now) < 60);
+    let wtmp = wtmp.unwrap();
+    assert_eq!((wtmp.len(), wtmp[0], &wtmp[8..13]), (384, 8, b"tty1\0".as_slice()));
+}
+
+#[test]
+fn a_line_that_nobody_is_on_is_said_and_wtmp_left_alone() {
+    if !is_root() {
+        return;
+    }
+    let utmp = record(b"tty1", b"me");
+    let (code, said, after, wtmp) = utmpset("-w tty2", Some(&utmp));
+    assert_eq!(said, "utmpset: warning: unable to logout line tty2 in utmp: no such entry\n");
+    assert_eq!((code.as_str(), after, wtmp), ("111\n", utmp, None));
+    let (code, said, ..) = utmpset("tty2", None);
+    assert!(
+        said.starts_with("utmpset: fatal: unable to open ") && said.ends_with("utmp: file does not exist\n"),
+        "{said}"
+    );
+    assert_eq!(code, "111\n");
+}
+
+mod ours {
+    use super::*;
+
+    #[test]
+    fn a_line_that_cannot_be_is_refused() {
+        let outcome = run("utmpset").arg("x".repeat(33)).go();
+        let said =
+            format!("utmpset: fatal: unable to logout line {} in utmp: name too long\n", "x".repeat(33));
+        assert_eq!((outcome.code, outcome.err), (Some(111), said));
+    }
+
+    #[test]
+    fn runsvchdir_switches_and_remembers() {
+        let dir = TempDir::new();
+        for name in ["default", "single"] {
+            std::fs::create_dir(dir.join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("default", dir.join("current")).unwrap();
+        let to = |name: &str| run("runsvchdir").args(&[name, "ignored"]).env("RUNSVDIR", dir.path()).go();
+        let link = |name: &str| std::fs::read_link(dir.join(name)).ok().map(|to| to.display().to_string());
+        let outcome = to("default");
+        assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), "runsvchdir: default: current.\n"));
+        assert_eq!(link("previous"), None);
+        let outcome = to("single");
+        assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), "runsvchdir: single: now current.\n"));
+        assert_eq!(
+            (link("current").as_deref(), link("previous").as_deref()),
+            (Some("single"), Some("default"))
+        );
+        to("default");
+        assert_eq!(
+            (link("current").as_deref(), link("previous").as_deref()),
+            (Some("default"), Some("single"))
+        );
+        assert_eq!((link("current.new"), link("previous.new")), (None, None));
+    }
+
+    #[test]
+    fn runsvchdir_says_what_is_wrong() {
+        let dir = TempDir::new();
+        dir.file("file", "");
+        std::fs::create_dir(dir.join("there")).unwrap();
+        let typed = program("runsvchdir").display().to_string();
+        for (name, said) in [
+            (".there", ".there: must not start with a dot."),
+            ("none", "none: file does not exist"),
+            ("file", "file: not a directory."),
+            ("there", "unable to stat: current: file does not exist"),
+        ] {
+            let outcome = run("runsvchdir").arg(name).env("RUNSVDIR", dir.path()).go();
+            assert_eq!(outcome.err, format!("{typed}: fatal: {said}\n"));
+            assert_eq!(outcome.code, Some(111));
+        }
+        let outcome = run("runsvchdir").arg("x").env("RUNSVDIR", dir.join("none")).go();
+        assert_eq!(
+            outcome.err,
+            format!("{typed}: fatal: unable to chdir: {}: file does not exist\n", dir.join("none").display())
+        );
+    }
+
+    #[test]
+    fn runsvinit_refuses_what_it_does_not_understand() {
+        for words in [&["a", "b"][..], &["-w", "x"], &["--map", "1"], &["--halt", "x"], &["-q"]] {
+            let outcome = run("runsvinit").args(words).go();
+            assert_eq!(outcome.code, Some(100), "{words:?}");
+            assert!(outcome.err.contains("\nusage: runsvinit ["), "{}", outcome.err);
+        }
+    }
+
+    #[test]
+    fn runsvinit_as_an_ordinary_process_serves_and_takes_orphans() {
+        let root = TempDir::new();
+        root.script("service/a/run", "(sleep 0.2; echo >../../orphan) & exec sleep 1000");
+        let mut runsvinit =
+            run("runsvinit").args(&["-v", "service"]).dir(root.path()).start(&root.join("err"));
+        eventually("up", || root.read("service/a/supervise/stat") == "run\n");
+        assert!(root.read("err").contains("became subreaper"), "{}", root.read("err"));
+        eventually("orphan", || root.join("orphan").exists());
+        runsvinit.signal(SIGTERM);
+        eventually("ended", || runsvinit.ended() == Some(0));
+        assert_eq!(root.read("service/a/supervise/stat"), "down\n");
+    }
+}
