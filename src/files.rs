@@ -36,6 +36,14 @@ pub fn is_executable(stat: &Stat) -> bool {
     u32::from(stat.st_mode) & OWNER_EXEC != 0
 }
 
+/// Whether others than the owner may write to it.
+#[must_use]
+#[allow(clippy::useless_conversion, reason = "the width of a mode differs between platforms")]
+pub fn others_may_write(stat: &Stat) -> bool {
+    const OTHERS_WRITE: u32 = 0o022;
+    u32::from(stat.st_mode) & OTHERS_WRITE != 0
+}
+
 /// Which directory or file it is: two numbers that no other has at the same time.
 #[must_use]
 #[allow(clippy::cast_sign_loss, clippy::cast_lossless, clippy::unnecessary_cast, reason = "widths differ")]

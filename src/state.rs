@@ -88,9 +88,8 @@ fn make_all(path: &Path) {
 }
 
 fn is_private(path: &Path, uid: u32) -> bool {
-    const OTHERS_WRITE: u32 = 0o022;
     statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| files::is_dir(&stat) && stat.st_uid == uid && stat.st_mode & OTHERS_WRITE == 0)
+        .is_ok_and(|stat| files::is_dir(&stat) && stat.st_uid == uid && !files::others_may_write(&stat))
 }
 
 #[cfg(test)]
