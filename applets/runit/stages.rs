@@ -315,7 +315,7 @@ impl Stages {
         if !there && script == Script::PowerFail {
             // Whoever says that power fails, as container managers do, wants more than silence.
             self.ending = Some(Ending::PowerOff);
-            return self.stop(now, true);
+            return self.stop(now, true).iter().fold(Actions::default().say(Text::PowerFail), Actions::then);
         }
         if !there || self.script.is_some() {
             return Actions::default();

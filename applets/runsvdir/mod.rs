@@ -55,6 +55,7 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
     let first = rustix::process::getpid().as_raw_nonzero().get() == 1;
     let mut wanted = vec![signals::CHLD, signals::TERM, signals::HUP];
     if first {
+        start::never_end_by_a_bug("runsvdir");
         wanted.push(signals::INT);
     }
     let signals = Signals::wait_for(&wanted).while_doing(|| "unable to create selfpipe")?;

@@ -77,7 +77,9 @@ struct Init<'o> {
 
 impl<'o> Init<'o> {
     fn new(options: &'o Options) -> Result<Self> {
-        start::never_end_by_a_bug("runsvinit");
+        if rest::is_first() {
+            start::never_end_by_a_bug("runsvinit");
+        }
         signals::default_all();
         let signals = Signals::wait_for(&[
             signals::CHLD,

@@ -48,15 +48,12 @@ impl Output {
         })
     }
 
-    /// Pipes for the service called `name`.
-    pub(crate) fn of(&mut self, name: &[u8]) -> std::io::Result<Outputs> {
-        let log = [name, b"/log"].concat();
-        Ok(Outputs {
-            out: self.writer(name, 0)?,
-            err: self.writer(name, 1)?,
-            log_out: self.writer(&log, 0)?,
-            log_err: self.writer(&log, 1)?,
-        })
+    /// Pipes for the service called `name`, and for its log service if it has one.
+    pub(crate) fn of(&mut self, name: &[u8], has_log: bool) -> std::io::Result<Outputs> {
+        let (out, err) = (self.writer(name, 0)?, self.writer(name, 1)?);
+        let name = [name, b"/log"].concat();
+        let log = if has_log { Some((self.writer(&name, 0)?, self.writer(&name, 1)?)) } else { None };
+        Ok(Outputs { out, err, log })
     }
 
     fn writer(&mut self, name: &[u8], to: usize) -> std::io::Result<OwnedFd> {

@@ -153,7 +153,9 @@ impl Served {
         let shown = OsStr::from_bytes(name.to_bytes());
         let mut service = Service::open("runsvinit", shown, OsStr::from_bytes(path.to_bytes()), now())?;
         if let Some(output) = output {
-            service.set_outputs(output.of(name.to_bytes()).while_doing(|| "unable to create pipe")?);
+            let has_log = service.control(Which::Log).is_some();
+            let outputs = output.of(name.to_bytes(), has_log).while_doing(|| "unable to create pipe")?;
+            service.set_outputs(outputs);
         }
         // The numbers are given out from the lowest on.
         let highest = service

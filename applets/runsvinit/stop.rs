@@ -8,7 +8,8 @@
 //! | rest     | what else is left                  | 95                               |
 //! | hooks    | nothing: `halt.d` runs             | 98                               |
 //!
-//! Each phase begins as soon as the one before is over. What has not ended by its moment is killed.
+//! Each phase begins as soon as the one before is over. What has not ended by its moment is killed; what not even that
+//! ends is not waited for much longer.
 
 use std::time::Duration;
 
@@ -80,6 +81,8 @@ pub(crate) struct Stop {
     logs_until: Duration,
     rest_until: Duration,
     hooks_until: Duration,
+    /// When the command, services and the rest are left behind, killed and still there.
+    left: [Duration; 3],
     /// When only log services were left.
     only_logs: Option<Duration>,
     /// What was done already and is not done twice.
@@ -99,6 +102,7 @@ impl Stop {
             logs_until: part(88),
             rest_until: part(95),
             hooks_until: part(98),
+            left: [part(if services { 65 } else { 90 }), part(92), part(97)],
             only_logs: None,
             done: [false; 5],
             hurries: 0,
@@ -118,10 +122,15 @@ impl Stop {
         ] {
             *until = (*until).min(now.saturating_add(time));
         }
+        for (left, until) in self.left.iter_mut().zip([self.command_until, self.logs_until, self.rest_until])
+        {
+            *left = (*left).min(until.saturating_add(LAST_WORDS));
+        }
     }
 
     /// The next thing to be done now, if there is one; to be asked again until there is none.
     pub(crate) fn step(&mut self, now: Duration, seen: &Seen) -> Option<Do> {
+        let [command_left, services_left, rest_left] = self.left.map(|left| now >= left);
         loop {
             match self.phase {
                 Phase::Begin => {
@@ -130,17 +139,19 @@ impl Stop {
                         return Some(Do::EndCommand);
                     }
                 }
-                Phase::Command if seen.command => {
+                Phase::Command if seen.command && !(command_left && self.is_done(0)) => {
                     return self.once(0, now >= self.command_until, Do::KillCommand);
                 }
                 Phase::Command => {
                     self.phase = Phase::Services;
                     return Some(Do::EndServices);
                 }
-                Phase::Services if seen.services > 0 => {
+                Phase::Services if seen.services > 0 && !(services_left && self.is_done(1)) => {
                     return self.once(1, now >= self.services_until, Do::KillServices);
                 }
-                Phase::Services if seen.logs > 0 => {
+                Phase::Services
+                    if seen.services == 0 && seen.logs > 0 && !(services_left && self.is_done(2)) =>
+                {
                     let since = *self.only_logs.get_or_insert(now);
                     return self
                         .once(2, now >= self.logs_until, Do::KillLogs)
@@ -152,7 +163,9 @@ impl Stop {
                         return Some(Do::EndRest);
                     }
                 }
-                Phase::Rest if seen.rest => return self.once(4, now >= self.rest_until, Do::KillRest),
+                Phase::Rest if seen.rest && !(rest_left && self.is_done(4)) => {
+                    return self.once(4, now >= self.rest_until, Do::KillRest);
+                }
                 Phase::Rest => {
                     self.phase = Phase::Hooks;
                     if seen.hooks {
@@ -174,18 +187,25 @@ impl Stop {
 
     /// When to ask again, if nothing happens before.
     pub(crate) fn deadline(&self, seen: &Seen) -> Option<Duration> {
-        let until = |number: usize, until| (self.done.get(number) != Some(&true)).then_some(until);
+        let [command_left, services_left, rest_left] = self.left;
+        // Until it is killed; then until it is left behind.
+        let until = |number: usize, until, left| Some(if self.is_done(number) { left } else { until });
         match self.phase {
             Phase::Begin | Phase::Over => None,
-            Phase::Command => until(0, self.command_until),
-            Phase::Services if seen.services > 0 => until(1, self.services_until),
+            Phase::Command => until(0, self.command_until, command_left),
+            Phase::Services if seen.services > 0 => until(1, self.services_until, services_left),
             Phase::Services => {
-                let held_open = self.only_logs.and_then(|since| until(3, since.saturating_add(HELD_OPEN)));
-                svcore::event::earlier(until(2, self.logs_until), held_open)
+                let since = self.only_logs.filter(|_| !self.is_done(3));
+                let held_open = since.map(|since| since.saturating_add(HELD_OPEN));
+                svcore::event::earlier(until(2, self.logs_until, services_left), held_open)
             }
-            Phase::Rest => until(4, self.rest_until),
+            Phase::Rest => until(4, self.rest_until, rest_left),
             Phase::Hooks => Some(self.hooks_until),
         }
+    }
+
+    fn is_done(&self, number: usize) -> bool {
+        self.done.get(number) == Some(&true)
     }
 
     fn once(&mut self, number: usize, due: bool, what: Do) -> Option<Do> {
@@ -244,7 +264,7 @@ mod tests {
         assert_eq!(stop.deadline(&seen), Some(at(6000)));
         assert_eq!(all(&mut stop, at(5999), &seen), []);
         assert_eq!(all(&mut stop, at(6000), &seen), [Do::KillCommand]);
-        assert_eq!((all(&mut stop, at(6001), &seen), stop.deadline(&seen)), (vec![], None));
+        assert_eq!((all(&mut stop, at(6001), &seen), stop.deadline(&seen)), (vec![], Some(at(6500))));
         seen.command = false;
         assert_eq!(all(&mut stop, at(6100), &seen), [Do::EndServices]);
         assert_eq!(stop.deadline(&seen), Some(at(8000)));
@@ -297,6 +317,7 @@ mod tests {
             total in 0_u64..20_000,
             ends in prop::array::uniform5(0_u64..30_000),
             hurries in prop::collection::vec(0_u64..20_000, 0..3),
+            unkillable in prop::array::uniform4(prop::bool::weighted(0.2)),
         ) {
             let total = at(total);
             let mut stop = Stop::new(at(0), total, true);
@@ -308,7 +329,10 @@ mod tests {
                         stop.hurry(now);
                     }
                 }
-                let there = |number: usize, killed: Do| at(ends[number]) > now && !told.contains(&killed);
+                let there = |number: usize, killed: Do| {
+                    let dead = told.contains(&killed) && unkillable.get(number) != Some(&true);
+                    at(ends[number]) > now && !dead
+                };
                 let seen = Seen {
                     command: there(0, Do::KillCommand),
                     services: usize::from(there(1, Do::KillServices)),

@@ -92,10 +92,8 @@ pub struct Outputs {
     pub out: OwnedFd,
     /// Standard error of the service.
     pub err: OwnedFd,
-    /// Standard output of the log service.
-    pub log_out: OwnedFd,
-    /// Standard error of the log service.
-    pub log_err: OwnedFd,
+    /// Standard output and error of the log service, if there is one.
+    pub log: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Service {
@@ -422,9 +420,9 @@ impl Service {
             }
             (Which::Log, Some(log)) => {
                 program.directory = Some(log.dir.as_fd());
-                if let Some(outputs) = &self.outputs {
-                    program.stdout = Stream::Is(outputs.log_out.as_fd());
-                    program.stderr = Stream::Is(outputs.log_err.as_fd());
+                if let Some((out, err)) = self.outputs.as_ref().and_then(|outputs| outputs.log.as_ref()) {
+                    program.stdout = Stream::Is(out.as_fd());
+                    program.stderr = Stream::Is(err.as_fd());
                 }
                 if let Some((read, _)) = &log.pipe {
                     program.stdin = Stream::Is(read.as_fd());
