@@ -300,6 +300,15 @@ fn help(applet: &Applet) {
     say::out(&[text.as_bytes()]);
 }
 
+/// The file that is executed: by /proc with all links followed, or where there is none, as it was called.
+fn ourselves() -> Option<PathBuf> {
+    let called = || {
+        let path = PathBuf::from(sys::start::executed_path()?);
+        std::path::absolute(&path).ok().filter(|path| path.exists())
+    };
+    std::env::current_exe().ok().or_else(called)
+}
+
 /// `--install [-s] DIR`: all names, or none if one of them is taken by something that is not ours.
 fn install(table: &[Applet], args: &[OsString]) -> Result {
     let (symbolic, dir) = match args {
@@ -307,7 +316,7 @@ fn install(table: &[Applet], args: &[OsString]) -> Result {
         [option, dir] if option == "-s" => (true, dir),
         _ => return Err(Error::usage()),
     };
-    let ours = std::env::current_exe().while_doing(|| "unable to find the executable")?;
+    let ours = ourselves().ok_or_else(|| Error::fatal("unable to find the executable"))?;
     let identity = |path: &Path| path.metadata().map(|meta| (meta.dev(), meta.ino()));
     let us = identity(&ours).while_doing(|| "unable to find the executable")?;
     let place = |applet: &Applet| Path::new(dir).join(applet.name);

@@ -45,7 +45,8 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
     };
     let ours = args.iter().position(|word| word == "--").unwrap_or(args.len());
     let (ours, command) = args.split_at(ours);
-    options.command.extend(command.iter().skip(1).cloned());
+    // An entry of an image that ends with two dashes may be given them once more.
+    options.command.extend(command.iter().skip_while(|word| *word == "--").cloned());
     let mut halt = false;
     let mut parser = lexopt::Parser::from_args(ours);
     parser.set_short_equals(false);
@@ -115,6 +116,7 @@ mod tests {
         assert_eq!((options.verbose, options.time), (true, Duration::from_secs(3)));
         assert_eq!(options.dir, Some("/sv".into()));
         assert_eq!(options.command, ["sh", "-c", "-v", "--"]);
+        assert_eq!(parsed("/sv -- -- sh --").unwrap().command, ["sh", "--"]);
         let options = parsed("--prefix --").unwrap();
         assert_eq!((options.prefix, options.dir, options.command), (true, None, vec![]));
     }
