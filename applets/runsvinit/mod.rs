@@ -22,7 +22,7 @@ use svcore::service::host::{Host, now};
 use svcore::service::pair::Which;
 use svcore::service::words::Ended;
 use svcore::sys::signals::{self, Came, Signals};
-use svcore::sys::{clock, memory, privilege, start};
+use svcore::sys::{clock, memory, privilege, spawn, start};
 use svcore::{Call, Context, Result, say, scan};
 
 use options::Options;
@@ -100,6 +100,7 @@ impl<'o> Init<'o> {
         ])
         .while_doing(|| "unable to create selfpipe")?;
         privilege::raise_open_files();
+        spawn::share_table();
         if !rest::is_first() {
             let subreaper = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
             if options.verbose {
@@ -253,21 +254,21 @@ impl<'o> Init<'o> {
         if self.output.as_ref().is_some_and(Output::has_more) {
             until = earlier(until, Some(Duration::ZERO));
         }
-        let begin = clock::monotonic();
-        if self.calm_at.is_some_and(|at| begin >= at) {
-            self.calm_at = None;
-            memory::forget_executable_at_next_wait();
-        } else {
-            until = earlier(until, self.calm_at);
-        }
+        until = earlier(until, self.calm_at);
         let serves = self.serving && self.stop.is_none();
         let changes = self.served.dir.changes().filter(|_| serves).map(|fd| (fd, PollFlags::IN));
         let others: Vec<_> = changes.into_iter().chain(self.output.as_ref().map(Output::awaited)).collect();
         let has_changes = changes.is_some();
         let mut left = Vec::new();
         let turn = self.host.turn(&others, until, |place, service| left.push((place, service)));
-        if turn.happened {
-            self.calm_at = Some(clock::monotonic().saturating_add(CALM));
+        match self.calm_at {
+            // One clock reading a second is enough while much happens.
+            None if turn.happened => self.calm_at = Some(clock::monotonic().saturating_add(CALM)),
+            Some(at) if !turn.happened && clock::monotonic() >= at => {
+                self.calm_at = None;
+                memory::forget_executable_at_next_wait();
+            }
+            _ => {}
         }
         let changed = has_changes && turn.ready.first() == Some(&true);
         if let Some(output) = &mut self.output {

@@ -46,13 +46,15 @@ pub(crate) struct Served {
     leaving: Vec<(Identity, Place)>,
     /// How many were said not to fit.
     unfit: usize,
+    /// When one of the services is to be taken up.
+    due: Option<Duration>,
 }
 
 impl Served {
     /// The services of `dir`; none is taken up yet.
     pub(crate) fn new(dir: &OsStr) -> Result<Self> {
         let dir = Directory::new("runsvinit", dir)?;
-        Ok(Served { dir, entries: Vec::new(), leaving: Vec::new(), unfit: 0 })
+        Ok(Served { dir, entries: Vec::new(), leaving: Vec::new(), unfit: 0, due: None })
     }
 
     /// Looks at the directory and takes up what is new. What could not be taken up is tried again.
@@ -83,14 +85,20 @@ impl Served {
         for entry in self.entries.iter_mut().filter(|entry| entry.place.is_none()) {
             entry.not_before.get_or_insert(Duration::ZERO);
         }
+        self.find_due();
     }
 
     /// When something is to be done here.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        self.entries.iter().fold(self.dir.look_at(), |until, entry| match entry.place {
+        earlier(self.dir.look_at(), self.due)
+    }
+
+    /// Finds out anew when one is to be taken up.
+    fn find_due(&mut self) {
+        self.due = self.entries.iter().fold(None, |until, entry| match entry.place {
             None if !self.is_leaving(entry.found.identity) => earlier(until, entry.not_before),
             _ => until,
-        })
+        });
     }
 
     fn is_leaving(&self, identity: Identity) -> bool {
@@ -99,7 +107,11 @@ impl Served {
 
     /// Takes up each service whose time has come.
     pub(crate) fn start_due(&mut self, host: &mut Host, output: &mut Option<Output>) {
+        let Some(due) = self.due else { return };
         let at = now().at;
+        if at < due {
+            return;
+        }
         let mut unfit = 0;
         let mut tried = false;
         for index in 0..self.entries.len() {
@@ -134,6 +146,7 @@ impl Served {
                 }
             }
         }
+        self.find_due();
         if tried && unfit != self.unfit {
             self.unfit = unfit;
             if unfit > 0 {

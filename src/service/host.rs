@@ -181,23 +181,25 @@ impl Host {
     ) -> Turn {
         let (came_signal, commanded, ready) = self.wait(others, until);
         let mut turn = Turn { ready, ..Turn::default() };
-        let now = now();
+        // Read once, and not at all for the end of an orphan.
+        let moment = std::cell::OnceCell::new();
+        let now = || *moment.get_or_init(self::now);
         turn.happened = came_signal || !commanded.is_empty() || turn.ready.contains(&true);
         let mut touched = Vec::new();
         if came_signal {
-            self.take_signals(now, &mut turn, &mut touched);
+            self.take_signals(&now, &mut turn, &mut touched);
         }
         for (place, which) in commanded {
             if let Some(service) = self.service(place) {
-                service.read_commands(now, which);
+                service.read_commands(now(), which);
                 touched.push(place);
             }
         }
-        while let Some((_, place)) = self.due.first().copied().filter(|(at, _)| now.at >= *at) {
+        while let Some((_, place)) = self.due.first().copied().filter(|(at, _)| now().at >= *at) {
             if let Some(service) = self.service(place)
-                && service.deadline().is_some_and(|at| now.at >= at)
+                && service.deadline().is_some_and(|at| now().at >= at)
             {
-                service.tick(now);
+                service.tick(now());
             }
             touched.push(place);
             // It is noted again below.
@@ -210,9 +212,9 @@ impl Host {
         touched.dedup();
         for place in touched {
             let Some(service) = self.service(place) else { continue };
-            let leaves = service.leave(now);
+            let leaves = service.leave(now());
             turn.essential = turn.essential.or(service.take_essential_end().map(|how| (place, how)));
-            service.publish(now);
+            service.publish(now());
             if leaves {
                 if let Some(service) = self.remove(place) {
                     over(place, service);
@@ -326,7 +328,7 @@ impl Host {
         (came_signal, commanded, ready)
     }
 
-    fn take_signals(&mut self, now: Now, turn: &mut Turn, touched: &mut Vec<Place>) {
+    fn take_signals(&mut self, now: &impl Fn() -> Now, turn: &mut Turn, touched: &mut Vec<Place>) {
         let (mut children, mut all) = (false, false);
         let mut changed = Vec::new();
         self.signals.take(|came| match came.signal {
@@ -343,7 +345,7 @@ impl Host {
                 turn.strangers.push((pid, how));
                 continue;
             };
-            service.child_ended(now, pid, how);
+            service.child_ended(now(), pid, how);
             touched.push(place);
             // What was started may have ended before the next call.
             self.note(place);
@@ -354,7 +356,7 @@ impl Host {
             if let Some(service) = self.service(place)
                 && (all || service.watches().any(|fd| changed.binary_search(&fd).is_ok()))
             {
-                service.look_again(now);
+                service.look_again(now());
                 touched.push(place);
             }
         }

@@ -3,17 +3,20 @@
 
 mod ending;
 mod hooks;
+mod opening;
 mod surroundings;
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use rustix::fs::{CWD, fstat};
 use rustix::process::{Pid, kill_process};
+
+pub use opening::Outputs;
+use opening::{Log, PATIENCE, find_log, open_service, patience_of, places, wanted_at_start};
 
 use super::machine::Machine;
 use super::pair::{Leave, Pair, Which};
@@ -21,25 +24,13 @@ use super::words::{Action, Actions, Ended, Event, Now, Script};
 use crate::control::{Command, Hook, Signal};
 use crate::error::{Context, Error, Result};
 use crate::event::earlier;
-use crate::status::Want;
 use crate::supervise::Supervise;
 use crate::sys::spawn::{Failure, Program, Stream, spawn};
-use crate::sys::{self, watch};
-use crate::{files, number, say, state, tai};
+use crate::sys::watch;
+use crate::{files, say, tai};
 
-/// How long a log service has to read the rest, where `log/timeout-exit` does not say.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a missing `supervise` is left alone: it may be on its way out with the whole directory.
 const REPAIR_AFTER: Duration = Duration::from_secs(1);
-
-/// A log service's place.
-#[derive(Debug)]
-struct Log {
-    dir: OwnedFd,
-    supervise: Supervise,
-    /// Both ends, until the service is gone for good.
-    pipe: Option<(OwnedFd, OwnedFd)>,
-}
 
 /// A program of `control/` that runs.
 #[derive(Debug)]
@@ -83,17 +74,6 @@ pub struct Service {
     killed: bool,
     /// Standard output and error of the service and of its log service, where they are not ours.
     outputs: Option<Box<Outputs>>,
-}
-
-/// Where what a service writes goes, if not to our own standard output and error.
-#[derive(Debug)]
-pub struct Outputs {
-    /// Standard output of the service, if it has no log service.
-    pub out: OwnedFd,
-    /// Standard error of the service.
-    pub err: OwnedFd,
-    /// Standard output and error of the log service, if there is one.
-    pub log: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Service {
@@ -459,71 +439,6 @@ impl Service {
 
     fn warn_of(&self, error: &Error) {
         self.warn(error.to_string().as_bytes(), None);
-    }
-}
-
-impl Log {
-    fn open(dir: OwnedFd, name: &CStr) -> Result<Box<Self>> {
-        let (read, write) = io::pipe().while_doing(|| "unable to create log pipe")?;
-        let supervise = Supervise::open(dir.as_fd(), "log/supervise", || places(name, b".log"))?;
-        Ok(Box::new(Log { dir, supervise, pipe: Some((read.into(), write.into())) }))
-    }
-
-    fn machine(&self, now: Now) -> Machine {
-        Machine::new(now, wanted_at_start(self.dir.as_fd(), c"down"))
-    }
-}
-
-/// Where else the state of the service at `path` may be, or with `suffix` that of its log service.
-fn places(path: &CStr, suffix: &[u8]) -> Vec<CString> {
-    let name = state::name_of(Path::new(OsStr::from_bytes(path.to_bytes())));
-    name.map_or_else(Vec::new, |name| state::places_to_make(&[name.as_slice(), suffix].concat()))
-}
-
-/// Opens a directory so that it can be watched, or, where it must not be read, at least used.
-fn open_service(at: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match openat(at, name, OFlags::RDONLY | flags, Mode::empty()) {
-        Err(rustix::io::Errno::ACCESS) => Ok(openat(at, name, sys::SEARCH | flags, Mode::empty())?),
-        opened => Ok(opened?),
-    }
-}
-
-/// Any object called `down` keeps it down.
-fn wanted_at_start(dir: BorrowedFd<'_>, down: &CStr) -> Want {
-    if files::look(dir, down).is_ok_and(|stat| stat.is_some()) { Want::Down } else { Want::Up }
-}
-
-/// The directory `log`, if there is one; what is wrong with it is said.
-fn find_log(dir: BorrowedFd<'_>, prefix: &[u8]) -> Option<OwnedFd> {
-    match files::look(dir, c"log") {
-        Ok(None) => None,
-        Ok(Some(stat)) if files::is_dir(&stat) => open_service(dir, c"log")
-            .map_err(|error| {
-                say::supervisor(
-                    &[prefix, b"warning: "],
-                    b"unable to change directory to ./log",
-                    Some(&error),
-                );
-            })
-            .ok(),
-        Ok(Some(_)) => {
-            say::supervisor(&[prefix, b"warning: "], b"./log: not a directory.", None);
-            None
-        }
-        Err(error) => {
-            say::supervisor(&[prefix, b"warning: "], b"unable to stat() ./log: ", Some(&error));
-            None
-        }
-    }
-}
-
-/// `log/timeout-exit`: milliseconds.
-fn patience_of(log: BorrowedFd<'_>) -> Duration {
-    let mut buffer = [0; 32];
-    match files::read_start(log, c"timeout-exit", &mut buffer) {
-        Ok(text @ [b'0'..=b'9', ..]) => Duration::from_millis(number::leading(text).0),
-        Ok(_) | Err(_) => PATIENCE,
     }
 }
 

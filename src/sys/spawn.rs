@@ -90,6 +90,8 @@ struct Task<'a> {
     program: Program<'a>,
     argv: &'a [*const c_char],
     failed: (c_int, c_int),
+    /// It shares our table of descriptors until it has one of its own, with those below this number.
+    beyond: Option<c_int>,
 }
 
 /// Starts `program`.
@@ -113,8 +115,11 @@ pub fn spawn(program: &Program<'_>) -> Result<Pid, Failure> {
         long.extend(program.argv.iter().map(|word| word.as_ptr()).chain([ptr::null()]));
         long.as_slice()
     };
-    let mut task = Task { program: *program, argv, failed: (0, 0) };
-    let pid = begin(&mut task).map_err(Failure::Fork)?;
+    let mut task = Task { program: *program, argv, failed: (0, 0), beyond: None };
+    let slots = slots::fill(&mut task).map_err(Failure::Descriptors)?;
+    let begun = begin(&mut task);
+    slots::empty(slots);
+    let pid = begun.map_err(Failure::Fork)?;
     let (stage, errno) = task.failed;
     if stage == 0 {
         return Ok(pid);
@@ -137,6 +142,12 @@ fn become_program(task: &Task<'_>) -> (c_int, c_int) {
     let program = &task.program;
     let at = |stage: c_int| move |errno: rustix::io::Errno| (stage, errno.raw_os_error());
     let laid_out = || -> Result<(), (c_int, c_int)> {
+        if let Some(directory) = program.directory {
+            rustix::process::fchdir(directory).map_err(at(STAGE_DIRECTORY))?;
+        }
+        if let Some(beyond) = task.beyond {
+            slots::take_table(beyond).map_err(|errno| (STAGE_DESCRIPTORS, errno))?;
+        }
         match program.stdin {
             Stream::Inherit => {}
             Stream::Is(fd) => rustix::stdio::dup2_stdin(fd).map_err(at(STAGE_DESCRIPTORS))?,
@@ -151,9 +162,6 @@ fn become_program(task: &Task<'_>) -> (c_int, c_int) {
             Stream::Inherit => {}
             Stream::Is(fd) => rustix::stdio::dup2_stderr(fd).map_err(at(STAGE_DESCRIPTORS))?,
             Stream::Closed => close(2),
-        }
-        if let Some(directory) = program.directory {
-            rustix::process::fchdir(directory).map_err(at(STAGE_DIRECTORY))?;
         }
         // Last, since their numbers may be those of what was used above.
         for (number, fd) in program.others {
@@ -259,6 +267,7 @@ fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
         unsafe { libc::_exit(111) }
     }
 
+    let table = if task.beyond.is_some() { libc::CLONE_FILES } else { 0 };
     let mut stack = Stack([MaybeUninit::uninit(); STACK]);
     let top = stack.0.as_mut_ptr_range().end;
     // SAFETY: CLONE_VFORK suspends us until the child has executed or ended, so `task` and `stack` outlive
@@ -268,7 +277,7 @@ fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
         libc::clone(
             child,
             top.cast(),
-            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            libc::CLONE_VM | libc::CLONE_VFORK | table | libc::SIGCHLD,
             ptr::from_mut(task).cast(),
         )
     };
@@ -331,6 +340,142 @@ pub fn fork_to(work: impl FnOnce() -> u8) -> io::Result<Pid> {
 #[must_use]
 pub fn number(fd: BorrowedFd<'_>) -> i32 {
     fd.as_raw_fd()
+}
+
+pub use slots::share_table;
+
+/// Children without a copy of our table of descriptors.
+///
+/// A child gets a copy of it, and keeps a table as large as ours was, however few it has open in the end: with
+/// thousands open here that is what most of a start costs, in time and in the kernel's memory. So it shares ours, and
+/// takes for itself only what lies below a number; what it is to have of the rest is put into three slots below that.
+#[cfg(target_os = "linux")]
+mod slots {
+    use std::io;
+    use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+
+    use nix::libc::{self, c_int};
+    use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+
+    use super::{Stream, Task};
+
+    /// The number of the first slot; 0 if there are none.
+    static FIRST: AtomicI32 = AtomicI32::new(0);
+    /// One for each of the standard streams.
+    const COUNT: c_int = 3;
+    /// The highest number that the descriptors of others are expected to have.
+    const EXPECTED: c_int = 256;
+    /// close_range(2), and its flag that makes a table of one's own first.
+    const CLOSE_RANGE: libc::c_long = 436;
+    const UNSHARE: libc::c_uint = 2;
+
+    fn close_range(first: libc::c_uint) -> Result<(), c_int> {
+        // SAFETY: takes numbers. The caller has no use for the descriptors from `first` on.
+        match unsafe { libc::syscall(CLOSE_RANGE, first, libc::c_uint::MAX, UNSHARE) } {
+            0 => Ok(()),
+            _ => Err(nix::errno::Errno::last_raw()),
+        }
+    }
+
+    /// From now on children do not copy our table. To be called before many descriptors are open.
+    ///
+    /// Where the system cannot, they go on to copy it.
+    pub fn share_table() {
+        // There is no descriptor of this number, so it only tells whether it could be done.
+        if close_range(libc::c_uint::MAX).is_err() {
+            return;
+        }
+        let is_open = |fd: &c_int| {
+            // SAFETY: only its flags are asked for, of whatever the number stands for.
+            unsafe { libc::fcntl(*fd, libc::F_GETFD) != -1 }
+        };
+        let first = (3..EXPECTED).rev().find(is_open).map_or(3, |last| last.saturating_add(1));
+        let Ok(unused) = rustix::fs::open(
+            "/",
+            rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        ) else {
+            return;
+        };
+        for slot in first..first.saturating_add(COUNT) {
+            match rustix::io::fcntl_dupfd_cloexec(&unused, slot) {
+                Ok(fd) if fd.as_raw_fd() == slot => drop(fd.into_raw_fd()),
+                Ok(_) | Err(_) => return,
+            }
+        }
+        FIRST.store(first, Relaxed);
+    }
+
+    /// Puts what the child is to have where it will find it; gives what is to be emptied afterwards.
+    pub(super) fn fill(task: &mut Task<'_>) -> io::Result<[bool; 3]> {
+        let first = FIRST.load(Relaxed);
+        if first == 0 || !task.program.others.is_empty() {
+            return Ok([false; 3]);
+        }
+        let mut filled = [false; 3];
+        let program = &mut task.program;
+        for ((slot, stream), filled) in
+            (first..).zip([&mut program.stdin, &mut program.stdout, &mut program.stderr]).zip(&mut filled)
+        {
+            if let Stream::Is(fd) = stream {
+                put(fd.as_fd(), slot)?;
+                *filled = true;
+                // SAFETY: the slot stays open until the child has it.
+                *stream = Stream::Is(unsafe { BorrowedFd::borrow_raw(slot) });
+            }
+        }
+        task.beyond = Some(first.saturating_add(COUNT));
+        Ok(filled)
+    }
+
+    /// Nothing that the child has is to be kept open by us.
+    pub(super) fn empty(filled: [bool; 3]) {
+        let first = FIRST.load(Relaxed);
+        if filled.contains(&true)
+            && let Ok(unused) = rustix::fs::open(
+                "/",
+                rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+                rustix::fs::Mode::empty(),
+            )
+        {
+            for (slot, filled) in (first..).zip(filled) {
+                if filled {
+                    let _ = put(unused.as_fd(), slot);
+                }
+            }
+        }
+    }
+
+    fn put(fd: BorrowedFd<'_>, slot: c_int) -> io::Result<()> {
+        // SAFETY: the slot is ours, and open.
+        let mut slot = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(slot) });
+        Ok(rustix::io::dup3(fd, &mut slot, rustix::io::DupFlags::CLOEXEC)?)
+    }
+
+    /// In the child: a table of its own, with what lies below `beyond`.
+    pub(super) fn take_table(beyond: c_int) -> Result<(), c_int> {
+        close_range(libc::c_uint::try_from(beyond).unwrap_or(libc::c_uint::MAX))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod slots {
+    use std::io;
+
+    use super::{Task, c_int};
+
+    /// Nothing: here children are made in another way.
+    pub fn share_table() {}
+
+    pub(super) fn fill(_task: &mut Task<'_>) -> io::Result<[bool; 3]> {
+        Ok([false; 3])
+    }
+
+    pub(super) fn empty(_filled: [bool; 3]) {}
+
+    pub(super) fn take_table(_beyond: c_int) -> Result<(), c_int> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
