@@ -385,11 +385,6 @@ mod slots {
         if close_range(libc::c_uint::MAX).is_err() {
             return;
         }
-        let is_open = |fd: &c_int| {
-            // SAFETY: only its flags are asked for, of whatever the number stands for.
-            unsafe { libc::fcntl(*fd, libc::F_GETFD) != -1 }
-        };
-        let first = (3..EXPECTED).rev().find(is_open).map_or(3, |last| last.saturating_add(1));
         let Ok(unused) = rustix::fs::open(
             "/",
             rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
@@ -397,6 +392,12 @@ mod slots {
         ) else {
             return;
         };
+        // Above what is open now, this one included.
+        let is_open = |fd: &c_int| {
+            // SAFETY: only its flags are asked for, of whatever the number stands for.
+            unsafe { libc::fcntl(*fd, libc::F_GETFD) != -1 }
+        };
+        let first = (3..EXPECTED).rev().find(is_open).map_or(3, |last| last.saturating_add(1));
         for slot in first..first.saturating_add(COUNT) {
             match rustix::io::fcntl_dupfd_cloexec(&unused, slot) {
                 Ok(fd) if fd.as_raw_fd() == slot => drop(fd.into_raw_fd()),

@@ -18,7 +18,15 @@ fn can() -> bool {
 }
 
 fn boot(root: Root, words: &[&str]) -> Machine {
-    root.boot(&[&["/sbin/runsvinit"], words].concat())
+    let mut machine = root.boot(&[&["/sbin/runsvinit"], words].concat());
+    // Before that, the kernel drops signals to a process 1 that has said nothing about them.
+    eventually("waits for signals", || {
+        let status = read(format!("/proc/{}/status", machine.init).as_ref());
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t"));
+        let blocked = blocked.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+        blocked & (1 << (SIGTERM - 1)) != 0 || machine.has_ended()
+    });
+    machine
 }
 
 /// Lines of the console that begin like ours.
@@ -183,7 +191,10 @@ fn signals_for_the_command_reach_it_and_children_have_them_all() {
                    grep -E ^Sig[BI][lg] /proc/self/status; echo ready; while :; do sleep 0.02; done";
     let root =
         Root::new().script("etc/service/web/run", "grep -E ^Sig[BI][lg] /proc/self/status; exec sleep 1000");
-    let mut machine = boot(root, &["--", "/bin/sh", "-c", command]);
+    let mut machine = boot(
+        root.started_by("/usr/bin/env --ignore-signal=USR2,HUP,TTIN"),
+        &["--", "/bin/sh", "-c", command],
+    );
     machine.says("ready");
     for (signal, name) in [(SIGUSR1, "USR1"), (SIGUSR2, "USR2"), (SIGWINCH, "WINCH"), (SIGQUIT, "QUIT")] {
         machine.signal(signal);
@@ -213,6 +224,8 @@ fn services_come_and_go_and_are_controlled_as_ever() {
     let status =
         machine.inside("sv -w5 start late >/dev/null && sv status late web | sed 's/[0-9][0-9]*/N/g'");
     assert_eq!(status.out, "run: late: (pid N) Ns\nrun: web: (pid N) Ns\n", "{status:?}");
+    // To look again changes nothing where nothing changed.
+    machine.signal(SIGHUP);
     for command in [
         "sv -w5 stop web",
         "sv -w5 start web",
@@ -507,7 +520,8 @@ fn more_services_than_files_are_served_as_far_as_they_go() {
     for number in 0..60 {
         root = root.script(&format!("etc/service/{number}/run"), "exec sleep 1000");
     }
-    root = root.script("etc/service/limit/run", "echo limit $(ulimit -Sn); exec sleep 1000");
+    let look = "echo limit $(ulimit -Sn) $(grep FDSize /proc/self/status); exec sleep 1000";
+    root = root.script("etc/service/limit/run", look);
     let mut machine = boot(root, &["-v"]);
     machine.says("services do not fit within the limit of 200 open files");
     let console = machine.console();
@@ -517,6 +531,18 @@ fn more_services_than_files_are_served_as_far_as_they_go() {
     };
     assert_eq!(number(" services do not fit") + number(" services\n"), 61, "{console}");
     assert!(number(" services\n") > 10, "{console}");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+
+    // Of the many descriptors that are open by then, a service has nothing, not even the room for them.
+    let root = (0..60).fold(Root::new().started_by("/usr/bin/prlimit --nofile=100:2000"), |root, number| {
+        root.script(&format!("etc/service/{number}/run"), look)
+    });
+    let mut machine = boot(root, &[]);
+    eventually("all", || machine.console().matches("limit 100 FDSize").count() == 60);
+    let console = machine.console();
+    let sizes = console.lines().filter_map(|line| line.split("FDSize:").nth(1)?.trim().parse().ok());
+    assert!(sizes.max().unwrap_or(1000) <= 256, "{console}");
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
 
