@@ -1080,14 +1080,15 @@ mod ours {
             .dir(service.root())
             .start(&service.root().join("err"));
         eventually("again", || open_fifo(&state.join("s/ok")).is_some());
-        let second = run("chpst")
+        let mut second = run("chpst")
             .args(&["-u", "nobody", "runsv", "s"])
             .env("RUNITBOX_STATE", state.path())
             .dir(service.root())
-            .go();
+            .start(&service.root().join("err2"));
+        eventually("refused", || second.ended() == Some(111));
         assert_eq!(
-            (second.code, second.err.as_str()),
-            (Some(111), "runsv s: fatal: unable to lock supervise/lock: temporary failure\n")
+            read(&service.root().join("err2")),
+            "runsv s: fatal: unable to lock supervise/lock: temporary failure\n"
         );
         first.signal(SIGTERM);
         eventually("ended", || first.ended() == Some(0));

@@ -140,6 +140,8 @@ fn who_does_not_end_is_killed_in_time_and_each_is_named() {
     let root = Root::new()
         .graceful("web")
         .script("etc/service/one/run", deaf)
+        // There is no time left for this.
+        .script("etc/service/one/finish", "echo finish of one; exec sleep 1000")
         .script("etc/service/two/run", "exec sleep 1000")
         .script("etc/service/two/finish", "echo finishing; exec sleep 1000");
     let mut machine = boot(root, &["-w", "3"]);
@@ -150,6 +152,7 @@ fn who_does_not_end_is_killed_in_time_and_each_is_named() {
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
     assert!(begin.elapsed() < Duration::from_millis(3200), "{:?}", begin.elapsed());
+    assert!(!machine.console().contains("finish of one"), "{}", machine.console());
     let mut complaints = complaints(&machine);
     complaints.sort();
     assert_eq!(
