@@ -122,7 +122,7 @@ impl<'o> Init<'o> {
             served,
             output: output.while_doing(|| "unable to create pipe")?,
             boot: Hooks::of(BOOT),
-            halt: Hooks::of(HALT),
+            halt: Hooks::default(),
             command: (!options.command.is_empty()).then(|| Command::new(&options.command)),
             running: None,
             serving: false,
@@ -236,6 +236,7 @@ impl<'o> Init<'o> {
         }
         let now = clock::monotonic();
         self.host.hold();
+        self.halt = Hooks::of(HALT);
         self.command = None;
         self.over_at = now.saturating_add(self.options.time);
         self.stop = Some(Stop::new(now, self.options.time, !self.host.is_empty()));

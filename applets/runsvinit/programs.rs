@@ -72,7 +72,7 @@ impl Command {
 }
 
 /// Programs of a directory that run one after the other, by name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Hooks {
     /// The last is the next.
     left: Vec<CString>,

@@ -26,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long the end of a runsv may take, and how often is looked meanwhile.
 const LEAVING: Duration = Duration::from_millis(100);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// Of more than these, changes are gathered for a while, which grows with each.
+const FEW: usize = 64;
+const EACH: Duration = Duration::from_micros(10);
 /// How soon a `./check` that failed is run again, and how the pauses grow.
 const CHECK_FIRST: Duration = Duration::from_millis(20);
 const CHECK_LAST: Duration = Duration::from_millis(420);
@@ -287,14 +290,22 @@ impl<'a> Waiter<'a> {
             }
         }
         let Some(signals) = &self.signals else { return };
-        signals.take(|came| {
-            let all = came.signal == signals::IO;
-            for pending in pending.iter_mut() {
-                let its_own =
-                    pending.watch.as_ref().is_some_and(|watch| spawn::number(watch.as_fd()) == came.fd);
-                pending.stirred |= all || (came.signal == signals::CHANGE && its_own);
-            }
+        if pending.len() > FEW {
+            // Each of them changes more than once; what has changed twice by then is looked at once.
+            let time = EACH.saturating_mul(u32::try_from(pending.len()).unwrap_or(u32::MAX));
+            event::wait(&mut [], Some(clock::monotonic().saturating_add(time).min(self.until)));
+        }
+        let (mut all, mut changed) = (false, Vec::new());
+        signals.take(|came| match came.signal {
+            signals::IO => all = true,
+            signals::CHANGE => changed.push(came.fd),
+            _ => {}
         });
+        changed.sort_unstable();
+        for pending in pending.iter_mut() {
+            let watch = pending.watch.as_ref().map(|watch| spawn::number(watch.as_fd()));
+            pending.stirred |= all || watch.is_some_and(|watch| changed.binary_search(&watch).is_ok());
+        }
     }
 
     /// Whether `./check` agrees, or there is none. It has until the end of our patience.

@@ -365,13 +365,12 @@ mod slots {
     const COUNT: c_int = 3;
     /// The highest number that the descriptors of others are expected to have.
     const EXPECTED: c_int = 256;
-    /// close_range(2), and its flag that makes a table of one's own first.
-    const CLOSE_RANGE: libc::c_long = 436;
+    /// The flag of close_range(2) that makes a table of one's own first.
     const UNSHARE: libc::c_uint = 2;
 
     fn close_range(first: libc::c_uint) -> Result<(), c_int> {
         // SAFETY: takes numbers. The caller has no use for the descriptors from `first` on.
-        match unsafe { libc::syscall(CLOSE_RANGE, first, libc::c_uint::MAX, UNSHARE) } {
+        match unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, UNSHARE) } {
             0 => Ok(()),
             _ => Err(nix::errno::Errno::last_raw()),
         }

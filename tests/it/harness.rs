@@ -149,9 +149,9 @@ pub fn run(name: &str) -> Run {
 
 /// The file that is a program under test. Packages have some of them in `sbin`, or in a directory of their own.
 pub fn program(name: &str) -> PathBuf {
-    let places = [".", "../sbin", "../../lib/runit"];
-    let files = places.map(|place| bin().join(place).join(name));
-    files.iter().find(|file| file.exists()).unwrap_or(&files[0]).clone()
+    let usual = bin().join(name);
+    let others = ["../sbin", "../../lib/runit"].map(|place| bin().join(place).join(name));
+    [usual.clone()].into_iter().chain(others).find(|file| file.exists()).unwrap_or(usual)
 }
 
 pub fn run_file(file: &Path) -> Run {

@@ -417,6 +417,19 @@ fn without_a_place_to_write_and_as_nobody_in_particular_all_works() {
 }
 
 #[test]
+fn without_devices_and_descriptors_it_serves_and_ends() {
+    if !can() {
+        return;
+    }
+    let root = Root::new().without_devices().script("etc/service/web/run", "echo here; exec sleep 1000 2>&1");
+    let mut machine =
+        root.boot(&["/usr/bin/sh", "-c", "exec /sbin/runsvinit -- /usr/bin/sleep 1000 0<&- 1>&- 2>&-"]);
+    eventually("up", || machine.inside("sv -w1 start web").code == Some(0));
+    assert_eq!(machine.inside("runsvinit --halt 5").code, Some(0));
+    assert_eq!(machine.ends(), 5);
+}
+
+#[test]
 fn storms_of_orphans_and_kills_leave_nothing() {
     if !can() {
         return;
