@@ -261,9 +261,17 @@ impl<'o> Init<'o> {
         let others: Vec<_> = changes.into_iter().chain(self.output.as_ref().map(Output::awaited)).collect();
         let has_changes = changes.is_some();
         let mut left = Vec::new();
-        let turn = self.host.turn(&others, until, |place, service| left.push((place, service)));
+        let ours = [self.running, self.boot.running(), self.halt.running()];
+        let is_ours = |(pid, _): &(Pid, Ended)| ours.contains(&Some(*pid));
+        let turn = loop {
+            let turn = self.host.turn(&others, until, |place, service| left.push((place, service)));
+            // The end of an orphan changes nothing, unless everything is to end.
+            let only_orphans = !turn.happened && !turn.strangers.is_empty() && self.stop.is_none();
+            if !only_orphans || turn.strangers.iter().any(is_ours) {
+                break turn;
+            }
+        };
         match self.calm_at {
-            // One clock reading a second is enough while much happens.
             None if turn.happened => self.calm_at = Some(clock::monotonic().saturating_add(CALM)),
             Some(at) if !turn.happened && clock::monotonic() >= at => {
                 self.calm_at = None;

@@ -55,7 +55,7 @@ pub struct Turn {
     pub strangers: Vec<(Pid, Ended)>,
     /// Which of the other descriptors are ready, in their order.
     pub ready: Vec<bool>,
-    /// Something happened: it was not only time that passed.
+    /// Something happened to a service or to us: it was not only time that passed, or an orphan that ended.
     pub happened: bool,
     /// A service with a file `essential` that ended by itself.
     pub essential: Option<(Place, Ended)>,
@@ -184,7 +184,6 @@ impl Host {
         // Read once, and not at all for the end of an orphan.
         let moment = std::cell::OnceCell::new();
         let now = || *moment.get_or_init(self::now);
-        turn.happened = came_signal || !commanded.is_empty() || turn.ready.contains(&true);
         let mut touched = Vec::new();
         if came_signal {
             self.take_signals(&now, &mut turn, &mut touched);
@@ -210,6 +209,7 @@ impl Host {
         }
         touched.sort_unstable();
         touched.dedup();
+        turn.happened = !touched.is_empty() || !turn.signals.is_empty() || turn.ready.contains(&true);
         for place in touched {
             let Some(service) = self.service(place) else { continue };
             let leaves = service.leave(now());
