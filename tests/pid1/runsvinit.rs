@@ -587,7 +587,10 @@ fn health_is_silent_or_names_the_culprits() {
     let unwell = machine.inside(">/unwell; sv -w1 health; rm /unwell");
     assert_eq!(unwell.out, "web: check fails\n");
     for _ in 0..4 {
-        machine.inside("sv -w5 check web; kill -9 $(cat /etc/service/web/supervise/pid)");
+        // Each time another process, and that this one ended has been seen.
+        let end = "sv -w5 check web; p=$(cat /etc/service/web/supervise/pid); kill -9 $p; \
+                   while [ \"$(cat /etc/service/web/supervise/pid)\" = $p ]; do sleep 0.02; done";
+        machine.inside(end);
     }
     machine.inside("sv -w5 check web");
     let flapping = machine.inside("sv health web");
@@ -599,6 +602,36 @@ fn health_is_silent_or_names_the_culprits() {
     let none = machine.inside("sv health none");
     assert_eq!(none.code, Some(1));
     assert!(none.out.starts_with("fail: none: "), "{none:?}");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+}
+
+#[test]
+fn an_idle_one_sleeps() {
+    if !can() {
+        return;
+    }
+    let root = (0..5).fold(Root::new(), |root, number| {
+        root.script(&format!("etc/service/{number}/run"), "exec sleep 1000")
+            .script(&format!("etc/service/{number}/log/run"), "exec cat")
+    });
+    let mut machine = boot(root, &["--prefix"]);
+    eventually("up", || machine.inside("sv health").code == Some(0));
+    let wakes = || {
+        let status = read(format!("/proc/{}/status", machine.init).as_ref());
+        let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+        lines.map(str::to_owned).collect::<Vec<String>>()
+    };
+    // A second after the last event it gives memory back, and after that nothing.
+    let mut last = wakes();
+    let mut since = Instant::now();
+    eventually("calm", || {
+        if wakes() != last {
+            (last, since) = (wakes(), Instant::now());
+        }
+        since.elapsed() > Duration::from_millis(1500)
+    });
+    steadily("asleep", Duration::from_secs(2), || wakes() == last);
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
 }
