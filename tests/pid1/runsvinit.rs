@@ -540,6 +540,7 @@ fn more_services_than_files_are_served_as_far_as_they_go() {
     root = root.script("etc/service/limit/run", look);
     let mut machine = boot(root, &["-v"]);
     machine.says("services do not fit within the limit of 200 open files");
+    machine.says(" services\n");
     let console = machine.console();
     let number = |before: &str| -> usize {
         let (start, _) = console.split_once(before).unwrap();
