@@ -173,7 +173,7 @@ impl Runit {
             Action::Start(stage) => return Some(self.start(stage)),
             Action::Run(script) => {
                 let console = console::open_for_program(OFlags::WRONLY);
-                return Some(begin(path_of_script(script), None, console.as_ref(), true));
+                return Some(begin(path_of_script(script), None, console.as_ref()));
             }
             Action::Term(pid) => {
                 let _ = kill_process(pid, Signal::TERM);
@@ -193,10 +193,10 @@ impl Runit {
             return least.start(console.as_ref());
         }
         if stage != Stage::One {
-            return begin(path_of(stage), None, console.as_ref(), true);
+            return begin(path_of(stage), None, console.as_ref());
         }
         let input = console::open_for_program(OFlags::RDWR);
-        begin(path_of(stage), input.as_ref(), console.as_ref(), true)
+        begin(path_of(stage), input.as_ref(), console.as_ref())
     }
 
     fn say(&self, text: Text) {
@@ -222,8 +222,8 @@ impl Runit {
     }
 }
 
-/// Starts a program with the console as its output, and `input` as the terminal of its session.
-fn begin(path: &CStr, input: Option<&OwnedFd>, console: Option<&OwnedFd>, session: bool) -> Event {
+/// Starts a program in a session of its own, with the console as its output and `input` as its terminal.
+fn begin(path: &CStr, input: Option<&OwnedFd>, console: Option<&OwnedFd>) -> Event {
     let to_console = || console.map_or(Stream::Inherit, |console| Stream::Is(console.as_fd()));
     begin_program(&Program {
         files: &[path],
@@ -232,7 +232,7 @@ fn begin(path: &CStr, input: Option<&OwnedFd>, console: Option<&OwnedFd>, sessio
         stdout: to_console(),
         stderr: to_console(),
         terminal: if input.is_some() { Terminal::Controlling } else { Terminal::Inherit },
-        new_session: session,
+        new_session: true,
         ..Program::default()
     })
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use rustix::process::Pid;
-use svcore::event::earlier;
 use svcore::service::words::Ended;
 
 /// How long a start waits when there could be no process, and the least time between two starts of stage 2.
@@ -176,13 +175,12 @@ impl Stages {
     }
 
     /// When to say [`Event::Tick`], if ever.
-    pub(crate) fn deadline(&self) -> Option<Duration> {
-        let due = match self.state {
+    pub(crate) const fn deadline(&self) -> Option<Duration> {
+        match self.state {
             State::Next(_, at) => Some(at),
             State::Ending { until, .. } => Some(until),
             State::Starting(_) | State::Running(..) | State::Over => None,
-        };
-        earlier(due, None)
+        }
     }
 
     /// Takes one event and says what to do about it.

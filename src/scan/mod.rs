@@ -125,7 +125,8 @@ pub fn directory_of_process(process: &Path) -> Option<PathBuf> {
 /// The directory in the command line of a `runsvdir` or `runsvinit`; `None` if it names none.
 #[must_use]
 pub fn directory_of<'w>(program: &[u8], words: impl IntoIterator<Item = &'w [u8]>) -> Option<&'w [u8]> {
-    let mut words = words.into_iter();
+    // After a first word that was dropped, empty ones may follow the last.
+    let mut words = words.into_iter().take_while(|word| !word.is_empty());
     if program == b"runsvdir" {
         return words.find(|word| !word.starts_with(b"-P") && !word.starts_with(b"--"));
     }
@@ -205,6 +206,8 @@ mod tests {
             ("runsvinit", "-vw 5 /sv", Some("/sv")),
             ("runsvinit", "-v -- /bin/sh", None),
             ("runsvinit", "-e", None),
+            ("runsvinit", "", None),
+            ("runsvinit", "-v   ", None),
         ] {
             assert_eq!(dir(program, words).as_deref(), expected, "{program} {words}");
         }

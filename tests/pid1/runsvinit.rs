@@ -347,6 +347,26 @@ fn halt_from_inside_ends_it_with_a_code() {
 }
 
 #[test]
+fn the_tree_is_found_however_it_was_called() {
+    if !can() {
+        return;
+    }
+    for words in [
+        &["/sbin/runitbox", "runsvinit"][..],
+        &["/sbin/runitbox", "runsvinit", "-vw", "5"],
+        &["/sbin/runsvinit", "-w5", "--", "/usr/bin/sleep", "1000"],
+        &["/usr/bin/env", "-C", "/etc", "/sbin/runsvinit", "--map=1=2", "service"],
+    ] {
+        let mut machine = Root::new().graceful("web").boot(words);
+        machine.says("web begins");
+        let status = machine.inside("sv status web");
+        assert_eq!(status.code, Some(0), "{words:?}: {status:?}");
+        assert_eq!(machine.inside("runsvinit --halt").code, Some(0));
+        assert_eq!(machine.ends(), 0, "{words:?}");
+    }
+}
+
+#[test]
 fn what_services_left_behind_ends_too() {
     if !can() {
         return;
