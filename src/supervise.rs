@@ -273,8 +273,12 @@ fn make_directory(parent: BorrowedFd<'_>, label: &str) -> Result<()> {
         }
         Ok(target) => {
             // It may exist, and where it cannot be made the opening of `lock` says so.
-            let _ = mkdirat(parent, &target, OURS);
-            Ok(())
+            match mkdirat(parent, &target, OURS) {
+                Err(errno) if UNWRITABLE.contains(&errno) => {
+                    Err(errno).while_doing(|| format!("unable to open {label}/lock"))
+                }
+                Ok(()) | Err(_) => Ok(()),
+            }
         }
         // No link: a directory, or something whose opening fails with a better reason than ours.
         Err(Errno::INVAL) => Ok(()),

@@ -363,7 +363,7 @@ mod slots {
     static FIRST: AtomicI32 = AtomicI32::new(0);
     /// One for each of the standard streams.
     const COUNT: c_int = 3;
-    /// The highest number that the descriptors of others are expected to have.
+    /// Where there is no /proc, descriptors of others are looked for below this number.
     const EXPECTED: c_int = 256;
     /// The flag of close_range(2) that makes a table of one's own first.
     const UNSHARE: libc::c_uint = 2;
@@ -374,6 +374,12 @@ mod slots {
             0 => Ok(()),
             _ => Err(nix::errno::Errno::last_raw()),
         }
+    }
+
+    /// The highest number of a descriptor that is open, if /proc says.
+    fn highest() -> Option<c_int> {
+        let open = std::fs::read_dir("/proc/self/fd").ok()?;
+        open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max()
     }
 
     /// From now on children do not copy our table. To be called before many descriptors are open.
@@ -391,12 +397,13 @@ mod slots {
         ) else {
             return;
         };
-        // Above what is open now, this one included.
+        // Above what is open now, this one included: what others left open is for the children, too.
         let is_open = |fd: &c_int| {
             // SAFETY: only its flags are asked for, of whatever the number stands for.
             unsafe { libc::fcntl(*fd, libc::F_GETFD) != -1 }
         };
-        let first = (3..EXPECTED).rev().find(is_open).map_or(3, |last| last.saturating_add(1));
+        let last = highest().unwrap_or_else(|| (3..EXPECTED).rev().find(is_open).unwrap_or(2));
+        let first = last.saturating_add(1);
         for slot in first..first.saturating_add(COUNT) {
             match rustix::io::fcntl_dupfd_cloexec(&unused, slot) {
                 Ok(fd) if fd.as_raw_fd() == slot => drop(fd.into_raw_fd()),

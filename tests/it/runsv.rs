@@ -1073,6 +1073,9 @@ mod ours {
         let exited = sv(&["-w5", "exit", "s"]);
         assert_eq!(exited.out, "ok: s: runsv not running\n", "{exited:?}");
         eventually("left", || runsv.ended() == Some(0));
+        // The same where `supervise` is a link to what cannot be made.
+        std::os::unix::fs::symlink("/neither-made-by-nobody", service.path().join("supervise")).unwrap();
+        std::os::unix::fs::symlink("/not-made-by-nobody", service.path().join("log/supervise")).unwrap();
         // A second one must not serve it at the same time.
         let mut first = run("chpst")
             .args(&["-u", "nobody", "runsv", "s"])

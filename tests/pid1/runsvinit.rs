@@ -367,6 +367,21 @@ fn the_tree_is_found_however_it_was_called() {
 }
 
 #[test]
+fn descriptors_that_are_left_open_for_children_reach_them() {
+    if !can() {
+        return;
+    }
+    let root = Root::new().script("etc/service/web/run", "echo from the service >&9; exec sleep 1000");
+    // 300 lies above what is usually open.
+    let command = "exec 9>&1; exec /usr/bin/bash -c \"exec 300>&1; exec /sbin/runsvinit -- /usr/bin/bash -c \\\"echo from the command >&300; exec sleep 1000\\\"\"";
+    let mut machine = root.boot(&["/usr/bin/bash", "-c", command]);
+    machine.says("from the service");
+    machine.says("from the command");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 143);
+}
+
+#[test]
 fn what_services_left_behind_ends_too() {
     if !can() {
         return;
