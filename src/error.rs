@@ -56,6 +56,15 @@ impl From<lexopt::Error> for Error {
     }
 }
 
+impl Error {
+    /// Whether the system's reason is one of these.
+    #[must_use]
+    pub fn is_any_of(&self, reasons: &[rustix::io::Errno]) -> bool {
+        let Error::Fatal { cause: Some(cause), .. } = self else { return false };
+        reasons.iter().any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()))
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

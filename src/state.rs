@@ -11,7 +11,9 @@
 //! places in which a supervisor serves.
 
 use std::ffi::{CString, OsStr};
+use std::fs::DirBuilder;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, mkdirat, statat};
@@ -50,7 +52,8 @@ pub fn places_to_make(name: &[u8]) -> Vec<CString> {
                 let _ = mkdirat(CWD, root.as_path(), Mode::RWXU);
                 is_private(root, uid)
             } else {
-                make_all(root);
+                // Whether that worked is seen when it is used.
+                let _ = DirBuilder::new().recursive(true).mode(0o755).create(root);
                 true
             }
         })
@@ -77,14 +80,6 @@ fn roots(uids: &[u32]) -> Vec<PathBuf> {
 
 fn place(root: &Path, name: &[u8]) -> Option<CString> {
     CString::new(root.join(OsStr::from_bytes(name)).into_os_string().as_bytes()).ok()
-}
-
-/// Makes a directory and those above it; whether that worked is seen when it is used.
-fn make_all(path: &Path) {
-    const PUBLIC: Mode = Mode::from_raw_mode(0o755);
-    for part in path.ancestors().collect::<Vec<_>>().into_iter().rev() {
-        let _ = mkdirat(CWD, part, PUBLIC);
-    }
 }
 
 fn is_private(path: &Path, uid: u32) -> bool {

@@ -86,14 +86,14 @@ impl Supervise {
     ) -> Result<Self> {
         let own = make_directory(parent, label).and_then(|()| Self::open_at(parent, c"supervise", label));
         match own {
-            Err(error) if is_unwritable(&error) => {
+            Err(error) if error.is_any_of(&UNWRITABLE) => {
                 for place in places() {
                     if !matches!(mkdirat(CWD, &place, OURS), Ok(()) | Err(Errno::EXIST)) {
                         continue;
                     }
                     match Self::open_at(CWD, &place, label) {
                         Ok(supervise) => return Ok(Supervise { elsewhere: Some(place), ..supervise }),
-                        Err(error) if is_unwritable(&error) => {}
+                        Err(error) if error.is_any_of(&UNWRITABLE) => {}
                         Err(error) => return Err(error),
                     }
                 }
@@ -197,13 +197,15 @@ impl Supervise {
         if self.published.as_ref() == Some(&now) {
             return Ok(());
         }
-        let emptied = status.pid.is_none() && self.published_pid.is_some() && self.empty_pid();
-        if self.published_pid != Some(status.pid) && !emptied {
-            let text = status.pid.map(|pid| format!("{}\n", pid.as_raw_nonzero()));
-            self.write_new(c"pid.new", text.unwrap_or_default().as_bytes())?;
-            self.rename(c"pid.new", c"pid", "pid.new")?;
+        if self.published_pid != Some(status.pid) {
+            let emptied = status.pid.is_none() && self.published_pid.is_some() && self.empty_pid();
+            if !emptied {
+                let text = status.pid.map(|pid| format!("{}\n", pid.as_raw_nonzero()));
+                self.write_new(c"pid.new", text.unwrap_or_default().as_bytes())?;
+                self.rename(c"pid.new", c"pid", "pid.new")?;
+            }
+            self.published_pid = Some(status.pid);
         }
-        self.published_pid = Some(status.pid);
         self.write_new(c"stat.new", &now.1)?;
         let stat_renamed = self.rename(c"stat.new", c"stat", "stat.new");
         self.write_new(c"status.new", &now.0)?;
@@ -288,12 +290,6 @@ fn make_directory(parent: BorrowedFd<'_>, label: &str) -> Result<()> {
         Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno).while_doing(|| format!("unable to readlink ./{label}")),
     }
-}
-
-/// Whether something failed because the directory cannot be written, not because of what is in it.
-fn is_unwritable(error: &Error) -> bool {
-    let Error::Fatal { cause: Some(cause), .. } = error else { return false };
-    UNWRITABLE.iter().any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Whether all commands that were read when `ok` had these times were taken; `None` if the marks are not ours.

@@ -41,7 +41,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     // It normally is the leader of one already.
     let _ = rustix::process::setsid();
     let signals = wait_for_signals();
-    let least = stage_files().is_none().then(|| Least::new(machine));
+    let least = (!has_stages()).then(|| Least::new(machine));
     // Ctrl-alt-del is INT from now on. Not ours to decide in a container.
     let _ = reboot(RebootCommand::CadOff);
     say(&[b"runitbox ", env!("CARGO_PKG_VERSION").as_bytes(), b": booting."]);
@@ -93,10 +93,10 @@ fn wait(signals: &Signals, until: Option<Duration>) {
     event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], until);
 }
 
-/// The first stage file that is there.
-fn stage_files() -> Option<&'static CStr> {
-    let there = |path: &&CStr| files::look(CWD, path).is_ok_and(|stat| stat.is_some());
-    [Stage::One, Stage::Two, Stage::Three].map(path_of).into_iter().find(there)
+/// Whether any of the stage files is there.
+fn has_stages() -> bool {
+    let there = |stage| files::look(CWD, path_of(stage)).is_ok_and(|stat| stat.is_some());
+    [Stage::One, Stage::Two, Stage::Three].into_iter().any(there)
 }
 
 const fn path_of(stage: Stage) -> &'static CStr {

@@ -10,7 +10,7 @@ mod rest;
 mod served;
 mod stop;
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -138,10 +138,9 @@ impl<'o> Init<'o> {
         if self.stop.is_none() {
             self.serve();
         }
-        while let Some(stop) = &mut self.stop {
-            let now = clock::monotonic();
-            let seen = seen(&self.host, self.running.or(self.boot.running()).is_some(), self.halt.is_any());
-            match stop.step(now, &seen)? {
+        while self.stop.is_some() {
+            let seen = self.seen();
+            match self.stop.as_mut()?.step(clock::monotonic(), &seen)? {
                 Do::Exit => {
                     if let Some(output) = &mut self.output {
                         output.drain(self.over_at);
@@ -152,6 +151,23 @@ impl<'o> Init<'o> {
             }
         }
         None
+    }
+
+    /// CMD, or the hook of `boot.d` that is there before it.
+    fn command_process(&self) -> Option<Pid> {
+        self.running.or(self.boot.running())
+    }
+
+    /// What a stop has to reckon with.
+    fn seen(&self) -> Seen {
+        let services = self.host.services().filter(|(_, service)| !service.main_is_over()).count();
+        Seen {
+            command: self.command_process().is_some(),
+            services,
+            logs: self.host.len().saturating_sub(services),
+            rest: rest::is_any(),
+            hooks: self.halt.is_any(),
+        }
     }
 
     /// Runs the hooks, and after them the services and CMD.
@@ -180,7 +196,7 @@ impl<'o> Init<'o> {
 
     fn perform(&mut self, what: Do) {
         let now = now();
-        let command = self.running.or(self.boot.running());
+        let command = self.command_process();
         match what {
             Do::EndCommand => {
                 self.boot.no_more();
@@ -245,10 +261,7 @@ impl<'o> Init<'o> {
     /// Waits once and takes what came.
     fn wait(&mut self) {
         let mut until = match &self.stop {
-            Some(stop) => {
-                let command = self.running.or(self.boot.running()).is_some();
-                stop.deadline(&seen(&self.host, command, self.halt.is_any()))
-            }
+            Some(stop) => stop.deadline(&self.seen()),
             None if self.serving => self.served.deadline(),
             None => None,
         };
@@ -293,9 +306,13 @@ impl<'o> Init<'o> {
             self.essential_ended(place, how);
         }
         let mut look = changed || self.served.dir.look_at().is_some_and(|at| clock::monotonic() >= at);
-        for (place, service) in left {
-            look |= service.is_replaced();
-            self.served.left(place, &service);
+        // In a stop nothing is taken up again, and a thousand may leave.
+        if self.stop.is_none() && !left.is_empty() {
+            for (place, service) in left {
+                look |= service.is_replaced();
+                self.served.left(place, &service);
+            }
+            self.served.retry();
         }
         if look && self.serving && self.stop.is_none() {
             self.served.look(&mut self.host, &mut self.output);
@@ -340,19 +357,12 @@ impl<'o> Init<'o> {
         } else if let Some(path) = self.boot.ended(pid) {
             // One that we told to end ourselves has not failed.
             if how != Ended::Code(0) && self.stop.is_none() {
-                let why = how.said();
-                say::supervisor(
-                    &[b"runsvinit: fatal: "],
-                    &[path.to_bytes(), b" ", why.as_bytes()].concat(),
-                    None,
-                );
+                say_hook(b"runsvinit: fatal: ", &path, how);
                 self.begin_to_stop(Some(code_of(how)));
             }
         } else if let Some(path) = self.halt.ended(pid) {
             if how != Ended::Code(0) {
-                let why = how.said();
-                let what = [path.to_bytes(), b" ", why.as_bytes()].concat();
-                say::supervisor(&[b"runsvinit: warning: "], &what, None);
+                say_hook(b"runsvinit: warning: ", &path, how);
             }
             self.run_halt_hook();
         }
@@ -368,15 +378,12 @@ impl<'o> Init<'o> {
     }
 }
 
-fn info(what: &[u8]) {
-    say::supervisor(&[b"runsvinit: info: "], what, None);
+fn say_hook(class: &[u8], path: &CStr, how: Ended) {
+    say::supervisor(&[class], &[path.to_bytes(), b" ", how.said().as_bytes()].concat(), None);
 }
 
-/// What a stop has to reckon with.
-fn seen(host: &Host, command: bool, hooks: bool) -> Seen {
-    let services = host.services().filter(|(_, service)| !service.main_is_over()).count();
-    let logs = host.len().saturating_sub(services);
-    Seen { command, services, logs, rest: rest::is_any(), hooks }
+fn info(what: &[u8]) {
+    say::supervisor(&[b"runsvinit: info: "], what, None);
 }
 
 /// Writes our environment to `dir`, in the format of `chpst -e`.

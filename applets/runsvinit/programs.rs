@@ -8,7 +8,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{Pid, Signal, kill_process};
 use svcore::service::words::Ended;
-use svcore::sys::spawn::{Failure, Program, Stream, Terminal, spawn};
+use svcore::sys::spawn::{Program, Stream, Terminal, spawn};
 use svcore::{exec, files, say};
 
 /// A program that is not there, and one that cannot be executed, as shells have it.
@@ -60,10 +60,7 @@ impl Command {
             ..Program::default()
         };
         spawn(&program).map_err(|failure| {
-            let (Failure::Fork(error)
-            | Failure::Descriptors(error)
-            | Failure::Directory(error)
-            | Failure::Exec(error)) = failure;
+            let error = io::Error::from(failure);
             let what = [b"unable to run ", name.to_bytes()].concat();
             say::supervisor(&[b"runsvinit: fatal: "], &what, Some(&error));
             if error.kind() == io::ErrorKind::NotFound { NOT_THERE } else { NOT_EXECUTABLE }
@@ -120,14 +117,9 @@ impl Hooks {
                 self.running = Some((pid, path));
                 Ok(())
             }
-            Err(
-                Failure::Fork(error)
-                | Failure::Descriptors(error)
-                | Failure::Directory(error)
-                | Failure::Exec(error),
-            ) => {
+            Err(failure) => {
                 let what = [b"unable to run ", path.to_bytes()].concat();
-                say::supervisor(&[b"runsvinit: fatal: "], &what, Some(&error));
+                say::supervisor(&[b"runsvinit: fatal: "], &what, Some(&failure.into()));
                 Err(NO_HOOK)
             }
         }

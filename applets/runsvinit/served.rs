@@ -1,6 +1,6 @@
 //! The services of the directory: taken up when they appear, told to leave when they vanish.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use svcore::scan::{self, Directory, Found, Identity};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, now};
 use svcore::service::pair::Which;
-use svcore::sys::{privilege, spawn};
+use svcore::sys::{clock, privilege, spawn};
 use svcore::{Context, Error, Result, say};
 
 use super::output::Output;
@@ -24,6 +24,8 @@ const PACE: Duration = Duration::from_secs(1);
 const TROUBLE: Duration = Duration::from_secs(5);
 /// Descriptors that are left for other things than services.
 const RESERVE: u64 = 64;
+/// Why there is no room for one more service.
+const NO_ROOM: [Errno; 2] = [Errno::MFILE, Errno::NFILE];
 
 /// A service that is there.
 #[derive(Debug)]
@@ -81,7 +83,7 @@ impl Served {
     }
 
     /// Those that did not fit may do so now.
-    fn retry(&mut self) {
+    pub(crate) fn retry(&mut self) {
         for entry in self.entries.iter_mut().filter(|entry| entry.place.is_none()) {
             entry.not_before.get_or_insert(Duration::ZERO);
         }
@@ -108,7 +110,7 @@ impl Served {
     /// Takes up each service whose time has come.
     pub(crate) fn start_due(&mut self, host: &mut Host, output: &mut Option<Output>) {
         let Some(due) = self.due else { return };
-        let at = now().at;
+        let at = clock::monotonic();
         if at < due {
             return;
         }
@@ -131,15 +133,14 @@ impl Served {
                     entry.place = Some(place);
                     entry.said = None;
                 }
-                Err(error) if is_no_room(&error) => {
+                Err(error) if error.is_any_of(&NO_ROOM) => {
                     entry.not_before = None;
                     unfit += 1;
                 }
                 Err(error) => {
                     let what = error.to_string();
                     if entry.said.as_ref() != Some(&what) {
-                        let prefix: [&[u8]; 3] = [b"runsvinit ", entry.found.name.to_bytes(), b": fatal: "];
-                        say::supervisor(&prefix, what.as_bytes(), None);
+                        say_fatal(&entry.found.name, &what);
                         entry.said = Some(what);
                     }
                     entry.not_before = Some(at.saturating_add(TROUBLE));
@@ -183,8 +184,7 @@ impl Served {
         if let Err(error) = begun {
             // What was started must not be left alone.
             host.command(now(), place, Command::Exit);
-            let prefix: [&[u8]; 3] = [b"runsvinit ", name.to_bytes(), b": fatal: "];
-            say::supervisor(&prefix, error.to_string().as_bytes(), None);
+            say_fatal(name, &error.to_string());
         }
         Ok(place)
     }
@@ -195,24 +195,22 @@ impl Served {
         entry.map(|entry| entry.found.name.to_bytes())
     }
 
-    /// A service has left.
+    /// A service has left; [`Served::retry`] is to follow when all have that left at the same time.
     pub(crate) fn left(&mut self, place: Place, service: &Service) {
         self.leaving.retain(|(_, leaving)| *leaving != place);
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.place == Some(place)) {
             entry.place = None;
             // Whoever told it to exit is to see that it is gone.
             let pace = if service.is_replaced() { Duration::ZERO } else { PACE };
-            entry.not_before = Some(now().at.saturating_add(pace));
+            entry.not_before = Some(clock::monotonic().saturating_add(pace));
         }
-        self.retry();
     }
+}
+
+fn say_fatal(name: &CStr, what: &str) {
+    say::supervisor(&[b"runsvinit ", name.to_bytes(), b": fatal: "], what.as_bytes(), None);
 }
 
 fn no_room() -> Error {
     Error::Fatal { doing: Vec::new(), cause: Some(io::Error::from(Errno::MFILE)) }
-}
-
-fn is_no_room(error: &Error) -> bool {
-    let Error::Fatal { cause: Some(cause), .. } = error else { return false };
-    [Errno::MFILE, Errno::NFILE].iter().any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()))
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use svcore::say;
 use svcore::status::{State, Status, Want};
-use svcore::tai::Tai64N;
 
 use super::action::{Action, Wait};
 use super::service::{LOG, MAIN, Part, Service, Trouble};
@@ -94,10 +93,6 @@ fn unwell(service: &Service, part: &Part, name: &[u8], status: &Status, teller: 
         let has_down = service.has_down(part).unwrap_or(false);
         return Some(report::line(name, status, &teller.now, has_down));
     }
-    let flaps = service.flaps_until(part).is_some_and(|until| is_before(&teller.now, &until));
+    let flaps = service.flaps_until(part).is_some_and(|until| teller.now < until);
     flaps.then(|| [name, b": flapping, ended more than 3 times within 60 s"].concat())
-}
-
-fn is_before(one: &Tai64N, other: &Tai64N) -> bool {
-    (one.0.0, one.1) < (other.0.0, other.1)
 }

@@ -149,12 +149,10 @@ impl Service {
     /// Without one the file may say anything; so that is looked at first.
     pub(crate) fn status(&self, part: &Part) -> Result<Status, Trouble> {
         let dir = self.dir()?;
-        match open_for_writing(dir, part.ok) {
-            Ok(_) => read_status_in(dir, part.status),
-            Err(errno) => match self.elsewhere(part) {
-                Some(place) => read_status_in(place.as_fd(), c"status"),
-                None => Err(blame(dir, part, "open supervise/ok", errno)),
-            },
+        match self.place(dir, part) {
+            Ok(None) => read_status_in(dir, part.status),
+            Ok(Some(place)) => read_status_in(place.as_fd(), c"status"),
+            Err(errno) => Err(blame(dir, part, "open supervise/ok", errno)),
         }
     }
 
@@ -171,11 +169,19 @@ impl Service {
     pub(crate) fn flaps_until(&self, part: &Part) -> Option<Tai64N> {
         let dir = self.dir().ok()?;
         let mut bytes = [0; 12];
-        let text = match self.elsewhere(part).filter(|_| open_for_writing(dir, part.ok).is_err()) {
-            Some(place) => files::read_start(place.as_fd(), supervise::FLAPS, &mut bytes).ok()?,
-            None => files::read_start(dir, part.flaps, &mut bytes).ok()?,
+        let text = match self.place(dir, part).ok()? {
+            None => files::read_start(dir, part.flaps, &mut bytes),
+            Some(place) => files::read_start(place.as_fd(), supervise::FLAPS, &mut bytes),
         };
-        Tai64N::from_slice(text).ok()
+        Tai64N::from_slice(text.ok()?).ok()
+    }
+
+    /// Where a supervisor serves: `None` is in the service directory. An error is that of its `ok` there.
+    fn place(&self, dir: BorrowedFd<'_>, part: &Part) -> Result<Option<OwnedFd>, Errno> {
+        match open_for_writing(dir, part.ok) {
+            Ok(_) => Ok(None),
+            Err(errno) => self.elsewhere(part).map(Some).ok_or(errno),
+        }
     }
 
     /// Where the state is, if not in the service directory; see [`svcore::state`].
@@ -268,13 +274,10 @@ impl Service {
     /// Opens `supervise` so that it can be watched.
     pub(crate) fn open_supervise(&self) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let own = || openat(self.dir().ok()?, MAIN.supervise, flags, Mode::empty()).ok();
-        if open_for_writing(self.dir().ok()?, MAIN.ok).is_ok() {
-            return own();
-        }
-        match self.elsewhere(&MAIN) {
-            Some(place) => openat(&place, c".", flags, Mode::empty()).ok(),
-            None => own(),
+        let dir = self.dir().ok()?;
+        match self.place(dir, &MAIN) {
+            Ok(Some(place)) => openat(&place, c".", flags, Mode::empty()).ok(),
+            Ok(None) | Err(_) => openat(dir, MAIN.supervise, flags, Mode::empty()).ok(),
         }
     }
 

@@ -109,7 +109,6 @@ pub fn directory_to_control() -> OsString {
 #[must_use]
 pub fn directory_of_process(process: &Path) -> Option<PathBuf> {
     let line = std::fs::read(process.join("cmdline")).ok()?;
-    let line = line.strip_suffix(b"\0").unwrap_or(&line);
     let mut words = line.split(|&byte| byte == 0);
     let program = words.next()?.rsplit(|&byte| byte == b'/').next()?;
     let Some(dir) = directory_of(program, words) else {

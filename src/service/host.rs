@@ -28,7 +28,8 @@ pub type Place = usize;
 pub struct Host {
     signals: Signals,
     places: Vec<Option<Hosted>>,
-    count: usize,
+    /// Places that are empty.
+    free: Vec<Place>,
     /// Of many, all FIFOs; the number is that of [`number_of`]. `None`: they are listed at each wait.
     controls: Option<Interest>,
     /// Whose each process is.
@@ -74,7 +75,7 @@ impl Host {
         Host {
             signals,
             places: Vec::new(),
-            count: 0,
+            free: Vec::new(),
             controls: None,
             processes: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -90,18 +91,13 @@ impl Host {
     /// Takes a service that was begun.
     pub fn add(&mut self, service: Box<Service>) -> Place {
         let hosted = Hosted { service, due: None, log: false };
-        let place =
-            match self.places.iter().position(Option::is_none).filter(|_| self.count < self.places.len()) {
-                Some(place) => place,
-                None => {
-                    self.places.push(None);
-                    self.places.len().saturating_sub(1)
-                }
-            };
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len().saturating_sub(1)
+        });
         if let Some(empty) = self.places.get_mut(place) {
             *empty = Some(hosted);
         }
-        self.count = self.count.saturating_add(1);
         let watched = self.controls.as_ref().zip(self.get(place)).is_none_or(|(controls, service)| {
             service
                 .control(Which::Main)
@@ -134,22 +130,22 @@ impl Host {
         /// What takes longer than this to end is told to others as ending; what does not, only as having ended.
         const SOON: Duration = Duration::from_millis(20);
         for place in 0..self.places.len() {
-            if let Some(service) = self.service(place) {
-                service.command(now, command);
-                let runs = service.process(Which::Main).is_some();
-                self.note(place);
-                self.due_at(place, if runs { now.at.saturating_add(SOON) } else { now.at });
-            }
+            self.tell(now, place, command, SOON);
         }
     }
 
     /// Gives one service a command, as if it had read it.
     pub fn command(&mut self, now: Now, place: Place, command: Command) {
+        self.tell(now, place, command, Duration::ZERO);
+    }
+
+    /// Gives one service a command, and looks at it after `time` if it still runs then, for it may be over already.
+    fn tell(&mut self, now: Now, place: Place, command: Command, time: Duration) {
         if let Some(service) = self.service(place) {
             service.command(now, command);
+            let runs = service.process(Which::Main).is_some();
             self.note(place);
-            // It may be over already.
-            self.due_at(place, now.at);
+            self.due_at(place, if runs { now.at.saturating_add(time) } else { now.at });
         }
     }
 
@@ -229,13 +225,13 @@ impl Host {
     /// How many services there are.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.count
+        self.places.len().saturating_sub(self.free.len())
     }
 
     /// Whether there is no service.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.count == 0
+        self.len() == 0
     }
 
     fn service(&mut self, place: Place) -> Option<&mut Box<Service>> {
@@ -244,7 +240,7 @@ impl Host {
 
     fn remove(&mut self, place: Place) -> Option<Box<Service>> {
         let hosted = self.places.get_mut(place)?.take()?;
-        self.count = self.count.saturating_sub(1);
+        self.free.push(place);
         if let Some(at) = hosted.due {
             self.due.remove(&(at, place));
         }

@@ -388,15 +388,9 @@ impl Service {
         };
         let mut program = Program { files: &[name], argv, ..Program::default() };
         match (which, &self.log) {
-            (Which::Main, log) => {
+            (Which::Main, _) => {
                 program.directory = Some(self.dir.as_fd());
-                if let Some(outputs) = &self.outputs {
-                    program.stdout = Stream::Is(outputs.out.as_fd());
-                    program.stderr = Stream::Is(outputs.err.as_fd());
-                }
-                if let Some((_, write)) = log.as_ref().and_then(|log| log.pipe.as_ref()) {
-                    program.stdout = Stream::Is(write.as_fd());
-                }
+                self.set_streams_of_main(&mut program);
             }
             (Which::Log, Some(log)) => {
                 program.directory = Some(log.dir.as_fd());
@@ -427,6 +421,17 @@ impl Service {
         };
         say::supervisor(&[&self.prefix, b"fatal: "], what.as_bytes(), Some(&cause));
         Event::NotStarted { finish: which == Which::Main && script == Script::Run && self.has_finish() }
+    }
+
+    /// Where `./run`, `./finish` and the programs of `control/` write.
+    fn set_streams_of_main<'s>(&'s self, program: &mut Program<'s>) {
+        if let Some(outputs) = &self.outputs {
+            program.stdout = Stream::Is(outputs.out.as_fd());
+            program.stderr = Stream::Is(outputs.err.as_fd());
+        }
+        if let Some((_, write)) = self.log.as_ref().and_then(|log| log.pipe.as_ref()) {
+            program.stdout = Stream::Is(write.as_fd());
+        }
     }
 
     fn has_finish(&self) -> bool {

@@ -74,6 +74,16 @@ pub enum Failure {
     Exec(io::Error),
 }
 
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        let (Failure::Fork(error)
+        | Failure::Descriptors(error)
+        | Failure::Directory(error)
+        | Failure::Exec(error)) = failure;
+        error
+    }
+}
+
 const STAGE_DESCRIPTORS: c_int = 1;
 const STAGE_DIRECTORY: c_int = 2;
 const STAGE_EXEC: c_int = 3;
@@ -361,7 +371,7 @@ mod slots {
 
     /// The number of the first slot; 0 if there are none.
     static FIRST: AtomicI32 = AtomicI32::new(0);
-    /// One for each of the standard streams.
+    /// One for each of the standard streams; behind them lies what they hold when they are empty.
     const COUNT: c_int = 3;
     /// Where there is no /proc, descriptors of others are looked for below this number.
     const EXPECTED: c_int = 256;
@@ -404,7 +414,7 @@ mod slots {
         };
         let last = highest().unwrap_or_else(|| (3..EXPECTED).rev().find(is_open).unwrap_or(2));
         let first = last.saturating_add(1);
-        for slot in first..first.saturating_add(COUNT) {
+        for slot in first..=first.saturating_add(COUNT) {
             match rustix::io::fcntl_dupfd_cloexec(&unused, slot) {
                 Ok(fd) if fd.as_raw_fd() == slot => drop(fd.into_raw_fd()),
                 Ok(_) | Err(_) => return,
@@ -438,18 +448,10 @@ mod slots {
     /// Nothing that the child has is to be kept open by us.
     pub(super) fn empty(filled: [bool; 3]) {
         let first = FIRST.load(Relaxed);
-        if filled.contains(&true)
-            && let Ok(unused) = rustix::fs::open(
-                "/",
-                rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
-            )
-        {
-            for (slot, filled) in (first..).zip(filled) {
-                if filled {
-                    let _ = put(unused.as_fd(), slot);
-                }
-            }
+        for (slot, _) in (first..).zip(filled).filter(|(_, filled)| *filled) {
+            // SAFETY: it is open since the slots are, and is never closed.
+            let unused = unsafe { BorrowedFd::borrow_raw(first.saturating_add(COUNT)) };
+            let _ = put(unused, slot);
         }
     }
 

@@ -115,8 +115,7 @@ impl Service {
 
     /// The processes of both, and of hooks.
     pub fn processes(&self) -> impl Iterator<Item = Pid> {
-        let pid = |which| self.pair.get(which).and_then(Machine::pid);
-        [pid(Which::Main), pid(Which::Log)]
+        [self.process(Which::Main), self.process(Which::Log)]
             .into_iter()
             .flatten()
             .chain(self.hooks.iter().map(|hook| hook.pid))

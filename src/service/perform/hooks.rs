@@ -9,7 +9,7 @@ use super::{Running, Service};
 use crate::control::Hook;
 use crate::service::pair::Which;
 use crate::service::words::{Event, Now};
-use crate::sys::spawn::{Failure, Program, Stream, spawn};
+use crate::sys::spawn::{Failure, Program, spawn};
 use crate::{files, say};
 
 impl Service {
@@ -47,13 +47,7 @@ impl Service {
             directory: Some(self.dir.as_fd()),
             ..Program::default()
         };
-        if let Some(outputs) = &self.outputs {
-            program.stdout = Stream::Is(outputs.out.as_fd());
-            program.stderr = Stream::Is(outputs.err.as_fd());
-        }
-        if let Some((_, write)) = self.log.as_ref().and_then(|log| log.pipe.as_ref()) {
-            program.stdout = Stream::Is(write.as_fd());
-        }
+        self.set_streams_of_main(&mut program);
         match spawn(&program) {
             Ok(pid) => {
                 self.hooks.push(Running { pid, hook, target });
