@@ -1034,6 +1034,20 @@ mod ours {
     }
 
     #[test]
+    fn the_pid_file_is_left_alone_while_it_says_the_same() {
+        let service = Service::sleeper().file("down", "").supervised();
+        service.send("u");
+        eventually("up", || service.is_up());
+        service.send("d");
+        eventually("down", || service.is_down() && service.read("supervise/pid").is_empty());
+        let time = || fs::metadata(service.path().join("supervise/pid")).unwrap().modified().unwrap();
+        let before = time();
+        service.send("p");
+        eventually("paused", || service.status().paused);
+        assert_eq!(time(), before);
+    }
+
+    #[test]
     fn the_state_is_elsewhere_where_the_directory_cannot_be_written() {
         if !is_root() {
             return;
