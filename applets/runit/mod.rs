@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, OFlags};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group};
+use rustix::process::{Signal, WaitOptions, kill_process, kill_process_group};
 use rustix::system::{RebootCommand, reboot};
 use svcore::service::host;
 use svcore::sys::signals::{self, Signals};
@@ -31,7 +31,7 @@ const LEAST_STOP: Duration = Duration::from_secs(10);
 
 /// Runs the applet. It returns only where process 1 is that of a container.
 pub(crate) fn main(call: &Call<'_>) -> Result {
-    if rustix::process::getpid() != Pid::INIT {
+    if !start::is_first_process() {
         svcore::say::err(&[b"- runit: fatal: must be run as process no 1.\n"]);
         return Ok(call.codes.fatal);
     }

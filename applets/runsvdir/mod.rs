@@ -52,7 +52,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
 }
 
 fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
-    let first = rustix::process::getpid().as_raw_nonzero().get() == 1;
+    let first = start::is_first_process();
     let mut wanted = vec![signals::CHLD, signals::TERM, signals::HUP];
     if first {
         start::never_end_by_a_bug("runsvdir");

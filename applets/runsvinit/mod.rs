@@ -77,7 +77,7 @@ struct Init<'o> {
 
 impl<'o> Init<'o> {
     fn new(options: &'o Options) -> Result<Self> {
-        if rest::is_first() {
+        if start::is_first_process() {
             start::never_end_by_a_bug("runsvinit");
         }
         signals::default_all();
@@ -101,7 +101,7 @@ impl<'o> Init<'o> {
         .while_doing(|| "unable to create selfpipe")?;
         privilege::raise_open_files();
         spawn::share_table();
-        if !rest::is_first() {
+        if !start::is_first_process() {
             let subreaper = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
             if options.verbose {
                 match subreaper {

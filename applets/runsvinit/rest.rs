@@ -2,6 +2,7 @@
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, waitid};
 use svcore::say;
+use svcore::sys::start;
 
 /// A process as `/proc` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,15 +39,10 @@ pub(crate) fn kill() {
         );
         let _ = kill_process(process.pid, Signal::KILL);
     }
-    if is_first() {
+    if start::is_first_process() {
         // What began meanwhile, and all where there is no /proc.
         let _ = rustix::process::kill_process_group(Pid::INIT, Signal::KILL);
     }
-}
-
-/// Whether we are process 1, so that all the others are ours.
-pub(crate) fn is_first() -> bool {
-    getpid() == Pid::INIT
 }
 
 /// All processes that are ours to end.
@@ -60,7 +56,7 @@ fn others(spared: &[Pid]) -> Vec<Process> {
             parsed(pid, &std::fs::read(entry.path().join("stat")).ok()?)
         })
         .collect();
-    chosen(all, getpid(), is_first(), spared)
+    chosen(all, getpid(), start::is_first_process(), spared)
 }
 
 /// Those that are not spared, nor children of such; of other processes than 1, only descendants.

@@ -85,8 +85,8 @@ pub(crate) struct Stop {
     left: [Duration; 3],
     /// When only log services were left.
     only_logs: Option<Duration>,
-    /// What was done already and is not done twice.
-    done: [bool; 5],
+    /// What was done already and is not done twice: a bit for each.
+    done: u32,
     /// How often somebody asked for more haste.
     hurries: u32,
 }
@@ -104,7 +104,7 @@ impl Stop {
             hooks_until: part(98),
             left: [part(if services { 65 } else { 90 }), part(92), part(97)],
             only_logs: None,
-            done: [false; 5],
+            done: 0,
             hurries: 0,
         }
     }
@@ -139,23 +139,27 @@ impl Stop {
                         return Some(Do::EndCommand);
                     }
                 }
-                Phase::Command if seen.command && !(command_left && self.is_done(0)) => {
-                    return self.once(0, now >= self.command_until, Do::KillCommand);
+                Phase::Command if seen.command && !(command_left && self.is_done(Do::KillCommand)) => {
+                    return self.once(now >= self.command_until, Do::KillCommand);
                 }
                 Phase::Command => {
                     self.phase = Phase::Services;
                     return Some(Do::EndServices);
                 }
-                Phase::Services if seen.services > 0 && !(services_left && self.is_done(1)) => {
-                    return self.once(1, now >= self.services_until, Do::KillServices);
+                Phase::Services
+                    if seen.services > 0 && !(services_left && self.is_done(Do::KillServices)) =>
+                {
+                    return self.once(now >= self.services_until, Do::KillServices);
                 }
                 Phase::Services
-                    if seen.services == 0 && seen.logs > 0 && !(services_left && self.is_done(2)) =>
+                    if seen.services == 0
+                        && seen.logs > 0
+                        && !(services_left && self.is_done(Do::KillLogs)) =>
                 {
                     let since = *self.only_logs.get_or_insert(now);
                     return self
-                        .once(2, now >= self.logs_until, Do::KillLogs)
-                        .or_else(|| self.once(3, now >= since.saturating_add(HELD_OPEN), Do::EndWriters));
+                        .once(now >= self.logs_until, Do::KillLogs)
+                        .or_else(|| self.once(now >= since.saturating_add(HELD_OPEN), Do::EndWriters));
                 }
                 Phase::Services => {
                     self.phase = Phase::Rest;
@@ -163,8 +167,8 @@ impl Stop {
                         return Some(Do::EndRest);
                     }
                 }
-                Phase::Rest if seen.rest && !(rest_left && self.is_done(4)) => {
-                    return self.once(4, now >= self.rest_until, Do::KillRest);
+                Phase::Rest if seen.rest && !(rest_left && self.is_done(Do::KillRest)) => {
+                    return self.once(now >= self.rest_until, Do::KillRest);
                 }
                 Phase::Rest => {
                     self.phase = Phase::Hooks;
@@ -189,29 +193,33 @@ impl Stop {
     pub(crate) fn deadline(&self, seen: &Seen) -> Option<Duration> {
         let [command_left, services_left, rest_left] = self.left;
         // Until it is killed; then until it is left behind.
-        let until = |number: usize, until, left| Some(if self.is_done(number) { left } else { until });
+        let until = |what: Do, until, left| Some(if self.is_done(what) { left } else { until });
         match self.phase {
             Phase::Begin | Phase::Over => None,
-            Phase::Command => until(0, self.command_until, command_left),
-            Phase::Services if seen.services > 0 => until(1, self.services_until, services_left),
-            Phase::Services => {
-                let since = self.only_logs.filter(|_| !self.is_done(3));
-                let held_open = since.map(|since| since.saturating_add(HELD_OPEN));
-                svcore::event::earlier(until(2, self.logs_until, services_left), held_open)
+            Phase::Command => until(Do::KillCommand, self.command_until, command_left),
+            Phase::Services if seen.services > 0 => {
+                until(Do::KillServices, self.services_until, services_left)
             }
-            Phase::Rest => until(4, self.rest_until, rest_left),
+            Phase::Services => {
+                let since = self.only_logs.filter(|_| !self.is_done(Do::EndWriters));
+                let held_open = since.map(|since| since.saturating_add(HELD_OPEN));
+                svcore::event::earlier(until(Do::KillLogs, self.logs_until, services_left), held_open)
+            }
+            Phase::Rest => until(Do::KillRest, self.rest_until, rest_left),
             Phase::Hooks => Some(self.hooks_until),
         }
     }
 
-    fn is_done(&self, number: usize) -> bool {
-        self.done.get(number) == Some(&true)
+    const fn is_done(&self, what: Do) -> bool {
+        self.done & 1 << what as u32 != 0
     }
 
-    fn once(&mut self, number: usize, due: bool, what: Do) -> Option<Do> {
-        let done = self.done.get_mut(number).filter(|done| !**done && due)?;
-        *done = true;
-        Some(what)
+    /// Says to do it when it is due, and only once.
+    fn once(&mut self, due: bool, what: Do) -> Option<Do> {
+        (due && !self.is_done(what)).then(|| {
+            self.done |= 1 << what as u32;
+            what
+        })
     }
 }
 

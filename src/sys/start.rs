@@ -89,6 +89,12 @@ pub fn drop_first_argument() {
     ARGC.store(argc.saturating_sub(1), Relaxed);
 }
 
+/// Whether we are process 1, of a machine or of a container.
+#[must_use]
+pub fn is_first_process() -> bool {
+    rustix::process::getpid() == rustix::process::Pid::INIT
+}
+
 /// A bug of ours does not end this process: services and orphans go on to need it.
 ///
 /// The profile says `panic = "abort"`, and the abort comes when the hook returns; so it does not.
