@@ -1,0 +1,1 @@
+//! `chpst`: whoever is dropped to stays dropped.

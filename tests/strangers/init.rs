@@ -1,0 +1,1 @@
+//! `runsvinit`: what it reads, runs and writes for root belongs to root.

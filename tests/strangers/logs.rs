@@ -1,0 +1,1 @@
+//! `svlogd` in a directory that is not its own.

@@ -1,0 +1,1 @@
+//! `supervise` directories and state elsewhere: who may lead whom astray.
