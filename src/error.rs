@@ -96,7 +96,11 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
 /// runit's words for an error. They are the same on every platform and in every language.
 #[must_use]
 pub fn reason(error: &io::Error) -> &'static str {
-    error.raw_os_error().map_or("unknown error", reason_of)
+    match (error.raw_os_error(), crate::trust::refusal(error)) {
+        (Some(errno), _) => reason_of(errno),
+        (None, Some(refusal)) => refusal.words(),
+        (None, None) => "unknown error",
+    }
 }
 
 /// runit's words for an error number.

@@ -20,6 +20,7 @@ pub mod status;
 pub mod supervise;
 pub mod sys;
 pub mod tai;
+pub mod trust;
 pub mod utmp;
 
 pub use error::{Context, Error, Result};

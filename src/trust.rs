@@ -1,0 +1,227 @@
+//! Opening what somebody else may have made.
+//!
+//! One rule for every file in a `supervise`, state or log directory: no link is followed, nothing is waited for, and
+//! type and owner are looked at after the opening, never before, because a name may mean another file a moment later.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::io;
+
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, unlinkat};
+use rustix::io::Errno;
+
+use crate::files;
+
+/// Why a file is not used although it can be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is a symbolic link.
+    Link,
+    /// It is not a regular file.
+    NotRegular,
+    /// It is not a FIFO.
+    NotFifo,
+    /// It has other names too, so it may be a file from elsewhere.
+    HardLinked,
+    /// It belongs to somebody else.
+    OtherOwner,
+    /// Others may write to it.
+    OthersWrite,
+}
+
+impl Refusal {
+    /// The words for it, as they follow a colon in a message.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Refusal::Link => "is a symbolic link",
+            Refusal::NotRegular => "not a regular file",
+            Refusal::NotFifo => "not a fifo",
+            Refusal::HardLinked => "has more than one name",
+            Refusal::OtherOwner => "belongs to another user",
+            Refusal::OthersWrite => "others may write to it",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<Refusal> for io::Error {
+    fn from(refusal: Refusal) -> Self {
+        io::Error::other(refusal)
+    }
+}
+
+/// The refusal that an error carries, if it is one.
+#[must_use]
+pub fn refusal(error: &io::Error) -> Option<Refusal> {
+    error.get_ref()?.downcast_ref::<Refusal>().copied()
+}
+
+/// What every opening here has.
+const CAREFUL: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+fn open(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags, mode: Mode) -> io::Result<(OwnedFd, Stat)> {
+    let file = openat(dir, name, flags | CAREFUL, mode).map_err(|errno| match errno {
+        Errno::LOOP => Refusal::Link.into(),
+        errno => io::Error::from(errno),
+    })?;
+    let stat = fstat(&file)?;
+    Ok((file, stat))
+}
+
+/// Opens a regular file that has no other name. With `CREATE` in `flags` it is made where it is missing.
+///
+/// Truncate it afterwards, if at all: `TRUNC` in `flags` would act before the look.
+///
+/// # Errors
+///
+/// That of open(2), or a [`Refusal`].
+pub fn open_regular(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    flags: OFlags,
+    mode: Mode,
+) -> io::Result<(OwnedFd, Stat)> {
+    let (file, stat) = open(dir, name, flags.difference(OFlags::TRUNC), mode)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Refusal::NotRegular.into());
+    }
+    if stat.st_nlink > 1 {
+        return Err(Refusal::HardLinked.into());
+    }
+    Ok((file, stat))
+}
+
+/// Opens a FIFO.
+///
+/// # Errors
+///
+/// That of open(2), or a [`Refusal`].
+pub fn open_fifo(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<(OwnedFd, Stat)> {
+    let (file, stat) = open(dir, name, flags, Mode::empty())?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
+        return Err(Refusal::NotFifo.into());
+    }
+    Ok((file, stat))
+}
+
+/// Opens a directory that is none by way of a link.
+///
+/// # Errors
+///
+/// That of open(2), or a [`Refusal`].
+pub fn open_directory(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(OwnedFd, Stat)> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    // Linux says ENOTDIR for a link that is to be opened as a directory and not to be followed.
+    open(dir, name, flags, Mode::empty()).map_err(|error| {
+        let is_link = || {
+            rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+        };
+        if error.kind() == io::ErrorKind::NotADirectory && is_link() { Refusal::Link.into() } else { error }
+    })
+}
+
+/// Makes a file that nobody else has open or can lead elsewhere. What has its name is removed first, but for a
+/// directory.
+///
+/// # Errors
+///
+/// That of open(2) or unlink(2).
+pub fn create_new(dir: BorrowedFd<'_>, name: &CStr, mode: Mode) -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | CAREFUL;
+    // Usually there is nothing, so the removal is tried only when there is.
+    for _ in 0..3 {
+        match openat(dir, name, flags, mode) {
+            Err(Errno::EXIST) => match unlinkat(dir, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            },
+            made => return Ok(made?),
+        }
+    }
+    // Somebody makes it again and again.
+    Err(Errno::EXIST.into())
+}
+
+/// Whether a file belongs to us or to root, and nobody else may write to it.
+///
+/// # Errors
+///
+/// The [`Refusal`] that says why not.
+pub fn check_owner(stat: &Stat) -> Result<(), Refusal> {
+    let uid = rustix::process::geteuid().as_raw();
+    if stat.st_uid != uid && stat.st_uid != 0 {
+        return Err(Refusal::OtherOwner);
+    }
+    if files::others_may_write(stat) { Err(Refusal::OthersWrite) } else { Ok(()) }
+}
+
+/// The whole of a file, if it is not longer than `limit` bytes.
+///
+/// # Errors
+///
+/// That of read(2), or EFBIG.
+pub fn read_at_most(file: &OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut buffer = [0_u8; 4096];
+    loop {
+        match rustix::io::read(file, &mut buffer) {
+            Ok(0) => return Ok(all),
+            Ok(length) => all.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        if all.len() > limit {
+            return Err(Errno::FBIG.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn links_other_names_and_other_types_are_refused() {
+        let path = std::env::temp_dir().join(format!("svcore-trust-{}", std::process::id()));
+        std::fs::create_dir_all(path.join("dir")).unwrap();
+        std::fs::write(path.join("file"), "text").unwrap();
+        std::fs::write(path.join("two"), "text").unwrap();
+        std::fs::hard_link(path.join("two"), path.join("other")).unwrap();
+        symlink("file", path.join("link")).unwrap();
+        symlink("dir", path.join("dirlink")).unwrap();
+        let dir = rustix::fs::open(&path, OFlags::RDONLY, Mode::empty()).unwrap();
+        let dir = dir.as_fd();
+        let regular = |name| {
+            open_regular(dir, name, OFlags::RDONLY, Mode::empty()).map(drop).map_err(|it| refusal(&it))
+        };
+        assert_eq!(regular(c"file"), Ok(()));
+        assert_eq!(regular(c"link"), Err(Some(Refusal::Link)));
+        assert_eq!(regular(c"dir"), Err(Some(Refusal::NotRegular)));
+        assert_eq!(regular(c"two"), Err(Some(Refusal::HardLinked)));
+        assert_eq!(regular(c"none"), Err(None));
+        let fifo = open_fifo(dir, c"file", OFlags::RDONLY).map(drop).map_err(|it| refusal(&it));
+        assert_eq!(fifo, Err(Some(Refusal::NotFifo)));
+        let directory = |name| open_directory(dir, name).map(drop).map_err(|it| refusal(&it));
+        assert_eq!(directory(c"dir"), Ok(()));
+        assert_eq!(directory(c"dirlink"), Err(Some(Refusal::Link)));
+        // What a link leads to keeps its content.
+        drop(create_new(dir, c"link", Mode::RUSR).unwrap());
+        assert_eq!(std::fs::read(path.join("file")).unwrap(), b"text");
+        assert_eq!(std::fs::read(path.join("link")).unwrap(), b"");
+        std::fs::remove_dir_all(path).unwrap();
+    }
+}
