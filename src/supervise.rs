@@ -23,7 +23,7 @@ use std::io;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, flock, fstat,
-    futimens, mkdirat, openat, readlinkat, renameat, statat,
+    futimens, mkdirat, openat, readlinkat, statat,
 };
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -31,8 +31,12 @@ use rustix::process::Pid;
 use crate::error::{Context, Error, Result};
 use crate::status::{self, Status};
 use crate::tai::Tai64N;
-use crate::{files, sys};
+use crate::{files, sys, trust};
 
+/// How messages call the directory of a service, and that of a log service.
+pub const MAIN: &str = "supervise";
+/// See [`MAIN`].
+pub const LOG: &str = "log/supervise";
 /// The longest target of a link called `supervise`, in bytes.
 const LINK_MAX: usize = 255;
 /// Mode of new files that others read.
@@ -63,12 +67,18 @@ pub struct Supervise {
     elsewhere: Option<CString>,
     control: OwnedFd,
     ok: Option<OwnedFd>,
-    /// Held, not used.
-    _lock: OwnedFd,
+    lock: OwnedFd,
     /// The last mark on `ok`, in seconds and nanoseconds.
     mark: (i64, u32),
-    published: Option<([u8; status::LEN], Vec<u8>)>,
-    published_pid: Option<Option<Pid>>,
+    published: Published,
+}
+
+/// What each file of the status says; `None` where that is not known.
+#[derive(Debug, Default)]
+struct Published {
+    pid: Option<Option<Pid>>,
+    stat: Option<Vec<u8>>,
+    status: Option<[u8; status::LEN]>,
 }
 
 impl Supervise {
@@ -104,32 +114,23 @@ impl Supervise {
     }
 
     fn open_at(parent: BorrowedFd<'_>, name: &CStr, label: &'static str) -> Result<Self> {
-        let no_lock = || format!("unable to open {label}/lock");
-        let dir = openat(parent, name, sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .while_doing(no_lock)?;
-        let lock = openat(
-            &dir,
-            c"lock",
-            OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NONBLOCK | OFlags::CLOEXEC,
-            PRIVATE,
-        )
-        .while_doing(no_lock)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .while_doing(|| format!("unable to lock {label}/lock"))?;
+        let dir = open_dir(parent, name).while_doing(|| format!("unable to open {label}/lock"))?;
+        let lock = open_lock(dir.as_fd(), label)?;
+        take_lock(&lock, label)?;
         let control = open_control(dir.as_fd(), label)?;
         // Made now, so that what is wrong with it is known before anything runs.
         sys::fifo::make(dir.as_fd(), c"ok").while_doing(|| format!("unable to read {label}/ok"))?;
-        let known_pid = (label != "supervise").then_some(None);
+        // Where that does not work, a removed FIFO is noticed when something else happens.
+        let _ = sys::watch::signal_removals(dir.as_fd());
         Ok(Supervise {
             label,
             dir,
             elsewhere: None,
             control,
             ok: None,
-            _lock: lock,
+            lock,
             mark: (0, 0),
-            published: None,
-            published_pid: known_pid,
+            published: Published::default(),
         })
     }
 
@@ -146,6 +147,46 @@ impl Supervise {
         self.ok = Some(ok);
         self.begin_to_take();
         self.acknowledge();
+        Ok(())
+    }
+
+    /// The directory; the removal of an entry is signalled with the number of this descriptor.
+    #[must_use]
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Whether lock and FIFOs are still those in the directory.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let is_there = |file: BorrowedFd<'_>, name: &CStr| {
+            let ours = fstat(file).map(|stat| files::identity(&stat)).ok();
+            let there = statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW);
+            ours.is_some() && ours == there.map(|stat| files::identity(&stat)).ok()
+        };
+        is_there(self.lock.as_fd(), c"lock")
+            && is_there(self.control.as_fd(), c"control")
+            && self.ok.as_ref().is_some_and(|ok| is_there(ok.as_fd(), c"ok"))
+    }
+
+    /// Makes lock and FIFOs that were removed again. [`Supervise::announce`] is to follow.
+    ///
+    /// # Errors
+    ///
+    /// What failed, in the words of runsv(8).
+    pub fn make_whole(&mut self) -> Result<()> {
+        let lock = open_lock(self.dir.as_fd(), self.label)?;
+        // One that is still there is locked by ourselves.
+        if let (Ok(ours), Ok(there)) = (fstat(&self.lock), fstat(&lock))
+            && files::identity(&ours) != files::identity(&there)
+        {
+            take_lock(&lock, self.label)?;
+            self.lock = lock;
+        }
+        self.control = open_control(self.dir.as_fd(), self.label)?;
+        sys::fifo::make(self.dir.as_fd(), c"ok")
+            .while_doing(|| format!("unable to read {}/ok", self.label))?;
+        self.published = Published::default();
         Ok(())
     }
 
@@ -187,37 +228,52 @@ impl Supervise {
         let _ = futimens(ok, &Timestamps { last_access, last_modification });
     }
 
-    /// Writes `pid`, `stat` and `status`, in this order and each in one piece, if anything in them changed.
+    /// Writes `pid`, `stat` and `status`, in this order and each in one piece, where they do not say so already.
     ///
     /// # Errors
     ///
-    /// The first step that failed; the ones after it are not done.
+    /// The first step that failed. What was not written is written at the next call.
     pub fn publish(&mut self, status: &Status) -> std::result::Result<(), Trouble> {
-        let now = (status.encode(), status.text());
-        if self.published.as_ref() == Some(&now) {
+        self.publish_pid(status.pid)?;
+        let text = status.text();
+        let mut stat = Ok(());
+        if self.published.stat.as_ref() != Some(&text) || self.published.status != Some(status.encode()) {
+            // Its time tells others since when, so it is written again although the text may be the same.
+            stat = self.write(c"stat.new", c"stat", &text);
+            self.published.stat = stat.is_ok().then_some(text);
+        }
+        let bytes = status.encode();
+        if self.published.status != Some(bytes) {
+            self.published.status = None;
+            self.write(c"status.new", c"status", &bytes)?;
+            self.published.status = Some(bytes);
+        }
+        stat
+    }
+
+    fn publish_pid(&mut self, pid: Option<Pid>) -> std::result::Result<(), Trouble> {
+        if self.published.pid == Some(pid) {
             return Ok(());
         }
-        if self.published_pid != Some(status.pid) {
-            let emptied = status.pid.is_none() && self.published_pid.is_some() && self.empty_pid();
-            if !emptied {
-                let text = status.pid.map(|pid| format!("{}\n", pid.as_raw_nonzero()));
-                self.write_new(c"pid.new", text.unwrap_or_default().as_bytes())?;
-                self.rename(c"pid.new", c"pid", "pid.new")?;
-            }
-            self.published_pid = Some(status.pid);
+        self.published.pid = None;
+        // As in stock runit, the log service has no such file before its first start.
+        let is_missing = || self.label == LOG && self.has_no_pid();
+        if pid.is_some() || !(self.empty_pid() || is_missing()) {
+            let text = pid.map(|pid| format!("{}\n", pid.as_raw_nonzero())).unwrap_or_default();
+            self.write(c"pid.new", c"pid", text.as_bytes())?;
         }
-        self.write_new(c"stat.new", &now.1)?;
-        let stat_renamed = self.rename(c"stat.new", c"stat", "stat.new");
-        self.write_new(c"status.new", &now.0)?;
-        self.rename(c"status.new", c"status", "status.new")?;
-        self.published = Some(now);
-        stat_renamed
+        self.published.pid = Some(pid);
+        Ok(())
+    }
+
+    fn has_no_pid(&self) -> bool {
+        matches!(statat(&self.dir, c"pid", AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
     }
 
     /// Lets `pid` say nothing, in one step; whether that worked.
     fn empty_pid(&self) -> bool {
-        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        openat(&self.dir, c"pid", flags, Mode::empty()).is_ok()
+        trust::open_regular(self.dir.as_fd(), c"pid", OFlags::WRONLY, Mode::empty())
+            .is_ok_and(|(file, _)| rustix::fs::ftruncate(&file, 0).is_ok())
     }
 
     /// Whether `supervise` in `parent` is still this directory.
@@ -234,36 +290,63 @@ impl Supervise {
 
     /// Lets clients know that the service flaps until then, by the wall clock. Nothing depends on it.
     pub fn flaps(&self, until: &Tai64N) {
-        if self.write_new(c"flaps.new", &until.to_bytes()).is_ok() {
-            let _ = self.rename(c"flaps.new", FLAPS, "flaps.new");
-        }
+        let _ = self.write(c"flaps.new", FLAPS, &until.to_bytes());
     }
 
-    fn write_new(&self, name: &CStr, bytes: &[u8]) -> std::result::Result<(), Trouble> {
-        let path = || format!("{}/{}", self.label, name.to_string_lossy());
-        let file = openat(
-            &self.dir,
-            name,
-            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::CLOEXEC,
-            PUBLIC,
-        )
-        .map_err(|errno| (format!("unable to open {}", path()).into_bytes(), Some(errno.into())))?;
-        if bytes.is_empty() {
-            return Ok(());
+    /// Writes a file in one piece: as `new` first, which then gets its name.
+    fn write(&self, new: &CStr, name: &CStr, bytes: &[u8]) -> std::result::Result<(), Trouble> {
+        let path = || format!("{}/{}", self.label, new.to_string_lossy());
+        let failed = |what: &'static str| {
+            move |error| (format!("unable to {what} {}", path()).into_bytes(), Some(error))
+        };
+        let (file, length) = self.open_new(new).map_err(failed("open"))?;
+        if !bytes.is_empty() {
+            match rustix::io::retry_on_intr(|| rustix::io::pwrite(&file, bytes, 0)) {
+                Ok(written) if written == bytes.len() => {}
+                Ok(_) => {
+                    return Err((format!("unable to write {}: partial write.", path()).into_bytes(), None));
+                }
+                Err(errno) => return Err(failed("write")(errno.into())),
+            }
         }
-        match rustix::io::write(&file, bytes) {
-            Ok(written) if written == bytes.len() => Ok(()),
-            Ok(_) => Err((format!("unable to write {}: partial write.", path()).into_bytes(), None)),
-            Err(errno) => Err((format!("unable to write {}", path()).into_bytes(), Some(errno.into()))),
+        if length > bytes.len() as u64 {
+            rustix::fs::ftruncate(&file, bytes.len() as u64)
+                .map_err(|errno| failed("write")(errno.into()))?;
         }
-    }
-
-    fn rename(&self, from: &CStr, to: &CStr, what: &str) -> std::result::Result<(), Trouble> {
-        renameat(&self.dir, from, &self.dir, to).map_err(|errno| {
-            let doing = format!("unable to rename {what} to {}/{}", self.label, to.to_string_lossy());
-            (doing.into_bytes(), Some(errno.into()))
+        sys::replace::replace(self.dir.as_fd(), new, name).map_err(|error| {
+            let (new, name) = (new.to_string_lossy(), name.to_string_lossy());
+            let doing = format!("unable to rename {new} to {}/{name}", self.label);
+            (doing.into_bytes(), Some(error))
         })
     }
+
+    /// Opens the file of this name that an exchange of names left, if it is ours, or makes it; with its length.
+    fn open_new(&self, name: &CStr) -> io::Result<(OwnedFd, u64)> {
+        let uid = rustix::process::geteuid().as_raw();
+        match trust::open_regular(self.dir.as_fd(), name, OFlags::WRONLY, Mode::empty()) {
+            Ok((file, stat)) if stat.st_uid == uid => Ok((file, u64::try_from(stat.st_size).unwrap_or(0))),
+            Ok(_) | Err(_) => Ok((trust::create_new(self.dir.as_fd(), name, PUBLIC)?, 0)),
+        }
+    }
+}
+
+/// Opens the directory so that it can be watched, or, where it must not be read, at least used.
+fn open_dir(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat(parent, name, OFlags::RDONLY | flags, Mode::empty()) {
+        Err(Errno::ACCESS) => openat(parent, name, sys::SEARCH | flags, Mode::empty()),
+        opened => opened,
+    }
+}
+
+fn open_lock(dir: BorrowedFd<'_>, label: &str) -> Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    openat(dir, c"lock", flags, PRIVATE).while_doing(|| format!("unable to open {label}/lock"))
+}
+
+fn take_lock(lock: &OwnedFd, label: &str) -> Result<()> {
+    flock(lock, FlockOperation::NonBlockingLockExclusive)
+        .while_doing(|| format!("unable to lock {label}/lock"))
 }
 
 /// Makes the directory, or the one that a link of its name points to. What exists is left as it is.

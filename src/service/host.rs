@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, wait};
 
 use super::pair::Which;
@@ -36,15 +37,20 @@ pub struct Host {
     processes: BTreeMap<i32, Place>,
     /// When each is due next.
     due: BTreeSet<(Duration, Place)>,
+    /// There may be ended children that were not taken yet.
+    reap_at: Option<Duration>,
 }
+
+/// How many ended children are taken in a turn; the others are taken in the next, after commands and deadlines.
+const REAPED_MAX: usize = 256;
+/// How long after a failed wait(2) it is tried again.
+const REAP_AGAIN: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 struct Hosted {
     service: Box<Service>,
     /// As it is in [`Host::due`].
     due: Option<Duration>,
-    /// Its log service's FIFO is watched too.
-    log: bool,
 }
 
 /// What happened in one turn that is not for the services.
@@ -79,6 +85,7 @@ impl Host {
             controls: None,
             processes: BTreeMap::new(),
             due: BTreeSet::new(),
+            reap_at: None,
         }
     }
 
@@ -90,22 +97,13 @@ impl Host {
 
     /// Takes a service that was begun.
     pub fn add(&mut self, service: Box<Service>) -> Place {
-        let hosted = Hosted { service, due: None, log: false };
+        let hosted = Hosted { service, due: None };
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             self.places.len().saturating_sub(1)
         });
         if let Some(empty) = self.places.get_mut(place) {
             *empty = Some(hosted);
-        }
-        let watched = self.controls.as_ref().zip(self.get(place)).is_none_or(|(controls, service)| {
-            service
-                .control(Which::Main)
-                .is_some_and(|control| controls.add(control, number_of(place, Which::Main)).is_ok())
-        });
-        if !watched {
-            // Then all are listed at each wait, as few are.
-            self.controls = None;
         }
         self.note(place);
         place
@@ -181,7 +179,7 @@ impl Host {
         let moment = std::cell::OnceCell::new();
         let now = || *moment.get_or_init(self::now);
         let mut touched = Vec::new();
-        if came_signal {
+        if came_signal || self.reap_at.is_some_and(|at| now().at >= at) {
             self.take_signals(&now, &mut turn, &mut touched);
         }
         for (place, which) in commanded {
@@ -254,11 +252,16 @@ impl Host {
     fn note(&mut self, place: Place) {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
         self.processes.extend(hosted.service.processes().map(|pid| (key(pid), place)));
-        if let Some(controls) = &self.controls
-            && !hosted.log
-            && let Some(control) = hosted.service.control(Which::Log)
-        {
-            hosted.log = controls.add(control, number_of(place, Which::Log)).is_ok();
+        for which in hosted.service.take_new_controls() {
+            let is_watched = self
+                .controls
+                .as_ref()
+                .zip(hosted.service.control(which))
+                .is_none_or(|(controls, control)| controls.add(control, number_of(place, which)).is_ok());
+            if !is_watched {
+                // Then all are listed at each wait, as few are.
+                self.controls = None;
+            }
         }
         let due = hosted.service.deadline();
         if due != hosted.due {
@@ -290,6 +293,7 @@ impl Host {
         until: Option<Duration>,
     ) -> (bool, Vec<(Place, Which)>, Vec<bool>) {
         let until = earlier(until, self.due.first().map(|(at, _)| *at));
+        let until = earlier(until, self.reap_at);
         let mut fds = Vec::with_capacity(others.len() + 3);
         let mut whose = Vec::new();
         let mut add = |fd, flags| fds.push(PollFd::from_borrowed_fd(fd, flags));
@@ -325,7 +329,7 @@ impl Host {
     }
 
     fn take_signals(&mut self, now: &impl Fn() -> Now, turn: &mut Turn, touched: &mut Vec<Place>) {
-        let (mut children, mut all) = (false, false);
+        let (mut children, mut all) = (self.reap_at.take().is_some(), false);
         let mut changed = Vec::new();
         self.signals.take(|came| match came.signal {
             signals::CHLD => children = true,
@@ -334,7 +338,19 @@ impl Host {
             _ => turn.signals.push(came),
         });
         // One signal may stand for many ends.
-        while children && let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        for count in 0.. {
+            if !children || count == REAPED_MAX {
+                self.reap_at = children.then_some(Duration::ZERO);
+                break;
+            }
+            let (pid, status) = match wait(WaitOptions::NOHANG) {
+                Ok(Some(ended)) => ended,
+                Ok(None) | Err(Errno::CHILD) => break,
+                Err(_) => {
+                    self.reap_at = Some(now().at.saturating_add(REAP_AGAIN));
+                    break;
+                }
+            };
             let Some(how) = ended(status) else { continue };
             let place = self.processes.remove(&key(pid));
             let Some((place, service)) = place.and_then(|place| Some((place, self.service(place)?))) else {

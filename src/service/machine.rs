@@ -51,7 +51,7 @@ pub struct Machine {
     once: bool,
     paused: bool,
     term: bool,
-    /// Somebody sent a signal, so the end of this process is no surprise.
+    /// Somebody sent TERM or KILL, so the end of this process is no surprise.
     asked: bool,
     /// It is to be started again after the TERM that is under way.
     restart: bool,
@@ -179,6 +179,17 @@ impl Machine {
     /// From now on nothing is started, whatever is or will be wanted.
     pub const fn hold(&mut self) {
         self.held = true;
+    }
+
+    /// Starts it once, and without the pause after its last end, if it is down: a log service that has lines left to
+    /// read.
+    pub fn start_once(&mut self, now: Now) -> Actions {
+        if self.state != State::Down {
+            return Actions::default();
+        }
+        self.once = true;
+        self.not_before = self.not_before.min(now.at);
+        self.start_if_due(now)
     }
 
     /// It is to end by itself, without a signal: a log service whose input was closed.
@@ -311,8 +322,8 @@ impl Machine {
     fn signal(&mut self, signal: Signal) -> Actions {
         match self.state {
             State::Running(pid) => {
-                // A stopped process that goes on is not about to end.
-                self.asked |= !matches!(signal, Signal::Stop | Signal::Cont);
+                // Only what is sent to end it: a service that survived HUP and crashes later crashed by itself.
+                self.asked |= matches!(signal, Signal::Term | Signal::Kill);
                 self.hook(Hook::Instead(signal), Some(pid))
             }
             State::Down | State::Preparing | State::Finishing(..) => Actions::default(),

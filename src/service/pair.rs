@@ -29,6 +29,8 @@ pub enum Which {
 pub enum Leave {
     /// Nothing.
     Stay,
+    /// Start the log service, which is between two runs, for the lines that it has not read; and ask again.
+    StartLog,
     /// Close the pipe, and ask again.
     CloseLog,
     /// All is done.
@@ -37,6 +39,8 @@ pub enum Leave {
     GiveUp {
         /// The log service, if it is that.
         log: Option<Pid>,
+        /// The log service could not be started, and lines are left for it.
+        unread: bool,
     },
 }
 
@@ -46,9 +50,23 @@ pub struct Pair {
     main: Machine,
     /// Boxed, since most have none and there may be thousands.
     log: Option<Box<Machine>>,
-    /// The service is gone for good; the moment until which the rest has time.
-    leaving: Option<Duration>,
+    /// The service is gone for good, and the rest is on its way out.
+    leaving: Option<Leaving>,
 }
+
+/// How far a pair has got that leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Leaving {
+    /// The rest has time until then.
+    until: Duration,
+    /// Our side of the pipe's writing end is closed.
+    closed: bool,
+    /// How often the log service was started for the lines that were left.
+    starts: u8,
+}
+
+/// How often a log service is started to read what is left, before it counts as unable to.
+const STARTS_MAX: u8 = 3;
 
 impl Pair {
     /// A pair that never ran.
@@ -111,31 +129,55 @@ impl Pair {
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         let log = self.log().and_then(Machine::deadline);
-        earlier(earlier(self.main.deadline(), log), self.leaving)
+        earlier(earlier(self.main.deadline(), log), self.leaving.map(|leaving| leaving.until))
     }
 
-    /// Whether it is time to go, and what is to be done for that. `hooks`: programs of `control/` still run.
+    /// Whether it is time to go, and what is to be done for that. `hooks`: programs of `control/` still run. `unread`:
+    /// the pipe holds lines that the log service has not read.
     ///
     /// `patience` is how long the log service has to read the rest; it is asked once.
-    pub fn leave(&mut self, now: Now, hooks: bool, patience: impl FnOnce() -> Duration) -> Leave {
+    pub fn leave(
+        &mut self,
+        now: Now,
+        hooks: bool,
+        unread: bool,
+        patience: impl FnOnce() -> Duration,
+    ) -> Leave {
         if self.main.want() != Want::Exit || !self.main.is_down() {
             return Leave::Stay;
         }
         let log = self.log().and_then(Machine::pid);
-        let Some(until) = self.leaving else {
-            if log.is_none() && !hooks {
-                return Leave::Quit;
-            }
-            self.leaving = Some(now.at.saturating_add(patience()));
-            return Leave::CloseLog;
-        };
-        if log.is_none() && !hooks {
-            Leave::Quit
-        } else if now.at >= until {
-            Leave::GiveUp { log }
+        let unread = unread && log.is_none() && self.log().is_some_and(|log| log.want() != Want::Down);
+        if log.is_none() && !hooks && !unread {
+            return Leave::Quit;
+        }
+        let leaving = self.leaving.get_or_insert_with(|| Leaving {
+            until: now.at.saturating_add(patience()),
+            closed: false,
+            starts: 0,
+        });
+        if log.is_some() && !leaving.closed {
+            leaving.closed = true;
+            Leave::CloseLog
+        } else if unread && leaving.starts < STARTS_MAX {
+            leaving.starts = leaving.starts.saturating_add(1);
+            Leave::StartLog
+        } else if now.at >= leaving.until {
+            Leave::GiveUp { log, unread }
         } else {
             Leave::Stay
         }
+    }
+
+    /// Whether the service is gone for good and only the rest is waited for.
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// Starts the log service once; see [`Leave::StartLog`].
+    pub fn start_log(&mut self, now: Now) -> Actions {
+        self.log.as_mut().map_or_else(Actions::default, |log| log.start_once(now))
     }
 
     /// The service is not started any more, whatever is or will be wanted.
@@ -187,7 +229,7 @@ mod tests {
     }
 
     fn leave(pair: &mut Pair, at: u64) -> Leave {
-        pair.leave(now(at), false, || Duration::from_secs(5))
+        pair.leave(now(at), false, false, || Duration::from_secs(5))
     }
 
     #[test]
@@ -214,7 +256,7 @@ mod tests {
         let _ = pair.log_leaves();
         assert_eq!(pair.deadline(), Some(now(5020).at));
         assert_eq!(leave(&mut pair, 5019), Leave::Stay);
-        assert_eq!(leave(&mut pair, 5020), Leave::GiveUp { log: Some(pid(2)) });
+        assert_eq!(leave(&mut pair, 5020), Leave::GiveUp { log: Some(pid(2)), unread: false });
     }
 
     #[test]
@@ -260,8 +302,50 @@ mod tests {
         let mut pair = Pair::new(Machine::new(now(0), Want::Down), None);
         command(&mut pair, Which::Main, Command::Exit);
         let patience = || Duration::from_secs(5);
-        assert_eq!(pair.leave(now(10), true, patience), Leave::CloseLog);
-        assert_eq!(pair.leave(now(10), true, patience), Leave::Stay);
-        assert_eq!(pair.leave(now(20), false, patience), Leave::Quit);
+        assert_eq!(pair.leave(now(10), true, false, patience), Leave::Stay);
+        assert_eq!(pair.leave(now(20), false, false, patience), Leave::Quit);
+    }
+
+    #[test]
+    fn lines_that_are_left_are_read_by_one_more_run_of_the_log_service() {
+        let mut pair = running();
+        let patience = || Duration::from_secs(5);
+        command(&mut pair, Which::Main, Command::Exit);
+        let _ = end(&mut pair, 20, 2);
+        let _ = end(&mut pair, 30, 1);
+        assert_eq!(pair.leave(now(30), false, true, patience), Leave::StartLog);
+        let actions: Vec<Action> = pair.start_log(now(30)).into_iter().collect();
+        assert!(actions.contains(&Action::Hook(Hook::Up, None)), "{actions:?}");
+        let _ =
+            pair.step(now(30), Which::Log, Event::HookEnded { hook: Hook::Up, pid: None, instead: false });
+        let _ = pair.step(now(30), Which::Log, Event::Started(pid(3)));
+        assert_eq!(pair.leave(now(30), false, true, patience), Leave::CloseLog);
+        let _ = pair.log_leaves();
+        let _ = end(&mut pair, 40, 3);
+        assert_eq!(pair.leave(now(40), false, false, patience), Leave::Quit);
+    }
+
+    #[test]
+    fn a_log_service_that_cannot_read_what_is_left_is_left_after_its_time() {
+        let mut pair = running();
+        let patience = || Duration::from_secs(5);
+        command(&mut pair, Which::Main, Command::Exit);
+        let _ = end(&mut pair, 20, 2);
+        let _ = end(&mut pair, 30, 1);
+        for _ in 0..STARTS_MAX {
+            assert_eq!(pair.leave(now(30), false, true, patience), Leave::StartLog);
+        }
+        assert_eq!(pair.leave(now(30), false, true, patience), Leave::Stay);
+        assert_eq!(pair.leave(now(5030), false, true, patience), Leave::GiveUp { log: None, unread: true });
+    }
+
+    #[test]
+    fn a_log_service_that_is_wanted_down_is_not_started_for_what_is_left() {
+        let mut pair = running();
+        command(&mut pair, Which::Log, Command::Down);
+        let _ = end(&mut pair, 15, 2);
+        command(&mut pair, Which::Main, Command::Exit);
+        let _ = end(&mut pair, 30, 1);
+        assert_eq!(pair.leave(now(30), false, true, || Duration::ZERO), Leave::Quit);
     }
 }

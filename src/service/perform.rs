@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, fstat};
+use rustix::fs::CWD;
 use rustix::process::{Pid, kill_process};
 
 pub use opening::Outputs;
@@ -24,13 +24,23 @@ use super::words::{Action, Actions, Ended, Event, Now, Script};
 use crate::control::{Command, Hook, Signal};
 use crate::error::{Context, Error, Result};
 use crate::event::earlier;
-use crate::supervise::Supervise;
+use crate::supervise::{self, Supervise};
 use crate::sys::spawn::{Failure, Program, Stream, spawn};
 use crate::sys::watch;
 use crate::{files, say, tai};
 
 /// How long a missing `supervise` is left alone: it may be on its way out with the whole directory.
 const REPAIR_AFTER: Duration = Duration::from_secs(1);
+/// What failed is tried again after this time, and then after twice as long each time, up to [`RETRY_LAST`].
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+/// See [`RETRY_FIRST`].
+const RETRY_LAST: Duration = Duration::from_secs(5);
+/// A directory that is being filled counts as complete when nothing in it changed for so long.
+const SETTLED: Duration = Duration::from_millis(20);
+/// It counts as complete after this time in any case.
+const SETTLED_LAST: Duration = Duration::from_millis(100);
+/// How many bytes of commands are read at a time. What is left is read in the next turn, after the other services.
+const COMMANDS_MAX: usize = 64;
 
 /// A program of `control/` that runs.
 #[derive(Debug)]
@@ -47,7 +57,6 @@ pub struct Service {
     prefix: Vec<u8>,
     name: CString,
     dir: OwnedFd,
-    identity: (u64, u64),
     pair: Pair,
     supervise: Supervise,
     log: Option<Box<Log>>,
@@ -56,18 +65,24 @@ pub struct Service {
     unpublished: (bool, bool),
     /// `log/` is there but not `log/run`; held open because it is watched.
     log_to_come: Option<OwnedFd>,
-    /// The directory is gone.
+    /// The directory was removed.
     gone: bool,
     /// Changes of the directory are told to us; where they are not, it is looked at whenever something else happens.
     watched: bool,
+    /// `./run` appeared; when the directory counts as complete at the earliest and at the latest.
+    settling: Option<(Duration, Duration)>,
     /// Held open because they are watched: in them the directory goes, or the new one appears.
     around: Vec<OwnedFd>,
     /// The directory was made anew: after this service has ended, the new one is to be taken up.
     replaced: bool,
-    /// When to look whether `supervise` has to be made again.
+    /// When to look whether something has to be put in order: `supervise` made again, the status published.
     repair_at: Option<Duration>,
-    /// A failure of publishing was said and has not been overcome since.
-    publishing_failed: bool,
+    /// How long after a failure the next attempt is made.
+    retry_pause: Duration,
+    /// A failure was said and has not been overcome since.
+    failure_said: bool,
+    /// The FIFO of (service, log service) is another one than the host knows.
+    new_controls: (bool, bool),
     /// How it ended by itself, if it has a file `essential`.
     essential_end: Option<Ended>,
     /// It had to be killed, and there is no time left for `./finish`.
@@ -91,18 +106,17 @@ impl Service {
         let failed = || "unable to change to directory";
         let name = CString::new(name.as_bytes()).map_err(|_| Error::fatal(failed()))?;
         let dir = open_service(CWD, &name).while_doing(failed)?;
-        let identity = fstat(&dir).map(|stat| files::identity(&stat)).while_doing(failed)?;
-        let want = wanted_at_start(dir.as_fd(), c"down");
-        let log_dir = find_log(dir.as_fd(), &prefix);
-        let supervise = Supervise::open(dir.as_fd(), "supervise", || places(&name, b""))?;
+        let supervise = Supervise::open(dir.as_fd(), supervise::MAIN, || places(&name, b""))?;
+        // From here on nothing that is made in the directory is missed; `supervise` would have been told, too.
+        let watched = watch::signal_changes(dir.as_fd()).is_ok();
+        let log_dir = find_log(dir.as_fd(), &prefix)?;
         let log = log_dir.map(|dir| Log::open(dir, &name)).transpose()?;
         let log_machine = log.as_ref().map(|log| log.machine(now));
-        let watched = watch::signal_changes(dir.as_fd()).is_ok();
+        let want = wanted_at_start(dir.as_fd(), c"down");
         Ok(Box::new(Service {
             prefix,
             name,
             dir,
-            identity,
             pair: Pair::new(Machine::new(now, want), log_machine),
             supervise,
             log,
@@ -111,10 +125,13 @@ impl Service {
             log_to_come: None,
             gone: false,
             watched,
+            settling: None,
             around: Vec::new(),
             replaced: false,
-            repair_at: None,
-            publishing_failed: false,
+            repair_at: (!watched && watch::MAY_WORK).then(|| now.at.saturating_add(RETRY_FIRST)),
+            retry_pause: RETRY_FIRST,
+            failure_said: false,
+            new_controls: (true, true),
             essential_end: None,
             killed: false,
             outputs: None,
@@ -168,7 +185,16 @@ impl Service {
     /// When something is due without an event, if ever.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        earlier(self.pair.deadline(), self.repair_at)
+        let settled = self.settling.map(|(earliest, latest)| earliest.min(latest));
+        earlier(earlier(self.pair.deadline(), self.repair_at), settled)
+    }
+
+    /// Which FIFOs are others than they were when this was last asked.
+    pub fn take_new_controls(&mut self) -> impl Iterator<Item = Which> + use<> {
+        let (main, log) = std::mem::take(&mut self.new_controls);
+        [(main, Which::Main), (log, Which::Log)]
+            .into_iter()
+            .filter_map(|(is_new, which)| is_new.then_some(which))
     }
 
     /// Tells both that time has passed; the log service first.
@@ -177,6 +203,7 @@ impl Service {
             self.repair_at = None;
             self.repair(now);
         }
+        self.take_up_if_settled(now);
         self.tell(now, Which::Log, Event::Tick);
         self.tell(now, Which::Main, Event::Tick);
     }
@@ -190,26 +217,30 @@ impl Service {
         self.tell(now, Which::Main, Event::Command(command));
     }
 
-    /// Reads and does the commands of one of the two, and says so when all are done.
+    /// Reads and does commands of one of the two, and says so when they are done.
+    ///
+    /// No more than [`COMMANDS_MAX`] bytes, so that whoever writes without end holds up no other service.
     pub fn read_commands(&mut self, now: Now, which: Which) {
-        if let Some(supervise) = self.supervise_of(which) {
-            supervise.begin_to_take();
+        let mut buffer = [0; COMMANDS_MAX + 1];
+        let Some(supervise) = self.supervise_of(which) else { return };
+        supervise.begin_to_take();
+        let (most, last) = buffer.split_at_mut(COMMANDS_MAX);
+        let mut length = supervise.take(most).len();
+        // Whether `t` is a restart is told by the byte after it.
+        if most.last() == Some(&b't') && length == COMMANDS_MAX {
+            length = length.saturating_add(supervise.take(last).len());
         }
-        let mut buffer = [0; 64];
-        while let Some(supervise) = self.supervise_of(which) {
-            let bytes = supervise.take(&mut buffer);
-            if bytes.is_empty() {
-                break;
-            }
-            for command in Command::all(bytes) {
-                self.tell(now, which, Event::Command(command));
-            }
+        for command in Command::all(buffer.get(..length).unwrap_or_default()) {
+            self.tell(now, which, Event::Command(command));
         }
         if !self.watched {
             self.look_again(now);
         }
         self.publish(now);
-        if let Some(supervise) = self.supervise_of(which) {
+        // As long as the status is an old one, clients are not to believe it.
+        let is_published =
+            !matches!((which, self.unpublished), (Which::Main, (true, _)) | (Which::Log, (_, true)));
+        if let Some(supervise) = self.supervise_of(which).filter(|_| is_published) {
             supervise.acknowledge();
         }
     }
@@ -239,31 +270,45 @@ impl Service {
         true
     }
 
-    /// Publishes what changed since the last time.
+    /// Publishes what changed since the last time. What cannot be published is tried again.
     pub fn publish(&mut self, now: Now) {
         let (main, log) = std::mem::take(&mut self.unpublished);
+        if self.gone {
+            // What is gone with its directory needs no files any more.
+            return;
+        }
         let mut trouble = None;
         if main && let Err(failed) = self.supervise.publish(&self.pair.main().status()) {
+            self.unpublished.0 = true;
             trouble = Some(failed);
         }
         if log
             && let (Some(log), Some(machine)) = (&mut self.log, self.pair.get(Which::Log))
             && let Err(failed) = log.supervise.publish(&machine.status())
         {
+            self.unpublished.1 = true;
             trouble = Some(failed);
         }
         match trouble {
-            // What is gone with its directory needs no files any more.
-            Some(_) if self.gone => {}
             Some((what, cause)) => {
-                if !self.publishing_failed {
+                if !std::mem::replace(&mut self.failure_said, true) {
                     say::supervisor(&[&self.prefix, b"warning: "], &what, cause.as_ref());
                 }
-                self.publishing_failed = true;
-                self.repair_at.get_or_insert(now.at.saturating_add(REPAIR_AFTER));
+                self.try_again(now);
             }
-            None if main || log => self.publishing_failed = false,
+            None if main || log => {
+                self.failure_said = false;
+                self.retry_pause = RETRY_FIRST;
+            }
             None => {}
+        }
+    }
+
+    /// Something failed that is to be tried again.
+    fn try_again(&mut self, now: Now) {
+        if self.repair_at.is_none() {
+            self.repair_at = Some(now.at.saturating_add(self.retry_pause));
+            self.retry_pause = self.retry_pause.saturating_mul(2).min(RETRY_LAST);
         }
     }
 
@@ -272,17 +317,22 @@ impl Service {
         loop {
             let log_dir = self.log.as_ref().map(|log| log.dir.as_fd());
             let patience = || log_dir.map_or(PATIENCE, patience_of);
-            match self.pair.leave(now, !self.hooks.is_empty(), patience) {
+            let unread = self.log.as_ref().map_or(0, |log| log.unread());
+            match self.pair.leave(now, !self.hooks.is_empty(), unread > 0, patience) {
                 Leave::Stay => return false,
                 Leave::Quit => return true,
+                Leave::StartLog => {
+                    let actions = self.pair.start_log(now);
+                    self.perform_all(now, Which::Log, actions);
+                }
                 Leave::CloseLog => {
                     if let Some(log) = &mut self.log {
-                        log.pipe = None;
+                        log.write = None;
                     }
                     let actions = self.pair.log_leaves();
                     self.perform_all(now, Which::Log, actions);
                 }
-                Leave::GiveUp { log } => {
+                Leave::GiveUp { log, unread: is_unread } => {
                     if let Some(pid) = log {
                         self.warn(
                             b"the log service does not end, something else still writes to it: leaving",
@@ -290,6 +340,13 @@ impl Service {
                         );
                         // What stays would be in the way of the next log service. It may have just ended.
                         let _ = kill_process(pid, rustix::process::Signal::TERM);
+                        // One that is stopped would keep TERM, and the lock, for ever.
+                        let _ = kill_process(pid, rustix::process::Signal::CONT);
+                    }
+                    if is_unread {
+                        let what =
+                            format!("the log service cannot be started: {unread} bytes for it are lost");
+                        self.warn(what.as_bytes(), None);
                     }
                     for running in &self.hooks {
                         let name =
@@ -376,6 +433,10 @@ impl Service {
             // There is nothing to be started, and that was said.
             return Event::NotStarted { finish: false };
         }
+        if which == Which::Log && script == Script::Run {
+            // It runs in what is called `log` now.
+            self.look_at_log(now);
+        }
         let (code, status);
         let (name, argv): (&CStr, &[&CStr]) = match script {
             Script::Run => (c"./run", &[c"./run"]),
@@ -398,9 +459,7 @@ impl Service {
                     program.stdout = Stream::Is(out.as_fd());
                     program.stderr = Stream::Is(err.as_fd());
                 }
-                if let Some((read, _)) = &log.pipe {
-                    program.stdin = Stream::Is(read.as_fd());
-                }
+                program.stdin = Stream::Is(log.read.as_fd());
             }
             (Which::Log, None) => {}
         }
@@ -429,7 +488,7 @@ impl Service {
             program.stdout = Stream::Is(outputs.out.as_fd());
             program.stderr = Stream::Is(outputs.err.as_fd());
         }
-        if let Some((_, write)) = self.log.as_ref().and_then(|log| log.pipe.as_ref()) {
+        if let Some(write) = self.log.as_ref().and_then(|log| log.write.as_ref()) {
             program.stdout = Stream::Is(write.as_fd());
         }
     }

@@ -8,6 +8,7 @@ pub mod fifo;
 pub mod interest;
 pub mod memory;
 pub mod privilege;
+pub mod replace;
 pub mod signals;
 pub mod spawn;
 pub mod start;

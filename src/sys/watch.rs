@@ -20,6 +20,18 @@ pub fn signal_changes(directory: BorrowedFd<'_>) -> io::Result<()> {
     here::signal_changes(directory)
 }
 
+/// The same only when an entry is removed: for a directory in which we ourselves make and rename entries.
+///
+/// # Errors
+///
+/// As for [`signal_changes`].
+pub fn signal_removals(directory: BorrowedFd<'_>) -> io::Result<()> {
+    here::signal_removals(directory)
+}
+
+/// Whether there are watches on this platform, so that one that failed may work later.
+pub const MAY_WORK: bool = cfg!(target_os = "linux");
+
 pub use here::Inotify;
 
 #[cfg(target_os = "linux")]
@@ -31,17 +43,30 @@ mod here {
     use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
     use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
+    // DN_CREATE, DN_DELETE, DN_RENAME, DN_ATTRIB and DN_MULTISHOT of fcntl(2).
+    const CREATE: u32 = 0x04;
+    const DELETE: u32 = 0x08;
+    const RENAME: u32 = 0x10;
+    const ATTRIB: u32 = 0x20;
+    const MULTISHOT: u32 = 0x8000_0000;
+
     pub(super) fn signal_changes(directory: BorrowedFd<'_>) -> io::Result<()> {
+        signal(directory, CREATE | DELETE | RENAME | ATTRIB | MULTISHOT)
+    }
+
+    pub(super) fn signal_removals(directory: BorrowedFd<'_>) -> io::Result<()> {
+        signal(directory, DELETE | MULTISHOT)
+    }
+
+    fn signal(directory: BorrowedFd<'_>, events: u32) -> io::Result<()> {
         /// fcntl(2); missing in the library's list.
         const F_SETSIG: libc::c_int = 10;
-        // DN_CREATE, DN_DELETE, DN_RENAME, DN_ATTRIB, DN_MULTISHOT of fcntl(2).
-        const CHANGES: u32 = 0x04 | 0x08 | 0x10 | 0x20 | 0x8000_0000;
         // SAFETY: takes two numbers.
         if unsafe { libc::fcntl(directory.as_raw_fd(), F_SETSIG, super::super::signals::CHANGE) } == -1 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: takes two numbers.
-        match unsafe { libc::fcntl(directory.as_raw_fd(), libc::F_NOTIFY, CHANGES) } {
+        match unsafe { libc::fcntl(directory.as_raw_fd(), libc::F_NOTIFY, events) } {
             -1 => Err(io::Error::last_os_error()),
             _ => Ok(()),
         }
@@ -104,6 +129,10 @@ mod here {
     use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
     pub(super) fn signal_changes(_directory: BorrowedFd<'_>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn signal_removals(_directory: BorrowedFd<'_>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -1,4 +1,6 @@
+use std::io::Write as _;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
@@ -1109,5 +1111,258 @@ mod ours {
         );
         first.signal(SIGTERM);
         eventually("ended", || first.ended() == Some(0));
+    }
+
+    /// A runsv of the service by its absolute path, as runsvinit has them.
+    fn by_path(service: &Service) -> Running {
+        let runsv = run("runsv").arg(service.path()).dir(service.root()).start(&service.root().join("err"));
+        eventually("up", || service.is_up());
+        runsv
+    }
+
+    #[test]
+    fn a_renamed_directory_is_the_same_service() {
+        let service = Service::sleeper();
+        let mut runsv = by_path(&service);
+        let pid = service.pid().unwrap();
+        let other = service.root().join("other");
+        fs::rename(service.path(), &other).unwrap();
+        // A change in the directory makes runsv look.
+        fs::write(other.join("note"), "").unwrap();
+        // Neither its start nor its end is missed under the new name, although another has the old one.
+        write_script(&service.path().join("run"), "exec sleep 1000");
+        kill(pid, SIGKILL);
+        let now = || read(&other.join("supervise/pid")).trim().parse().ok().filter(|&now: &i32| now != pid);
+        eventually("started again", || now().is_some_and(is_alive));
+        assert!(!service.path().join("supervise").exists(), "the other directory was taken up");
+        send(&other.join("supervise/control"), "x");
+        eventually("left", || runsv.ended() == Some(0));
+    }
+
+    #[test]
+    fn a_parent_that_cannot_be_looked_through_for_a_moment_ends_nothing() {
+        let service = Service::sleeper();
+        let mut runsv = by_path(&service);
+        let pid = service.pid().unwrap();
+        let moved = service.root().with_extension("moved");
+        fs::rename(service.root(), &moved).unwrap();
+        fs::write(moved.join("s/note"), "").unwrap();
+        kill(pid, SIGKILL);
+        let now = || read(&moved.join("s/supervise/pid")).trim().parse().ok().filter(|&now: &i32| now != pid);
+        eventually("started again", || now().is_some_and(is_alive));
+        fs::rename(&moved, service.root()).unwrap();
+        eventually("up", || service.is_up());
+        assert_eq!(service.said().matches("gone").count(), 0, "{}", service.said());
+        service.send("x");
+        eventually("left", || runsv.ended() == Some(0));
+    }
+
+    #[test]
+    fn a_directory_replaced_by_a_file_is_waited_for() {
+        let service = Service::sleeper();
+        let mut runsv = by_path(&service);
+        let old = service.pid().unwrap();
+        fs::remove_dir_all(service.path()).unwrap();
+        fs::write(service.path(), "").unwrap();
+        eventually("noticed", || service.said().contains("service directory is gone"));
+        fs::rename(service.path(), service.root().join("file")).unwrap();
+        fs::rename(service.root().join("file"), service.path()).unwrap();
+        steadily("alive", Duration::from_millis(300), || runsv.ended().is_none());
+        fs::remove_file(service.path()).unwrap();
+        fs::create_dir(service.path()).unwrap();
+        let service = service.script("run", "exec sleep 1000");
+        eventually("new runs", || service.is_up() && service.pid() != Some(old));
+        eventually("old ended", || !is_alive(old));
+        service.send("x");
+        eventually("left", || runsv.ended() == Some(0));
+    }
+
+    #[test]
+    fn a_log_made_while_runsv_starts_is_taken_up() {
+        if !can_run("strace", Path::new("/usr/bin/strace").exists()) {
+            return;
+        }
+        let service = Service::new().script("run", "while :; do echo line; sleep 0.1; done");
+        // The watch takes long to be set; what is made meanwhile is found by one of the looks after it.
+        let mut strace = run_file("/usr/bin/strace".as_ref())
+            .args(&["-qqo", "/dev/null", "-e", "inject=fcntl:delay_enter=200000"])
+            .arg(program("runsv"))
+            .arg("s")
+            .dir(service.root())
+            .start(&service.root().join("err"));
+        eventually("begun", || service.path().join("supervise/lock").exists());
+        let service = service.logged();
+        eventually("log up", || service.read("log/supervise/stat") == "run\n");
+        service.send("x");
+        eventually("left", || strace.ended().is_some());
+    }
+
+    #[test]
+    fn a_down_file_that_is_written_after_run_is_obeyed() {
+        for _ in 0..10 {
+            let service = Service::new().supervised();
+            eventually("said", || service.said().contains("unable to start ./run"));
+            let service = service.script("run", "echo x >>../starts; exec sleep 1000").file("down", "");
+            eventually("taken up", || service.status().want == Some(Want::Down));
+            service.send("o");
+            eventually("up", || service.is_up());
+            let starts = || read(&service.root().join("starts"));
+            eventually("noted", || !starts().is_empty());
+            assert_eq!(starts(), "x\n");
+        }
+    }
+
+    #[test]
+    fn a_log_directory_that_is_replaced_is_gone_to() {
+        let service = Service::new().script("run", "while :; do echo line; sleep 0.05; done").logged().up();
+        eventually("logged", || service.read("log/out").contains("line"));
+        fs::rename(service.path().join("log"), service.path().join("old")).unwrap();
+        let service = service.script("log/run", "exec cat >>new");
+        eventually("logged anew", || service.read("log/new").contains("line"));
+        eventually("told", || service.read("log/supervise/stat") == "run\n");
+        service.send_log("d");
+        eventually("controlled", || service.read("log/supervise/stat") == "down\n");
+    }
+
+    #[test]
+    fn a_link_log_that_is_switched_is_followed() {
+        let service = Service::new().script("run", "while :; do echo line; sleep 0.05; done");
+        for name in ["one", "two"] {
+            write_script(&service.root().join(name).join("run"), "exec cat >>out");
+        }
+        symlink("../one", service.path().join("log")).unwrap();
+        let service = service.up();
+        eventually("logged", || read(&service.root().join("one/out")).contains("line"));
+        symlink("../two", service.path().join("next")).unwrap();
+        fs::rename(service.path().join("next"), service.path().join("log")).unwrap();
+        eventually("logged anew", || read(&service.root().join("two/out")).contains("line"));
+    }
+
+    #[test]
+    fn lines_that_wait_while_the_log_service_is_in_its_pause_are_read_before_runsv_leaves() {
+        let mut service = Service::new()
+            .script("run", "echo first; echo second; echo x >../written; exec sleep 1000")
+            .script("log/run", "[ -e ../../written ] || exec sleep 1000\nexec cat >>out")
+            .up();
+        eventually("written", || read(&service.root().join("written")) == "x\n");
+        // Its first run ends soon after its start, so the next one is not due before a second is over.
+        let log = service.log_pid().unwrap();
+        kill(log, SIGKILL);
+        eventually("noticed", || service.log_pid() != Some(log));
+        service.send("x");
+        assert_eq!(service.exit_code(), 0);
+        assert_eq!(service.read("log/out"), "first\nsecond\n");
+    }
+
+    #[test]
+    fn a_linked_supervise_that_vanishes_is_made_again() {
+        let service = Service::sleeper().logged();
+        for (link, target) in [("supervise", "../main-state"), ("log/supervise", "../../log-state")] {
+            symlink(target, service.path().join(link)).unwrap();
+        }
+        let service = service.up();
+        for name in ["main-state", "log-state"] {
+            let dir = service.root().join(name);
+            fs::remove_dir_all(&dir).unwrap();
+            eventually("served again", || open_fifo(&dir.join("ok")).is_some());
+            eventually("told", || read(&dir.join("stat")) == "run\n");
+        }
+        service.send("d");
+        eventually("controlled", || service.is_down());
+        service.send_log("d");
+        eventually("log controlled", || service.read("log/supervise/stat") == "down\n");
+    }
+
+    #[test]
+    fn a_fifo_or_lock_that_is_removed_alone_is_made_again() {
+        let service = Service::sleeper().logged().up();
+        for name in ["control", "ok", "lock"] {
+            for dir in ["supervise", "log/supervise"] {
+                let path = service.path().join(dir).join(name);
+                fs::remove_file(&path).unwrap();
+                eventually("made again", || path.exists());
+            }
+        }
+        eventually("served", || service.is_served());
+        service.send("cd");
+        eventually("down", || service.is_down());
+        let second = run("runsv").arg("s").dir(service.root()).go();
+        assert_eq!(second.code, Some(111), "{second:?}");
+    }
+
+    #[test]
+    fn a_service_that_survived_a_signal_and_ends_later_ended_by_itself() {
+        let service = Service::new()
+            .script(
+                "run",
+                "trap 'echo hup >../hup' HUP\nwhile [ ! -e ../end ]; do sleep 0.02; done\nrm ../end; exit 7",
+            )
+            .up();
+        service.send("h");
+        eventually("got it", || read(&service.root().join("hup")) == "hup\n");
+        fs::write(service.root().join("end"), "").unwrap();
+        eventually("told", || service.said().contains("./run exited with 7"));
+    }
+
+    #[test]
+    fn a_status_that_could_not_be_written_is_written_as_soon_as_it_can_be() {
+        let mut service = Service::sleeper().up();
+        let pid = service.pid().unwrap();
+        for name in ["pid.new", "stat.new", "status.new"] {
+            let path = service.path().join("supervise").join(name);
+            let _ = fs::remove_file(&path);
+            fs::create_dir(&path).unwrap();
+        }
+        service.send("d");
+        eventually("ended and taken", || !Path::new(&format!("/proc/{pid}")).exists());
+        let runsv = service.runsv().pid();
+        eventually("waits again", || process_state(runsv) == Some('S'));
+        for name in ["pid.new", "stat.new", "status.new"] {
+            fs::remove_dir(service.path().join("supervise").join(name)).unwrap();
+        }
+        eventually("true again", || service.is_down() && service.pid().is_none());
+        assert_eq!(service.said().matches("unable to open").count(), 1, "{}", service.said());
+    }
+
+    #[test]
+    fn a_log_service_that_is_stopped_does_not_outlive_runsv() {
+        let mut service = Service::sleeper().logged().file("log/timeout-exit", "100\n").up();
+        let log = service.log_pid().unwrap();
+        service.send_log("p");
+        eventually("stopped", || process_state(log) == Some('T'));
+        service.send("x");
+        assert_eq!(service.exit_code(), 0);
+        eventually("ended", || !is_alive(log));
+    }
+
+    #[test]
+    fn a_service_of_another_user_can_open_its_standard_output() {
+        if !is_root() {
+            return;
+        }
+        let service = Service::new()
+            .script("run", "exec chpst -u nobody sh -c 'echo opened >/dev/stdout; exec sleep 1000'")
+            .logged()
+            .up();
+        eventually("logged", || service.read("log/out") == "opened\n");
+    }
+
+    #[test]
+    fn who_writes_commands_without_end_does_not_keep_runsv_from_its_work() {
+        let mut service = Service::sleeper().up();
+        let control = service.path().join("supervise/control");
+        let flood = std::thread::spawn(move || {
+            // Until nobody reads any more.
+            let bytes = [b'c'; 4096];
+            while let Some(mut fifo) = open_fifo(&control) {
+                while fifo.write(&bytes).is_ok() {}
+            }
+        });
+        let pid = service.pid().unwrap();
+        kill(pid, SIGKILL);
+        eventually("started again", || service.pid().is_some_and(|now| now != pid && is_alive(now)));
+        service.runsv().signal(SIGTERM);
+        assert_eq!(service.exit_code(), 0);
+        flood.join().unwrap();
     }
 }

@@ -7,26 +7,34 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
 
 use super::Machine;
 use crate::error::{Context, Result};
 use crate::service::words::Now;
 use crate::status::Want;
-use crate::supervise::Supervise;
+use crate::supervise::{self, Supervise};
 use crate::sys;
+use crate::sys::watch;
 use crate::{files, number, say, state};
 
 /// How long a log service has to read the rest, where `log/timeout-exit` does not say.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Mode of a pipe that a service may open again by a name such as /dev/stdout.
+const WRITABLE: Mode = Mode::from_raw_mode(0o622);
+
 /// A log service's place.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) dir: OwnedFd,
+    pub(super) identity: (u64, u64),
     pub(super) supervise: Supervise,
-    /// Both ends, until the service is gone for good.
-    pub(super) pipe: Option<(OwnedFd, OwnedFd)>,
+    /// The pipe between the two, where the log service reads.
+    pub(super) read: OwnedFd,
+    /// Where the service writes, until it is gone for good.
+    pub(super) write: Option<OwnedFd>,
 }
 
 /// Where what a service writes goes, if not to our own standard output and error.
@@ -43,8 +51,32 @@ pub struct Outputs {
 impl Log {
     pub(super) fn open(dir: OwnedFd, name: &CStr) -> Result<Box<Self>> {
         let (read, write) = io::pipe().while_doing(|| "unable to create log pipe")?;
-        let supervise = Supervise::open(dir.as_fd(), "log/supervise", || places(name, b".log"))?;
-        Ok(Box::new(Log { dir, supervise, pipe: Some((read.into(), write.into())) }))
+        let (read, write) = (OwnedFd::from(read), OwnedFd::from(write));
+        // So that the service can open /dev/stdout, whatever user it becomes. Only its own processes can get at it.
+        let _ = rustix::fs::fchmod(&write, WRITABLE);
+        let (dir, identity, supervise) = Self::take_over(dir, name)?;
+        Ok(Box::new(Log { dir, identity, supervise, read, write: Some(write) }))
+    }
+
+    /// Opens what a directory `log` needs, and watches it.
+    fn take_over(dir: OwnedFd, name: &CStr) -> Result<(OwnedFd, (u64, u64), Supervise)> {
+        let identity =
+            fstat(&dir).map(|stat| files::identity(&stat)).while_doing(|| "unable to stat ./log")?;
+        let supervise = Supervise::open(dir.as_fd(), supervise::LOG, || places(name, b".log"))?;
+        // Where that does not work, it is looked at before each start.
+        let _ = watch::signal_changes(dir.as_fd());
+        Ok((dir, identity, supervise))
+    }
+
+    /// Goes on in another directory, with the same pipe.
+    pub(super) fn move_to(&mut self, dir: OwnedFd, name: &CStr) -> Result<()> {
+        (self.dir, self.identity, self.supervise) = Self::take_over(dir, name)?;
+        Ok(())
+    }
+
+    /// How many bytes the log service has not read.
+    pub(super) fn unread(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.read).unwrap_or(0)
     }
 
     pub(super) fn machine(&self, now: Now) -> Machine {
@@ -72,28 +104,35 @@ pub(super) fn wanted_at_start(dir: BorrowedFd<'_>, down: &CStr) -> Want {
     if files::look(dir, down).is_ok_and(|stat| stat.is_some()) { Want::Down } else { Want::Up }
 }
 
-/// The directory `log`, if there is one; what is wrong with it is said.
-pub(super) fn find_log(dir: BorrowedFd<'_>, prefix: &[u8]) -> Option<OwnedFd> {
-    match files::look(dir, c"log") {
-        Ok(None) => None,
-        Ok(Some(stat)) if files::is_dir(&stat) => open_service(dir, c"log")
-            .map_err(|error| {
-                say::supervisor(
-                    &[prefix, b"warning: "],
-                    b"unable to change directory to ./log",
-                    Some(&error),
-                );
-            })
-            .ok(),
-        Ok(Some(_)) => {
+/// The directory `log`, if there is one; what is wrong with it for good is said.
+///
+/// # Errors
+///
+/// What is wrong only for a moment, such as too many open files: a service that started without its log service would
+/// write elsewhere until its next start.
+pub(super) fn find_log(dir: BorrowedFd<'_>, prefix: &[u8]) -> Result<Option<OwnedFd>> {
+    let lasts = |error: &io::Error| {
+        [Errno::ACCESS, Errno::PERM, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG]
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    };
+    let (what, error): (&[u8], _) = match files::look(dir, c"log") {
+        Ok(None) => return Ok(None),
+        Ok(Some(stat)) if !files::is_dir(&stat) => {
             say::supervisor(&[prefix, b"warning: "], b"./log: not a directory.", None);
-            None
+            return Ok(None);
         }
-        Err(error) => {
-            say::supervisor(&[prefix, b"warning: "], b"unable to stat() ./log: ", Some(&error));
-            None
-        }
+        Ok(Some(_)) => match open_service(dir, c"log") {
+            Ok(log) => return Ok(Some(log)),
+            Err(error) => (b"unable to change directory to ./log", error),
+        },
+        Err(error) => (b"unable to stat() ./log: ", error),
+    };
+    if lasts(&error) {
+        say::supervisor(&[prefix, b"warning: "], what, Some(&error));
+        return Ok(None);
     }
+    Err(error).while_doing(|| what.trim_ascii_end().strip_suffix(b":").unwrap_or(what))
 }
 
 /// `log/timeout-exit`: milliseconds.
