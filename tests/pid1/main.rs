@@ -13,6 +13,7 @@
 
 #[path = "../it/harness.rs"]
 mod harness;
+mod hosted;
 mod root;
 mod runit;
 mod runsvinit;
