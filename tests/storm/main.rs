@@ -3,7 +3,7 @@
 //!
 //! It consists of stories, each with a tree of its own; a number repeats one exactly.
 //! - `SEED=n` another storm; `STORY=n` only that one of it, `VERBOSE=1` as it happens;
-//! - `OPS=n` so many operations (10,000), `SECONDS=n` no longer than that (75), `WORKERS=n` so many stories at once;
+//! - `OPS=n` so many operations (10,000), `STORM_SECONDS=n` no longer than that (75), `STORM_WORKERS=n` so many stories at once;
 //! - `RUNIT_REFERENCE=/usr/bin`: the same for stock's `runsvdir`, with six seconds; nothing fails, what differs is counted.
 #![allow(
     clippy::unwrap_used,
@@ -65,13 +65,16 @@ fn main() {
 /// One of the processes that tell stories, process 1 of a namespace.
 fn work(worker: u64) {
     let seed = number_of("SEED").unwrap();
-    let workers = number_of("WORKERS").unwrap();
+    let workers = number_of("STORM_WORKERS").unwrap();
     let quota = number_of("OPS").unwrap().div_ceil(workers);
-    let until = number_of("SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let until = number_of("STORM_SECONDS")
+        .filter(|&seconds| seconds > 0)
+        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let dir = std::env::var_os("STORM_DIR").unwrap();
     let root = Path::new(&dir).join(format!("{worker}/tree"));
     std::fs::create_dir_all(&root).unwrap();
-    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=755", "tmpfs"]).arg(&root).status();
+    let mount =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=755", "tmpfs"]).arg(&root).status();
     let mounted = mount.is_ok_and(|status| status.success());
     if worker == 0 {
         can_run("a tmpfs of its own, to fill it", mounted);
@@ -102,10 +105,10 @@ fn storm() -> bool {
     let begin = Instant::now();
     let only = number_of("STORY").is_some();
     let ops = number_of("OPS").unwrap_or(10_000);
-    let workers = if only { 1 } else { number_of("WORKERS").unwrap_or(20) };
+    let workers = if only { 1 } else { number_of("STORM_WORKERS").unwrap_or(20) };
     // Fixed, so that it is the same each time it is run for a change; others are for the script.
     let seed = number_of("SEED").unwrap_or(1);
-    let seconds = number_of("SECONDS").unwrap_or(75);
+    let seconds = number_of("STORM_SECONDS").unwrap_or(75);
     let base = if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
     let dir = base.join(format!("runitbox-storm-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
@@ -123,13 +126,11 @@ fn storm() -> bool {
                 .env("TMPDIR", dir.join(worker.to_string()))
                 .env("SEED", seed.to_string())
                 .env("OPS", ops.to_string())
-                .env("WORKERS", workers.to_string())
+                .env("STORM_WORKERS", workers.to_string())
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped());
-            if seconds > 0 {
-                command.env("SECONDS", seconds.to_string());
-            }
-            command.spawn().unwrap()
+            // 0 is no limit.
+            command.env("STORM_SECONDS", seconds.to_string()).spawn().unwrap()
         })
         .collect();
     let threads: Vec<_> = children

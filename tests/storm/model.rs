@@ -53,6 +53,8 @@ pub struct Dir {
     pub due: bool,
     /// Its log service may be started again in this burst.
     pub log_due: bool,
+    /// Its `supervise` was removed in this burst, and until it is made again `sv` does not reach it.
+    pub deaf: bool,
 }
 
 impl Dir {
@@ -71,6 +73,7 @@ impl Dir {
             anew: false,
             due: false,
             log_due: false,
+            deaf: false,
         }
     }
 
@@ -80,7 +83,7 @@ impl Dir {
 
     /// Nothing in this burst leaves it open who supervises it.
     pub fn is_steady(&self) -> bool {
-        self.is && self.was && !self.anew
+        self.is && self.was && !self.anew && !self.deaf
     }
 
     /// Its process stands, if there is one, and its files name it.
@@ -265,6 +268,7 @@ impl Dir {
         self.anew = false;
         self.due = false;
         self.log_due = false;
+        self.deaf = false;
     }
 }
 

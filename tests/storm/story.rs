@@ -299,7 +299,8 @@ impl Story {
             let pid = read(&self.path(&format!("{path}/supervise/pid"))).trim().parse::<i32>().ok();
             let tag = Some(Tag::Service(serial));
             let all = truth::processes();
-            if let Some(process) = all.iter().find(|process| Some(process.pid) == pid && process.tag() == tag) {
+            if let Some(process) = all.iter().find(|process| Some(process.pid) == pid && process.tag() == tag)
+            {
                 self.model.dirs.get_mut(&serial).unwrap().ended.insert(process.pid);
             }
         }
@@ -462,7 +463,9 @@ impl Story {
         let Some((path, _)) = self.dice.pick(&olds) else { return false };
         let (logged, down) = (self.dice.roll(2) == 0, self.dice.roll(4) == 0);
         let wait = self.dice.roll(3);
-        self.say(format!("deploy {path}: mv away, mv the new one into place, rm -r the old one after {wait} ms"));
+        self.say(format!(
+            "deploy {path}: mv away, mv the new one into place, rm -r the old one after {wait} ms"
+        ));
         let new = self.fill_dir("new", logged, down);
         // Complete before it has its name.
         self.model.dirs.get_mut(&new).unwrap().anew = false;
@@ -679,6 +682,7 @@ impl Story {
         let part = if self.model.dirs[&serial].log.is_some() && self.dice.roll(2) == 0 { "/log" } else { "" };
         self.say(format!("rm -r {path}{part}/supervise"));
         // Once: what a supervisor makes again while it is removed may stay.
+        self.model.dirs.get_mut(&serial).unwrap().deaf = true;
         let _ = fs::remove_dir_all(self.path(&format!("{path}{part}/supervise")));
         true
     }
@@ -736,8 +740,8 @@ impl Story {
         let names: Vec<(String, u32)> = self.model.names().into_iter().collect();
         let Some((name, serial)) = self.dice.pick(&names) else { return false };
         let words = [
-            "up", "up", "up", "down", "down", "once", "restart", "start", "stop", "term", "kill", "hup", "exit",
-            "pause",
+            "up", "up", "up", "down", "down", "once", "restart", "start", "stop", "term", "kill", "hup",
+            "exit", "pause",
         ];
         let word = words[self.dice.roll(words.len())];
         self.say(format!("sv {word} {name}"));
@@ -811,7 +815,9 @@ impl Story {
         let quiet = dir.is_quiet() && !dir.log_due;
         let logs = dir.logs.clone();
         let all = truth::processes();
-        let log = all.iter().find(|process| matches!(process.tag(), Some(Tag::Log(tag)) if logs.contains(&Some(tag))));
+        let log = all
+            .iter()
+            .find(|process| matches!(process.tag(), Some(Tag::Log(tag)) if logs.contains(&Some(tag))));
         if let Some(log) = log {
             kill(log.pid, SIGKILL);
             dir.ended.insert(log.pid);
@@ -932,7 +938,11 @@ impl Story {
             let answers = dir.answers();
             if !answers.contains(&(files.want_up, runs)) {
                 let words = |(up, runs): (bool, bool)| {
-                    format!("want {}, {}", if up { "up" } else { "down" }, if runs { "runs" } else { "does not run" })
+                    format!(
+                        "want {}, {}",
+                        if up { "up" } else { "down" },
+                        if runs { "runs" } else { "does not run" }
+                    )
                 };
                 let may: Vec<String> = answers.iter().map(|&answer| words(answer)).collect();
                 let kind = if answers.iter().any(|&(_, may)| may == runs) {
@@ -954,7 +964,10 @@ impl Story {
             // The log service.
             let log = logs.first().map(|(serial, _)| *serial);
             if logs.len() > 1 {
-                say("two logs", format!("{path}: log services {:?}", logs.iter().map(|l| l.1.pid).collect::<Vec<_>>()));
+                say(
+                    "two logs",
+                    format!("{path}: log services {:?}", logs.iter().map(|l| l.1.pid).collect::<Vec<_>>()),
+                );
             }
             if !dir.logs.contains(&log) {
                 say("log", format!("{path}: the log service that runs is {log:?}, may be {:?}", dir.logs));
@@ -980,7 +993,9 @@ impl Story {
                 let line = lines.get(name).map_or("", String::as_str);
                 let right = match running.first() {
                     Some(process) => line.starts_with(&format!("run: {name}: (pid {}) ", process.pid)),
-                    None => line.starts_with(&format!("down: {name}: ")) || !dir.exec && line.starts_with("run: "),
+                    None => {
+                        line.starts_with(&format!("down: {name}: ")) || !dir.exec && line.starts_with("run: ")
+                    }
                 };
                 if !right {
                     let pid = running.first().map(|process| process.pid);
@@ -999,7 +1014,10 @@ impl Story {
             all.iter().filter(|process| process.words.iter().any(|word| word == "./run")).collect();
         for process in &all {
             if process.is_dead() && !known.contains(&process.pid) {
-                say("zombie", format!("{} ({}) of {} is a zombie", process.pid, process.name, process.parent));
+                say(
+                    "zombie",
+                    format!("{} ({}) of {} is a zombie", process.pid, process.name, process.parent),
+                );
             }
             if let Some(tag) = process.tag()
                 && !process.is_dead()
@@ -1098,6 +1116,14 @@ impl Story {
         let kind = wrong[0].0.clone();
         let mut text: String =
             wrong.iter().map(|(kind, text)| format!("  {kind}: {text}\n")).collect::<Vec<_>>().concat();
+        for (&serial, dir) in &self.model.dirs {
+            if let (Some(path), true) = (self.model.path(serial), dir.is) {
+                let exec = if dir.exec { "" } else { ", run is not executable" };
+                let down = if dir.down { ", down" } else { "" };
+                let log = dir.log.map_or(String::new(), |log| format!(", log {}", log.serial));
+                text.push_str(&format!("  {path} is directory {serial}{exec}{down}{log}\n"));
+            }
+        }
         for (name, entry) in &self.model.service {
             text.push_str(&format!("  service/{name} is {entry:?}\n"));
         }
