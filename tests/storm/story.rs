@@ -204,10 +204,10 @@ impl Story {
             Mode::Runsv => self.model.names().into_keys().collect(),
         };
         for name in names {
-            if let Some((child, begun)) = self.supervisors.get_mut(&name) {
-                if child.try_wait().unwrap().is_none() || begun.elapsed() < Duration::from_millis(100) {
-                    continue;
-                }
+            if let Some((child, begun)) = self.supervisors.get_mut(&name)
+                && (child.try_wait().unwrap().is_none() || begun.elapsed() < Duration::from_millis(100))
+            {
+                continue;
             }
             let mut options = fs::OpenOptions::new();
             let err = options.create(true).append(true).open(self.root.with_extension("err")).unwrap();

@@ -31,7 +31,7 @@ impl Process {
         let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
         match words.as_slice() {
             ["sleep", number] => Some(Tag::Service(number.strip_prefix("99999.1")?.parse().ok()?)),
-            ["sed", "-n", program] => {
+            ["sed", "-n" | "-u", program] => {
                 Some(Tag::Log(program.strip_prefix("/storm.")?.strip_suffix("./d")?.parse().ok()?))
             }
             _ => None,
