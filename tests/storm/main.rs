@@ -1,0 +1,179 @@
+//! A storm of file system operations on a tree that is served, beside commands and kills, under `runsvdir`, `runsvinit` and
+//! `runsv`: after each burst all is as it should be, within two seconds.
+//!
+//! It consists of stories, each with a tree of its own; a number repeats one exactly.
+//! - `SEED=n` another storm; `STORY=n` only that one of it, `VERBOSE=1` as it happens;
+//! - `OPS=n` so many operations (10,000), `STORM_SECONDS=n` no longer than that (75), `STORM_WORKERS=n` so many stories at once;
+//! - `RUNIT_REFERENCE=/usr/bin`: the same for stock's `runsvdir`, with six seconds; nothing fails, what differs is counted.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+#![allow(missing_docs, unreachable_pub, dead_code)]
+
+#[path = "../it/harness.rs"]
+mod harness;
+mod model;
+mod story;
+mod truth;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::*;
+use story::{Mode, Story};
+
+/// Bursts of a story.
+const BURSTS: usize = 15;
+
+fn number_of(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+fn mode_of(story: u64) -> Mode {
+    match (reference().is_some(), story % 4) {
+        (true, _) | (false, 0 | 2) => Mode::Runsvdir,
+        (false, 1) => Mode::Runsvinit,
+        (false, _) => Mode::Runsv,
+    }
+}
+
+fn main() {
+    // `cargo test NAME` runs all that is called so.
+    let mut filters = std::env::args().skip(1).filter(|word| !word.starts_with('-')).peekable();
+    if filters.peek().is_some() && !filters.any(|filter| "storm".contains(&filter)) {
+        return;
+    }
+    if let Some(worker) = number_of("STORM_WORKER") {
+        work(worker);
+        return;
+    }
+    let tried = Command::new("unshare").args(["-Urmpf", "--mount-proc", "true"]).output();
+    let possible = tried.is_ok_and(|output| output.status.success());
+    if can_run("PID and mount namespaces (unshare -Urmpf --mount-proc)", possible) {
+        std::process::exit(i32::from(!storm()));
+    }
+}
+
+/// One of the processes that tell stories, process 1 of a namespace.
+fn work(worker: u64) {
+    let seed = number_of("SEED").unwrap();
+    let workers = number_of("STORM_WORKERS").unwrap();
+    let quota = number_of("OPS").unwrap().div_ceil(workers);
+    let until = number_of("STORM_SECONDS")
+        .filter(|&seconds| seconds > 0)
+        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let dir = std::env::var_os("STORM_DIR").unwrap();
+    let root = Path::new(&dir).join(format!("{worker}/tree"));
+    std::fs::create_dir_all(&root).unwrap();
+    let mount =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=755", "tmpfs"]).arg(&root).status();
+    let mounted = mount.is_ok_and(|status| status.success());
+    if worker == 0 {
+        can_run("a tmpfs of its own, to fill it", mounted);
+    }
+    let (mut operations, mut story) = (0, worker);
+    if let Some(only) = number_of("STORY") {
+        story = only;
+    }
+    loop {
+        let ended = Story::new(&root, seed.wrapping_mul(1_000_003) + story, mode_of(story), mounted);
+        let ended = ended.tell(BURSTS, until);
+        operations += ended.operations as u64;
+        println!("= {} {}", ended.operations, ended.bursts);
+        if let Some(failure) = ended.failure {
+            println!("! {}", failure.kind);
+            println!("SEED={seed} STORY={story} cargo test --test storm: {}", failure.text);
+        }
+        story += workers;
+        let is_over = until.is_some_and(|until| Instant::now() >= until);
+        if operations >= quota || is_over || number_of("STORY").is_some() {
+            break;
+        }
+    }
+}
+
+/// Whether all was right.
+fn storm() -> bool {
+    let begin = Instant::now();
+    let only = number_of("STORY").is_some();
+    let ops = number_of("OPS").unwrap_or(10_000);
+    let workers = if only { 1 } else { number_of("STORM_WORKERS").unwrap_or(20) };
+    // Fixed, so that it is the same each time it is run for a change; others are for the script.
+    let seed = number_of("SEED").unwrap_or(1);
+    let seconds = number_of("STORM_SECONDS").unwrap_or(75);
+    let base = if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
+    let dir = base.join(format!("runitbox-storm-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    println!("storm: SEED={seed}, {ops} operations by {workers} at once, at most {seconds} s");
+    let children: Vec<_> = (0..workers)
+        .map(|worker| {
+            std::fs::create_dir_all(dir.join(worker.to_string())).unwrap();
+            let mut command = Command::new("unshare");
+            command
+                .args(["-Urmpf", "--mount-proc", "--kill-child"])
+                .arg(std::env::current_exe().unwrap())
+                .env("STORM_WORKER", worker.to_string())
+                .env("STORM_DIR", &dir)
+                // Where it puts its links to the programs.
+                .env("TMPDIR", dir.join(worker.to_string()))
+                .env("SEED", seed.to_string())
+                .env("OPS", ops.to_string())
+                .env("STORM_WORKERS", workers.to_string())
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped());
+            // 0 is no limit.
+            command.env("STORM_SECONDS", seconds.to_string()).spawn().unwrap()
+        })
+        .collect();
+    let threads: Vec<_> = children
+        .into_iter()
+        .map(|mut child| {
+            std::thread::spawn(move || {
+                let (mut operations, mut bursts, mut kinds) = (0, 0, Vec::new());
+                for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+                    if let Some(numbers) = line.strip_prefix("= ") {
+                        let mut numbers = numbers.split(' ').map(|word| word.parse::<u64>().unwrap());
+                        operations += numbers.next().unwrap();
+                        bursts += numbers.next().unwrap();
+                    } else if let Some(kind) = line.strip_prefix("! ") {
+                        kinds.push(kind.to_owned());
+                    } else {
+                        let _ = writeln!(std::io::stdout(), "{line}");
+                    }
+                }
+                let ended = child.wait().unwrap();
+                if !ended.success() {
+                    kinds.push(format!("the storm itself ended with {ended}"));
+                }
+                (operations, bursts, kinds)
+            })
+        })
+        .collect();
+    let (mut operations, mut bursts) = (0, 0);
+    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
+    for thread in threads {
+        let (more, more_bursts, failures) = thread.join().unwrap();
+        operations += more;
+        bursts += more_bursts;
+        for kind in failures {
+            *kinds.entry(kind).or_default() += 1;
+        }
+    }
+    let _ = std::fs::remove_dir_all(&dir);
+    println!("storm: {operations} operations in {bursts} bursts, {:.0} s", begin.elapsed().as_secs_f32());
+    for (kind, count) in &kinds {
+        println!("storm: {count} stories ended with: {kind}");
+    }
+    let right = kinds.is_empty();
+    let word = if right { "ok" } else { "FAILED" };
+    println!("test result: {word}. {} failures", kinds.values().sum::<u64>());
+    right || reference().is_some()
+}
