@@ -63,6 +63,8 @@ pub struct Service {
     hooks: Vec<Running>,
     /// The status of (service, log service) may have changed.
     unpublished: (bool, bool),
+    /// Commands were done that clients are still to be told of, once the status is published.
+    unacknowledged: (bool, bool),
     /// `log/` is there but not `log/run`; held open because it is watched.
     log_to_come: Option<OwnedFd>,
     /// The directory was removed.
@@ -122,6 +124,7 @@ impl Service {
             log,
             hooks: Vec::new(),
             unpublished: (true, true),
+            unacknowledged: (false, false),
             log_to_come: None,
             gone: false,
             watched,
@@ -236,12 +239,25 @@ impl Service {
         if !self.watched {
             self.look_again(now);
         }
+        match which {
+            Which::Main => self.unacknowledged.0 = true,
+            Which::Log => self.unacknowledged.1 = true,
+        }
         self.publish(now);
-        // As long as the status is an old one, clients are not to believe it.
-        let is_published =
-            !matches!((which, self.unpublished), (Which::Main, (true, _)) | (Which::Log, (_, true)));
-        if let Some(supervise) = self.supervise_of(which).filter(|_| is_published) {
-            supervise.acknowledge();
+    }
+
+    /// Tells clients that their commands are done. As long as the status is an old one they are not to believe it.
+    fn acknowledge(&mut self) {
+        let (main, log) = self.unacknowledged;
+        if main && !self.unpublished.0 {
+            self.unacknowledged.0 = false;
+            self.supervise.acknowledge();
+        }
+        if log && !self.unpublished.1 {
+            self.unacknowledged.1 = false;
+            if let Some(log) = &self.log {
+                log.supervise.acknowledge();
+            }
         }
     }
 
@@ -275,6 +291,7 @@ impl Service {
         let (main, log) = std::mem::take(&mut self.unpublished);
         if self.gone {
             // What is gone with its directory needs no files any more.
+            self.acknowledge();
             return;
         }
         let mut trouble = None;
@@ -302,6 +319,7 @@ impl Service {
             }
             None => {}
         }
+        self.acknowledge();
     }
 
     /// Something failed that is to be tried again.
