@@ -16,7 +16,7 @@ use rustix::fs::{CWD, fstat};
 use rustix::process::{Pid, kill_process};
 
 pub use opening::Outputs;
-use opening::{Log, PATIENCE, find_log, open_service, patience_of, places, wanted_at_start};
+use opening::{Log, PATIENCE, find_log, home, open_service, patience_of, wanted_at_start};
 
 use super::machine::Machine;
 use super::pair::{Leave, Pair, Which};
@@ -94,8 +94,8 @@ impl Service {
         let identity = fstat(&dir).map(|stat| files::identity(&stat)).while_doing(failed)?;
         let want = wanted_at_start(dir.as_fd(), c"down");
         let log_dir = find_log(dir.as_fd(), &prefix);
-        let supervise = Supervise::open(dir.as_fd(), "supervise", || places(&name, b""))?;
-        let log = log_dir.map(|dir| Log::open(dir, &name)).transpose()?;
+        let supervise = Supervise::open("supervise", &home(dir.as_fd(), &name, false, &prefix))?;
+        let log = log_dir.map(|dir| Log::open(dir, &name, &prefix)).transpose()?;
         let log_machine = log.as_ref().map(|log| log.machine(now));
         let watched = watch::signal_changes(dir.as_fd()).is_ok();
         Ok(Box::new(Service {

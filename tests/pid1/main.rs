@@ -16,6 +16,7 @@ mod harness;
 mod root;
 mod runit;
 mod runsvinit;
+mod shared;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

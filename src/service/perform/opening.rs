@@ -1,6 +1,6 @@
 //! What of a service is opened: its directory, its log service, its outputs.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -12,10 +12,11 @@ use rustix::fs::{Mode, OFlags, openat};
 use super::Machine;
 use crate::error::{Context, Result};
 use crate::service::words::Now;
+use crate::state::Home;
 use crate::status::Want;
 use crate::supervise::Supervise;
 use crate::sys;
-use crate::{files, number, say, state};
+use crate::{files, number, say};
 
 /// How long a log service has to read the rest, where `log/timeout-exit` does not say.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,9 +42,9 @@ pub struct Outputs {
 }
 
 impl Log {
-    pub(super) fn open(dir: OwnedFd, name: &CStr) -> Result<Box<Self>> {
+    pub(super) fn open(dir: OwnedFd, name: &CStr, prefix: &[u8]) -> Result<Box<Self>> {
         let (read, write) = io::pipe().while_doing(|| "unable to create log pipe")?;
-        let supervise = Supervise::open(dir.as_fd(), "log/supervise", || places(name, b".log"))?;
+        let supervise = Supervise::open("log/supervise", &home(dir.as_fd(), name, true, prefix))?;
         Ok(Box::new(Log { dir, supervise, pipe: Some((read.into(), write.into())) }))
     }
 
@@ -52,10 +53,9 @@ impl Log {
     }
 }
 
-/// Where else the state of the service at `path` may be, or with `suffix` that of its log service.
-pub(super) fn places(path: &CStr, suffix: &[u8]) -> Vec<CString> {
-    let name = state::name_of(Path::new(OsStr::from_bytes(path.to_bytes())));
-    name.map_or_else(Vec::new, |name| state::places_to_make(&[name.as_slice(), suffix].concat()))
+/// What the state of the service at `path`, or of its log service, is found by; `dir` is its directory.
+pub(super) fn home<'a>(dir: BorrowedFd<'a>, path: &'a CStr, log: bool, prefix: &'a [u8]) -> Home<'a> {
+    Home { dir, path: Path::new(OsStr::from_bytes(path.to_bytes())), log, prefix }
 }
 
 /// Opens a directory so that it can be watched, or, where it must not be read, at least used.

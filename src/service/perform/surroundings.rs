@@ -4,7 +4,7 @@
 use rustix::fd::AsFd;
 use rustix::fs::CWD;
 
-use super::{Log, REPAIR_AFTER, Service, open_service, places, wanted_at_start};
+use super::{Log, REPAIR_AFTER, Service, home, open_service, wanted_at_start};
 use crate::control::Command;
 use crate::files;
 use crate::service::pair::Which;
@@ -107,7 +107,7 @@ impl Service {
             return;
         }
         self.log_to_come = None;
-        match Log::open(dir, &self.name) {
+        match Log::open(dir, &self.name, &self.prefix) {
             Ok(log) => {
                 self.pair.add_log(log.machine(now));
                 self.log = Some(log);
@@ -131,7 +131,7 @@ impl Service {
         }
         let mut failed = None;
         if !self.supervise.is_in_place(self.dir.as_fd()) {
-            match Supervise::open(self.dir.as_fd(), "supervise", || places(&self.name, b"")) {
+            match Supervise::open("supervise", &home(self.dir.as_fd(), &self.name, false, &self.prefix)) {
                 Ok(supervise) => self.supervise = supervise,
                 Err(error) => failed = Some(error),
             }
@@ -140,7 +140,7 @@ impl Service {
         if let Some(log) = &mut self.log
             && !log.supervise.is_in_place(log.dir.as_fd())
         {
-            match Supervise::open(log.dir.as_fd(), "log/supervise", || places(&self.name, b".log")) {
+            match Supervise::open("log/supervise", &home(log.dir.as_fd(), &self.name, true, &self.prefix)) {
                 Ok(supervise) => log.supervise = supervise,
                 Err(error) => failed = Some(error),
             }
