@@ -127,10 +127,11 @@ impl Home<'_> {
         Ok(Owner { device, inode, namespace: namespace() })
     }
 
-    /// Whom the service directory is believed to: whoever owns it says what is run anyway.
-    fn believed(&self) -> io::Result<[u32; 3]> {
-        let [root, us] = trust::ours();
-        Ok([root, us, fstat(self.dir)?.st_uid])
+    /// Who may have made what a link in the service directory leads to. Whoever owns it says what is run anyway.
+    fn believed(&self, asking: bool) -> io::Result<Vec<u32>> {
+        let mut believed = if asking { askers().to_vec() } else { trust::ours().to_vec() };
+        believed.push(fstat(self.dir)?.st_uid);
+        Ok(believed)
     }
 
     /// Opens `supervise`, or what a link of this name leads to.
@@ -144,7 +145,7 @@ impl Home<'_> {
             Err(error) => return Err(error),
         }
         let target = readlinkat(self.dir, c"supervise", Vec::new())?;
-        let believed = self.believed()?;
+        let believed = self.believed(!make)?;
         let make = if make { Make::Last(OURS) } else { Make::Nothing };
         let way = trust::walk(self.dir, target.to_bytes(), &believed, make)?;
         trust::check_owner_is(&way.stat, &believed).or_else(|refusal| {

@@ -25,7 +25,7 @@ pub enum Refusal {
     NotRegular,
     /// It is not a FIFO.
     NotFifo,
-    /// It has other names too, so it may be a file from elsewhere.
+    /// It has other names too, so it may be from elsewhere.
     HardLinked,
     /// It belongs to somebody else.
     OtherOwner,
@@ -103,7 +103,7 @@ pub fn open_regular(
     Ok((file, stat))
 }
 
-/// Opens a FIFO.
+/// Opens a FIFO that has no other name: it would be another service's, too.
 ///
 /// # Errors
 ///
@@ -112,6 +112,9 @@ pub fn open_fifo(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<
     let (file, stat) = open(dir, name, flags, Mode::empty())?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
         return Err(Refusal::NotFifo.into());
+    }
+    if stat.st_nlink > 1 {
+        return Err(Refusal::HardLinked.into());
     }
     Ok((file, stat))
 }
@@ -339,6 +342,11 @@ mod tests {
         assert_eq!(regular(c"none"), Err(None));
         let fifo = open_fifo(dir, c"file", OFlags::RDONLY).map(drop).map_err(|it| refusal(&it));
         assert_eq!(fifo, Err(Some(Refusal::NotFifo)));
+        crate::sys::fifo::make(dir, c"fifo").unwrap();
+        let fifo = |name| open_fifo(dir, name, OFlags::RDONLY).map(drop).map_err(|it| refusal(&it));
+        assert_eq!(fifo(c"fifo"), Ok(()));
+        std::fs::hard_link(path.join("fifo"), path.join("fifo2")).unwrap();
+        assert_eq!(fifo(c"fifo"), Err(Some(Refusal::HardLinked)));
         let directory = |name| open_directory(dir, name).map(drop).map_err(|it| refusal(&it));
         assert_eq!(directory(c"dir"), Ok(()));
         assert_eq!(directory(c"dirlink"), Err(Some(Refusal::Link)));
@@ -346,6 +354,37 @@ mod tests {
         drop(create_new(dir, c"link", Mode::RUSR).unwrap());
         assert_eq!(std::fs::read(path.join("file")).unwrap(), b"text");
         assert_eq!(std::fs::read(path.join("link")).unwrap(), b"");
+        std::fs::remove_dir_all(path).unwrap();
+    }
+    #[test]
+    fn a_walk_makes_what_is_missing_and_follows_links_of_ours_alone() {
+        let path = std::env::temp_dir().join(format!("svcore-walk-{}", std::process::id()));
+        std::fs::create_dir_all(path.join("dir/sub")).unwrap();
+        symlink("dir", path.join("link")).unwrap();
+        symlink("../loop", path.join("dir/up")).unwrap();
+        symlink("dir/up", path.join("loop")).unwrap();
+        let start = rustix::fs::open(&path, OFlags::RDONLY, Mode::empty()).unwrap();
+        let us = ours();
+        let go = |to: &str, believed: &[u32], make| {
+            walk(start.as_fd(), to.as_bytes(), believed, make).map(|way| files::identity(&way.stat))
+        };
+        let there = |name: &str| {
+            let stat = statat(&start, name, AtFlags::empty()).unwrap();
+            files::identity(&stat)
+        };
+        assert_eq!(go("link/./sub", &us, Make::Nothing).unwrap(), there("dir/sub"));
+        assert_eq!(go("link/sub/../..", &us, Make::Nothing).unwrap(), there("."));
+        assert_eq!(refusal(&go("link/sub", &[u32::MAX], Make::Nothing).unwrap_err()), Some(Refusal::Link));
+        assert_eq!(refusal(&go("loop", &us, Make::Nothing).unwrap_err()), Some(Refusal::Link));
+        let mode = Mode::RWXU;
+        assert_eq!(go("link/a/b", &us, Make::Last(mode)).unwrap_err().kind(), io::ErrorKind::NotFound);
+        go("link/a", &us, Make::Last(mode)).unwrap();
+        assert_eq!(go("link/x/y", &us, Make::All(mode)).unwrap(), there("dir/x/y"));
+        // Where others may put another in its place, no link is followed.
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        assert_eq!(refusal(&go("link/sub", &us, Make::Nothing).unwrap_err()), Some(Refusal::Link));
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+        go("link/sub", &us, Make::Nothing).unwrap();
         std::fs::remove_dir_all(path).unwrap();
     }
 }
