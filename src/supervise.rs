@@ -139,7 +139,7 @@ impl Supervise {
                 Err(NotHere::Elsewhere(failed))
             }
             Ok(supervise) if own.linked => {
-                // Where others may look for it, too. Clients that look here need it only then.
+                // Another container may have the same link, and others may look there for a service of this name.
                 if let Ok(owner) = home.owner() {
                     let _ = owner.write(supervise.dir.as_fd(), home.path);
                 }
