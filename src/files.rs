@@ -44,6 +44,14 @@ pub fn others_may_write(stat: &Stat) -> bool {
     u32::from(stat.st_mode) & OTHERS_WRITE != 0
 }
 
+/// Whether others than the owner of a directory may put other files in the place of those that are not theirs.
+#[must_use]
+#[allow(clippy::useless_conversion, reason = "the width of a mode differs between platforms")]
+pub fn others_may_exchange(stat: &Stat) -> bool {
+    const STICKY: u32 = 0o1000;
+    others_may_write(stat) && u32::from(stat.st_mode) & STICKY == 0
+}
+
 /// Which directory or file it is: two numbers that no other has at the same time.
 #[must_use]
 #[allow(clippy::cast_sign_loss, clippy::cast_lossless, clippy::unnecessary_cast, reason = "widths differ")]

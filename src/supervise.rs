@@ -9,6 +9,7 @@
 //! | `stat`    | 0644 | a line of text; its modification time is when the state changed           |
 //! | `status`  | 0644 | 20 bytes; see [`status`](crate::status)                                   |
 //! | `flaps`   | 0644 | a TAI64N stamp, in a service that ended too often: until then it flaps     |
+//! | `owner`   | 0644 | whose it is, where the directory is elsewhere; see [`state`](crate::state) |
 //!
 //! What exists keeps its mode and owner, for others set them. Nothing is removed at the end.
 //!
@@ -17,28 +18,29 @@
 //! So who finds its command read, and after that both times equal, knows that the status is no longer one from before it,
 //! whatever others send meanwhile. That the marks are ours is told by the last three digits of their nanoseconds.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, flock, fstat,
-    futimens, mkdirat, openat, readlinkat, statat,
+    futimens, mkdirat, openat, statat,
 };
 use rustix::io::Errno;
 use rustix::process::Pid;
 
 use crate::error::{Context, Error, Result};
+use crate::state::{self, Home, Owner, Root, UNWRITABLE};
 use crate::status::{self, Status};
 use crate::tai::Tai64N;
-use crate::{files, sys, trust};
+use crate::trust::{self, Refusal};
+use crate::{files, sys};
 
 /// How messages call the directory of a service, and that of a log service.
 pub const MAIN: &str = "supervise";
 /// See [`MAIN`].
 pub const LOG: &str = "log/supervise";
-/// The longest target of a link called `supervise`, in bytes.
-const LINK_MAX: usize = 255;
 /// Mode of new files that others read.
 const PUBLIC: Mode = Mode::from_raw_mode(0o644);
 /// The last three digits of the nanoseconds of a mark.
@@ -47,8 +49,8 @@ const SIGNATURE: u32 = 777;
 const LEFT_ALONE: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
 /// Mode of a new directory.
 const OURS: Mode = Mode::from_raw_mode(0o700);
-/// Why a directory cannot be written.
-const UNWRITABLE: [Errno; 3] = [Errno::ROFS, Errno::ACCESS, Errno::PERM];
+/// Why there is no room in a place.
+const NO_SPACE: [Errno; 4] = [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::NOENT];
 /// The file that tells until when the service flaps: a TAI64N stamp.
 pub const FLAPS: &CStr = c"flaps";
 /// Mode of new files that are ours.
@@ -56,6 +58,14 @@ const PRIVATE: Mode = Mode::from_raw_mode(0o600);
 
 /// What went wrong while the status was written: the attempt, and the system's reason.
 pub type Trouble = (Vec<u8>, Option<io::Error>);
+
+/// Why the `supervise` of the service directory is not used.
+enum NotHere {
+    /// The state can be elsewhere.
+    Elsewhere(Error),
+    /// It must not be anywhere else.
+    Nowhere(Error),
+}
 
 /// An open and locked `supervise` directory.
 #[derive(Debug)]
@@ -79,48 +89,189 @@ struct Published {
     pid: Option<Option<Pid>>,
     stat: Option<Vec<u8>>,
     status: Option<[u8; status::LEN]>,
+    /// The files that an exchange of names left, to be written next time; a bit for each [`File`].
+    spares: u8,
+}
+
+/// A file that is replaced in one piece.
+#[derive(Debug, Clone, Copy)]
+enum File {
+    Pid,
+    Stat,
+    Status,
+    Flaps,
+}
+
+impl File {
+    const fn name(self) -> &'static CStr {
+        match self {
+            File::Pid => c"pid",
+            File::Stat => c"stat",
+            File::Status => c"status",
+            File::Flaps => FLAPS,
+        }
+    }
+
+    /// Its name while it is written.
+    const fn new_name(self) -> &'static CStr {
+        match self {
+            File::Pid => c"pid.new",
+            File::Stat => c"stat.new",
+            File::Status => c"status.new",
+            File::Flaps => c"flaps.new",
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
 }
 
 impl Supervise {
-    /// Makes `supervise` in `parent` where it is missing, takes the lock and opens `control`.
+    /// Finds the place for the state of a service, makes what is missing, takes the lock and opens `control`.
     ///
-    /// Where that cannot be written, the first that can of the `places` is it; see [`state`](crate::state).
+    /// Which place that is says [`state`].
     ///
     /// # Errors
     ///
     /// What failed, in the words of runsv(8).
-    pub fn open(
-        parent: BorrowedFd<'_>,
-        label: &'static str,
-        places: impl FnOnce() -> Vec<CString>,
-    ) -> Result<Self> {
-        let own = make_directory(parent, label).and_then(|()| Self::open_at(parent, c"supervise", label));
-        match own {
-            Err(error) if error.is_any_of(&UNWRITABLE) => {
-                for place in places() {
-                    if !matches!(mkdirat(CWD, &place, OURS), Ok(()) | Err(Errno::EXIST)) {
-                        continue;
-                    }
-                    match Self::open_at(CWD, &place, label) {
-                        Ok(supervise) => return Ok(Supervise { elsewhere: Some(place), ..supervise }),
-                        Err(error) if error.is_any_of(&UNWRITABLE) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                Err(error)
+    pub fn open(label: &'static str, home: &Home<'_>) -> Result<Self> {
+        if let Some(given) = state::given() {
+            // Somebody without the variable may serve it.
+            if home.own_is_held() {
+                return Err(Errno::AGAIN).while_doing(|| format!("unable to lock {label}/lock"));
             }
-            own => own,
+            if let Some(supervise) = Self::open_elsewhere(label, home, &given)? {
+                return Ok(supervise);
+            }
+        }
+        let failed = match Self::open_own(label, home) {
+            Err(NotHere::Elsewhere(failed)) => failed,
+            Err(NotHere::Nowhere(failed)) => return Err(failed),
+            Ok(supervise) => return Ok(supervise),
+        };
+        for root in state::usual(&[rustix::process::geteuid().as_raw()]) {
+            if let Some(supervise) = Self::open_elsewhere(label, home, &root)? {
+                return Ok(supervise);
+            }
+        }
+        let advice = "no place for state is left, set RUNITBOX_STATE to a directory of yours";
+        Err(Error::fatal(format!("{failed}; {advice}")))
+    }
+
+    /// Opens `supervise` in the service directory.
+    fn open_own(label: &'static str, home: &Home<'_>) -> std::result::Result<Self, NotHere> {
+        if home.link_is_too_long() {
+            let what = format!("unable to readlink ./{label}: name too long");
+            return Err(NotHere::Nowhere(Error::fatal(what)));
+        }
+        let own = home.make_own().map_err(|error| {
+            let refused = trust::refusal(&error).is_some();
+            if refused {
+                home.tell_own(label, &error);
+            }
+            let failed = failed_to_open(label, error);
+            if refused || failed.is_any_of(&UNWRITABLE) {
+                NotHere::Elsewhere(failed)
+            } else {
+                NotHere::Nowhere(failed)
+            }
+        })?;
+        let is_of_others = home.is_of_others(&own);
+        match Self::open_at(own.dir, label) {
+            Err(failed) if failed.is_any_of(&UNWRITABLE) => Err(NotHere::Elsewhere(failed)),
+            // Two containers with one link in their image, and the place that it leads to is shared.
+            Err(failed) if failed.is_any_of(&[Errno::AGAIN]) && is_of_others => {
+                Err(NotHere::Elsewhere(failed))
+            }
+            Ok(supervise) if own.linked => {
+                // Another container may have the same link, and others may look there for a service of this name.
+                if let Ok(owner) = home.owner() {
+                    let _ = owner.write(supervise.dir.as_fd(), home.path);
+                }
+                Ok(supervise)
+            }
+            opened => opened.map_err(NotHere::Nowhere),
         }
     }
 
-    fn open_at(parent: BorrowedFd<'_>, name: &CStr, label: &'static str) -> Result<Self> {
-        let dir = open_dir(parent, name).while_doing(|| format!("unable to open {label}/lock"))?;
+    /// Opens the first place below `root` that nobody else has; `None` if there is none.
+    fn open_elsewhere(label: &'static str, home: &Home<'_>, root: &Root) -> Result<Option<Self>> {
+        let (Some(name), Ok(mine)) = (home.name(), home.owner()) else { return Ok(None) };
+        let dir = match root.open(&trust::ours(), true) {
+            Ok(dir) => dir,
+            Err(error) if is_for_now(&error) => return Err(failed_to_open(label, error)),
+            Err(error) => {
+                if trust::refusal(&error).is_some() || matches!(root, Root::Given(_)) {
+                    home.tell(root, &root.path(), &error, false);
+                }
+                return Ok(None);
+            }
+        };
+        for candidate in (0..).map_while(|number| state::numbered(&name, number)) {
+            let path = || root.path().join(OsStr::from_bytes(candidate.to_bytes()));
+            if let Err(errno) = mkdirat(&dir, &candidate, OURS)
+                && errno != Errno::EXIST
+            {
+                return Ok(None);
+            }
+            let opened = trust::search_directory(dir.as_fd(), &candidate)
+                .and_then(|(place, stat)| Ok(trust::check_owner(&stat).map(|()| place)?));
+            let place = match opened {
+                Ok(place) => place,
+                Err(error) if is_for_now(&error) => return Err(failed_to_open(label, error)),
+                Err(error) => {
+                    home.tell(root, &path(), &error, true);
+                    continue;
+                }
+            };
+            let is_ours = || {
+                let place = trust::search_directory(dir.as_fd(), &candidate);
+                let owner = place.ok().and_then(|(place, _)| Owner::read(place.as_fd()));
+                owner.is_some_and(|owner| owner.is(&mine))
+            };
+            let conflict = || {
+                let what = format!("unable to lock {label}/lock in {}", path().display());
+                Err(Errno::AGAIN).while_doing(|| what)
+            };
+            let supervise = match Self::open_at(place, label) {
+                Ok(supervise) => supervise,
+                Err(failed) if failed.is_any_of(&[Errno::AGAIN]) => {
+                    if is_ours() {
+                        return conflict();
+                    }
+                    continue;
+                }
+                // It is root's, and we are not.
+                Err(failed) if failed.is_any_of(&UNWRITABLE) => continue,
+                Err(failed) if failed.is_any_of(&NO_SPACE) => return Ok(None),
+                Err(failed) => return Err(failed),
+            };
+            match mine.write(supervise.dir.as_fd(), home.path) {
+                Ok(()) => {}
+                Err(error) if is_for_now(&error) => return Err(failed_to_open(label, error)),
+                Err(_) => return Ok(None),
+            }
+            if home.is_held_elsewhere(&name, &mine, supervise.dir.as_fd()) {
+                return conflict();
+            }
+            let elsewhere = CString::new(path().into_os_string().as_bytes()).ok();
+            return Ok(Some(Supervise { elsewhere, ..supervise }));
+        }
+        Ok(None)
+    }
+
+    /// Takes the lock in the directory and opens `control`.
+    fn open_at(dir: OwnedFd, label: &'static str) -> Result<Self> {
         let lock = open_lock(dir.as_fd(), label)?;
         take_lock(&lock, label)?;
         let control = open_control(dir.as_fd(), label)?;
         // Made now, so that what is wrong with it is known before anything runs.
-        sys::fifo::make(dir.as_fd(), c"ok").while_doing(|| format!("unable to read {label}/ok"))?;
-        // Where that does not work, a removed FIFO is noticed when something else happens.
+        make_ok(dir.as_fd(), label)?;
+        // To be watched it has to be opened for reading. Where that does not work, a removed FIFO is noticed when
+        // something else happens.
+        let readable = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = openat(&dir, c".", readable, Mode::empty()).unwrap_or(dir);
         let _ = sys::watch::signal_removals(dir.as_fd());
         Ok(Supervise {
             label,
@@ -140,8 +291,7 @@ impl Supervise {
     ///
     /// That `ok` cannot be opened.
     pub fn announce(&mut self) -> Result<()> {
-        let ok = files::open_read(self.dir.as_fd(), c"ok")
-            .while_doing(|| format!("unable to read {}/ok", self.label))?;
+        let ok = open_ok(self.dir.as_fd()).while_doing(|| format!("unable to read {}/ok", self.label))?;
         // Nothing is ever written to it: the least room that it can have will do.
         sys::fifo::shrink(ok.as_fd());
         self.ok = Some(ok);
@@ -239,13 +389,13 @@ impl Supervise {
         let mut stat = Ok(());
         if self.published.stat.as_ref() != Some(&text) || self.published.status != Some(status.encode()) {
             // Its time tells others since when, so it is written again although the text may be the same.
-            stat = self.write(c"stat.new", c"stat", &text);
+            stat = self.write(File::Stat, &text);
             self.published.stat = stat.is_ok().then_some(text);
         }
         let bytes = status.encode();
         if self.published.status != Some(bytes) {
             self.published.status = None;
-            self.write(c"status.new", c"status", &bytes)?;
+            self.write(File::Status, &bytes)?;
             self.published.status = Some(bytes);
         }
         stat
@@ -260,7 +410,7 @@ impl Supervise {
         let is_missing = || self.label == LOG && self.has_no_pid();
         if pid.is_some() || !(self.empty_pid() || is_missing()) {
             let text = pid.map(|pid| format!("{}\n", pid.as_raw_nonzero())).unwrap_or_default();
-            self.write(c"pid.new", c"pid", text.as_bytes())?;
+            self.write(File::Pid, text.as_bytes())?;
         }
         self.published.pid = Some(pid);
         Ok(())
@@ -289,17 +439,17 @@ impl Supervise {
     }
 
     /// Lets clients know that the service flaps until then, by the wall clock. Nothing depends on it.
-    pub fn flaps(&self, until: &Tai64N) {
-        let _ = self.write(c"flaps.new", FLAPS, &until.to_bytes());
+    pub fn flaps(&mut self, until: &Tai64N) {
+        let _ = self.write(File::Flaps, &until.to_bytes());
     }
 
-    /// Writes a file in one piece: as `new` first, which then gets its name.
-    fn write(&self, new: &CStr, name: &CStr, bytes: &[u8]) -> std::result::Result<(), Trouble> {
-        let path = || format!("{}/{}", self.label, new.to_string_lossy());
+    /// Writes a file in one piece: under another name first.
+    fn write(&mut self, which: File, bytes: &[u8]) -> std::result::Result<(), Trouble> {
+        let path = || format!("{}/{}", self.label, which.new_name().to_string_lossy());
         let failed = |what: &'static str| {
             move |error| (format!("unable to {what} {}", path()).into_bytes(), Some(error))
         };
-        let (file, length) = self.open_new(new).map_err(failed("open"))?;
+        let (file, length) = self.open_new(which).map_err(failed("open"))?;
         if !bytes.is_empty() {
             match rustix::io::retry_on_intr(|| rustix::io::pwrite(&file, bytes, 0)) {
                 Ok(written) if written == bytes.len() => {}
@@ -313,66 +463,48 @@ impl Supervise {
             rustix::fs::ftruncate(&file, bytes.len() as u64)
                 .map_err(|errno| failed("write")(errno.into()))?;
         }
-        sys::replace::replace(self.dir.as_fd(), new, name).map_err(|error| {
-            let (new, name) = (new.to_string_lossy(), name.to_string_lossy());
+        let replaced = sys::replace::replace(self.dir.as_fd(), which.new_name(), which.name());
+        let is_spare = replaced.map_err(|error| {
+            let (new, name) = (which.new_name().to_string_lossy(), which.name().to_string_lossy());
             let doing = format!("unable to rename {new} to {}/{name}", self.label);
             (doing.into_bytes(), Some(error))
-        })
+        })?;
+        self.published.spares = self.published.spares & !which.bit() | if is_spare { which.bit() } else { 0 };
+        Ok(())
     }
 
-    /// Opens the file of this name that an exchange of names left, if it is ours, or makes it; with its length.
-    fn open_new(&self, name: &CStr) -> io::Result<(OwnedFd, u64)> {
-        let uid = rustix::process::geteuid().as_raw();
-        match trust::open_regular(self.dir.as_fd(), name, OFlags::WRONLY, Mode::empty()) {
-            Ok((file, stat)) if stat.st_uid == uid => Ok((file, u64::try_from(stat.st_size).unwrap_or(0))),
-            Ok(_) | Err(_) => Ok((trust::create_new(self.dir.as_fd(), name, PUBLIC)?, 0)),
+    /// Opens the file that is to be written: the one that an exchange of names left, if it is ours, or a new one. With
+    /// its length.
+    fn open_new(&self, which: File) -> io::Result<(OwnedFd, u64)> {
+        let name = which.new_name();
+        if self.published.spares & which.bit() != 0
+            && let Ok((file, stat)) =
+                trust::open_regular(self.dir.as_fd(), name, OFlags::WRONLY, Mode::empty())
+            && stat.st_uid == rustix::process::geteuid().as_raw()
+        {
+            return Ok((file, u64::try_from(stat.st_size).unwrap_or(0)));
         }
+        Ok((trust::create_new(self.dir.as_fd(), name, PUBLIC)?, 0))
     }
 }
 
-/// Opens the directory so that it can be watched, or, where it must not be read, at least used.
-fn open_dir(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match openat(parent, name, OFlags::RDONLY | flags, Mode::empty()) {
-        Err(Errno::ACCESS) => openat(parent, name, sys::SEARCH | flags, Mode::empty()),
-        opened => opened,
-    }
+/// Makes the FIFO `ok`, where it is missing.
+fn make_ok(dir: BorrowedFd<'_>, label: &str) -> Result<()> {
+    sys::fifo::make(dir, c"ok")
+        .and_then(|()| check_ok(dir))
+        .while_doing(|| format!("unable to read {label}/ok"))
 }
 
 fn open_lock(dir: BorrowedFd<'_>, label: &str) -> Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    openat(dir, c"lock", flags, PRIVATE).while_doing(|| format!("unable to open {label}/lock"))
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
+    trust::open_regular(dir, c"lock", flags, PRIVATE)
+        .map(|(lock, _)| lock)
+        .map_err(|error| failed_to_open(label, error))
 }
 
 fn take_lock(lock: &OwnedFd, label: &str) -> Result<()> {
     flock(lock, FlockOperation::NonBlockingLockExclusive)
         .while_doing(|| format!("unable to lock {label}/lock"))
-}
-
-/// Makes the directory, or the one that a link of its name points to. What exists is left as it is.
-fn make_directory(parent: BorrowedFd<'_>, label: &str) -> Result<()> {
-    let Err(failed) = mkdirat(parent, c"supervise", OURS) else { return Ok(()) };
-    match readlinkat(parent, c"supervise", Vec::new()) {
-        Ok(target) if target.to_bytes().len() > LINK_MAX => {
-            Err(Error::fatal(format!("unable to readlink ./{label}: name too long")))
-        }
-        Ok(target) => {
-            // It may exist, and where it cannot be made the opening of `lock` says so.
-            match mkdirat(parent, &target, OURS) {
-                Err(errno) if UNWRITABLE.contains(&errno) => {
-                    Err(errno).while_doing(|| format!("unable to open {label}/lock"))
-                }
-                Ok(()) | Err(_) => Ok(()),
-            }
-        }
-        // No link: a directory, or something whose opening fails with a better reason than ours.
-        Err(Errno::INVAL) => Ok(()),
-        Err(Errno::NOENT) if UNWRITABLE.contains(&failed) => {
-            Err(failed).while_doing(|| format!("unable to open {label}/lock"))
-        }
-        Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(errno).while_doing(|| format!("unable to readlink ./{label}")),
-    }
 }
 
 /// Whether all commands that were read when `ok` had these times were taken; `None` if the marks are not ours.
@@ -384,18 +516,45 @@ pub fn is_idle(access: (i64, i64), modification: (i64, i64)) -> Option<bool> {
     (is_ours(access) && is_ours(modification)).then_some(access == modification)
 }
 
+fn failed_to_open(label: &str, error: io::Error) -> Error {
+    Error::Fatal { doing: format!("unable to open {label}/lock").into(), cause: Some(error) }
+}
+
 fn open_control(dir: BorrowedFd<'_>, label: &str) -> Result<OwnedFd> {
     let failed = || format!("unable to open {label}/control");
-    let no_fifo = || Error::fatal(format!("{label}/control exists but is not a fifo"));
     sys::fifo::make(dir, c"control").while_doing(failed)?;
     // For writing too: with a writer of our own, reading never meets the end of the file.
-    let control =
-        match openat(dir, c"control", OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
-            Err(Errno::ISDIR | Errno::NXIO) => return Err(no_fifo()),
-            opened => opened.while_doing(failed)?,
-        };
-    let stat = fstat(&control).while_doing(|| format!("unable to stat {label}/control"))?;
-    if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo { Ok(control) } else { Err(no_fifo()) }
+    match trust::open_fifo(dir, c"control", OFlags::RDWR) {
+        Ok((control, _)) => Ok(control),
+        Err(error) => {
+            let is_none = trust::refusal(&error) == Some(Refusal::NotFifo)
+                || [Errno::ISDIR, Errno::NXIO]
+                    .iter()
+                    .any(|it| error.raw_os_error() == Some(it.raw_os_error()));
+            if is_none {
+                return Err(Error::fatal(format!("{label}/control exists but is not a fifo")));
+            }
+            Err(error).while_doing(failed)
+        }
+    }
+}
+
+/// Whether `ok` is a FIFO; it is opened last, for that says that we serve.
+fn check_ok(dir: BorrowedFd<'_>) -> io::Result<()> {
+    let stat = statat(dir, c"ok", AtFlags::SYMLINK_NOFOLLOW)?;
+    let is_fifo = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;
+    if is_fifo { Ok(()) } else { Err(Refusal::NotFifo.into()) }
+}
+
+/// Whether an error says that something is lacking for the moment, not that a place is wrong.
+fn is_for_now(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE, Errno::NOMEM]
+        .iter()
+        .any(|it| error.raw_os_error() == Some(it.raw_os_error()))
+}
+
+fn open_ok(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(trust::open_fifo(dir, c"ok", OFlags::RDONLY)?.0)
 }
 
 #[cfg(test)]

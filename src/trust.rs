@@ -3,15 +3,18 @@
 //! One rule for every file in a `supervise`, state or log directory: no link is followed, nothing is waited for, and
 //! type and owner are looked at after the opening, never before, because a name may mean another file a moment later.
 
-use std::ffi::CStr;
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io;
 
-use rustix::fd::{BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, unlinkat};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, readlinkat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
-use crate::files;
+use crate::{files, sys};
 
 /// Why a file is not used although it can be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +25,7 @@ pub enum Refusal {
     NotRegular,
     /// It is not a FIFO.
     NotFifo,
-    /// It has other names too, so it may be a file from elsewhere.
+    /// It has other names too, so it may be from elsewhere.
     HardLinked,
     /// It belongs to somebody else.
     OtherOwner,
@@ -100,7 +103,7 @@ pub fn open_regular(
     Ok((file, stat))
 }
 
-/// Opens a FIFO.
+/// Opens a FIFO that has no other name: it would be another service's, too.
 ///
 /// # Errors
 ///
@@ -109,6 +112,9 @@ pub fn open_fifo(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<
     let (file, stat) = open(dir, name, flags, Mode::empty())?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
         return Err(Refusal::NotFifo.into());
+    }
+    if stat.st_nlink > 1 {
+        return Err(Refusal::HardLinked.into());
     }
     Ok((file, stat))
 }
@@ -119,15 +125,124 @@ pub fn open_fifo(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<
 ///
 /// That of open(2), or a [`Refusal`].
 pub fn open_directory(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(OwnedFd, Stat)> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    directory(dir, name, OFlags::RDONLY)
+}
+
+/// The same for a directory that is only looked into by name, so it need not be readable.
+///
+/// # Errors
+///
+/// That of open(2), or a [`Refusal`].
+pub fn search_directory(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(OwnedFd, Stat)> {
+    directory(dir, name, sys::SEARCH)
+}
+
+fn directory(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<(OwnedFd, Stat)> {
     // Linux says ENOTDIR for a link that is to be opened as a directory and not to be followed.
-    open(dir, name, flags, Mode::empty()).map_err(|error| {
+    open(dir, name, flags | OFlags::DIRECTORY, Mode::empty()).map_err(|error| {
         let is_link = || {
-            rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+            statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
                 .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
         };
         if error.kind() == io::ErrorKind::NotADirectory && is_link() { Refusal::Link.into() } else { error }
     })
+}
+
+/// Which directories on a [`walk`] are made where they are missing, and with which mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Make {
+    /// None is.
+    Nothing,
+    /// The last one.
+    Last(Mode),
+    /// Each.
+    All(Mode),
+}
+
+/// Where a [`walk`] came to.
+#[derive(Debug)]
+pub struct Way {
+    /// The directory that the path leads to.
+    pub dir: OwnedFd,
+    /// What it is.
+    pub stat: Stat,
+    /// The directory that has the last name of the path, if the path has one.
+    pub parent: Option<Stat>,
+}
+
+/// How many links a walk follows, as the kernel has it.
+const LINKS_MAX: usize = 40;
+
+/// Goes to a directory name by name. A link on the way is followed only if one of `believed` made it and nobody else may
+/// put another in its place, so nobody else decides where the way goes, nor where a directory is made.
+///
+/// Whose the directory at the end is remains to be looked at.
+///
+/// # Errors
+///
+/// That of the system call that failed, or a [`Refusal`].
+pub fn walk(start: BorrowedFd<'_>, path: &[u8], believed: &[u32], make: Make) -> io::Result<Way> {
+    let begin = |path: &[u8]| {
+        let from = if path.starts_with(b"/") { (CWD, c"/") } else { (start, c".") };
+        search_directory(from.0, from.1)
+    };
+    let (mut dir, mut stat) = begin(path)?;
+    let mut parent = None;
+    let mut left: VecDeque<Vec<u8>> = names(path).collect();
+    let mut links = 0;
+    while let Some(name) = left.pop_front() {
+        let is_up = name == b"..";
+        let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+        let mode = match make {
+            Make::Last(mode) if left.is_empty() => Some(mode),
+            Make::All(mode) => Some(mode),
+            Make::Last(_) | Make::Nothing => None,
+        };
+        let next = match search_directory(dir.as_fd(), &name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match mode {
+                Some(mode) => {
+                    match mkdirat(&dir, &name, mode) {
+                        Ok(()) | Err(Errno::EXIST) => {}
+                        Err(errno) => return Err(errno.into()),
+                    }
+                    // Whoever was quicker may have made another thing of this name.
+                    let made = search_directory(dir.as_fd(), &name)?;
+                    check_owner_is(&made.1, believed)?;
+                    Ok(made)
+                }
+                None => Err(error),
+            },
+            opened => opened,
+        };
+        match next {
+            Ok((next, its_stat)) => {
+                parent = (!is_up).then_some(stat);
+                (dir, stat) = (next, its_stat);
+            }
+            Err(error) if refusal(&error) == Some(Refusal::Link) => {
+                let link = statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+                links += 1;
+                let is_theirs = believed.contains(&link.st_uid) && believed.contains(&stat.st_uid);
+                if links > LINKS_MAX || !is_theirs || files::others_may_exchange(&stat) {
+                    return Err(error);
+                }
+                let target = readlinkat(&dir, &name, Vec::new())?;
+                if target.to_bytes().starts_with(b"/") {
+                    (dir, stat) = begin(b"/")?;
+                    parent = None;
+                }
+                for name in names(target.to_bytes()).collect::<Vec<_>>().into_iter().rev() {
+                    left.push_front(name);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Way { dir, stat, parent })
+}
+
+fn names(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec)
 }
 
 /// Makes a file that nobody else has open or can lead elsewhere. What has its name is removed first, but for a
@@ -158,11 +273,25 @@ pub fn create_new(dir: BorrowedFd<'_>, name: &CStr, mode: Mode) -> io::Result<Ow
 ///
 /// The [`Refusal`] that says why not.
 pub fn check_owner(stat: &Stat) -> Result<(), Refusal> {
-    let uid = rustix::process::geteuid().as_raw();
-    if stat.st_uid != uid && stat.st_uid != 0 {
+    check_owner_is(stat, &ours())
+}
+
+/// The same for other owners than us and root.
+///
+/// # Errors
+///
+/// The [`Refusal`] that says why not.
+pub fn check_owner_is(stat: &Stat, believed: &[u32]) -> Result<(), Refusal> {
+    if !believed.contains(&stat.st_uid) {
         return Err(Refusal::OtherOwner);
     }
     if files::others_may_write(stat) { Err(Refusal::OthersWrite) } else { Ok(()) }
+}
+
+/// Who is always believed: root, and whom we act as.
+#[must_use]
+pub fn ours() -> [u32; 2] {
+    [0, rustix::process::geteuid().as_raw()]
 }
 
 /// The whole of a file, if it is not longer than `limit` bytes.
@@ -190,8 +319,6 @@ pub fn read_at_most(file: &OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use rustix::fd::AsFd;
-
     use super::*;
 
     #[test]
@@ -215,6 +342,11 @@ mod tests {
         assert_eq!(regular(c"none"), Err(None));
         let fifo = open_fifo(dir, c"file", OFlags::RDONLY).map(drop).map_err(|it| refusal(&it));
         assert_eq!(fifo, Err(Some(Refusal::NotFifo)));
+        crate::sys::fifo::make(dir, c"fifo").unwrap();
+        let fifo = |name| open_fifo(dir, name, OFlags::RDONLY).map(drop).map_err(|it| refusal(&it));
+        assert_eq!(fifo(c"fifo"), Ok(()));
+        std::fs::hard_link(path.join("fifo"), path.join("fifo2")).unwrap();
+        assert_eq!(fifo(c"fifo"), Err(Some(Refusal::HardLinked)));
         let directory = |name| open_directory(dir, name).map(drop).map_err(|it| refusal(&it));
         assert_eq!(directory(c"dir"), Ok(()));
         assert_eq!(directory(c"dirlink"), Err(Some(Refusal::Link)));
@@ -222,6 +354,37 @@ mod tests {
         drop(create_new(dir, c"link", Mode::RUSR).unwrap());
         assert_eq!(std::fs::read(path.join("file")).unwrap(), b"text");
         assert_eq!(std::fs::read(path.join("link")).unwrap(), b"");
+        std::fs::remove_dir_all(path).unwrap();
+    }
+    #[test]
+    fn a_walk_makes_what_is_missing_and_follows_links_of_ours_alone() {
+        let path = std::env::temp_dir().join(format!("svcore-walk-{}", std::process::id()));
+        std::fs::create_dir_all(path.join("dir/sub")).unwrap();
+        symlink("dir", path.join("link")).unwrap();
+        symlink("../loop", path.join("dir/up")).unwrap();
+        symlink("dir/up", path.join("loop")).unwrap();
+        let start = rustix::fs::open(&path, OFlags::RDONLY, Mode::empty()).unwrap();
+        let us = ours();
+        let go = |to: &str, believed: &[u32], make| {
+            walk(start.as_fd(), to.as_bytes(), believed, make).map(|way| files::identity(&way.stat))
+        };
+        let there = |name: &str| {
+            let stat = statat(&start, name, AtFlags::empty()).unwrap();
+            files::identity(&stat)
+        };
+        assert_eq!(go("link/./sub", &us, Make::Nothing).unwrap(), there("dir/sub"));
+        assert_eq!(go("link/sub/../..", &us, Make::Nothing).unwrap(), there("."));
+        assert_eq!(refusal(&go("link/sub", &[u32::MAX], Make::Nothing).unwrap_err()), Some(Refusal::Link));
+        assert_eq!(refusal(&go("loop", &us, Make::Nothing).unwrap_err()), Some(Refusal::Link));
+        let mode = Mode::RWXU;
+        assert_eq!(go("link/a/b", &us, Make::Last(mode)).unwrap_err().kind(), io::ErrorKind::NotFound);
+        go("link/a", &us, Make::Last(mode)).unwrap();
+        assert_eq!(go("link/x/y", &us, Make::All(mode)).unwrap(), there("dir/x/y"));
+        // Where others may put another in its place, no link is followed.
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        assert_eq!(refusal(&go("link/sub", &us, Make::Nothing).unwrap_err()), Some(Refusal::Link));
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+        go("link/sub", &us, Make::Nothing).unwrap();
         std::fs::remove_dir_all(path).unwrap();
     }
 }

@@ -15,10 +15,17 @@ pub(crate) fn hint(service: &Service, svdir: &OsStr, trouble: &Trouble) -> Optio
     let name = String::from_utf8_lossy(&service.name).into_owned();
     let denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
     match trouble {
-        Trouble::NoDirectory(error) | Trouble::Unable(_, error) if denied(error) => Some(
-            "you have no permission: become root, or let the owner of supervise/ and of its FIFOs be you"
-                .to_owned(),
-        ),
+        Trouble::Unable(_, error) if denied(error) => {
+            // The FIFOs alone: who owns supervise/ can keep the service from starting.
+            let dir = String::from_utf8_lossy(&service.path);
+            Some(format!(
+                "you have no permission: become root, or let root give you the service: \
+                 chmod 755 {dir}/supervise; chown USER {dir}/supervise/ok {dir}/supervise/control"
+            ))
+        }
+        Trouble::NoDirectory(error) if denied(error) => {
+            Some("you have no permission to go into the service directory: become root".to_owned())
+        }
         Trouble::NoDirectory(_) if !service.path.starts_with(svdir.to_string().as_bytes()) => {
             Some("there is no such directory".to_owned())
         }

@@ -11,9 +11,10 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
 use svcore::error::reason;
+use svcore::state::{Home, Place};
 use svcore::status::{LEN, Status};
 use svcore::tai::Tai64N;
-use svcore::{event, files, state, supervise};
+use svcore::{event, files, state, supervise, trust};
 
 /// How long after the last command was read a supervisor that does not say so has acted upon it.
 pub(crate) const SETTLED: Duration = Duration::from_millis(50);
@@ -73,39 +74,17 @@ pub(crate) struct Service {
 pub(crate) struct Part {
     /// Something that can be opened only where one can go into the directory.
     inside: &'static CStr,
-    supervise: &'static CStr,
+    /// It is the log service.
+    log: bool,
     ok: &'static CStr,
-    control: &'static CStr,
-    status: &'static CStr,
-    flaps: &'static CStr,
-    /// From the service directory to the one whose state it is.
-    below: &'static str,
     /// The file that keeps it down.
     pub(crate) down: &'static CStr,
 }
 
 /// Those of the service.
-pub(crate) const MAIN: Part = Part {
-    inside: c".",
-    supervise: c"supervise",
-    ok: c"supervise/ok",
-    control: c"supervise/control",
-    status: c"supervise/status",
-    flaps: c"supervise/flaps",
-    below: "",
-    down: c"down",
-};
+pub(crate) const MAIN: Part = Part { inside: c".", log: false, ok: c"supervise/ok", down: c"down" };
 /// Those of its log service.
-pub(crate) const LOG: Part = Part {
-    inside: c"log/.",
-    supervise: c"log/supervise",
-    ok: c"log/supervise/ok",
-    control: c"log/supervise/control",
-    status: c"log/supervise/status",
-    flaps: c"log/supervise/flaps",
-    below: "/log",
-    down: c"log/down",
-};
+pub(crate) const LOG: Part = Part { inside: c"log/.", log: true, ok: c"log/supervise/ok", down: c"log/down" };
 
 /// A command that was written.
 #[derive(Debug)]
@@ -148,57 +127,65 @@ impl Service {
     ///
     /// Without one the file may say anything; so that is looked at first.
     pub(crate) fn status(&self, part: &Part) -> Result<Status, Trouble> {
-        let dir = self.dir()?;
-        match self.place(dir, part) {
-            Ok(None) => read_status_in(dir, part.status),
-            Ok(Some(place)) => read_status_in(place.as_fd(), c"status"),
-            Err(errno) => Err(blame(dir, part, "open supervise/ok", errno)),
-        }
+        let (place, _) = self.find(part, "open supervise/ok", open_ok)?;
+        read_status_in(place.dir.as_fd())
     }
 
     /// The status in the file, whoever wrote it and whenever.
     pub(crate) fn read_status(&self, part: &Part) -> Result<Status, Trouble> {
         match self.status(part) {
             Err(Trouble::NoDirectory(error)) => Err(Trouble::NoDirectory(error)),
-            Err(_) => read_status_in(self.dir()?, part.status),
+            Err(_) => {
+                let own = self.open_own(part).map_err(|it| Trouble::Unable("open supervise/status", it))?;
+                read_status_in(own.as_fd())
+            }
             status => status,
         }
     }
 
     /// Until when the service flaps, if that was ever said.
     pub(crate) fn flaps_until(&self, part: &Part) -> Option<Tai64N> {
-        let dir = self.dir().ok()?;
+        let (place, _) = self.find(part, "", open_ok).ok()?;
+        let (file, _) =
+            trust::open_regular(place.dir.as_fd(), supervise::FLAPS, OFlags::RDONLY, Mode::empty()).ok()?;
         let mut bytes = [0; 12];
-        let text = match self.place(dir, part).ok()? {
-            None => files::read_start(dir, part.flaps, &mut bytes),
-            Some(place) => files::read_start(place.as_fd(), supervise::FLAPS, &mut bytes),
-        };
-        Tai64N::from_slice(text.ok()?).ok()
+        let length = rustix::io::read(&file, &mut bytes).ok()?;
+        Tai64N::from_slice(bytes.get(..length)?).ok()
     }
 
-    /// Where a supervisor serves: `None` is in the service directory. An error is that of its `ok` there.
-    fn place(&self, dir: BorrowedFd<'_>, part: &Part) -> Result<Option<OwnedFd>, Errno> {
-        match open_for_writing(dir, part.ok) {
-            Ok(_) => Ok(None),
-            Err(errno) => self.elsewhere(part).map(Some).ok_or(errno),
-        }
+    /// Finds where a supervisor serves, and opens something there; see [`svcore::state`]. `what` is attempted.
+    fn find<T>(
+        &self,
+        part: &Part,
+        what: &'static str,
+        open: impl Fn(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> Result<(Place, T), Trouble> {
+        let dir = self.dir()?;
+        self.with_home(part, |home| state::find(home, open)).map_err(|error| blame(dir, part, what, error))
     }
 
-    /// Where the state is, if not in the service directory; see [`svcore::state`].
-    fn elsewhere(&self, part: &Part) -> Option<OwnedFd> {
-        let path = [self.path.as_slice(), part.below.as_bytes()].concat();
-        let name = state::name_of(Path::new(OsStr::from_bytes(&path)))?;
-        state::places_to_find(&name)
-            .iter()
-            .filter_map(|place| open_directory(CWD, place.to_bytes()).ok())
-            .find(|place| open_for_writing(place.as_fd(), c"ok").is_ok())
+    /// The `supervise` of the service directory.
+    fn open_own(&self, part: &Part) -> io::Result<OwnedFd> {
+        self.with_home(part, |home| home.supervise())
+    }
+
+    fn with_home<T>(&self, part: &Part, then: impl FnOnce(&Home<'_>) -> io::Result<T>) -> io::Result<T> {
+        let dir = self.dir.as_ref().map_err(|errno| io::Error::from(*errno))?.as_fd();
+        let log_dir = if part.log { Some(open_directory(dir, b"log")?) } else { None };
+        let dir = log_dir.as_ref().map_or(dir, AsFd::as_fd);
+        let path = Path::new(OsStr::from_bytes(&self.path));
+        then(&Home { dir, path, log: part.log, prefix: b"" })
     }
 }
 
-fn read_status_in(dir: BorrowedFd<'_>, name: &CStr) -> Result<Status, Trouble> {
+fn open_ok(place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(trust::open_fifo(place, c"ok", OFlags::WRONLY)?.0)
+}
+
+fn read_status_in(place: BorrowedFd<'_>) -> Result<Status, Trouble> {
     let mut bytes = [0; LEN];
-    let file = openat(dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Trouble::Unable("open supervise/status", errno.into()))?;
+    let (file, _) = trust::open_regular(place, c"status", OFlags::RDONLY, Mode::empty())
+        .map_err(|error| Trouble::Unable("open supervise/status", error))?;
     let length = rustix::io::read(&file, &mut bytes)
         .map_err(|errno| Trouble::Unable("read supervise/status", errno.into()))?;
     if length < LEN {
@@ -237,16 +224,10 @@ impl Service {
 
     /// Writes `bytes` to `control`, in one piece.
     pub(crate) fn send(&self, bytes: &[u8]) -> Result<Sent, Trouble> {
-        let dir = self.dir()?;
-        let (control, elsewhere) = match open_for_writing(dir, MAIN.control) {
-            Ok(control) => (control, None),
-            Err(errno) => {
-                let blamed = || blame(dir, &MAIN, "open supervise/control", errno);
-                let place = self.elsewhere(&MAIN).ok_or_else(blamed)?;
-                let control = open_for_writing(place.as_fd(), c"control").map_err(|_| blamed())?;
-                (control, Some(place))
-            }
-        };
+        let (place, control) = self.find(&MAIN, "open supervise/control", |place| {
+            Ok(trust::open_fifo(place, c"control", OFlags::WRONLY)?.0)
+        })?;
+        let elsewhere = (!place.own).then_some(place.dir);
         match rustix::io::write(&control, bytes) {
             Ok(written) if written == bytes.len() => {
                 Ok(Sent { control, elsewhere, read_at: None, taken: false })
@@ -273,12 +254,10 @@ impl Service {
 
     /// Opens `supervise` so that it can be watched.
     pub(crate) fn open_supervise(&self) -> Option<OwnedFd> {
+        let found = self.find(&MAIN, "", open_ok).map(|(place, _)| place.dir);
+        let place = found.or_else(|_| self.open_own(&MAIN)).ok()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = self.dir().ok()?;
-        match self.place(dir, &MAIN) {
-            Ok(Some(place)) => openat(&place, c".", flags, Mode::empty()).ok(),
-            Ok(None) | Err(_) => openat(dir, MAIN.supervise, flags, Mode::empty()).ok(),
-        }
+        openat(&place, c".", flags, Mode::empty()).ok()
     }
 
     /// Whether the supervisor has taken all that it has read; see [`svcore::supervise`].
@@ -307,18 +286,14 @@ fn open_directory(at: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
     openat(at, path, svcore::sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-fn open_for_writing(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    openat(dir, name, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
-}
-
 /// Why something could not be opened: perhaps because one cannot go into the directory that it should be in.
-fn blame(dir: BorrowedFd<'_>, part: &Part, what: &'static str, errno: Errno) -> Trouble {
-    if errno == Errno::NXIO {
+fn blame(dir: BorrowedFd<'_>, part: &Part, what: &'static str, error: io::Error) -> Trouble {
+    if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
         return Trouble::NotRunning;
     }
     match open_directory(dir, part.inside.to_bytes()) {
         Err(errno) => Trouble::NoDirectory(errno.into()),
-        Ok(_) => Trouble::Unable(what, errno.into()),
+        Ok(_) => Trouble::Unable(what, error),
     }
 }
 

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, statat};
 use super::Found;
 use crate::error::{Error, Result};
 use crate::event::earlier;
+use crate::state::{self, Home};
 use crate::sys::watch::Inotify;
 use crate::sys::{self, clock};
 use crate::{exec, files, say};
@@ -178,10 +179,12 @@ impl Directory {
     /// Whether a supervisor serves the service `name` in it: its `ok` has a reader.
     #[must_use]
     pub fn is_served(&self, name: &CStr) -> bool {
-        let Ok(path) = CString::new([self.path.to_bytes(), b"/", name.to_bytes(), b"/supervise/ok"].concat())
-        else {
-            return false;
-        };
-        openat(CWD, &path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).is_ok()
+        let path = [self.path.to_bytes(), b"/", name.to_bytes()].concat();
+        let path = OsStr::from_bytes(&path);
+        let flags = sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(CWD, path, flags, Mode::empty()).is_ok_and(|dir| {
+            let home = Home { dir: dir.as_fd(), path: path.as_ref(), log: false, prefix: b"" };
+            state::is_served(&home)
+        })
     }
 }

@@ -16,7 +16,7 @@ use rustix::fs::CWD;
 use rustix::process::{Pid, kill_process};
 
 pub use opening::Outputs;
-use opening::{Log, PATIENCE, find_log, open_service, patience_of, places, wanted_at_start};
+use opening::{Log, PATIENCE, find_log, home, open_service, patience_of, wanted_at_start};
 
 use super::machine::Machine;
 use super::pair::{Leave, Pair, Which};
@@ -108,11 +108,11 @@ impl Service {
         let failed = || "unable to change to directory";
         let name = CString::new(name.as_bytes()).map_err(|_| Error::fatal(failed()))?;
         let dir = open_service(CWD, &name).while_doing(failed)?;
-        let supervise = Supervise::open(dir.as_fd(), supervise::MAIN, || places(&name, b""))?;
+        let supervise = Supervise::open(supervise::MAIN, &home(dir.as_fd(), &name, false, &prefix))?;
         // From here on nothing that is made in the directory is missed; `supervise` would have been told, too.
         let watched = watch::signal_changes(dir.as_fd()).is_ok();
         let log_dir = find_log(dir.as_fd(), &prefix)?;
-        let log = log_dir.map(|dir| Log::open(dir, &name)).transpose()?;
+        let log = log_dir.map(|dir| Log::open(dir, &name, &prefix)).transpose()?;
         let log_machine = log.as_ref().map(|log| log.machine(now));
         let want = wanted_at_start(dir.as_fd(), c"down");
         Ok(Box::new(Service {

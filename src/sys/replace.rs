@@ -6,7 +6,8 @@ use std::io;
 use rustix::fd::BorrowedFd;
 use rustix::fs::renameat;
 
-/// Gives the file `new` the name `name`. What had that name has the name `new` afterwards, or is gone.
+/// Gives the file `new` the name `name`. What had that name has the name `new` afterwards, or is gone; gives whether it
+/// is still there.
 ///
 /// The two names are exchanged where the system can: a disk's file system writes out a new file at once when it is
 /// renamed over an existing one (ext4 takes a millisecond for that, and 20 us for the exchange).
@@ -14,11 +15,11 @@ use rustix::fs::renameat;
 /// # Errors
 ///
 /// That of rename(2).
-pub fn replace(dir: BorrowedFd<'_>, new: &CStr, name: &CStr) -> io::Result<()> {
+pub fn replace(dir: BorrowedFd<'_>, new: &CStr, name: &CStr) -> io::Result<bool> {
     if exchange(dir, new, name).is_ok() {
-        return Ok(());
+        return Ok(true);
     }
-    Ok(renameat(dir, new, dir, name)?)
+    Ok(renameat(dir, new, dir, name).map(|()| false)?)
 }
 
 #[cfg(target_os = "linux")]

@@ -691,6 +691,9 @@ fn the_status_is_always_whole() {
 mod ours {
     use super::*;
 
+    /// The user id of nobody.
+    const NOBODY: u32 = 65534;
+
     #[test]
     fn a_hook_is_told_the_process() {
         let service = Service::sleeper()
@@ -1056,7 +1059,8 @@ mod ours {
         }
         let service = Service::sleeper().script("log/run", "exec cat");
         let state = TempDir::new();
-        fs::set_permissions(state.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        // It belongs to the user whom the service runs as; who names it to sv believes that user.
+        std::os::unix::fs::chown(state.path(), Some(NOBODY), None).unwrap();
         let mut runsv = run("chpst")
             .args(&["-u", "nobody", "runsv", "s"])
             .env("RUNITBOX_STATE", state.path())
@@ -1105,9 +1109,10 @@ mod ours {
             .dir(service.root())
             .start(&service.root().join("err2"));
         eventually("refused", || second.ended() == Some(111));
+        let place = state.join("s").display().to_string();
         assert_eq!(
             read(&service.root().join("err2")),
-            "runsv s: fatal: unable to lock supervise/lock: temporary failure\n"
+            format!("runsv s: fatal: unable to lock supervise/lock in {place}: temporary failure\n")
         );
         first.signal(SIGTERM);
         eventually("ended", || first.ended() == Some(0));
@@ -1364,5 +1369,162 @@ mod ours {
         service.runsv().signal(SIGTERM);
         assert_eq!(service.exit_code(), 0);
         flood.join().unwrap();
+    }
+
+    /// Services in directories that their runsv cannot write, with a directory for their state.
+    struct Elsewhere {
+        root: TempDir,
+        state: TempDir,
+    }
+
+    impl Elsewhere {
+        fn new(names: &[&str]) -> Self {
+            let elsewhere = Elsewhere { root: TempDir::new(), state: TempDir::new() };
+            for name in names {
+                elsewhere.root.script(&format!("{name}/run"), "exec sleep 1000");
+            }
+            std::os::unix::fs::chown(elsewhere.state.path(), Some(NOBODY), None).unwrap();
+            elsewhere
+        }
+
+        fn start(&self, name: &str) -> Running {
+            let words = ["-u", "nobody", "runsv", name];
+            run("chpst")
+                .args(&words)
+                .env("RUNITBOX_STATE", self.state.path())
+                .dir(self.root.path())
+                .start(&self.root.join("err"))
+        }
+
+        fn sv(&self, words: &[&str]) -> Outcome {
+            run("sv").args(words).env("RUNITBOX_STATE", self.state.path()).dir(self.root.path()).go()
+        }
+
+        fn is_up(&self, name: &str) -> bool {
+            self.sv(&["status", name]).out.starts_with("run: ")
+        }
+
+        fn pid(&self, name: &str) -> Option<i32> {
+            let out = self.sv(&["status", name]).out;
+            out.strip_prefix("run: ")?.split_once("(pid ")?.1.split_once(')')?.0.parse().ok()
+        }
+    }
+
+    fn leave(mut runsv: Running) {
+        runsv.signal(SIGTERM);
+        eventually("left", || runsv.ended() == Some(0));
+    }
+
+    #[test]
+    fn two_services_of_one_name_are_told_apart_elsewhere() {
+        if !is_root() {
+            return;
+        }
+        let elsewhere = Elsewhere::new(&["img/web", "img/two/web", "img/web.1"]);
+        let names = ["./img/web", "./img/two/web", "./img/web.1"];
+        let mut runsvs: Vec<Running> = Vec::new();
+        for name in names {
+            runsvs.push(elsewhere.start(name));
+            eventually(name, || elsewhere.is_up(name));
+        }
+        let pids = names.map(|name| elsewhere.pid(name).unwrap());
+        assert!(pids[0] != pids[1] && pids[1] != pids[2] && pids[0] != pids[2], "{pids:?}");
+        assert_eq!(elsewhere.sv(&["-w5", "down", "./img/two/web"]).code, Some(0));
+        assert!(!is_alive(pids[1]) && is_alive(pids[0]) && is_alive(pids[2]));
+        assert_eq!(elsewhere.sv(&["-w5", "restart", "./img/web.1"]).code, Some(0));
+        assert!(elsewhere.pid("./img/web") == Some(pids[0]) && !is_alive(pids[2]));
+        // The first place is free now: the second service still has its own, and not two supervisors.
+        leave(runsvs.remove(0));
+        let outcome = elsewhere.sv(&["status", "./img/web"]);
+        assert_eq!(outcome.out, "warning: ./img/web: unable to open supervise/ok: file does not exist\n");
+        let mut second = elsewhere.start("./img/two/web");
+        eventually("refused", || second.ended() == Some(111));
+        runsvs.insert(0, elsewhere.start("./img/web"));
+        eventually("again", || elsewhere.is_up("./img/web"));
+        assert!(elsewhere.sv(&["status", "./img/two/web"]).out.starts_with("down: "));
+        runsvs.into_iter().for_each(leave);
+    }
+
+    #[test]
+    fn a_service_called_web_log_is_not_the_log_service_of_web() {
+        if !is_root() {
+            return;
+        }
+        let elsewhere = Elsewhere::new(&["web", "web.log"]);
+        elsewhere.root.script("web/log/run", "exec cat");
+        let web = elsewhere.start("./web");
+        eventually("both", || elsewhere.is_up("./web") && elsewhere.is_up("./web/log"));
+        let other = elsewhere.start("./web.log");
+        eventually("the third", || elsewhere.is_up("./web.log"));
+        let pids = ["./web", "./web/log", "./web.log"].map(|name| elsewhere.pid(name).unwrap());
+        assert_eq!(elsewhere.sv(&["-w5", "down", "./web.log"]).code, Some(0));
+        assert!(is_alive(pids[0]) && is_alive(pids[1]) && !is_alive(pids[2]), "{pids:?}");
+        assert!(elsewhere.sv(&["status", "./web"]).out.contains("; run: log: (pid "));
+        leave(web);
+        leave(other);
+    }
+
+    #[test]
+    fn runitbox_state_holds_also_where_the_directory_can_be_written() {
+        let service = Service::sleeper().script("log/run", "exec cat");
+        let state = TempDir::new();
+        let start = |variable: &str| {
+            run("runsv")
+                .arg("s")
+                .env("RUNITBOX_STATE", variable)
+                .dir(service.root())
+                .start(&service.root().join("err"))
+        };
+        let sv = |words: &[&str]| {
+            run("sv").args(words).arg("./s").env("RUNITBOX_STATE", state.path()).dir(service.root()).go()
+        };
+        let variable = state.path().join("deeper/still");
+        let mut runsv = start(state.path().to_str().unwrap());
+        eventually("up", || state.read("s/stat") == "run\n" && state.read("s.log/stat") == "run\n");
+        for dir in ["supervise", "log/supervise"] {
+            assert!(!service.path().join(dir).exists(), "{dir}");
+        }
+        let outcome = sv(&["status"]);
+        assert!(outcome.out.starts_with("run: ") && outcome.out.contains("; run: log: "), "{outcome:?}");
+        assert_eq!(sv(&["-w5", "restart"]).code, Some(0));
+        assert_eq!(sv(&["-w5", "exit"]).code, Some(0));
+        eventually("left", || runsv.ended() == Some(0));
+        // What is missing is made; and where it cannot be made, that is said and the usual place is taken.
+        let mut runsv = start(variable.to_str().unwrap());
+        eventually("made", || open_fifo(&variable.join("s/ok")).is_some());
+        runsv.signal(SIGTERM);
+        eventually("left", || runsv.ended() == Some(0));
+        let mut runsv = start("/proc/none");
+        eventually("usual", || service.is_up());
+        assert!(service.said().contains("warning: no state is kept in /proc/none: "), "{}", service.said());
+        // Who serves it there is seen by one that has the variable.
+        let mut second = start(state.path().to_str().unwrap());
+        eventually("refused", || second.ended() == Some(111));
+        assert!(sv(&["status"]).out.starts_with("run: "));
+        runsv.signal(SIGTERM);
+        eventually("left", || runsv.ended() == Some(0));
+    }
+
+    #[test]
+    fn one_that_starts_twice_at_once_elsewhere_is_served_at_most_once() {
+        if !is_root() {
+            return;
+        }
+        let elsewhere = Elsewhere::new(&["img/web", "img/two/web"]);
+        for round in 0..20 {
+            // The first place has another owner in every second round.
+            let other = (round % 2 == 0).then(|| {
+                let other = elsewhere.start("./img/two/web");
+                eventually("the other", || elsewhere.is_up("./img/two/web"));
+                other
+            });
+            let mut runsvs: Vec<Running> = (0..4).map(|_| elsewhere.start("./img/web")).collect();
+            eventually("decided", || {
+                let left = runsvs.iter_mut().filter_map(Running::ended).count();
+                left == 4 || (left == 3 && elsewhere.is_up("./img/web"))
+            });
+            other.into_iter().for_each(leave);
+            runsvs.into_iter().filter_map(|mut it| it.ended().is_none().then_some(it)).for_each(leave);
+        }
     }
 }

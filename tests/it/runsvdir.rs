@@ -389,6 +389,41 @@ mod ours {
     }
 
     #[test]
+    fn a_service_that_was_made_anew_has_one_runsv_also_with_its_state_elsewhere() {
+        let tree = Tree::new();
+        tree.sleeper("a");
+        let state = tree.root.join("state");
+        let mut runsvdir = run("runsvdir")
+            .arg("service")
+            .dir(tree.root.path())
+            .env("RUNITBOX_STATE", &state)
+            .start(&tree.root.join("err"));
+        let pid = |name: &str| -> Option<i32> {
+            let outcome = run("sv")
+                .args(&["status", name])
+                .env("RUNITBOX_STATE", &state)
+                .env("SVDIR", tree.root.join("service"))
+                .go();
+            outcome.out.strip_prefix("run: ")?.split_once("(pid ")?.1.split_once(')')?.0.parse().ok()
+        };
+        eventually("up", || pid("a").is_some());
+        let old = pid("a").unwrap();
+        let runsv = parent_of(old);
+        fs::remove_dir_all(tree.root.join("sv/a")).unwrap();
+        tree.define("a", "exec sleep 2000");
+        eventually("new", || pid("a").is_some_and(|pid| pid != old) && !is_alive(old));
+        let new = pid("a");
+        tree.sleeper("b");
+        eventually("b up", || pid("b").is_some());
+        steadily("undisturbed", Duration::from_millis(300), || pid("a") == new);
+        assert_eq!(parent_of(new.unwrap()), runsv);
+        assert!(!state.join("a.1").exists());
+        runsvdir.signal(SIGHUP);
+        eventually("ended", || runsvdir.ended() == Some(111));
+        eventually("gone", || pid("a").is_none() && pid("b").is_none());
+    }
+
+    #[test]
     fn where_nothing_can_be_watched_it_says_so_once_and_looks() {
         // A user namespace has limits of its own.
         let deny = "echo 0 >/proc/sys/user/max_inotify_instances && exec runsvdir service";

@@ -17,6 +17,7 @@ mod hosted;
 mod root;
 mod runit;
 mod runsvinit;
+mod shared;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

@@ -1,6 +1,6 @@
 //! What of a service is opened: its directory, its log service, its outputs.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -13,11 +13,12 @@ use rustix::io::Errno;
 use super::Machine;
 use crate::error::{Context, Result};
 use crate::service::words::Now;
+use crate::state::Home;
 use crate::status::Want;
 use crate::supervise::{self, Supervise};
 use crate::sys;
 use crate::sys::watch;
-use crate::{files, number, say, state};
+use crate::{files, number, say};
 
 /// How long a log service has to read the rest, where `log/timeout-exit` does not say.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,28 +50,28 @@ pub struct Outputs {
 }
 
 impl Log {
-    pub(super) fn open(dir: OwnedFd, name: &CStr) -> Result<Box<Self>> {
+    pub(super) fn open(dir: OwnedFd, name: &CStr, prefix: &[u8]) -> Result<Box<Self>> {
         let (read, write) = io::pipe().while_doing(|| "unable to create log pipe")?;
         let (read, write) = (OwnedFd::from(read), OwnedFd::from(write));
         // So that the service can open /dev/stdout, whatever user it becomes. Only its own processes can get at it.
         let _ = rustix::fs::fchmod(&write, WRITABLE);
-        let (dir, identity, supervise) = Self::take_over(dir, name)?;
+        let (dir, identity, supervise) = Self::take_over(dir, name, prefix)?;
         Ok(Box::new(Log { dir, identity, supervise, read, write: Some(write) }))
     }
 
     /// Opens what a directory `log` needs, and watches it.
-    fn take_over(dir: OwnedFd, name: &CStr) -> Result<(OwnedFd, (u64, u64), Supervise)> {
+    fn take_over(dir: OwnedFd, name: &CStr, prefix: &[u8]) -> Result<(OwnedFd, (u64, u64), Supervise)> {
         let identity =
             fstat(&dir).map(|stat| files::identity(&stat)).while_doing(|| "unable to stat ./log")?;
-        let supervise = Supervise::open(dir.as_fd(), supervise::LOG, || places(name, b".log"))?;
+        let supervise = Supervise::open(supervise::LOG, &home(dir.as_fd(), name, true, prefix))?;
         // Where that does not work, it is looked at before each start.
         let _ = watch::signal_changes(dir.as_fd());
         Ok((dir, identity, supervise))
     }
 
     /// Goes on in another directory, with the same pipe.
-    pub(super) fn move_to(&mut self, dir: OwnedFd, name: &CStr) -> Result<()> {
-        (self.dir, self.identity, self.supervise) = Self::take_over(dir, name)?;
+    pub(super) fn move_to(&mut self, dir: OwnedFd, name: &CStr, prefix: &[u8]) -> Result<()> {
+        (self.dir, self.identity, self.supervise) = Self::take_over(dir, name, prefix)?;
         Ok(())
     }
 
@@ -84,10 +85,9 @@ impl Log {
     }
 }
 
-/// Where else the state of the service at `path` may be, or with `suffix` that of its log service.
-pub(super) fn places(path: &CStr, suffix: &[u8]) -> Vec<CString> {
-    let name = state::name_of(Path::new(OsStr::from_bytes(path.to_bytes())));
-    name.map_or_else(Vec::new, |name| state::places_to_make(&[name.as_slice(), suffix].concat()))
+/// What the state of the service at `path`, or of its log service, is found by; `dir` is its directory.
+pub(super) fn home<'a>(dir: BorrowedFd<'a>, path: &'a CStr, log: bool, prefix: &'a [u8]) -> Home<'a> {
+    Home { dir, path: Path::new(OsStr::from_bytes(path.to_bytes())), log, prefix }
 }
 
 /// Opens a directory so that it can be watched, or, where it must not be read, at least used.

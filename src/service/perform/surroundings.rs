@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, fstat, statat};
 use rustix::io::Errno;
 
 use super::{
-    Log, REPAIR_AFTER, RETRY_FIRST, SETTLED, SETTLED_LAST, Service, open_service, places, wanted_at_start,
+    Log, REPAIR_AFTER, RETRY_FIRST, SETTLED, SETTLED_LAST, Service, home, open_service, wanted_at_start,
 };
 use crate::control::Command;
 use crate::error::Result;
@@ -106,8 +106,8 @@ impl Service {
         }
         self.log_to_come = None;
         let taken = match &mut self.log {
-            Some(log) => log.move_to(dir, &self.name),
-            None => Log::open(dir, &self.name).map(|log| {
+            Some(log) => log.move_to(dir, &self.name, &self.prefix),
+            None => Log::open(dir, &self.name, &self.prefix).map(|log| {
                 self.pair.add_log(log.machine(now));
                 self.log = Some(log);
             }),
@@ -201,7 +201,8 @@ impl Service {
 
     fn repair_main(&mut self) -> Result<()> {
         if !self.supervise.is_in_place(self.dir.as_fd()) {
-            self.supervise = Supervise::open(self.dir.as_fd(), supervise::MAIN, || places(&self.name, b""))?;
+            self.supervise =
+                Supervise::open(supervise::MAIN, &home(self.dir.as_fd(), &self.name, false, &self.prefix))?;
         } else if self.supervise.is_whole() {
             return Ok(());
         } else {
@@ -218,7 +219,8 @@ impl Service {
                 // The one that comes in its place is taken up when it is there.
                 return Ok(());
             }
-            log.supervise = Supervise::open(log.dir.as_fd(), supervise::LOG, || places(&self.name, b".log"))?;
+            log.supervise =
+                Supervise::open(supervise::LOG, &home(log.dir.as_fd(), &self.name, true, &self.prefix))?;
         } else if log.supervise.is_whole() {
             return Ok(());
         } else {

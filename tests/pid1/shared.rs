@@ -1,0 +1,116 @@
+//! Two containers that share what they can: image, volume, `/dev/shm`, `/run`.
+
+use std::process::{Child, Command, Stdio};
+
+use crate::harness::*;
+
+/// `$1`: where the services are; `$2`: what both have as `/dev/shm`, `$3`: as `/run`.
+const SET_UP: &str = r#"
+mount -t proc proc /proc
+mount --bind "$1" "$1"
+mount -o remount,bind,ro "$1"
+mount --bind "$2" /dev/shm
+mount --bind "$3" /run
+[ "$4" = rw ] || mount -o remount,bind,ro /run
+exec runsvinit "$1"
+"#;
+
+/// A PID and a mount namespace with `runsvinit` as process 1.
+struct Container {
+    unshare: Child,
+    init: i32,
+}
+
+impl Container {
+    fn new(root: &TempDir, err: &str, run: &str) -> Self {
+        let err = std::fs::File::create(root.join(err)).unwrap();
+        let dir = |name: &str| root.join(name).to_str().unwrap().to_owned();
+        let unshare = Command::new("unshare")
+            .args(["--pid", "--fork", "--mount", "--propagation", "private", "--kill-child"])
+            .args(["sh", "-ec", SET_UP, "sh", &dir("img"), &dir("shm"), &dir("run"), run])
+            .env_clear()
+            .env("PATH", path_variable())
+            .stdin(Stdio::null())
+            .stdout(err.try_clone().unwrap())
+            .stderr(err)
+            .spawn()
+            .unwrap();
+        let parent = i32::try_from(unshare.id()).unwrap();
+        let mut init = 0;
+        eventually("process 1", || {
+            let children = read(format!("/proc/{parent}/task/{parent}/children").as_ref());
+            init = children.trim().parse().unwrap_or(0);
+            read(format!("/proc/{init}/comm").as_ref()) == "runsvinit\n"
+        });
+        Container { unshare, init }
+    }
+
+    fn sv(&self, words: &[&str]) -> Outcome {
+        let init = self.init.to_string();
+        run_file(std::path::Path::new("/usr/bin/nsenter"))
+            .args(&["-t", &init, "-p", "-m", "sv"])
+            .args(words)
+            .go()
+    }
+
+    fn pid(&self, name: &str) -> Option<i32> {
+        let out = self.sv(&["status", name]).out;
+        out.strip_prefix("run: ")?.split_once("(pid ")?.1.split_once(')')?.0.parse().ok()
+    }
+
+    fn stops(mut self) {
+        kill(self.init, SIGTERM);
+        eventually("stopped", || self.unshare.try_wait().unwrap().is_some());
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if self.unshare.try_wait().unwrap().is_none() {
+            kill(self.init, SIGKILL);
+            let _ = self.unshare.wait();
+        }
+    }
+}
+
+#[test]
+fn two_containers_that_share_everything_see_each_their_own_services() {
+    if !crate::possible() || !is_root() {
+        return;
+    }
+    // The state is in what was shared memory, and in what was `/run`.
+    for run in ["ro", "rw"] {
+        let root = TempDir::new();
+        for name in ["web", "db"] {
+            root.script(&format!("img/{name}/run"), "exec sleep 1000");
+            root.script(&format!("img/{name}/log/run"), "exec cat");
+        }
+        for dir in ["shm", "run"] {
+            std::fs::create_dir(root.join(dir)).unwrap();
+        }
+        let first = Container::new(&root, "err1", run);
+        eventually("first", || first.sv(&["health"]).code == Some(0));
+        let second = Container::new(&root, "err2", run);
+        eventually("second", || second.sv(&["health"]).code == Some(0));
+        assert_eq!((root.read("err1").as_str(), root.read("err2").as_str()), ("", ""));
+        let names = if run == "ro" { "shm/runit-0" } else { "run/runit/supervise" };
+        assert!(root.join(names).join("web.1").exists() && root.join(names).join("web.log.1").exists());
+        let before = first.pid("web").unwrap();
+        // Its own processes: the numbers are those of its namespace.
+        let in_second = second.pid("web").unwrap();
+        assert_eq!(second.sv(&["-w5", "restart", "web"]).code, Some(0));
+        assert_ne!(second.pid("web").unwrap(), in_second);
+        assert_eq!(first.pid("web"), Some(before));
+        assert_eq!(second.sv(&["-w5", "down", "web", "db"]).code, Some(0));
+        assert!(first.pid("web") == Some(before) && first.pid("db").is_some());
+        // What is left of the first is not taken for its own by the second, nor the other way round.
+        first.stops();
+        assert!(second.sv(&["status", "web"]).out.starts_with("down: web: "));
+        let third = Container::new(&root, "err3", run);
+        eventually("third", || third.sv(&["health"]).code == Some(0));
+        assert!(second.sv(&["status", "web"]).out.starts_with("down: web: "));
+        assert!(!root.join(names).join("web.2").exists());
+        second.stops();
+        assert_eq!(third.sv(&["health"]).code, Some(0));
+    }
+}
