@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 
 use rustix::fd::{BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::files;
@@ -123,11 +123,39 @@ pub fn open_directory(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(OwnedFd, 
     // Linux says ENOTDIR for a link that is to be opened as a directory and not to be followed.
     open(dir, name, flags, Mode::empty()).map_err(|error| {
         let is_link = || {
-            rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+            statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
                 .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
         };
         if error.kind() == io::ErrorKind::NotADirectory && is_link() { Refusal::Link.into() } else { error }
     })
+}
+
+/// Opens a regular file for reading, by way of links too: for what an administrator may link, such as the values of an
+/// environment directory. `/dev/null` is as good as an empty file.
+///
+/// Nothing else is opened, since that alone can wake a device or a writer.
+///
+/// # Errors
+///
+/// That of stat(2) or open(2), EISDIR, or [`Refusal::NotRegular`].
+pub fn open_content(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    has_content(&statat(dir, name, AtFlags::empty())?)?;
+    let file = openat(dir, name, flags, Mode::empty())?;
+    // The name may mean another file by now.
+    has_content(&fstat(&file)?)?;
+    Ok(file)
+}
+
+fn has_content(stat: &Stat) -> io::Result<()> {
+    let is_null =
+        || statat(CWD, c"/dev/null", AtFlags::empty()).is_ok_and(|null| null.st_rdev == stat.st_rdev);
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(()),
+        FileType::CharacterDevice if is_null() => Ok(()),
+        FileType::Directory => Err(Errno::ISDIR.into()),
+        _ => Err(Refusal::NotRegular.into()),
+    }
 }
 
 /// Makes a file that nobody else has open or can lead elsewhere. What has its name is removed first, but for a
@@ -213,6 +241,11 @@ mod tests {
         assert_eq!(regular(c"dir"), Err(Some(Refusal::NotRegular)));
         assert_eq!(regular(c"two"), Err(Some(Refusal::HardLinked)));
         assert_eq!(regular(c"none"), Err(None));
+        let content = |name| open_content(dir, name).map(drop).map_err(|it| refusal(&it));
+        assert_eq!((content(c"file"), content(c"link"), content(c"two")), (Ok(()), Ok(()), Ok(())));
+        assert_eq!((content(c"dir"), content(c"none")), (Err(None), Err(None)));
+        assert_eq!(content(c"/dev/zero"), Err(Some(Refusal::NotRegular)));
+        assert_eq!(content(c"/dev/null"), Ok(()));
         let fifo = open_fifo(dir, c"file", OFlags::RDONLY).map(drop).map_err(|it| refusal(&it));
         assert_eq!(fifo, Err(Some(Refusal::NotFifo)));
         let directory = |name| open_directory(dir, name).map(drop).map_err(|it| refusal(&it));
