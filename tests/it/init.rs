@@ -159,6 +159,107 @@ mod ours {
         );
     }
 
+    /// Runs `runit-init` in namespaces of its own, after `before`; gives what it said, its code, and the flag files
+    /// with their modes.
+    fn runit_init(word: &str, before: &str) -> (String, Vec<String>) {
+        const SHOW: &str = "for f in /etc/runit/stopit /etc/runit/reboot /run/runit.stopit /run/runit.reboot; do \
+             [ -e $f ] && echo $(stat -L -c %a $f) $f; done";
+        let script = format!(
+            "mount -t tmpfs none /run && mount -t tmpfs none /etc || exit 99\n{before}\n\
+             {} {word} 2>&1; echo code $?; {SHOW}; exit 0",
+            program("runit-init").display(),
+        );
+        // Process 1 of the namespace, which gets CONT, is the shell.
+        let unshare = ["--mount", "--pid", "--fork", "--kill-child", "/bin/sh", "-c", &script];
+        let outcome = run_file("/usr/bin/unshare".as_ref()).args(&unshare).go();
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        let (said, flags) = outcome.out.split_once("code ").unwrap();
+        let mut flags: Vec<String> = flags.lines().map(str::to_owned).collect();
+        let said = format!("{said}{}", flags.remove(0));
+        (said, flags)
+    }
+
+    #[test]
+    fn runit_init_sets_and_clears_every_flag_that_is_there() {
+        if !is_root() {
+            return;
+        }
+        const ETC: &str = "mkdir /etc/runit; install -m 0 /dev/null /etc/runit/stopit;";
+        const RUN: &str =
+            "install -m 0 /dev/null /run/runit.stopit; install -m 0 /dev/null /run/runit.reboot;";
+        for (word, before, flags) in [
+            // Upstream has nothing there before the first time.
+            ("0", "", &["100 /etc/runit/stopit"][..]),
+            ("6", "", &["100 /etc/runit/stopit", "100 /etc/runit/reboot"]),
+            ("6", ETC, &["100 /etc/runit/stopit", "100 /etc/runit/reboot"]),
+            // Debian's first stage makes its own, and its programs look at no other.
+            ("0", RUN, &["100 /run/runit.stopit", "0 /run/runit.reboot"]),
+            ("6", RUN, &["100 /run/runit.stopit", "100 /run/runit.reboot"]),
+            // One that is missing where the other is.
+            ("6", "rm -r /run/*; >/run/runit.stopit", &["100 /run/runit.stopit", "100 /run/runit.reboot"]),
+            // A flag of another time must neither be missed nor stay.
+            (
+                "6",
+                &format!("{RUN} {ETC}"),
+                &[
+                    "100 /etc/runit/stopit",
+                    "100 /etc/runit/reboot",
+                    "100 /run/runit.stopit",
+                    "100 /run/runit.reboot",
+                ],
+            ),
+            (
+                "0",
+                &format!("{RUN} {ETC} install -m 100 /dev/null /etc/runit/reboot; chmod 100 /run/*"),
+                &[
+                    "100 /etc/runit/stopit",
+                    "0 /etc/runit/reboot",
+                    "100 /run/runit.stopit",
+                    "0 /run/runit.reboot",
+                ],
+            ),
+            // As Void has it, before its boot script has made what the links lead to.
+            (
+                "6",
+                "mkdir -p /run/runit /etc/runit; ln -s /run/runit/stopit /run/runit/reboot /etc/runit",
+                &["100 /etc/runit/stopit", "100 /etc/runit/reboot"],
+            ),
+            // Where one of the places cannot be written, the other is enough.
+            (
+                "6",
+                &format!("{ETC} mount -o remount,ro /etc"),
+                &["0 /etc/runit/stopit", "100 /run/runit.stopit", "100 /run/runit.reboot"],
+            ),
+            (
+                "6",
+                &format!("{ETC} {RUN} mount -o remount,ro /etc"),
+                &["0 /etc/runit/stopit", "100 /run/runit.stopit", "100 /run/runit.reboot"],
+            ),
+        ] {
+            assert_eq!(
+                runit_init(word, before),
+                ("0".to_owned(), flags.iter().map(|&flag| flag.to_owned()).collect()),
+                "{word} {before}"
+            );
+        }
+    }
+
+    #[test]
+    fn runit_init_says_when_no_flag_can_be_set_or_taken_back() {
+        if !is_root() {
+            return;
+        }
+        let read_only = "mount -o remount,ro /etc; mount -o remount,ro /run";
+        let (said, _) = runit_init("0", read_only);
+        assert_eq!(said, "init: fatal: unable to create /etc/runit/stopit: file does not exist\n111");
+        let (said, _) = runit_init("6", &format!("mkdir /etc/runit; {read_only}"));
+        assert_eq!(said, "init: fatal: unable to create /etc/runit/stopit: read-only file system\n111");
+        // A power-off that would become a restart is none.
+        let wish = "mkdir /etc/runit; install -m 100 /dev/null /etc/runit/reboot; mount -o remount,ro /etc";
+        let (said, _) = runit_init("0", wish);
+        assert_eq!(said, "init: fatal: unable to chmod /etc/runit/reboot: read-only file system\n111");
+    }
+
     #[test]
     fn runsvinit_refuses_what_it_does_not_understand() {
         for words in [&["a", "b"][..], &["-w", "x"], &["--map", "1"], &["--halt", "x"], &["-q"]] {
