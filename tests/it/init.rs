@@ -282,4 +282,125 @@ mod ours {
         eventually("ended", || runsvinit.ended() == Some(0));
         assert_eq!(root.read("service/a/supervise/stat"), "down\n");
     }
+
+    /// `make-initramfs` with a PATH of these programs only, on a service directory that is there.
+    fn make_initramfs(root: &TempDir, programs: &[&str], words: &[&std::path::Path]) -> Outcome {
+        const ALWAYS: [&str; 17] = [
+            "mktemp", "rm", "mkdir", "cp", "chmod", "ln", "mknod", "find", "sort", "mv", "od", "sed", "cat",
+            "basename", "dirname", "uname", "tr",
+        ];
+        let bin = TempDir::new();
+        for name in ALWAYS.iter().chain(programs) {
+            let file = ["/usr/bin", "/bin"].map(|dir| std::path::Path::new(dir).join(name));
+            let file = file.iter().find(|file| file.exists()).unwrap_or_else(|| panic!("{name}"));
+            std::os::unix::fs::symlink(file, bin.join(name)).unwrap();
+        }
+        root.script("services/web/run", "exec sleep 1000");
+        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/initramfs/make-initramfs");
+        run_file(&script).args(words).env("PATH", bin.path()).dir(root.path()).go()
+    }
+
+    #[test]
+    fn make_initramfs_packs_the_executable_and_its_names() {
+        if !can_run("cpio", std::path::Path::new("/usr/bin/cpio").exists()) {
+            return;
+        }
+        let root = TempDir::new();
+        let made =
+            make_initramfs(&root, &["cpio", "gzip"], &[executable(), "services".as_ref(), "out.gz".as_ref()]);
+        assert_eq!((made.code, made.out.as_str(), made.err.as_str()), (Some(0), "", ""));
+        let list = run_file("/bin/sh".as_ref()).args(&["-c", "gzip -dc out.gz | cpio --quiet -it"]);
+        let list = list.dir(root.path()).go().out;
+        for name in ["init", "bin/runitbox", "sbin/init", "sbin/runit", "etc/service/web/run"] {
+            assert!(list.lines().any(|line| line == name), "{name}: {list}");
+        }
+    }
+
+    #[test]
+    fn make_initramfs_fails_and_leaves_nothing_when_something_is_wrong() {
+        let root = TempDir::new();
+        root.file("text", "x");
+        root.script("liar", "echo sv");
+        // The first bytes are those of an executable of an Arm machine.
+        let mut other = std::fs::read(executable()).unwrap();
+        other[18..20].copy_from_slice(&183_u16.to_le_bytes());
+        root.file("other", other);
+        for name in ["text", "other"] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(root.join(name), mode).unwrap();
+        }
+        let (services, out) = (root.join("services"), root.join("out.gz"));
+        let path = |name: &str| root.join(name);
+        for (programs, words, said) in [
+            (
+                &["gzip"][..],
+                [executable().to_owned(), services.clone(), out.clone()],
+                "cpio is not installed",
+            ),
+            (&["cpio"], [executable().to_owned(), services.clone(), out.clone()], "gzip is not installed"),
+            (&["cpio", "gzip"], [path("none"), services.clone(), out.clone()], "none: no such file"),
+            (
+                &["cpio", "gzip"],
+                [path("text"), services.clone(), out.clone()],
+                "text: not an executable of this machine",
+            ),
+            (
+                &["cpio", "gzip"],
+                [path("other"), services.clone(), out.clone()],
+                "other: not an executable of this machine",
+            ),
+            (
+                &["cpio", "gzip"],
+                [path("liar"), services.clone(), out.clone()],
+                "liar: not an executable of this machine",
+            ),
+            (&["cpio", "gzip"], ["/usr/bin/true".into(), services.clone(), out.clone()], "true: not static"),
+            (
+                &["cpio", "gzip"],
+                [executable().to_owned(), path("text"), out.clone()],
+                "text: not a directory",
+            ),
+            (&["cpio", "gzip"], [executable().to_owned(), services.clone(), path("none/out")], "none/out"),
+        ] {
+            if programs.contains(&"cpio") && !can_run("cpio", std::path::Path::new("/usr/bin/cpio").exists())
+            {
+                return;
+            }
+            let words: Vec<&std::path::Path> = words.iter().map(std::path::PathBuf::as_path).collect();
+            let outcome = make_initramfs(&root, programs, &words);
+            assert!(outcome.code != Some(0), "{said}");
+            assert!(
+                outcome.err.starts_with("make-initramfs: ") && outcome.err.contains(said),
+                "{said}: {}",
+                outcome.err
+            );
+        }
+        // A static executable that is another program, and a program that fails in the middle.
+        if can_run("busybox-static", std::path::Path::new("/bin/busybox").exists()) {
+            let words = ["/bin/busybox".as_ref(), services.as_path(), out.as_path()];
+            let outcome = make_initramfs(&root, &["cpio", "gzip"], &words);
+            assert_ne!(outcome.code, Some(0));
+            assert!(outcome.err.contains("busybox: not runitbox"), "{}", outcome.err);
+        }
+        std::fs::write(&out, "the old one").unwrap();
+        for name in ["cpio", "gzip"] {
+            let broken = root.script(&format!("broken/{name}"), "echo half; exit 3");
+            let other = if name == "cpio" { "gzip" } else { "cpio" };
+            let script =
+                format!("PATH={}:$PATH; export PATH; exec \"$@\"", broken.parent().unwrap().display());
+            let make = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/initramfs/make-initramfs");
+            let outcome = run_file("/bin/sh".as_ref())
+                .args(&["-c", &script, "sh"])
+                .arg(make)
+                .args(&[executable(), &services, &out])
+                .go();
+            assert_ne!(outcome.code, Some(0), "{name} {other}");
+            assert!(outcome.err.contains(&format!("make-initramfs: {name} failed")), "{}", outcome.err);
+            std::fs::remove_dir_all(root.join("broken")).unwrap();
+        }
+        assert_eq!(root.read("out.gz"), "the old one");
+        let files: Vec<_> =
+            std::fs::read_dir(root.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+        assert!(files.iter().all(|name| !name.to_string_lossy().starts_with("out.gz.")), "{files:?}");
+    }
 }
