@@ -10,13 +10,14 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Dir, FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, flock, openat, statat};
 use rustix::io::Errno;
 use svcore::envdir::{self, Change};
 use svcore::error::reason;
 use svcore::passwd::{self, Ids, Refused};
 use svcore::sys::privilege;
-use svcore::{Call, Context, Error, Result, exec, say, trust};
+use svcore::trust::{self, Refusal};
+use svcore::{Call, Context, Error, Result, exec, say};
 
 use plan::{Locked, Plan};
 
@@ -207,10 +208,8 @@ fn read_database(path: &CStr) -> io::Result<Vec<u8>> {
 /// Locks `file`. The descriptor is the program's: the lock lasts until the program, and whoever it gives the
 /// descriptor to, is gone.
 fn lock(file: &OsStr, locked: Locked) -> Result<()> {
-    const FLAGS: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::APPEND).union(OFlags::NONBLOCK);
     let failed = |what: &'static str| move || [what.as_bytes(), b": ", file.as_bytes()].concat();
-    let fd =
-        openat(CWD, file, FLAGS, Mode::from_raw_mode(0o600)).while_doing(failed("unable to open lock"))?;
+    let fd = open_lock(file).while_doing(failed("unable to open lock"))?;
     let operation = match locked {
         Locked::Wait => FlockOperation::LockExclusive,
         Locked::Fail => FlockOperation::NonBlockingLockExclusive,
@@ -218,6 +217,27 @@ fn lock(file: &OsStr, locked: Locked) -> Result<()> {
     rustix::io::retry_on_intr(|| flock(&fd, operation)).while_doing(failed("unable to lock"))?;
     std::mem::forget(fd);
     Ok(())
+}
+
+/// Opens or makes the file of a lock. A link to it is followed if root or we made it: another would make files for its
+/// owner, wherever he likes.
+fn open_lock(file: &OsStr) -> io::Result<OwnedFd> {
+    const FLAGS: OFlags = OFlags::WRONLY
+        .union(OFlags::CREATE)
+        .union(OFlags::APPEND)
+        .union(OFlags::NONBLOCK)
+        .union(OFlags::NOCTTY);
+    let open = |more: OFlags| openat(CWD, file, FLAGS | more, Mode::RUSR | Mode::WUSR);
+    match (open(OFlags::NOFOLLOW), statat(CWD, file, AtFlags::SYMLINK_NOFOLLOW)) {
+        (Err(_), Ok(stat)) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+            let uid = rustix::process::geteuid().as_raw();
+            if stat.st_uid != uid && stat.st_uid != 0 {
+                return Err(Refusal::Link.into());
+            }
+            Ok(open(OFlags::empty())?)
+        }
+        (opened, _) => Ok(opened?),
+    }
 }
 
 /// Closes or replaces descriptors 0 to 2. Gives where to say that the program cannot be run, if standard error is

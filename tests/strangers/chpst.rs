@@ -237,3 +237,25 @@ fn a_file_of_users_that_never_ends_is_said_and_not_waited_for() {
     fs::rename(&group, &file).unwrap();
     refused("nobody", "password", "file too big");
 }
+
+#[test]
+fn a_lock_that_a_stranger_linked_elsewhere_makes_no_file_there() {
+    if !is_root() {
+        return;
+    }
+    let root = TempDir::new();
+    let lock = root.join("lock");
+    let elsewhere = root.join("elsewhere");
+    let outcome = |link: &str| run("chpst").args(&["-l", link, "echo", "locked"]).dir(root.path()).go();
+    symlink("elsewhere", &lock).unwrap();
+    // Our own are followed as ever.
+    assert_eq!(outcome("lock").out, "locked\n");
+    fs::remove_file(&elsewhere).unwrap();
+    std::os::unix::fs::lchown(&lock, Some(12_345), None).unwrap();
+    let refused = outcome("lock");
+    assert_eq!(refused.err, "chpst: fatal: unable to open lock: lock: is a symbolic link\n");
+    assert!(!elsewhere.exists());
+    // Nor is what is there locked.
+    fs::write(&elsewhere, "").unwrap();
+    assert_eq!(outcome("lock").code, Some(111));
+}
