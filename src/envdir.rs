@@ -1,5 +1,12 @@
 //! Environment directories: what a file says about the variable of its name. Source: chpst(8), -e.
 
+/// How long a value may be. More than this, with the name of its variable, no program can be given on Linux.
+pub const VALUE_MAX: usize = 128 * 1024;
+/// How many files a directory may have. A change looks at all entries of the environment.
+pub const FILES_MAX: usize = 16 * 1024;
+/// How long all values together may be: more than any program can be given.
+pub const ALL_MAX: usize = 16 * 1024 * 1024;
+
 /// What happens to a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {

@@ -5,9 +5,6 @@
 
 use std::fmt;
 
-/// The most groups that `chpst -u` takes.
-pub const GROUPS_MAX: usize = 60;
-
 /// Who a program becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ids {
@@ -22,6 +19,8 @@ pub struct Ids {
 pub enum Refused {
     /// No such user, or no such group.
     Unknown,
+    /// A number that is not there, which must not become root's.
+    Empty,
     /// Numbers that are none, or larger than an id can be; holds what follows the leading colon.
     Numbers(Vec<u8>),
     /// The file could not be read.
@@ -32,6 +31,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Refused::Unknown => "unknown user or group",
+            Refused::Empty => "empty uid or gid",
             Refused::Numbers(_) => "invalid uid or gids",
             Refused::Unreadable => "unreadable user or group file",
         })
@@ -52,7 +52,7 @@ pub fn find(
     group: impl FnOnce() -> Option<Vec<u8>>,
 ) -> Result<Ids, Refused> {
     if let Some(numbers) = spec.strip_prefix(b":") {
-        return by_number(numbers).ok_or_else(|| Refused::Numbers(numbers.to_vec()));
+        return by_number(numbers);
     }
     let mut names = spec.split(|&byte| byte == b':');
     let user = names.next().unwrap_or_default();
@@ -63,23 +63,28 @@ pub fn find(
         return Ok(Ids { uid, gids: vec![gid] });
     }
     let text = group().ok_or(Refused::Unreadable)?;
-    let gids = names
-        .take(GROUPS_MAX)
-        .map(|name| group_in(&text, name))
-        .collect::<Option<Vec<u32>>>()
-        .ok_or(Refused::Unknown)?;
+    let gids =
+        names.map(|name| group_in(&text, name)).collect::<Option<Vec<u32>>>().ok_or(Refused::Unknown)?;
     Ok(Ids { uid, gids })
 }
 
-fn by_number(numbers: &[u8]) -> Option<Ids> {
-    let mut fields = numbers.split(|&byte| byte == b':').map(id);
-    let uid = fields.next()??;
-    let gids = fields.take(GROUPS_MAX).collect::<Option<Vec<u32>>>()?;
-    (!gids.is_empty()).then_some(Ids { uid, gids })
+fn by_number(numbers: &[u8]) -> Result<Ids, Refused> {
+    let fields = || numbers.split(|&byte| byte == b':');
+    if fields().any(<[u8]>::is_empty) {
+        return Err(Refused::Empty);
+    }
+    let ids = fields().map(id).collect::<Option<Vec<u32>>>();
+    match ids.as_deref() {
+        Some([uid, gids @ ..]) if !gids.is_empty() => Ok(Ids { uid: *uid, gids: gids.to_vec() }),
+        _ => Err(Refused::Numbers(numbers.to_vec())),
+    }
 }
 
-/// An id: digits only, nothing is 0, and the largest number means "no change" to the system and is refused.
+/// An id: digits only, at least one, and the largest number means "no change" to the system and is refused.
 fn id(text: &[u8]) -> Option<u32> {
+    if text.is_empty() {
+        return None;
+    }
     let value = crate::number::whole(text)?;
     u32::try_from(value).ok().filter(|&value| value != u32::MAX)
 }
@@ -88,15 +93,15 @@ fn id(text: &[u8]) -> Option<u32> {
 #[must_use]
 pub fn user_in(passwd: &[u8], name: &[u8]) -> Option<(u32, u32)> {
     let mut fields = line_of(passwd, name)?;
-    let uid = id(fields.nth(1).filter(|uid| !uid.is_empty())?)?;
-    let gid = id(fields.next().filter(|gid| !gid.is_empty())?)?;
+    let uid = id(fields.nth(1)?)?;
+    let gid = id(fields.next()?)?;
     Some((uid, gid))
 }
 
 /// The number of group `name` in the text of `/etc/group`.
 #[must_use]
 pub fn group_in(group: &[u8], name: &[u8]) -> Option<u32> {
-    id(line_of(group, name)?.nth(1).filter(|gid| !gid.is_empty())?)
+    id(line_of(group, name)?.nth(1)?)
 }
 
 /// The fields after the first in the line that begins with `name`.
@@ -141,9 +146,15 @@ mod tests {
     #[test]
     fn numbers_are_taken_as_they_are() {
         assert_eq!(ids(":1:2"), are(1, &[2]));
-        assert_eq!(ids(":1000:"), are(1000, &[0]));
         assert_eq!(ids(":0:1:2:3"), are(0, &[1, 2, 3]));
         assert_eq!(ids(":4294967294:4294967294"), are(4_294_967_294, &[4_294_967_294]));
+    }
+
+    #[test]
+    fn an_empty_number_is_nobody() {
+        for spec in [":", "::", ":::", ":1000:", "::1000", ":1:2:", ":1::2"] {
+            assert_eq!(ids(spec), Err(Refused::Empty), "{spec}");
+        }
     }
 
     #[test]
@@ -161,6 +172,19 @@ mod tests {
     }
 
     proptest! {
+        /// Nobody becomes root, or gets root's group, without a word that says so.
+        #[test]
+        fn root_is_named(spec in ":[0-2:]{0,6}") {
+            let said = |id: &str| id.bytes().all(|digit| digit == b'0') && !id.is_empty();
+            if let Ok(ids) = ids(&spec) {
+                let words: Vec<&str> = spec.split(':').skip(1).collect();
+                prop_assert_eq!(ids.gids.len() + 1, words.len());
+                for (id, word) in std::iter::once(ids.uid).chain(ids.gids).zip(words) {
+                    prop_assert_eq!(id == 0, said(word));
+                }
+            }
+        }
+
         /// A user is found by no name but the whole of it, whatever the file says.
         #[test]
         fn only_whole_names_match(name in "[ab]{1,3}", other in "[ab]{1,3}", uid in 0_u32..1000) {

@@ -245,6 +245,34 @@ fn names(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec)
 }
 
+/// Opens a regular file for reading, by way of links too: for what an administrator may link, such as the values of an
+/// environment directory. `/dev/null` is as good as an empty file.
+///
+/// Nothing else is opened, since that alone can wake a device or a writer.
+///
+/// # Errors
+///
+/// That of stat(2) or open(2), EISDIR, or [`Refusal::NotRegular`].
+pub fn open_content(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    has_content(&statat(dir, name, AtFlags::empty())?)?;
+    let file = openat(dir, name, flags, Mode::empty())?;
+    // The name may mean another file by now.
+    has_content(&fstat(&file)?)?;
+    Ok(file)
+}
+
+fn has_content(stat: &Stat) -> io::Result<()> {
+    let is_null =
+        || statat(CWD, c"/dev/null", AtFlags::empty()).is_ok_and(|null| null.st_rdev == stat.st_rdev);
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(()),
+        FileType::CharacterDevice if is_null() => Ok(()),
+        FileType::Directory => Err(Errno::ISDIR.into()),
+        _ => Err(Refusal::NotRegular.into()),
+    }
+}
+
 /// Makes a file that nobody else has open or can lead elsewhere. What has its name is removed first, but for a
 /// directory.
 ///
@@ -340,6 +368,11 @@ mod tests {
         assert_eq!(regular(c"dir"), Err(Some(Refusal::NotRegular)));
         assert_eq!(regular(c"two"), Err(Some(Refusal::HardLinked)));
         assert_eq!(regular(c"none"), Err(None));
+        let content = |name| open_content(dir, name).map(drop).map_err(|it| refusal(&it));
+        assert_eq!((content(c"file"), content(c"link"), content(c"two")), (Ok(()), Ok(()), Ok(())));
+        assert_eq!((content(c"dir"), content(c"none")), (Err(None), Err(None)));
+        assert_eq!(content(c"/dev/zero"), Err(Some(Refusal::NotRegular)));
+        assert_eq!(content(c"/dev/null"), Ok(()));
         let fifo = open_fifo(dir, c"file", OFlags::RDONLY).map(drop).map_err(|it| refusal(&it));
         assert_eq!(fifo, Err(Some(Refusal::NotFifo)));
         crate::sys::fifo::make(dir, c"fifo").unwrap();

@@ -5,20 +5,24 @@
 
 mod plan;
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Dir, FlockOperation, Mode, OFlags, flock, fstat, openat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, flock, openat, statat};
 use rustix::io::Errno;
 use svcore::envdir::{self, Change};
 use svcore::error::reason;
 use svcore::passwd::{self, Ids, Refused};
 use svcore::sys::privilege;
-use svcore::{Call, Context, Error, Result, exec, files, say};
+use svcore::trust::{self, Refusal};
+use svcore::{Call, Context, Error, Result, exec, say};
 
 use plan::{Locked, Plan};
+
+/// How long `/etc/passwd` and `/etc/group` may be.
+const DATABASE_MAX: usize = 16 * 1024 * 1024;
 
 /// Runs the applet; returns only if the program could not be run.
 pub(crate) fn main(call: &Call<'_>) -> Result {
@@ -61,8 +65,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     }
     if let Some(user) = &plan.user {
         let ids = find_ids(user, plan.plain_account)?;
-        privilege::become_user(ids.uid, &ids.gids)
-            .map_err(|(doing, cause)| Error::Fatal { doing: doing.into(), cause: Some(cause) })?;
+        privilege::become_user(ids.uid, &ids.gids)?;
     }
     if let Some((file, locked)) = &plan.lock {
         match lock(file, *locked) {
@@ -112,15 +115,23 @@ fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>> {
         .while_doing(failed("unable to switch to directory"))?;
     let entries = Dir::read_from(&dir).while_doing(failed("unable to open directory"))?;
     let mut changes = Vec::new();
-    for entry in entries {
+    let mut total = 0_usize;
+    for (count, entry) in entries.enumerate() {
         let entry = entry.while_doing(failed("unable to read directory"))?;
         let file = entry.file_name();
+        // Two of them are the directory itself and its parent.
+        if count >= envdir::FILES_MAX.saturating_add(2) || total > envdir::ALL_MAX {
+            return Err(Errno::TOOBIG).while_doing(failed("unable to read directory"));
+        }
         if file.to_bytes().starts_with(b".") {
             continue;
         }
         let what = || [b"unable to read ", name.as_bytes(), b"/", file.to_bytes()].concat();
         match read_variable(dir.as_fd(), file) {
-            Ok(content) => changes.push((file.to_bytes().to_vec(), envdir::change_of(&content))),
+            Ok(content) => {
+                total = total.saturating_add(content.len());
+                changes.push((file.to_bytes().to_vec(), envdir::change_of(&content)));
+            }
             // A link that leads nowhere says nothing about the variable.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == io::ErrorKind::IsADirectory && plan.skip_directories => {
@@ -134,12 +145,23 @@ fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>> {
     Ok(changes)
 }
 
-fn read_variable(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<Vec<u8>> {
-    let file = files::open_read(dir, name)?;
-    if files::is_dir(&fstat(&file)?) {
-        return Err(Errno::ISDIR.into());
+/// The file as far as it counts: up to the end of the block that has its first newline.
+fn read_variable(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Vec<u8>> {
+    let file = trust::open_content(dir, name)?;
+    let mut content = Vec::new();
+    let mut buffer = [0_u8; 4096];
+    loop {
+        let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut buffer))?;
+        let block = buffer.get(..length).unwrap_or_default();
+        content.extend_from_slice(block);
+        let line = content.iter().position(|&byte| byte == b'\n');
+        if line.unwrap_or(content.len()) > envdir::VALUE_MAX {
+            return Err(Errno::FBIG.into());
+        }
+        if block.is_empty() || line.is_some() {
+            return Ok(content);
+        }
     }
-    files::read_all(&file)
 }
 
 /// Looks a user up, inside of what is the root directory by now.
@@ -147,7 +169,7 @@ fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids> {
     let spec_bytes = spec.as_bytes();
     let missing = |kind: &'static str| format!("unable to get {kind} file entry");
     let mut unreadable = None;
-    let mut text = |path: &'static std::ffi::CStr, kind: &'static str| match read_database(path) {
+    let mut text = |path: &'static CStr, kind: &'static str| match read_database(path) {
         Ok(text) => Some(text),
         // A system without users knows nobody.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
@@ -173,22 +195,21 @@ fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids> {
     found.map_err(|refused| match refused {
         Refused::Unknown if plain_account => Error::fatal([b"unknown account: ", spec_bytes].concat()),
         Refused::Unknown => Error::fatal([b"unknown user/group: ", spec_bytes].concat()),
+        Refused::Empty => Error::fatal([b"empty uid or gid: ", spec_bytes].concat()),
         Refused::Numbers(numbers) => Error::fatal([b"invalid uid/gids: ".as_slice(), &numbers].concat()),
         Refused::Unreadable => unreadable.unwrap_or_else(|| Error::fatal(missing("password"))),
     })
 }
 
-fn read_database(path: &std::ffi::CStr) -> io::Result<Vec<u8>> {
-    files::read_all(&files::open_read(CWD, path)?)
+fn read_database(path: &CStr) -> io::Result<Vec<u8>> {
+    trust::read_at_most(&trust::open_content(CWD, path)?, DATABASE_MAX)
 }
 
 /// Locks `file`. The descriptor is the program's: the lock lasts until the program, and whoever it gives the
 /// descriptor to, is gone.
 fn lock(file: &OsStr, locked: Locked) -> Result<()> {
-    const FLAGS: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::APPEND).union(OFlags::NONBLOCK);
     let failed = |what: &'static str| move || [what.as_bytes(), b": ", file.as_bytes()].concat();
-    let fd =
-        openat(CWD, file, FLAGS, Mode::from_raw_mode(0o600)).while_doing(failed("unable to open lock"))?;
+    let fd = open_lock(file).while_doing(failed("unable to open lock"))?;
     let operation = match locked {
         Locked::Wait => FlockOperation::LockExclusive,
         Locked::Fail => FlockOperation::NonBlockingLockExclusive,
@@ -196,6 +217,27 @@ fn lock(file: &OsStr, locked: Locked) -> Result<()> {
     rustix::io::retry_on_intr(|| flock(&fd, operation)).while_doing(failed("unable to lock"))?;
     std::mem::forget(fd);
     Ok(())
+}
+
+/// Opens or makes the file of a lock. A link to it is followed if root or we made it: another would make files for its
+/// owner, wherever he likes.
+fn open_lock(file: &OsStr) -> io::Result<OwnedFd> {
+    const FLAGS: OFlags = OFlags::WRONLY
+        .union(OFlags::CREATE)
+        .union(OFlags::APPEND)
+        .union(OFlags::NONBLOCK)
+        .union(OFlags::NOCTTY);
+    let open = |more: OFlags| openat(CWD, file, FLAGS | more, Mode::RUSR | Mode::WUSR);
+    match (open(OFlags::NOFOLLOW), statat(CWD, file, AtFlags::SYMLINK_NOFOLLOW)) {
+        (Err(_), Ok(stat)) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+            let uid = rustix::process::geteuid().as_raw();
+            if stat.st_uid != uid && stat.st_uid != 0 {
+                return Err(Refusal::Link.into());
+            }
+            Ok(open(OFlags::empty())?)
+        }
+        (opened, _) => Ok(opened?),
+    }
 }
 
 /// Closes or replaces descriptors 0 to 2. Gives where to say that the program cannot be run, if standard error is

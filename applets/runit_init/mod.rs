@@ -55,12 +55,14 @@ fn become_runit(call: &Call<'_>) -> Result {
 
 type Failed = (&'static [u8], &'static CStr, Errno);
 
-/// Sets the flags, in the first place where that is possible: `/etc/runit`, or what links there lead to, or `/run`.
+/// Sets and takes back every flag that is there: which of them process 1 and the stages look at is for them to know,
+/// and one that is left at its old mode would count the next time. Where there is none, one is made: in `/etc/runit`, or
+/// what links there lead to, or in `/run`.
 fn tell(reboot: bool) -> std::result::Result<(), Failed> {
-    let _ = mkdirat(CWD, c"/etc/runit", Mode::from_raw_mode(0o755));
-    set_one(&STOP_IT)?;
+    let places = set_all(&STOP_IT, [false; 2])?;
     if reboot {
-        return set_one(&REBOOT);
+        // Whoever looks for the one flag in a place looks for the other there.
+        return set_all(&REBOOT, places).map(drop);
     }
     for path in REBOOT {
         match chmodat(CWD, path, Mode::empty(), AtFlags::empty()) {
@@ -73,10 +75,37 @@ fn tell(reboot: bool) -> std::result::Result<(), Failed> {
     Ok(())
 }
 
-fn set_one(paths: &[&'static CStr; 2]) -> std::result::Result<(), Failed> {
-    let [first, second] = paths;
-    // What is said is what the usual place says.
-    set(first).or_else(|failed| set(second).map_err(|_| failed))
+/// Sets the flags that are there, makes those of the places `wanted`, and gives the places of those that are set now.
+/// At least one is.
+fn set_all(paths: &[&'static CStr; 2], wanted: [bool; 2]) -> std::result::Result<[bool; 2], Failed> {
+    let mut failed = None;
+    let mut note = |result: std::result::Result<(), Failed>| match result {
+        Ok(()) => true,
+        Err(error) => {
+            // What is said is what the usual place says.
+            failed.get_or_insert(error);
+            false
+        }
+    };
+    let mut places = [false; 2];
+    for ((place, path), wanted) in places.iter_mut().zip(paths).zip(wanted) {
+        *place = match chmodat(CWD, *path, SET, AtFlags::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR) => wanted && note(set(path)),
+            result => note(result.map_err(|errno| (b"unable to chmod ".as_slice(), *path, errno))),
+        };
+    }
+    if places == [false; 2] {
+        let _ = mkdirat(CWD, c"/etc/runit", Mode::from_raw_mode(0o755));
+        if let Some(place) =
+            places.iter_mut().zip(paths).find_map(|(place, path)| note(set(path)).then_some(place))
+        {
+            *place = true;
+        }
+    }
+    match failed {
+        Some(failed) if places == [false; 2] => Err(failed),
+        _ => Ok(places),
+    }
 }
 
 fn set(path: &'static CStr) -> std::result::Result<(), Failed> {

@@ -1,6 +1,7 @@
 //! `runsvinit`: a container's init. One process hosts all services of a directory, runs a command beside them, reaps
 //! orphans, and stops everything in order. Source: runsvinit(8).
 
+mod environment;
 mod halt;
 mod lines;
 mod options;
@@ -10,8 +11,7 @@ mod rest;
 mod served;
 mod stop;
 
-use std::ffi::{CStr, OsStr};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::CStr;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -32,8 +32,8 @@ use served::Served;
 use stop::{Do, Seen, Stop};
 
 /// Executables that run before the services, and after them.
-const BOOT: &str = "/etc/runit/boot.d";
-const HALT: &str = "/etc/runit/halt.d";
+const BOOT: &CStr = c"/etc/runit/boot.d";
+const HALT: &CStr = c"/etc/runit/halt.d";
 
 /// After so long without an event, memory is given back that may not be needed for long.
 const CALM: Duration = Duration::from_secs(1);
@@ -111,7 +111,7 @@ impl<'o> Init<'o> {
             }
         }
         if let Some(dir) = &options.environment {
-            write_environment(dir)?;
+            environment::write(dir)?;
         }
         let usual = scan::usual_directory();
         let served = Served::new(options.dir.as_deref().unwrap_or(&usual))?;
@@ -121,7 +121,7 @@ impl<'o> Init<'o> {
             host: Host::of_many(signals),
             served,
             output: output.while_doing(|| "unable to create pipe")?,
-            boot: Hooks::of(BOOT),
+            boot: Hooks::all_or_none(BOOT),
             halt: Hooks::default(),
             command: (!options.command.is_empty()).then(|| Command::new(&options.command)),
             running: None,
@@ -252,7 +252,7 @@ impl<'o> Init<'o> {
         }
         let now = clock::monotonic();
         self.host.hold();
-        self.halt = Hooks::of(HALT);
+        self.halt = Hooks::those_allowed(HALT);
         self.command = None;
         self.over_at = now.saturating_add(self.options.time);
         self.stop = Some(Stop::new(now, self.options.time, !self.host.is_empty()));
@@ -384,35 +384,4 @@ fn say_hook(class: &[u8], path: &CStr, how: Ended) {
 
 fn info(what: &[u8]) {
     say::supervisor(&[b"runsvinit: info: "], what, None);
-}
-
-/// Writes our environment to `dir`, in the format of `chpst -e`.
-fn write_environment(dir: &OsStr) -> Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-    let failed = || [b"unable to write the environment to ", dir.as_bytes()].concat();
-    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(error).while_doing(failed);
-        }
-        _ => {}
-    }
-    for (name, value) in std::env::vars_os() {
-        if name.as_bytes().starts_with(b".") || name.as_bytes().contains(&b'/') {
-            continue;
-        }
-        // Secrets may be in it. chpst reads NUL as newline.
-        let mut text: Vec<u8> =
-            value.as_bytes().iter().map(|&byte| if byte == b'\n' { 0 } else { byte }).collect();
-        text.push(b'\n');
-        let path = std::path::Path::new(dir).join(name);
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)
-            .and_then(|mut file| std::io::Write::write_all(&mut file, &text))
-            .while_doing(failed)?;
-    }
-    Ok(())
 }

@@ -2,13 +2,16 @@
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Dir, Mode, OFlags, Stat, StatVfsMountFlags, fstat, openat, statvfs};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
+use svcore::error::reason;
 use svcore::service::words::Ended;
 use svcore::sys::spawn::{Program, Stream, Terminal, spawn};
+use svcore::trust::{self, Refusal};
 use svcore::{exec, files, say};
 
 /// A program that is not there, and one that cannot be executed, as shells have it.
@@ -74,30 +77,36 @@ pub(crate) struct Hooks {
     /// The last is the next.
     left: Vec<CString>,
     running: Option<(Pid, CString)>,
+    /// Why none is run.
+    refused: Option<Refused>,
 }
 
+/// A hook or a directory that is not used, and why.
+type Refused = (Vec<u8>, io::Error);
+
 impl Hooks {
-    /// The executables in `dir`; of a directory that is not there, none.
-    pub(crate) fn of(dir: &str) -> Self {
-        let mut left: Vec<CString> = std::fs::read_dir(dir)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter(|entry| !entry.file_name().as_bytes().starts_with(b"."))
-            .filter_map(|entry| CString::new(entry.path().into_os_string().into_vec()).ok())
-            .filter(|path| {
-                files::look(CWD, path).is_ok_and(|stat| {
-                    stat.is_some_and(|stat| files::is_executable(&stat) && !files::is_dir(&stat))
-                })
-            })
-            .collect();
-        left.sort_unstable_by(|one, other| other.cmp(one));
-        Hooks { left, running: None }
+    /// The executables in `dir`, or none if one of them is refused: [`Hooks::go_on`] fails then.
+    pub(crate) fn all_or_none(dir: &CStr) -> Self {
+        let (left, refused) = executables(dir);
+        match refused.into_iter().next() {
+            None => Hooks { left, ..Hooks::default() },
+            refused => Hooks { refused, ..Hooks::default() },
+        }
+    }
+
+    /// The executables in `dir` without those that are refused, which is said.
+    pub(crate) fn those_allowed(dir: &CStr) -> Self {
+        let (left, refused) = executables(dir);
+        for (path, error) in refused {
+            let what = [&path, b": ".as_slice(), reason(&error).as_bytes(), b": not run"].concat();
+            say::supervisor(&[b"runsvinit: warning: "], &what, None);
+        }
+        Hooks { left, ..Hooks::default() }
     }
 
     /// Whether one runs, or is to.
     pub(crate) const fn is_any(&self) -> bool {
-        self.running.is_some() || !self.left.is_empty()
+        self.running.is_some() || !self.left.is_empty() || self.refused.is_some()
     }
 
     /// The process of the one that runs.
@@ -109,6 +118,10 @@ impl Hooks {
     pub(crate) fn go_on(&mut self) -> Result<(), u8> {
         if self.running.is_some() {
             return Ok(());
+        }
+        if let Some((path, error)) = self.refused.take() {
+            say::supervisor(&[b"runsvinit: fatal: "], &path, Some(&error));
+            return Err(NO_HOOK);
         }
         let Some(path) = self.left.pop() else { return Ok(()) };
         let program = Program { files: &[&path], argv: &[&path], ..Program::default() };
@@ -143,5 +156,57 @@ impl Hooks {
             say::supervisor(&[b"runsvinit: warning: "], &what, None);
             let _ = kill_process(*pid, Signal::KILL);
         }
+    }
+}
+
+/// The executables in `dir`, the first by name last, and those that are refused; of a directory that is not there, none.
+///
+/// They run with all that we may do, so nobody else may be able to write them, or others in their place.
+fn executables(dir: &CStr) -> (Vec<CString>, Vec<Refused>) {
+    let failed = |errno: Errno| (dir.to_bytes().to_vec(), io::Error::from(errno));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened =
+        openat(CWD, dir, flags, Mode::empty()).and_then(|fd| Ok((fstat(&fd)?, Dir::read_from(&fd)?)));
+    let (stat, entries) = match opened {
+        Ok(opened) => opened,
+        Err(Errno::NOENT) => return Default::default(),
+        Err(errno) => return (Vec::new(), vec![failed(errno)]),
+    };
+    let (mut left, mut refused) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let name = match &entry {
+            Ok(entry) => entry.file_name(),
+            Err(errno) => return (Vec::new(), vec![failed(*errno)]),
+        };
+        let Ok(path) = CString::new([dir.to_bytes(), b"/", name.to_bytes()].concat()) else { continue };
+        if name.to_bytes().starts_with(b".") {
+            continue;
+        }
+        match files::look(CWD, &path) {
+            Ok(Some(stat)) if files::is_executable(&stat) && !files::is_dir(&stat) => {
+                match allowed(&path, &stat) {
+                    Ok(()) => left.push(path),
+                    Err(refusal) => refused.push((path.into_bytes(), refusal.into())),
+                }
+            }
+            Ok(_) => {}
+            Err(error) => refused.push((path.into_bytes(), error)),
+        }
+    }
+    if let (Err(refusal), false) = (allowed(dir, &stat), left.is_empty() && refused.is_empty()) {
+        return (Vec::new(), vec![(dir.to_bytes().to_vec(), refusal.into())]);
+    }
+    left.sort_unstable_by(|one, other| other.cmp(one));
+    refused.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    (left, refused)
+}
+
+/// Whether only root and we can write a file. Where the file system is read-only its mode says nothing: volumes of
+/// Kubernetes have directories of mode 777.
+fn allowed(path: &CStr, stat: &Stat) -> Result<(), Refusal> {
+    let is_read_only = || statvfs(path).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
+    match trust::check_owner(stat) {
+        Err(Refusal::OthersWrite) if is_read_only() => Ok(()),
+        checked => checked,
     }
 }

@@ -85,9 +85,12 @@ mod here {
         }
         // SAFETY: the kernel says that so many headers of the executable are there, and they stay there unchanged.
         let headers = unsafe { std::slice::from_raw_parts(table, usize::try_from(count).unwrap_or(0)) };
-        // Where they are in memory, less where they are in the file's own count, is how far all was moved.
-        let own = headers.iter().find(|header| header.p_type == libc::PT_PHDR);
-        let moved = own.map_or(0, |own| (table as u64).wrapping_sub(own.p_vaddr));
+        /// Where they are in the file: right behind its own header.
+        const PLACE: u64 = size_of::<libc::Elf64_Ehdr>() as u64;
+        // Where they are in memory, less where they are in the file's own count, is how far all was moved. Not every
+        // linker makes a header for them (PT_PHDR), but they are in the part with the start of the file.
+        let own = headers.iter().find(|it| it.p_type == libc::PT_LOAD && it.p_offset == 0);
+        let moved = own.map_or(0, |own| (table as u64).wrapping_sub(own.p_vaddr.wrapping_add(PLACE)));
         let mut parts = [(0, 0); 4];
         let read_only = |it: &&libc::Elf64_Phdr| it.p_type == libc::PT_LOAD && it.p_flags & libc::PF_W == 0;
         for (part, header) in parts.iter_mut().zip(headers.iter().filter(read_only)) {

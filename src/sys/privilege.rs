@@ -3,18 +3,123 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Sets the group list, the group and the user, in this order, since after the last nothing more is allowed.
+use crate::error::{Context, Error, Result};
+
+/// Sets the group list, the group and the user, in this order, since after the last nothing more is allowed; and then
+/// looks whether that is so.
+///
+/// Groups that are as they should be already are not set: that would need a right. Whoever becomes another than root
+/// has no capability left.
 ///
 /// # Errors
 ///
-/// What was attempted, and the system's reason.
-pub fn become_user(uid: u32, gids: &[u32]) -> Result<(), (&'static str, io::Error)> {
-    let failed = |what| move |errno: nix::errno::Errno| (what, io::Error::from(errno));
-    set_groups(gids).map_err(|error| ("unable to setgroups", error))?;
-    if let Some(&gid) = gids.first() {
-        nix::unistd::setgid(gid.into()).map_err(failed("unable to setgid"))?;
+/// [`Error::Fatal`]. What has been changed by then is not taken back, so the caller must end.
+pub fn become_user(uid: u32, gids: &[u32]) -> Result<()> {
+    let gid = gids.first().copied().ok_or_else(|| Error::fatal("unable to setgroups"))?;
+    if groups_with(gid)? != sorted(gids.to_vec()) {
+        set_groups(gids).while_doing(|| "unable to setgroups")?;
     }
-    nix::unistd::setuid(uid.into()).map_err(failed("unable to setuid"))
+    set_gid(gid.into()).while_doing(|| "unable to setgid")?;
+    set_uid(uid.into()).while_doing(|| "unable to setuid")?;
+
+    let wrong = |what: &str| Error::fatal(format!("unable to drop privileges: {what}"));
+    if uid != 0 {
+        clear_capabilities().while_doing(|| "unable to drop capabilities")?;
+    }
+    if groups_with(gid)? != sorted(gids.to_vec()) {
+        return Err(wrong("groups did not change"));
+    }
+    if gids_are() != [gid; 3] {
+        return Err(wrong("gid did not change"));
+    }
+    if uids_are() != [uid; 3] {
+        return Err(wrong("uid did not change"));
+    }
+    if uid != 0 && nix::unistd::setuid(0.into()).is_ok() {
+        return Err(wrong("there is a way back to root"));
+    }
+    Ok(())
+}
+
+/// The group list, and `gid`: whether that is in the list too makes no difference.
+fn groups_with(gid: u32) -> Result<Vec<u32>> {
+    let list = rustix::process::getgroups().while_doing(|| "unable to getgroups")?;
+    Ok(sorted(list.into_iter().map(rustix::process::Gid::as_raw).chain([gid]).collect()))
+}
+
+fn sorted(mut ids: Vec<u32>) -> Vec<u32> {
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// Sets the real, the effective and the saved id, each of which may be one of the three without any right.
+#[cfg(any(target_os = "linux", target_os = "freebsd"))]
+fn set_gid(gid: nix::unistd::Gid) -> nix::Result<()> {
+    nix::unistd::setresgid(gid, gid, gid)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+fn set_gid(gid: nix::unistd::Gid) -> nix::Result<()> {
+    nix::unistd::setgid(gid)
+}
+
+#[cfg(any(target_os = "linux", target_os = "freebsd"))]
+fn set_uid(uid: nix::unistd::Uid) -> nix::Result<()> {
+    nix::unistd::setresuid(uid, uid, uid)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+fn set_uid(uid: nix::unistd::Uid) -> nix::Result<()> {
+    nix::unistd::setuid(uid)
+}
+
+/// The real, the effective and the saved id. Where the last cannot be had, the attempt to become root shows it.
+#[cfg(any(target_os = "linux", target_os = "freebsd"))]
+fn gids_are() -> [u32; 3] {
+    let unknown = [u32::MAX; 3];
+    nix::unistd::getresgid()
+        .map_or(unknown, |ids| [ids.real, ids.effective, ids.saved].map(nix::unistd::Gid::as_raw))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+fn gids_are() -> [u32; 3] {
+    let effective = rustix::process::getegid().as_raw();
+    [rustix::process::getgid().as_raw(), effective, effective]
+}
+
+#[cfg(any(target_os = "linux", target_os = "freebsd"))]
+fn uids_are() -> [u32; 3] {
+    let unknown = [u32::MAX; 3];
+    nix::unistd::getresuid()
+        .map_or(unknown, |ids| [ids.real, ids.effective, ids.saved].map(nix::unistd::Uid::as_raw))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+fn uids_are() -> [u32; 3] {
+    let effective = rustix::process::geteuid().as_raw();
+    [rustix::process::getuid().as_raw(), effective, effective]
+}
+
+/// Gives up all capabilities, those too that the program that we become would get from us.
+///
+/// The kernel does that only when root becomes somebody else, and not even then if a secure bit says so.
+#[cfg(target_os = "linux")]
+fn clear_capabilities() -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities};
+    match clear_ambient_capability_set() {
+        // A kernel before 4.3 has none.
+        Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let none = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
+}
+
+#[cfg(not(target_os = "linux"))]
+#[allow(clippy::unnecessary_wraps, reason = "other platforms can fail")]
+fn clear_capabilities() -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(not(target_vendor = "apple"))]
@@ -86,7 +191,10 @@ pub enum Resource {
 /// # Errors
 ///
 /// Which call failed, and the system's reason.
-pub fn set_soft_limit(what: Resource, value: Option<u64>) -> Result<(), (&'static str, io::Error)> {
+pub fn set_soft_limit(
+    what: Resource,
+    value: Option<u64>,
+) -> std::result::Result<(), (&'static str, io::Error)> {
     let resource = match what {
         Resource::Data => rustix::process::Resource::Data,
         Resource::Stack => rustix::process::Resource::Stack,

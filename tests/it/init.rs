@@ -159,6 +159,107 @@ mod ours {
         );
     }
 
+    /// Runs `runit-init` in namespaces of its own, after `before`; gives what it said, its code, and the flag files
+    /// with their modes.
+    fn runit_init(word: &str, before: &str) -> (String, Vec<String>) {
+        const SHOW: &str = "for f in /etc/runit/stopit /etc/runit/reboot /run/runit.stopit /run/runit.reboot; do \
+             [ -e $f ] && echo $(stat -L -c %a $f) $f; done";
+        let script = format!(
+            "mount -t tmpfs none /run && mount -t tmpfs none /etc || exit 99\n{before}\n\
+             {} {word} 2>&1; echo code $?; {SHOW}; exit 0",
+            program("runit-init").display(),
+        );
+        // Process 1 of the namespace, which gets CONT, is the shell.
+        let unshare = ["--mount", "--pid", "--fork", "--kill-child", "/bin/sh", "-c", &script];
+        let outcome = run_file("/usr/bin/unshare".as_ref()).args(&unshare).go();
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        let (said, flags) = outcome.out.split_once("code ").unwrap();
+        let mut flags: Vec<String> = flags.lines().map(str::to_owned).collect();
+        let said = format!("{said}{}", flags.remove(0));
+        (said, flags)
+    }
+
+    #[test]
+    fn runit_init_sets_and_clears_every_flag_that_is_there() {
+        if !is_root() {
+            return;
+        }
+        const ETC: &str = "mkdir /etc/runit; install -m 0 /dev/null /etc/runit/stopit;";
+        const RUN: &str =
+            "install -m 0 /dev/null /run/runit.stopit; install -m 0 /dev/null /run/runit.reboot;";
+        for (word, before, flags) in [
+            // Upstream has nothing there before the first time.
+            ("0", "", &["100 /etc/runit/stopit"][..]),
+            ("6", "", &["100 /etc/runit/stopit", "100 /etc/runit/reboot"]),
+            ("6", ETC, &["100 /etc/runit/stopit", "100 /etc/runit/reboot"]),
+            // Debian's first stage makes its own, and its programs look at no other.
+            ("0", RUN, &["100 /run/runit.stopit", "0 /run/runit.reboot"]),
+            ("6", RUN, &["100 /run/runit.stopit", "100 /run/runit.reboot"]),
+            // One that is missing where the other is.
+            ("6", "rm -r /run/*; >/run/runit.stopit", &["100 /run/runit.stopit", "100 /run/runit.reboot"]),
+            // A flag of another time must neither be missed nor stay.
+            (
+                "6",
+                &format!("{RUN} {ETC}"),
+                &[
+                    "100 /etc/runit/stopit",
+                    "100 /etc/runit/reboot",
+                    "100 /run/runit.stopit",
+                    "100 /run/runit.reboot",
+                ],
+            ),
+            (
+                "0",
+                &format!("{RUN} {ETC} install -m 100 /dev/null /etc/runit/reboot; chmod 100 /run/*"),
+                &[
+                    "100 /etc/runit/stopit",
+                    "0 /etc/runit/reboot",
+                    "100 /run/runit.stopit",
+                    "0 /run/runit.reboot",
+                ],
+            ),
+            // As Void has it, before its boot script has made what the links lead to.
+            (
+                "6",
+                "mkdir -p /run/runit /etc/runit; ln -s /run/runit/stopit /run/runit/reboot /etc/runit",
+                &["100 /etc/runit/stopit", "100 /etc/runit/reboot"],
+            ),
+            // Where one of the places cannot be written, the other is enough.
+            (
+                "6",
+                &format!("{ETC} mount -o remount,ro /etc"),
+                &["0 /etc/runit/stopit", "100 /run/runit.stopit", "100 /run/runit.reboot"],
+            ),
+            (
+                "6",
+                &format!("{ETC} {RUN} mount -o remount,ro /etc"),
+                &["0 /etc/runit/stopit", "100 /run/runit.stopit", "100 /run/runit.reboot"],
+            ),
+        ] {
+            assert_eq!(
+                runit_init(word, before),
+                ("0".to_owned(), flags.iter().map(|&flag| flag.to_owned()).collect()),
+                "{word} {before}"
+            );
+        }
+    }
+
+    #[test]
+    fn runit_init_says_when_no_flag_can_be_set_or_taken_back() {
+        if !is_root() {
+            return;
+        }
+        let read_only = "mount -o remount,ro /etc; mount -o remount,ro /run";
+        let (said, _) = runit_init("0", read_only);
+        assert_eq!(said, "init: fatal: unable to create /etc/runit/stopit: file does not exist\n111");
+        let (said, _) = runit_init("6", &format!("mkdir /etc/runit; {read_only}"));
+        assert_eq!(said, "init: fatal: unable to create /etc/runit/stopit: read-only file system\n111");
+        // A power-off that would become a restart is none.
+        let wish = "mkdir /etc/runit; install -m 100 /dev/null /etc/runit/reboot; mount -o remount,ro /etc";
+        let (said, _) = runit_init("0", wish);
+        assert_eq!(said, "init: fatal: unable to chmod /etc/runit/reboot: read-only file system\n111");
+    }
+
     #[test]
     fn runsvinit_refuses_what_it_does_not_understand() {
         for words in [&["a", "b"][..], &["-w", "x"], &["--map", "1"], &["--halt", "x"], &["-q"]] {
@@ -180,5 +281,126 @@ mod ours {
         runsvinit.signal(SIGTERM);
         eventually("ended", || runsvinit.ended() == Some(0));
         assert_eq!(root.read("service/a/supervise/stat"), "down\n");
+    }
+
+    /// `make-initramfs` with a PATH of these programs only, on a service directory that is there.
+    fn make_initramfs(root: &TempDir, programs: &[&str], words: &[&std::path::Path]) -> Outcome {
+        const ALWAYS: [&str; 17] = [
+            "mktemp", "rm", "mkdir", "cp", "chmod", "ln", "mknod", "find", "sort", "mv", "od", "sed", "cat",
+            "basename", "dirname", "uname", "tr",
+        ];
+        let bin = TempDir::new();
+        for name in ALWAYS.iter().chain(programs) {
+            let file = ["/usr/bin", "/bin"].map(|dir| std::path::Path::new(dir).join(name));
+            let file = file.iter().find(|file| file.exists()).unwrap_or_else(|| panic!("{name}"));
+            std::os::unix::fs::symlink(file, bin.join(name)).unwrap();
+        }
+        root.script("services/web/run", "exec sleep 1000");
+        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/initramfs/make-initramfs");
+        run_file(&script).args(words).env("PATH", bin.path()).dir(root.path()).go()
+    }
+
+    #[test]
+    fn make_initramfs_packs_the_executable_and_its_names() {
+        if !can_run("cpio", std::path::Path::new("/usr/bin/cpio").exists()) {
+            return;
+        }
+        let root = TempDir::new();
+        let made =
+            make_initramfs(&root, &["cpio", "gzip"], &[executable(), "services".as_ref(), "out.gz".as_ref()]);
+        assert_eq!((made.code, made.out.as_str(), made.err.as_str()), (Some(0), "", ""));
+        let list = run_file("/bin/sh".as_ref()).args(&["-c", "gzip -dc out.gz | cpio --quiet -it"]);
+        let list = list.dir(root.path()).go().out;
+        for name in ["init", "bin/runitbox", "sbin/init", "sbin/runit", "etc/service/web/run"] {
+            assert!(list.lines().any(|line| line == name), "{name}: {list}");
+        }
+    }
+
+    #[test]
+    fn make_initramfs_fails_and_leaves_nothing_when_something_is_wrong() {
+        let root = TempDir::new();
+        root.file("text", "x");
+        root.script("liar", "echo sv");
+        // The first bytes are those of an executable of an Arm machine.
+        let mut other = std::fs::read(executable()).unwrap();
+        other[18..20].copy_from_slice(&183_u16.to_le_bytes());
+        root.file("other", other);
+        for name in ["text", "other"] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(root.join(name), mode).unwrap();
+        }
+        let (services, out) = (root.join("services"), root.join("out.gz"));
+        let path = |name: &str| root.join(name);
+        for (programs, words, said) in [
+            (
+                &["gzip"][..],
+                [executable().to_owned(), services.clone(), out.clone()],
+                "cpio is not installed",
+            ),
+            (&["cpio"], [executable().to_owned(), services.clone(), out.clone()], "gzip is not installed"),
+            (&["cpio", "gzip"], [path("none"), services.clone(), out.clone()], "none: no such file"),
+            (
+                &["cpio", "gzip"],
+                [path("text"), services.clone(), out.clone()],
+                "text: not an executable of this machine",
+            ),
+            (
+                &["cpio", "gzip"],
+                [path("other"), services.clone(), out.clone()],
+                "other: not an executable of this machine",
+            ),
+            (
+                &["cpio", "gzip"],
+                [path("liar"), services.clone(), out.clone()],
+                "liar: not an executable of this machine",
+            ),
+            (&["cpio", "gzip"], ["/usr/bin/true".into(), services.clone(), out.clone()], "true: not static"),
+            (
+                &["cpio", "gzip"],
+                [executable().to_owned(), path("text"), out.clone()],
+                "text: not a directory",
+            ),
+            (&["cpio", "gzip"], [executable().to_owned(), services.clone(), path("none/out")], "none/out"),
+        ] {
+            if programs.contains(&"cpio") && !can_run("cpio", std::path::Path::new("/usr/bin/cpio").exists())
+            {
+                return;
+            }
+            let words: Vec<&std::path::Path> = words.iter().map(std::path::PathBuf::as_path).collect();
+            let outcome = make_initramfs(&root, programs, &words);
+            assert!(outcome.code != Some(0), "{said}");
+            assert!(
+                outcome.err.starts_with("make-initramfs: ") && outcome.err.contains(said),
+                "{said}: {}",
+                outcome.err
+            );
+        }
+        // A static executable that is another program, and a program that fails in the middle.
+        if can_run("busybox-static", std::path::Path::new("/bin/busybox").exists()) {
+            let words = ["/bin/busybox".as_ref(), services.as_path(), out.as_path()];
+            let outcome = make_initramfs(&root, &["cpio", "gzip"], &words);
+            assert_ne!(outcome.code, Some(0));
+            assert!(outcome.err.contains("busybox: not runitbox"), "{}", outcome.err);
+        }
+        std::fs::write(&out, "the old one").unwrap();
+        for name in ["cpio", "gzip"] {
+            let broken = root.script(&format!("broken/{name}"), "echo half; exit 3");
+            let other = if name == "cpio" { "gzip" } else { "cpio" };
+            let script =
+                format!("PATH={}:$PATH; export PATH; exec \"$@\"", broken.parent().unwrap().display());
+            let make = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/initramfs/make-initramfs");
+            let outcome = run_file("/bin/sh".as_ref())
+                .args(&["-c", &script, "sh"])
+                .arg(make)
+                .args(&[executable(), &services, &out])
+                .go();
+            assert_ne!(outcome.code, Some(0), "{name} {other}");
+            assert!(outcome.err.contains(&format!("make-initramfs: {name} failed")), "{}", outcome.err);
+            std::fs::remove_dir_all(root.join("broken")).unwrap();
+        }
+        assert_eq!(root.read("out.gz"), "the old one");
+        let files: Vec<_> =
+            std::fs::read_dir(root.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+        assert!(files.iter().all(|name| !name.to_string_lossy().starts_with("out.gz.")), "{files:?}");
     }
 }

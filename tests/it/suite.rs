@@ -183,15 +183,24 @@ mod ours {
     #[test]
     fn the_executable_is_static() {
         let bytes = fs::read(executable()).unwrap();
-        // Program headers of ELF64: PT_INTERP is 3, PT_DYNAMIC 2.
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let number = |at: usize| usize::try_from(word(at)).unwrap();
         let half = |at: usize| usize::from(u16::from_le_bytes(bytes[at..at + 2].try_into().unwrap()));
         assert_eq!(&bytes[..5], b"\x7fELF\x02");
-        let (start, size, count) = (usize::try_from(word(32)).unwrap(), half(54), half(56));
-        let kinds: Vec<u32> = (0..count)
-            .map(|index| start + index * size)
-            .map(|at| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()))
-            .collect();
-        assert!(!kinds.contains(&3) && !kinds.contains(&2), "{kinds:?}");
+        // Program headers of ELF64: PT_INTERP is 3, PT_DYNAMIC 2.
+        let (start, size, count) = (number(32), half(54), half(56));
+        let headers: Vec<(usize, usize)> =
+            (0..count).map(|index| start + index * size).map(|at| (number(at) & 0xffff_ffff, at)).collect();
+        assert!(headers.iter().all(|(kind, _)| *kind != 3), "{headers:?}");
+        // One that is position-independent has a dynamic part, in which it tells itself what to relocate. A library
+        // that has to be loaded (DT_NEEDED, 1) would be in there, too.
+        let dynamic = headers.iter().filter(|(kind, _)| *kind == 2);
+        for (_, at) in dynamic.clone() {
+            let (from, length) = (number(at + 8), number(at + 32));
+            assert!((from..from + length).step_by(16).all(|entry| word(entry) != 1));
+        }
+        // ET_DYN is 3.
+        assert_eq!(half(16) == 3, cfg!(feature = "pie"), "see SECURITY.md");
+        assert_eq!(dynamic.count(), usize::from(cfg!(feature = "pie")));
     }
 }

@@ -111,6 +111,22 @@ fn flags_of_debian_in_run_work_where_etc_cannot_be_written() {
 }
 
 #[test]
+fn debians_process_1_is_told_by_our_runit_init() {
+    if !can() || !has_stock("../sbin/runit") {
+        return;
+    }
+    const MAKE: &str = "install -m 0 /dev/null /run/runit.stopit; install -m 0 /dev/null /run/runit.reboot";
+    for (word, how, flag) in [("0", HALTED, "0\n"), ("6", RESTARTED, "100\n")] {
+        let root = Root::new().stages(MAKE, "echo \"flag is $(stat -c %a /run/runit.reboot)\"");
+        let mut machine = root.boot(&["/usr/sbin/runit"]);
+        machine.says("stage 2");
+        assert_eq!(machine.inside(&format!("init {word}")).code, Some(0));
+        machine.says(&format!("flag is {flag}"));
+        assert_eq!(machine.ends(), how);
+    }
+}
+
+#[test]
 fn a_stop_needs_its_permission() {
     if !can() {
         return;

@@ -1,0 +1,48 @@
+//! The environment as files, for `chpst -e`. Source: runsvinit(8), -e.
+//!
+//! Secrets may be in it: what others can read, lead elsewhere or have open already is not written to.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, mkdirat};
+use rustix::io::Errno;
+use svcore::{Context, Result, trust};
+
+/// Writes our environment to the directory `dir`, which is made if it is not there.
+pub(crate) fn write(dir: &OsStr) -> Result<()> {
+    let doing = || [b"unable to write the environment to ", dir.as_bytes()].concat();
+    let fd = open(dir).while_doing(doing)?;
+    for (name, value) in std::env::vars_os() {
+        let name = name.as_bytes();
+        if name.starts_with(b".") || name.contains(&b'/') {
+            continue;
+        }
+        write_one(fd.as_fd(), name, value.as_bytes())
+            .while_doing(|| [doing().as_slice(), b"/", name].concat())?;
+    }
+    Ok(())
+}
+
+fn open(dir: &OsStr) -> io::Result<OwnedFd> {
+    // A slash at its end would have a link followed.
+    let end = dir.as_bytes().iter().rposition(|&byte| byte != b'/').map_or(1, |last| last.saturating_add(1));
+    let name = CString::new(dir.as_bytes().get(..end).unwrap_or_default())?;
+    match mkdirat(CWD, &name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let (fd, stat) = trust::open_directory(CWD, &name)?;
+    trust::check_owner(&stat)?;
+    Ok(fd)
+}
+
+fn write_one(dir: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> io::Result<()> {
+    let file = trust::create_new(dir, &CString::new(name)?, Mode::RUSR | Mode::WUSR)?;
+    // chpst reads NUL as newline.
+    let text: Vec<u8> =
+        value.iter().map(|&byte| if byte == b'\n' { 0 } else { byte }).chain([b'\n']).collect();
+    io::Write::write_all(&mut std::fs::File::from(file), &text)
+}
