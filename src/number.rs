@@ -1,15 +1,16 @@
 //! Numbers as runit reads them: decimal digits and nothing else, no sign, no blanks.
+#![deny(clippy::arithmetic_side_effects)]
 
-/// Takes the leading digits of `text`, modulo 2^64, and gives what follows them.
+/// Takes the leading digits of `text` and gives what follows them; a value that does not fit is the largest one.
 ///
 /// No digit at all is the value 0. Source: contract of `sv -w`, `chpst -m` and svlogd's `config`.
 #[must_use]
 pub fn leading(text: &[u8]) -> (u64, &[u8]) {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (number, rest) = text.split_at(digits);
-    let value = number
-        .iter()
-        .fold(0_u64, |value, digit| value.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0'))));
+    let value = number.iter().fold(0_u64, |value, digit| {
+        value.saturating_mul(10).saturating_add(u64::from(digit.saturating_sub(b'0')))
+    });
     (value, rest)
 }
 
@@ -20,7 +21,7 @@ pub fn leading(text: &[u8]) -> (u64, &[u8]) {
 pub fn whole(text: &[u8]) -> Option<u64> {
     text.iter().try_fold(0_u64, |value, &byte| {
         byte.is_ascii_digit()
-            .then(|| value.saturating_mul(10).saturating_add(u64::from(byte.wrapping_sub(b'0'))))
+            .then(|| value.saturating_mul(10).saturating_add(u64::from(byte.saturating_sub(b'0'))))
     })
 }
 
@@ -33,7 +34,7 @@ mod tests {
         assert_eq!(leading(b"12k"), (12, &b"k"[..]));
         assert_eq!(leading(b"abc"), (0, &b"abc"[..]));
         assert_eq!(leading(b""), (0, &b""[..]));
-        assert_eq!(leading(b"18446744073709551617"), (1, &b""[..]));
+        assert_eq!(leading(b"18446744073709551617s"), (u64::MAX, &b"s"[..]));
     }
 
     #[test]

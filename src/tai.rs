@@ -4,8 +4,7 @@
 //! label in `from_unix`, but its `now` and `from_system_time` lie 27 seconds in the future for every other
 //! runit program: use the functions here.
 
-use tai64::Tai64;
-pub use tai64::Tai64N;
+pub use tai64::{Tai64, Tai64N};
 
 /// The label of 1970-01-01 00:00:00 UTC, in seconds.
 const EPOCH: u64 = 0x4000_0000_0000_000a;

@@ -86,7 +86,7 @@ impl Config {
         let mut complaints = Vec::new();
         for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
             if let Err(what) = config.take(line) {
-                complaints.push((index + 1, what));
+                complaints.push((index.saturating_add(1), what));
             }
         }
         (config, complaints)
@@ -112,7 +112,7 @@ impl Config {
             b'e' | b'E' => {
                 self.rules.push(Rule { effect: Effect::Tell(*letter == b'e'), pattern: pattern() })
             }
-            _ => return Err(format!("unknown: {}", String::from_utf8_lossy(line))),
+            _ => return Err(format!("unknown: {}", printable(line))),
         }
         Ok(())
     }
@@ -141,7 +141,7 @@ impl Config {
 /// A number and a letter that multiplies it. What follows has never mattered, but no number at all is no value.
 fn scaled(text: &[u8], units: &[(u8, u64)]) -> Result<u64, String> {
     if !text.first().is_some_and(u8::is_ascii_digit) {
-        return Err(format!("not a number: {}", String::from_utf8_lossy(text)));
+        return Err(format!("not a number: {}", printable(text)));
     }
     let (value, rest) = number::leading(text);
     let factor = units.iter().find(|(unit, _)| rest.first() == Some(unit)).map_or(1, |(_, factor)| *factor);
@@ -152,14 +152,28 @@ fn scaled(text: &[u8], units: &[(u8, u64)]) -> Result<u64, String> {
 fn processor(command: &[u8]) -> Processor {
     match command {
         b"gzip" => Processor::Gzip(6),
-        [b'g', b'z', b'i', b'p', b' ', level @ b'1'..=b'9'] => Processor::Gzip(u32::from(level - b'0')),
+        [b'g', b'z', b'i', b'p', b' ', level @ b'1'..=b'9'] => {
+            Processor::Gzip(u32::from(level.saturating_sub(b'0')))
+        }
         _ => Processor::Shell(command.to_vec()),
     }
 }
 
+/// Text that is told: whoever wrote it has no say in what a terminal or a log makes of it.
+fn printable(text: &[u8]) -> String {
+    let mut told = String::new();
+    for &byte in text {
+        match byte {
+            b' '..=b'~' => told.push(char::from(byte)),
+            _ => told.extend(byte.escape_ascii().map(char::from)),
+        }
+    }
+    told
+}
+
 /// `A.B.C.D` or `A.B.C.D:PORT`.
 fn address(text: &[u8]) -> Result<SocketAddrV4, String> {
-    let text = String::from_utf8_lossy(text);
+    let text = printable(text);
     let (host, port) = text.split_once(':').map_or((&*text, None), |(host, port)| (host, Some(port)));
     let host: Ipv4Addr = host.parse().map_err(|_| format!("unable to scan ip address: {text}"))?;
     let port = match port {
@@ -173,6 +187,7 @@ fn address(text: &[u8]) -> Result<SocketAddrV4, String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use proptest::prelude::*;
 

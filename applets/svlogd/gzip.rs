@@ -1,15 +1,16 @@
 //! `!gzip`: compression by ourselves, in an image without a shell and without gzip.
 //!
-//! It runs in a process of its own, which borrows nothing from the one that logs: reading and writing of new lines go on
-//! beside it, and its memory, half a megabyte for its buffers and the compressor, is gone with it. It is nicer than us,
+//! It runs in a process of its own, which borrows nothing from the one that logs, its lock and its name neither: reading
+//! and writing of new lines go on beside it, and its memory, half a megabyte for its buffers and the compressor, is gone
+//! with it. It is nicer than us,
 //! so where there is one processor new lines come first.
 
 use std::fs::File;
 use std::io;
 
-use rustix::fd::OwnedFd;
+use rustix::fd::BorrowedFd;
 use rustix::process::Pid;
-use svcore::sys::spawn::fork_to;
+use svcore::sys::spawn::fork_to_files;
 
 /// Level 1 of the compressor is faster than that of gzip and compresses less; its level 2 compresses as much.
 #[cfg(feature = "gzip")]
@@ -17,12 +18,15 @@ const WEAKEST: u32 = 2;
 /// How much nicer than us.
 const NICE: i32 = 10;
 
+/// What `ps` shows. Who sends svlogd a signal by name means us and not this.
+const NAME: &str = "gzip";
+
 /// Compresses `input` into `output` in another process, which exits 0 when all is on the disk.
-pub(super) fn start(input: OwnedFd, output: OwnedFd, level: u32) -> io::Result<Pid> {
-    fork_to(move || {
+pub(super) fn start(input: BorrowedFd<'_>, output: BorrowedFd<'_>, level: u32) -> io::Result<Pid> {
+    fork_to_files(NAME, input, output, move |input, output| {
         // Being nice is no condition.
         let _ = rustix::process::nice(NICE);
-        u8::from(compress(File::from(input), File::from(output), level).is_err())
+        u8::from(compress(input, output, level).is_err())
     })
 }
 

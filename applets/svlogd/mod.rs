@@ -8,6 +8,8 @@
 //! Descriptor 0 is left as it is: it is read only when there is something to be read, so it need not be made
 //! non-blocking, which would hold for everybody who has it.
 
+#![deny(clippy::arithmetic_side_effects)]
+
 mod config;
 mod gzip;
 mod line;
@@ -43,6 +45,8 @@ const ENOUGH: usize = 128 * 1024;
 /// svlogd's `-l` and `-b`, where they are not given or 0.
 const LENGTH: u64 = 1000;
 const BUFFER: u64 = 1024;
+/// A line is looked at up to here, whatever `-l` says: as much is held in memory.
+const LENGTH_MAX: usize = 16 * 1024 * 1024;
 /// After TERM: how long the end of a line is waited for, and how long all of the rest may take.
 const LINE_END: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_secs(4);
@@ -88,7 +92,7 @@ fn parse(args: &[OsString]) -> Result<Options> {
     parser.set_short_equals(false);
     while let Some(arg) = parser.next()? {
         match arg {
-            Short('t') => options.stamps += 1,
+            Short('t') => options.stamps = options.stamps.saturating_add(1),
             Short('r') => match parser.value()?.as_bytes() {
                 [byte] => options.replacement = Some(*byte),
                 _ => return Err(Error::usage()),
@@ -96,7 +100,7 @@ fn parse(args: &[OsString]) -> Result<Options> {
             Short('R') => options.replaced = Some(parser.value()?.as_bytes().to_vec()),
             Short('l') => options.length = or(number::leading(parser.value()?.as_bytes()).0, LENGTH),
             Short('b') => options.buffer = or(number::leading(parser.value()?.as_bytes()).0, BUFFER),
-            Short('L') => options.lose += 1,
+            Short('L') => options.lose = options.lose.saturating_add(1),
             Short('v') => options.verbose = true,
             Short('V') => return Err(multicall::version()),
             Value(dir) => {
@@ -128,7 +132,7 @@ struct Svlogd {
 
 impl Svlogd {
     fn new(options: Options) -> Self {
-        let length = usize::try_from(options.length).unwrap_or(usize::MAX / 4);
+        let length = usize::try_from(options.length).unwrap_or(LENGTH_MAX).min(LENGTH_MAX);
         let rules = Rules {
             verbose: options.verbose,
             line_max: length,
@@ -157,13 +161,22 @@ impl Svlogd {
         }
     }
 
-    /// Opens all directories, again if they were open. What is still to be written goes to the new ones.
+    /// Opens all directories, again if they were open.
     fn open_all(&mut self) -> Result<()> {
         let mut before = std::mem::take(&mut self.logs);
         for name in &self.options.dirs {
-            let old =
-                before.iter().position(|log| log.name() == name.as_bytes()).map(|at| before.swap_remove(at));
-            self.logs.extend(LogDir::open(name, self.rules, old.map(LogDir::hand_over).unwrap_or_default()));
+            let at = before.iter().position(|log| log.name() == name.as_bytes());
+            match at.map(|at| before.remove(at)) {
+                Some(mut log) => {
+                    if log.reopen() {
+                        self.logs.push(log);
+                    } else {
+                        log.work.give_up();
+                        log.close();
+                    }
+                }
+                None => self.logs.extend(LogDir::open(name, self.rules)),
+            }
         }
         if self.logs.is_empty() { Err(Error::fatal("no functional log directories.")) } else { Ok(()) }
     }
@@ -214,8 +227,8 @@ impl Svlogd {
                 }
                 if taken.term && last.is_none() {
                     self.info("sigterm received.");
-                    last = Some(now + LAST);
-                    line_end = now + LINE_END;
+                    last = Some(now.saturating_add(LAST));
+                    line_end = now.saturating_add(LINE_END);
                     self.logs.iter_mut().for_each(LogDir::hurry);
                     continue;
                 }
@@ -226,7 +239,7 @@ impl Svlogd {
             }
         }
         for log in &mut self.logs {
-            log.work.kill();
+            log.work.give_up();
             log.close();
         }
         Ok(())
@@ -292,13 +305,13 @@ impl Svlogd {
             }
         };
         let input = std::mem::take(&mut self.input);
-        let end = self.held + length;
+        let end = self.held.saturating_add(length);
         let rest = self.hand_on(input.get(..end).unwrap_or_default());
         self.input = input;
-        self.input.copy_within(end - rest..end, 0);
+        self.input.copy_within(end.saturating_sub(rest)..end, 0);
         self.held = rest;
         if length == asked && self.input.len() < BLOCK {
-            self.input.resize(BLOCK + self.rules.line_max, 0);
+            self.input.resize(BLOCK.saturating_add(self.rules.line_max), 0);
         }
         false
     }
@@ -310,7 +323,7 @@ impl Svlogd {
         if plain && self.logs.iter().all(|log| log.config.is_plain()) {
             // Nobody looks at lines, so all of them go on as one.
             if let Some(end) = memrchr(b'\n', bytes) {
-                let (lines, rest) = bytes.split_at(end + 1);
+                let (lines, rest) = bytes.split_at(end.saturating_add(1));
                 for log in &mut self.logs {
                     log.push(lines);
                     log.selected = true;
@@ -438,6 +451,7 @@ fn replacements(replacement: Option<u8>, replaced: Option<&[u8]>) -> Option<Box<
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use super::*;
 

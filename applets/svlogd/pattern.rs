@@ -44,6 +44,7 @@ pub(crate) fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use proptest::prelude::*;
 

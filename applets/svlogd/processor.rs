@@ -1,30 +1,35 @@
 //! Old logs on their way through a processor: `@….u` goes in, `@….t` comes out and becomes `@….s`.
 //!
-//! A processor is a process, the shell's or our own compression; it runs beside us, and nothing here waits for it. With a
-//! shell's, the next rotation does: there is one at a time for a directory, as there always was. Compression holds up
-//! nobody: old logs wait for it in a queue, and input is read and written meanwhile.
+//! A processor is a process, the shell's or our own compression; it runs beside us, and nothing here waits for it. Old
+//! logs wait for it in a queue, and input is read and written meanwhile, until so many wait that the next rotation would
+//! be the end of one that was not processed.
+//!
+//! A shell's processor gets the oldest first, since it may have a memory. Our compression has none and begins with the
+//! newest: when it is slower than the input, that one stays longest, so that no work is done in vain.
 //!
 //! Until the result is complete, on the disk and under its name, the unprocessed log stays. So compression that was
 //! interrupted, by the end of the machine even, is begun again at the next start, and nothing is lost or there twice.
 
-use std::collections::VecDeque;
 use std::ffi::CString;
 use std::io;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, chmodat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fchmod, renameat, statat, unlinkat};
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::{Pid, Signal, kill_process};
-use svcore::files;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use svcore::sys::spawn::{Failure, Program, Stream, spawn};
+use svcore::{files, trust};
 
 use super::config::Processor;
-use super::logdir::{PAUSE, tell};
+use super::logdir::{COMPLETE, PAUSE, tell};
 use super::rotate::Old;
 
 /// Descriptors that are passed on lie above all numbers that they get.
 const ABOVE: i32 = 10;
+
+/// What failed when it is the old log itself.
+const INPUT: &str = "unable to open input for processor";
 
 /// What comes after a processor that did well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,32 +51,44 @@ enum Stage {
 /// The old logs of a directory that are to be processed.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
-    queue: VecDeque<Old>,
+    /// Oldest first.
+    queue: Vec<Old>,
     job: Option<(Old, Stage)>,
     retry_at: Option<Duration>,
+    /// One was processed since this was asked for.
+    done: bool,
     /// A processor that fails is not started again.
     pub(crate) ending: bool,
 }
 
 impl Work {
-    /// Puts an old log at the end of the queue.
+    /// Puts an old log, which is newer than all others, at the end of the queue.
     pub(crate) fn add(&mut self, old: Old) {
-        self.queue.push_back(old);
+        self.queue.push(old);
     }
 
     /// Takes up what was left undone. Where the result is there already, only the rest is done.
-    pub(crate) fn take_up(&mut self, old: &[Old], dir: &OwnedFd, name: &[u8]) {
-        let mut undone: Vec<Old> = old.iter().copied().filter(|old| old.kind == b'u').collect();
-        undone.sort_unstable();
-        for unprocessed in undone {
-            let saved = Old { kind: b's', ..unprocessed };
-            if old.contains(&saved) && !self.is_at(&unprocessed) {
-                remove(dir, name, &unprocessed);
-            } else if !self.is_at(&unprocessed) && !self.queue.contains(&unprocessed) {
-                self.add(unprocessed);
+    ///
+    /// What was put aside unfinished has never been a shell's processor's business.
+    pub(crate) fn take_up(&mut self, old: &[Old], dir: &OwnedFd, name: &[u8], processor: &Processor) {
+        let is_complete = |old: &Old| {
+            let stat = statat(dir, old.name().as_str(), AtFlags::SYMLINK_NOFOLLOW);
+            stat.is_ok_and(|stat| files::is_executable(&stat))
+        };
+        let at_work = self.job.map(|(job, _)| job.label);
+        let waits = |old: &&Old| old.kind == b'u' && Some(old.label) != at_work;
+        for unprocessed in old.iter().filter(waits) {
+            let saved = Old { kind: b's', ..*unprocessed };
+            if old.contains(&saved) {
+                remove(dir, name, unprocessed);
+            } else if !self.queue.contains(unprocessed)
+                && (matches!(processor, Processor::Gzip(_)) || is_complete(unprocessed))
+            {
+                self.queue.push(*unprocessed);
             }
         }
-        for left in old.iter().filter(|old| old.kind == b't' && !self.is_at(old)) {
+        self.queue.sort_unstable();
+        for left in old.iter().filter(|old| old.kind == b't' && !self.is_at(&old.label)) {
             remove(dir, name, left);
         }
     }
@@ -81,19 +98,52 @@ impl Work {
         self.job.is_some() || !self.queue.is_empty()
     }
 
-    /// Whether this is the log that is worked on.
-    pub(crate) fn is_at(&self, old: &Old) -> bool {
-        self.job.is_some_and(|(job, _)| job.label == old.label)
+    /// How many are not processed yet.
+    pub(crate) fn unprocessed(&self) -> u64 {
+        let at_work = self.job.is_some_and(|(_, stage)| !matches!(stage, Stage::Finishing(_)));
+        u64::try_from(self.queue.len()).unwrap_or(u64::MAX).saturating_add(at_work.into())
     }
 
-    /// It is to be removed, and so not to be processed.
-    pub(crate) fn forget(&mut self, old: &Old) {
-        self.queue.retain(|queued| queued.label != old.label);
+    /// Whether one was processed since the last call.
+    pub(crate) const fn take_done(&mut self) -> bool {
+        std::mem::replace(&mut self.done, false)
+    }
+
+    /// Whether this is the log that is worked on.
+    pub(crate) fn is_at(&self, label: &[u8; 25]) -> bool {
+        self.job.is_some_and(|(job, _)| job.label == *label)
+    }
+
+    /// It is to be removed, and so not to be processed; work on it is given up. Whether it was not processed yet.
+    pub(crate) fn forget(&mut self, label: &[u8; 25]) -> bool {
+        let before = self.queue.len();
+        self.queue.retain(|queued| queued.label != *label);
+        if !self.is_at(label) {
+            return self.queue.len() < before;
+        }
+        let unprocessed = !matches!(self.job, Some((_, Stage::Finishing(_))));
+        self.end_process();
+        self.retry_at = None;
+        unprocessed
     }
 
     /// When it is worth trying again.
     pub(crate) const fn deadline(&self) -> Option<Duration> {
         self.retry_at
+    }
+
+    /// The one to be processed next.
+    fn next(&mut self, processor: Option<&Processor>) -> Option<Old> {
+        match processor {
+            Some(Processor::Gzip(_)) => self.queue.pop(),
+            Some(Processor::Shell(_)) if !self.queue.is_empty() => Some(self.queue.remove(0)),
+            Some(Processor::Shell(_)) => None,
+            // `config` has none any more: what waits is left as it is.
+            None => {
+                self.queue.clear();
+                None
+            }
+        }
     }
 
     /// Does what can be done now.
@@ -111,14 +161,13 @@ impl Work {
         self.retry_at = None;
         loop {
             let Some((old, stage)) = self.job else {
-                let Some(next) = self.queue.pop_front() else { return };
+                let Some(next) = self.next(processor) else { return };
                 self.job = Some((next, Stage::Waiting));
                 continue;
             };
             let path = |kind: u8| [name, b"/", Old { kind, ..old }.name().as_bytes()].concat();
             let next = match (stage, processor) {
                 (Stage::Running(_), _) => return,
-                // `config` has none any more: what waits is left as it is.
                 (Stage::Waiting, None) => {
                     self.job = None;
                     continue;
@@ -135,6 +184,7 @@ impl Work {
                         if verbose {
                             tell("info", "processed", &path(b's'), None);
                         }
+                        self.done = true;
                         self.job = None;
                         continue;
                     }
@@ -144,12 +194,19 @@ impl Work {
             match next {
                 Ok(stage) => self.job = Some((old, stage)),
                 // Somebody removed it.
-                Err((_, error)) if stage == Stage::Waiting && error.kind() == io::ErrorKind::NotFound => {
+                Err((INPUT, error)) if error.kind() == io::ErrorKind::NotFound => self.job = None,
+                // It is none of ours.
+                Err((INPUT, error)) if trust::refusal(&error).is_some() => {
+                    tell("warning", "not processed", &path(b'u'), Some(&error));
                     self.job = None;
                 }
                 Err((what, error)) => {
                     tell("pausing", what, name, Some(&error));
-                    self.retry_at = Some(now + PAUSE);
+                    self.retry_at = Some(now.saturating_add(PAUSE));
+                    // Somebody removed the result: it is made again.
+                    if stage == Stage::Finishing(Step::Rename) && error.kind() == io::ErrorKind::NotFound {
+                        self.job = Some((old, Stage::Waiting));
+                    }
                     return;
                 }
             }
@@ -170,44 +227,60 @@ impl Work {
         } else {
             tell("warning", "processor failed, restart", dir, None);
             self.job = Some((old, Stage::Waiting));
-            self.retry_at = Some(now + PAUSE);
+            self.retry_at = Some(now.saturating_add(PAUSE));
         }
         true
     }
 
-    /// Ends what runs; the log stays unprocessed.
-    pub(crate) fn kill(&mut self) {
-        if let Some((_, Stage::Running(pid))) = self.job {
-            // It may have just ended.
+    /// Ends what runs and forgets the rest; the logs stay unprocessed.
+    pub(crate) fn give_up(&mut self) {
+        self.end_process();
+        self.queue.clear();
+        self.retry_at = None;
+    }
+
+    fn end_process(&mut self) {
+        if let Some((_, Stage::Running(pid))) = self.job.take() {
+            // It leads a group, unless it has only just been made, and may have ended.
+            let _ = kill_process_group(pid, Signal::KILL);
             let _ = kill_process(pid, Signal::KILL);
         }
-        self.queue.clear();
-        self.job = None;
     }
 }
 
-/// Opens a file so that it can be passed on.
-fn open(dir: BorrowedFd<'_>, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
-    let flags = flags | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let fd = openat(dir, name, flags, Mode::from_raw_mode(0o644))?;
-    Ok(fcntl_dupfd_cloexec(&fd, ABOVE)?)
+/// A descriptor that can be passed on.
+fn passable(fd: &OwnedFd) -> io::Result<OwnedFd> {
+    Ok(fcntl_dupfd_cloexec(fd, ABOVE)?)
 }
 
-const NEW: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::TRUNC);
+/// Opens a file of ours for reading.
+fn open(dir: BorrowedFd<'_>, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    let name = CString::new(name)?;
+    let (fd, _) = trust::open_regular(dir, &name, OFlags::RDONLY | flags, NEW)?;
+    passable(&fd)
+}
+
+/// Makes a file to be written, in place of any other.
+fn create(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    let name = CString::new(name)?;
+    passable(&trust::create_new(dir, &name, NEW)?)
+}
+
+/// Mode of what is made.
+const NEW: Mode = Mode::from_raw_mode(0o644);
 
 fn start(dir: &OwnedFd, old: &Old, processor: &Processor) -> Result<Pid, (&'static str, io::Error)> {
     let failed = |what: &'static str| move |error: io::Error| (what, error);
     let files = dir.as_fd();
-    let input =
-        open(files, &old.name(), OFlags::RDONLY).map_err(failed("unable to open input for processor"))?;
-    let output = open(files, &Old { kind: b't', ..*old }.name(), NEW)
+    let input = open(files, &old.name(), OFlags::empty()).map_err(failed(INPUT))?;
+    let output = create(files, &Old { kind: b't', ..*old }.name())
         .map_err(failed("unable to open output for processor"))?;
     match processor {
         Processor::Shell(command) => {
-            let state = open(files, "state", OFlags::RDONLY | OFlags::CREATE)
-                .map_err(failed("unable to open state for processor"))?;
+            let state =
+                open(files, "state", OFlags::CREATE).map_err(failed("unable to open state for processor"))?;
             let new_state =
-                open(files, "newstate", NEW).map_err(failed("unable to open newstate for processor"))?;
+                create(files, "newstate").map_err(failed("unable to open newstate for processor"))?;
             let command = CString::new(command.as_slice()).unwrap_or_default();
             spawn(&Program {
                 files: &[c"/bin/sh"],
@@ -216,6 +289,8 @@ fn start(dir: &OwnedFd, old: &Old, processor: &Processor) -> Result<Pid, (&'stat
                 stdin: Stream::Is(input.as_fd()),
                 stdout: Stream::Is(output.as_fd()),
                 others: &[(4, state.as_fd()), (5, new_state.as_fd())],
+                // So that all of it can be ended.
+                new_session: true,
                 ..Program::default()
             })
             .map_err(|failure| match failure {
@@ -225,9 +300,8 @@ fn start(dir: &OwnedFd, old: &Old, processor: &Processor) -> Result<Pid, (&'stat
                 Failure::Exec(error) => ("unable to run processor", error),
             })
         }
-        Processor::Gzip(level) => {
-            super::gzip::start(input, output, *level).map_err(failed("unable to fork for processor"))
-        }
+        Processor::Gzip(level) => super::gzip::start(input.as_fd(), output.as_fd(), *level)
+            .map_err(failed("unable to fork for processor")),
     }
 }
 
@@ -239,6 +313,7 @@ fn finish(
     old: &Old,
     processor: Option<&Processor>,
 ) -> Result<Option<Step>, (&'static str, io::Error)> {
+    let files = dir.as_fd();
     let saved = Old { kind: b's', ..*old }.name();
     Ok(match step {
         Step::Rename => {
@@ -248,8 +323,16 @@ fn finish(
             Some(Step::Mark)
         }
         Step::Mark => {
-            chmodat(dir, saved.as_str(), Mode::from_raw_mode(0o744), AtFlags::empty())
-                .map_err(|errno| ("unable to set mode of processed", errno.into()))?;
+            let marked = CString::new(saved.as_str())
+                .map_err(io::Error::from)
+                .and_then(|saved| trust::open_regular(files, &saved, OFlags::RDONLY, Mode::empty()))
+                .and_then(|(file, _)| Ok(fchmod(&file, COMPLETE)?));
+            match marked {
+                // Somebody put another file there, or took it away: not ours to mark.
+                Err(error) if trust::refusal(&error).is_some() || error.kind() == io::ErrorKind::NotFound => {
+                }
+                marked => marked.map_err(|error| ("unable to set mode of processed", error))?,
+            }
             Some(Step::Remove)
         }
         Step::Remove => {
@@ -257,7 +340,7 @@ fn finish(
             matches!(processor, Some(Processor::Shell(_))).then_some(Step::State)
         }
         Step::State => {
-            if files::look(dir.as_fd(), c"newstate").is_ok_and(|stat| stat.is_some()) {
+            if statat(dir, c"newstate", AtFlags::SYMLINK_NOFOLLOW).is_ok() {
                 renameat(dir, c"newstate", dir, c"state")
                     .map_err(|errno| ("unable to rename state", errno.into()))?;
             }

@@ -2,10 +2,12 @@
 //! Source: svlogd(8), LOG FILE ROTATION.
 
 use memchr::memchr;
-use svcore::tai::Tai64N;
+use svcore::tai::{Tai64, Tai64N};
 
 /// Length of the name of an old log: `@`, 24 digits, `.` and a letter.
 const NAME: usize = 27;
+/// A second, some 35,000 years from now, that no clock shows.
+const NEVER: u64 = (1 << 62) | (1 << 40);
 
 /// How much `current` may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl Limit {
             let from = usize::try_from(soft.saturating_sub(length).saturating_sub(1)).unwrap_or(usize::MAX);
             let end = fits.get(from..).and_then(|late| memchr(b'\n', late));
             if let Some(end) = end {
-                return Room { bytes: from + end + 1, full: true };
+                return Room { bytes: from.saturating_add(end).saturating_add(1), full: true };
             }
         }
         if fits.len() < bytes.len() { Room { bytes: fits.len(), full: true } } else { all }
@@ -78,41 +80,85 @@ impl Old {
         name.push(char::from(self.kind));
         name
     }
+
+    /// The moment in its name, if any clock was ever there.
+    pub(crate) fn stamp(&self) -> Option<Tai64N> {
+        let mut number = 0_u128;
+        for &byte in self.label.iter().skip(1) {
+            let digit = char::from(byte).to_digit(16)?;
+            number = number.checked_mul(16)?.checked_add(digit.into())?;
+        }
+        let seconds = u64::try_from(number.checked_shr(32)?).ok().filter(|&seconds| seconds < NEVER)?;
+        Some(Tai64N(Tai64(seconds), u32::try_from(number & u128::from(u32::MAX)).ok()?))
+    }
 }
 
-/// The old logs to be removed so that `keep` are left, oldest first. One that is `busy` is never among them.
-pub(crate) fn surplus(old: &[Old], keep: u64, busy: impl Fn(&Old) -> bool) -> Vec<Old> {
-    let mut old: Vec<Old> = old.iter().copied().filter(|old| old.kind != b't').collect();
-    let Some(mut surplus) = usize::try_from(keep).ok().and_then(|keep| old.len().checked_sub(keep)) else {
-        return Vec::new();
+/// The latest moment that an old log has in its name.
+pub(crate) fn newest(old: &[Old]) -> Option<Tai64N> {
+    old.iter().filter_map(Old::stamp).max()
+}
+
+/// New labels for names of no moment, in their order, so that there is always a later name than all that are there.
+///
+/// Each is new when those before it have their new one.
+pub(crate) fn renames(old: &[Old], now: Tai64N) -> Vec<([u8; 25], [u8; 25])> {
+    let mut labels: Vec<[u8; 25]> =
+        old.iter().filter(|old| old.stamp().is_none()).map(|old| old.label).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    let mut last = newest(old);
+    let mut renames = Vec::new();
+    for from in labels {
+        let Some((stamp, to)) = label(now, last) else { break };
+        last = Some(stamp);
+        if to < from {
+            renames.push((from, to));
+        }
+    }
+    renames
+}
+
+/// The labels of all old logs, in the order in which they go.
+///
+/// `last` is the latest that is ours. What has a later name is not, since our names are later than all that were there
+/// before; it goes before ours do.
+pub(crate) fn in_order(old: &[Old], last: Option<Tai64N>) -> Vec<[u8; 25]> {
+    let mut labels: Vec<[u8; 25]> = old.iter().filter(|old| old.kind != b't').map(|old| old.label).collect();
+    let last = last.map(|last| text(&last));
+    labels.sort_unstable_by_key(|label| (last.is_none_or(|last| *label <= last), *label));
+    labels.dedup();
+    labels
+}
+
+/// The labels of the old logs that have to go so that `keep` are left, the first to go first; 0 keeps all.
+///
+/// None goes while an older one stays, whether that is worked on or not: what is kept is always one piece.
+pub(crate) fn surplus(old: &[Old], keep: u64, last: Option<Tai64N>) -> Vec<[u8; 25]> {
+    let mut labels = in_order(old, last);
+    let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+    labels.truncate(if keep == 0 { 0 } else { labels.len().saturating_sub(keep) });
+    labels
+}
+
+/// Whether the next old log would be the end of one that waits for the processor: then it is worth waiting.
+pub(crate) const fn is_processor_behind(unprocessed: u64, keep: u64) -> bool {
+    keep > 0 && unprocessed >= keep
+}
+
+/// A label for now that is later than the one before, whatever the clock does; `None` if there is none.
+pub(crate) fn label(now: Tai64N, last: Option<Tai64N>) -> Option<(Tai64N, [u8; 25])> {
+    let stamp = match last {
+        Some(last) if last >= now => next(last)?,
+        _ => now,
     };
-    if keep == 0 {
-        return Vec::new();
-    }
-    old.sort_unstable();
-    old.retain(|old| {
-        let goes = surplus > 0 && !busy(old);
-        surplus -= usize::from(goes);
-        goes
-    });
-    old
+    Some((stamp, text(&stamp)))
 }
 
-/// A label for now that is later than the one before, whatever the clock does.
-pub(crate) fn label(now: Tai64N, last: Option<Tai64N>) -> (Tai64N, [u8; 25]) {
-    let stamp = last.map(next).filter(|next| *next > now).unwrap_or(now);
-    (stamp, text(&stamp))
-}
-
-fn next(stamp: Tai64N) -> Tai64N {
-    let mut next = stamp;
-    if next.1 >= 999_999_999 {
-        next.0.0 = next.0.0.saturating_add(1);
-        next.1 = 0;
-    } else {
-        next.1 += 1;
+fn next(stamp: Tai64N) -> Option<Tai64N> {
+    match stamp.1.checked_add(1).filter(|&nanos| nanos < 1_000_000_000) {
+        Some(nanos) => Some(Tai64N(stamp.0, nanos)),
+        None => Some(Tai64N(Tai64(stamp.0.0.checked_add(1)?), 0)),
     }
-    next
 }
 
 /// `@` and the stamp in 24 hexadecimal digits.
@@ -128,6 +174,7 @@ pub(crate) fn text(stamp: &Tai64N) -> [u8; 25] {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use proptest::prelude::*;
     use svcore::tai::stamp;
@@ -167,13 +214,23 @@ mod tests {
 
     #[test]
     fn a_label_is_later_than_the_last_one_whatever_the_clock_does() {
-        let (first, text) = label(stamp(100, 5), None);
+        let (first, text) = label(stamp(100, 5), None).unwrap();
         assert_eq!(&text, b"@400000000000006e00000005");
-        let (second, _) = label(stamp(100, 5), Some(first));
-        let (third, _) = label(stamp(7, 0), Some(second));
+        let (second, _) = label(stamp(100, 5), Some(first)).unwrap();
+        let (third, _) = label(stamp(7, 0), Some(second)).unwrap();
         assert!(first < second && second < third);
-        assert_eq!(label(stamp(200, 0), Some(third)).0, stamp(200, 0));
-        assert_eq!(label(stamp(1, 0), Some(stamp(100, 999_999_999))).0, stamp(101, 0));
+        assert_eq!(label(stamp(200, 0), Some(third)).unwrap().0, stamp(200, 0));
+        assert_eq!(label(stamp(1, 0), Some(stamp(100, 999_999_999))).unwrap().0, stamp(101, 0));
+        assert_eq!(label(stamp(1, 0), Some(Tai64N(Tai64(u64::MAX), 999_999_999))), None);
+    }
+
+    #[test]
+    fn a_name_is_a_moment_if_a_clock_can_have_shown_it() {
+        let stamp_of = |name: &str| Old::from_name(name.as_bytes()).unwrap().stamp();
+        assert_eq!(stamp_of("@400000000000006e00000005.s"), Some(stamp(100, 5)));
+        assert_eq!(stamp_of("@400000ffffffffffffffffff.u"), Some(Tai64N(Tai64(NEVER - 1), u32::MAX)));
+        assert_eq!(stamp_of("@400001000000000000000000.s"), None);
+        assert_eq!(stamp_of("@ffffffffffffffffffffffff.s"), None);
     }
 
     proptest! {
@@ -202,24 +259,65 @@ mod tests {
             prop_assert_eq!(files.concat(), bytes);
         }
 
-        /// What goes is the oldest, never a busy one, and as many stay as are to be kept or are busy.
+        /// A directory with whatever names, a clock that does what it likes, and a restart now and then: what is kept
+        /// after each rotation is one piece that ends with what was logged last, at most as many as are to be kept, and
+        /// no fewer if enough was logged. The names sort as it was logged.
         #[test]
-        fn the_oldest_go(numbers in prop::collection::btree_set(0_u8..50, 0..20), keep in 0_u64..12, busy in 0_u8..50) {
-            let old: Vec<Old> = numbers
-                .iter()
-                .map(|&n| Old { label: text(&stamp(i64::from(n), 0)), kind: if n % 3 == 0 { b'u' } else { b's' } })
-                .rev()
-                .collect();
-            let busy = text(&stamp(i64::from(busy), 0));
-            let gone = surplus(&old, keep, |old| old.label == busy);
-            prop_assert!(gone.iter().all(|old| old.label != busy));
-            let left: Vec<&Old> = old.iter().filter(|old| !gone.contains(old)).collect();
-            prop_assert!(keep != 0 || gone.is_empty());
-            prop_assert!(keep == 0 || left.len() as u64 <= keep || left.iter().filter(|o| o.label != busy).count() < left.len());
-            prop_assert!(left.len() as u64 >= keep.min(old.len() as u64));
-            for stays in left.iter().filter(|old| old.label != busy) {
-                prop_assert!(gone.iter().all(|gone| gone < *stays));
+        fn what_is_kept_is_one_piece_that_ends_with_the_last(
+            there in prop::collection::btree_set(any_label(), 0..12),
+            clock in prop::collection::vec(prop_oneof![0_i64..50, Just(0), Just(20_000_000_000)], 1..60),
+            restarts in prop::collection::vec(any::<bool>(), 60),
+            keep in 0_u64..8,
+        ) {
+            // Each with its number, in the order in which it was logged, which is that of the names.
+            let mut dir: Vec<(Old, usize)> =
+                there.into_iter().map(|label| Old { label, kind: b's' }).zip(1..).collect();
+            let names = |dir: &[(Old, usize)]| dir.iter().map(|(old, _)| *old).collect::<Vec<Old>>();
+            let (mut logged, mut last) = (dir.len(), None);
+            for (index, seconds) in clock.iter().enumerate() {
+                if restarts[index] || index == 0 {
+                    for (from, to) in renames(&names(&dir), stamp(*seconds, 0)) {
+                        prop_assert!(dir.iter().all(|(old, _)| old.label != to));
+                        dir.iter_mut().filter(|(old, _)| old.label == from).for_each(|(old, _)| old.label = to);
+                    }
+                    last = newest(&names(&dir));
+                }
+                let text = loop {
+                    let (stamp, text) = label(stamp(*seconds, 0), last).unwrap();
+                    last = Some(stamp);
+                    if dir.iter().all(|(old, _)| old.label != text) {
+                        break text;
+                    }
+                };
+                logged += 1;
+                dir.push((Old { label: text, kind: b'u' }, logged));
+                prop_assert!(dir.iter().rev().skip(1).all(|(old, _)| old.label < text));
+                let goes = surplus(&names(&dir), keep, last);
+                dir.retain(|(old, _)| !goes.contains(&old.label));
+                dir.sort_unstable();
+                let left: Vec<usize> = dir.iter().map(|(_, number)| *number).collect();
+                let wanted = if keep == 0 { logged } else { logged.min(keep as usize) };
+                prop_assert_eq!(left, (logged + 1 - wanted..=logged).collect::<Vec<usize>>());
             }
         }
+
+        /// The same log under two names, one of which is not processed yet, counts once.
+        #[test]
+        fn a_log_counts_once(count in 0_u8..20, keep in 1_u64..8) {
+            let old: Vec<Old> = (0..count)
+                .flat_map(|n| b"sut".map(|kind| Old { label: text(&stamp(i64::from(n), 0)), kind }))
+                .collect();
+            let goes = surplus(&old, keep, None);
+            prop_assert_eq!(goes.len() as u64, u64::from(count).saturating_sub(keep));
+        }
+    }
+
+    /// Names in a directory: of about now, of the far future, and of no time at all.
+    fn any_label() -> impl Strategy<Value = [u8; 25]> {
+        let near = (0_i64..60, 0_u32..3).prop_map(|(seconds, nanos)| text(&stamp(seconds, nanos)));
+        let far = (0_u64..3, prop_oneof![0_u32..3, Just(999_999_999), any::<u32>()])
+            .prop_map(|(back, nanos)| text(&Tai64N(Tai64(NEVER - 1 - back), nanos)));
+        let none = (0_u64..3, 0_u32..3).prop_map(|(on, nanos)| text(&Tai64N(Tai64(NEVER + on), nanos)));
+        prop_oneof![3 => near, 1 => far, 1 => none, 1 => Just(*b"@ffffffffffffffffffffffff")]
     }
 }

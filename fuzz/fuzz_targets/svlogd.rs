@@ -1,4 +1,5 @@
-//! Config, patterns and line cutting of svlogd: whatever comes in, nothing panics, and joined pieces are the input.
+//! Config, patterns, line cutting and old logs of svlogd: whatever comes in, nothing panics, joined pieces are the input,
+//! and a new log is later than all that are there and not the one that goes.
 //!
 //! `cargo +nightly fuzz run svlogd`
 #![no_main]
@@ -10,6 +11,8 @@ mod config;
 mod line;
 #[path = "../../applets/svlogd/pattern.rs"]
 mod pattern;
+#[path = "../../applets/svlogd/rotate.rs"]
+mod rotate;
 
 use libfuzzer_sys::fuzz_target;
 use line::{Cutter, Piece};
@@ -21,6 +24,7 @@ fuzz_target!(|data: &[u8]| {
     let (text, input) = rest.split_at(at);
     let (config, complaints) = config::Config::parse(text);
     assert!(complaints.len() <= text.iter().filter(|&&byte| byte == b'\n').count() + 1);
+    names(input, config.keep);
     let mut cutter = Cutter::new(usize::from(*max).max(1));
     let (mut held, mut joined) = (Vec::new(), Vec::new());
     for part in input.chunks(usize::from(*step).max(1)) {
@@ -41,3 +45,19 @@ fuzz_target!(|data: &[u8]| {
     joined.extend_from_slice(&held);
     assert_eq!(joined, input);
 });
+
+/// The input as names of a directory, to which one is added.
+fn names(input: &[u8], keep: u64) {
+    let mut old: Vec<rotate::Old> =
+        input.split(|&byte| byte == b'\n').filter_map(rotate::Old::from_name).collect();
+    for (from, to) in rotate::renames(&old, svcore::tai::stamp(0, 0)) {
+        assert!(old.iter().all(|old| old.label != to));
+        old.iter_mut().filter(|old| old.label == from).for_each(|old| old.label = to);
+    }
+    let newest = rotate::newest(&old);
+    let (last, label) = rotate::label(svcore::tai::stamp(0, 0), newest).expect("there is always a later name");
+    assert!(old.iter().all(|old| old.label < label));
+    old.push(rotate::Old { label, kind: b's' });
+    let goes = rotate::surplus(&old, keep, Some(last));
+    assert!(!goes.contains(&label));
+}

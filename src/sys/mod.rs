@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod fifo;
 pub mod interest;
+pub mod link;
 pub mod memory;
 pub mod privilege;
 pub mod replace;

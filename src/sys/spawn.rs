@@ -5,11 +5,12 @@
 //! known when the call returns. Elsewhere it is an ordinary fork that reports through a pipe.
 
 use std::ffi::{CStr, c_char, c_int};
+use std::fs::File;
 use std::io;
 use std::ptr;
 
 use nix::libc;
-use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 /// What a descriptor of the child is.
@@ -331,18 +332,96 @@ fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
 ///
 /// That of fork(2).
 pub fn fork_to(work: impl FnOnce() -> u8) -> io::Result<Pid> {
+    let parent = rustix::process::getpid();
     // SAFETY: we have one thread, so the copy is complete and no lock in it is held by anybody.
     match unsafe { libc::fork() } {
         0 => {
-            // Without us nobody would take its result, and another of us would begin the same work.
-            #[cfg(target_os = "linux")]
-            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+            end_with(parent);
             unblock_all();
             let code = work();
             // SAFETY: ends this process only, without what our own end would do.
             unsafe { libc::_exit(code.into()) }
         }
         pid => Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(io::Error::last_os_error),
+    }
+}
+
+/// The same for work on files, by a process that has nothing else of ours.
+///
+/// It has its input, its output and our standard error, and no other descriptor: no lock of ours outlives us in it. It
+/// is called `name` for whoever looks for us by our name, leads a session of its own, and HUP and ALRM, with which
+/// programs are told to look again, are nothing to it. The descriptors it is given have to lie above 2.
+///
+/// # Errors
+///
+/// That of fork(2).
+pub fn fork_to_files(
+    name: &str,
+    input: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+    work: impl FnOnce(File, File) -> u8,
+) -> io::Result<Pid> {
+    let laid_out = || -> rustix::io::Result<()> {
+        rustix::stdio::dup2_stdin(input)?;
+        rustix::stdio::dup2_stdout(output)
+    };
+    fork_to(move || {
+        super::signals::default_all();
+        for signal in [libc::SIGHUP, libc::SIGALRM] {
+            // SAFETY: nothing of ours runs when it comes.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
+        // It is no group leader, having just been made.
+        let _ = rustix::process::setsid();
+        super::start::rename_process(name);
+        if laid_out().is_err() {
+            return 111;
+        }
+        close_from(3);
+        // SAFETY: it was laid out above and is nobody else's in this process.
+        let input = unsafe { File::from_raw_fd(0) };
+        // SAFETY: as above.
+        let output = unsafe { File::from_raw_fd(1) };
+        work(input, output)
+    })
+}
+
+/// In a child: it ends when its parent does. Without the parent nobody would take the result, and another one would
+/// begin the same work.
+fn end_with(parent: Pid) {
+    #[cfg(target_os = "linux")]
+    {
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        // It may have ended before it could be noticed. A parent outside of our PID namespace has no number here.
+        if rustix::process::getppid().is_some_and(|now| now != parent) {
+            // SAFETY: ends this process only.
+            unsafe { libc::_exit(111) }
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = parent;
+}
+
+/// In a child that executes nothing: closes all descriptors from `first` on.
+fn close_from(first: c_int) {
+    #[cfg(target_os = "linux")]
+    {
+        let from = libc::c_uint::try_from(first).unwrap_or(libc::c_uint::MAX);
+        // SAFETY: takes numbers. This process has no use for the descriptors from `first` on.
+        if unsafe { libc::syscall(libc::SYS_close_range, from, libc::c_uint::MAX, 0) } == 0 {
+            return;
+        }
+    }
+    /// Where nobody says which are open and there is no limit.
+    const MANY: u64 = 65_536;
+    let open = |directory: &str| -> Option<c_int> {
+        let open = std::fs::read_dir(directory).ok()?;
+        open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max()
+    };
+    let limit = || c_int::try_from(super::privilege::open_files().min(MANY)).unwrap_or(c_int::MAX);
+    let last = open("/proc/self/fd").or_else(|| open("/dev/fd")).unwrap_or_else(limit);
+    for fd in first..=last {
+        close(fd);
     }
 }
 

@@ -118,6 +118,21 @@ pub fn set_process_name(name: &str) {
     here::set_process_name(name);
 }
 
+/// In a child that executes nothing: gives it another name, by which alone it is found.
+pub fn rename_process(name: &str) {
+    set_process_name(name);
+    for index in 0.. {
+        let Some(memory) = argument_memory(index) else { break };
+        memory.fill(0);
+        if index == 0 {
+            // Where there is no room for all of it the beginning has to do.
+            for (to, from) in memory.iter_mut().zip(name.bytes()) {
+                *to = from;
+            }
+        }
+    }
+}
+
 /// Makes sure that nothing we open becomes descriptor 0, 1 or 2; says which of them were closed.
 ///
 /// In their place comes something that can be neither read nor written, and that a program we become does not

@@ -1013,6 +1013,327 @@ mod ours {
         assert_eq!(log.all(), lines(0..2000).into_bytes());
     }
 
+    fn number(line: &str) -> usize {
+        line.strip_prefix("line ")
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_else(|| panic!("{line:?}"))
+    }
+
+    /// What is kept, old logs first, whether they are compressed or not: one piece of the numbered lines. Gives how many
+    /// old logs there are and the number of the line that comes next. A last line may have been cut off by a kill.
+    #[track_caller]
+    fn one_piece(log: &Log) -> (usize, usize) {
+        let mut labels: Vec<String> = log.old("").iter().map(|name| name[..25].to_owned()).collect();
+        labels.dedup();
+        let mut text = Vec::new();
+        for label in &labels {
+            let path = |ending: &str| log.path(&format!("{label}.{ending}"));
+            let bytes = fs::read(path("s")).or_else(|_| fs::read(path("u"))).unwrap();
+            text.extend(if bytes.starts_with(&[0x1f, 0x8b]) { zcat(&path("s")) } else { bytes });
+        }
+        text.extend(fs::read(log.path("current")).unwrap_or_default());
+        let mut text = String::from_utf8(text).unwrap();
+        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+        let (first, last) = (number(text.lines().next().unwrap()), number(text.lines().last().unwrap()));
+        assert!(text == lines(first..last + 1), "not one piece: {first} to {last}, {}", text.lines().count());
+        (labels.len(), last + 1)
+    }
+
+    #[track_caller]
+    fn one_piece_up_to(log: &Log, end: usize) -> usize {
+        let (kept, ended) = one_piece(log);
+        assert_eq!(ended, end);
+        kept
+    }
+
+    #[test]
+    fn what_is_kept_is_one_piece_when_compression_is_behind() {
+        // Compression takes longer than writing, so it falls behind at once.
+        for keep in [1, 3] {
+            let log = Log::new(&format!("s300000\nn{keep}\n!gzip 9\n"));
+            log.logs(&["-l", "50"], lines(0..500_000));
+            assert_eq!(one_piece_up_to(&log, 500_000), keep);
+            assert_eq!((log.old(".u").len(), log.old(".t").len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_one_piece_at_every_moment() {
+        let log = Log::new("s300000\nn3\n!gzip 9\n");
+        let (mut svlogd, mut pipe) = log.start(&["-l", "50"]);
+        pipe.write_all(lines(0..500_000).as_bytes()).unwrap();
+        assert!(!log.old(".u").is_empty(), "compression was faster than writing");
+        kill(svlogd.pid(), SIGKILL);
+        eventually("killed", || svlogd.ended().is_some());
+        let (kept, _) = one_piece(&log);
+        // One more where the kill came between a rotation and the removal.
+        assert!((3..=4).contains(&kept), "{kept}");
+    }
+
+    fn compressor_of(svlogd: &Running) -> Option<i32> {
+        let parent = svlogd.pid();
+        let children = read(format!("/proc/{parent}/task/{parent}/children").as_ref());
+        children.split_whitespace().next().map(|pid| pid.parse().unwrap())
+    }
+
+    /// A log that takes long to compress, under way.
+    fn compressing() -> (Log, Running, std::io::PipeWriter, i32) {
+        let log = Log::new("s0\nn5\n!gzip 9\n");
+        let (svlogd, mut pipe) = log.start(&["-v"]);
+        let much = lines(0..3_000_000);
+        pipe.write_all(much.as_bytes()).unwrap();
+        eventually("written", || {
+            fs::metadata(log.path("current")).is_ok_and(|meta| meta.len() == much.len() as u64)
+        });
+        svlogd.signal(SIGALRM);
+        let mut child = None;
+        eventually("compresses", || {
+            child = compressor_of(&svlogd).filter(|_| !log.old(".t").is_empty());
+            child.is_some()
+        });
+        (log, svlogd, pipe, child.unwrap())
+    }
+
+    #[test]
+    fn hup_while_it_compresses_holds_up_nothing() {
+        let (log, mut svlogd, mut pipe, child) = compressing();
+        for round in 0..5 {
+            svlogd.signal(SIGHUP);
+            eventually("opened again", || log.said().matches("sighangup received").count() == round + 1);
+            pipe.write_all(b"more\n").unwrap();
+            eventually("written", || log.current() == "more\n".repeat(round + 1));
+        }
+        assert!(is_alive(child), "compression was over too soon for this case");
+        assert_eq!(svlogd.ended(), None);
+        assert!(!log.said().contains("warning"), "{}", log.said());
+    }
+
+    #[test]
+    fn the_compressor_has_its_files_and_nothing_else() {
+        let (log, mut svlogd, _pipe, child) = compressing();
+        let files = || {
+            let mut files: Vec<String> = fs::read_dir(format!("/proc/{child}/fd"))
+                .map(|dir| dir.flatten().map(|entry| entry.file_name().into_string().unwrap()).collect())
+                .unwrap_or_default();
+            files.sort();
+            files
+        };
+        eventually("closed", || files() == ["0", "1", "2"]);
+        assert_eq!(read(format!("/proc/{child}/comm").as_ref()), "gzip\n");
+        assert!(!read(format!("/proc/{child}/cmdline").as_ref()).contains("svlogd"));
+        assert!(read(format!("/proc/{}/cmdline", svlogd.pid()).as_ref()).contains("svlogd"));
+        kill(child, SIGHUP);
+        kill(child, SIGALRM);
+        steadily("HUP and ALRM are nothing to it", Duration::from_millis(200), || is_alive(child));
+        // The lock is free as soon as svlogd is gone, and the compressor goes with it.
+        kill(svlogd.pid(), SIGKILL);
+        eventually("killed", || svlogd.ended().is_some());
+        let begin = Instant::now();
+        log.root.file("log/config", "s0\nn5\n");
+        let outcome = log.log(&[], "after\n");
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{:?}", begin.elapsed());
+        eventually("the compressor is gone", || !is_alive(child));
+    }
+
+    /// Waits longer than a processor is waited for.
+    #[track_caller]
+    fn after_patience(what: &str, mut seen: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !seen() {
+            assert!(start.elapsed() < Duration::from_secs(90), "never: {what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    #[test]
+    fn a_processor_that_hangs_or_fails_does_not_stop_the_log_for_ever() {
+        let start = |processor: &str| {
+            let log = Log::new(&format!("s1000\nn2\n!{processor}\n"));
+            let (svlogd, mut pipe) = log.start(&["-l", "50"]);
+            let writer =
+                std::thread::spawn(move || pipe.write_all(lines(0..20_000).as_bytes()).map(|()| pipe));
+            (log, svlogd, writer)
+        };
+        for (log, svlogd, writer) in [start("sleep 1000"), start("exit 1")] {
+            after_patience("all logged", || log.all().ends_with(b"\nline 19999\n"));
+            assert_eq!(one_piece_up_to(&log, 20_000), 2);
+            let said = log.said();
+            let told = "svlogd: warning: processor takes too long, logging goes on without: log\n";
+            assert_eq!(said.matches(told).count(), 1, "{said}");
+            assert!(said.contains("svlogd: warning: delete unprocessed: log/@4"), "{said}");
+            drop(writer.join().unwrap().unwrap());
+            drop(svlogd);
+        }
+    }
+
+    #[test]
+    fn a_slow_processor_holds_up_nobody_as_long_as_its_logs_are_kept() {
+        let log = Log::new("s1000\nn8\n!while ! [ -e go ]; do sleep 0.05; done; cat\n");
+        let (mut svlogd, mut pipe) = log.start(&["-l", "50"]);
+        for part in 0..6 {
+            pipe.write_all(lines(part * 80..part * 80 + 80).as_bytes()).unwrap();
+            eventually("written", || log.current().ends_with(&format!("line {}\n", part * 80 + 79)));
+        }
+        assert!(log.old(".u").len() > 3);
+        log.root.file("log/go", "");
+        drop(pipe);
+        eventually("ended", || svlogd.ended() == Some(0));
+        assert_eq!((log.old(".u").len(), log.old(".t").len(), log.said().as_str()), (0, 0, ""));
+        one_piece_up_to(&log, 480);
+    }
+
+    #[test]
+    fn what_waits_for_a_processor_is_taken_up_at_the_next_start() {
+        let log = Log::new("s1000\nn8\n!sleep 1000\n");
+        let (mut svlogd, mut pipe) = log.start(&["-l", "50"]);
+        pipe.write_all(lines(0..400).as_bytes()).unwrap();
+        eventually("written", || log.current().ends_with("line 399\n"));
+        svlogd.signal(SIGTERM);
+        eventually("ended", || svlogd.ended() == Some(0));
+        assert!(log.old(".u").len() > 2 && log.old(".s").is_empty());
+        log.root.file("log/config", "s1000\nn8\n!cat\n");
+        log.logs(&["-l", "50"], "");
+        assert_eq!((log.old(".u").len(), log.old(".t").len()), (0, 0));
+        one_piece_up_to(&log, 400);
+    }
+
+    #[test]
+    fn term_ends_the_wait_for_a_processor_with_all_written() {
+        let log = Log::new("s1000\nn1\n!sleep 1000\n");
+        let (mut svlogd, mut pipe) = log.start(&["-l", "50"]);
+        pipe.write_all(lines(0..400).as_bytes()).unwrap();
+        eventually("waits", || log.old(".u").len() == 1);
+        steadily("waits", Duration::from_millis(300), || !log.current().ends_with("line 399\n"));
+        svlogd.signal(SIGTERM);
+        eventually("ended", || svlogd.ended() == Some(0));
+        assert!(!log.said().contains("bytes not written"), "{}", log.said());
+        assert_eq!(one_piece_up_to(&log, 400), 1);
+    }
+
+    #[test]
+    fn a_number_that_does_not_fit_is_the_largest() {
+        for config in [
+            "t18446744073709551615\n",
+            "t18446744073709551615h\ns18446744073709551616m\nn18446744073709551616\nN99999999999999999999\n",
+            "s184467440737095516160\nt9223372036854775807m\n",
+        ] {
+            let log = Log::new(config);
+            log.logs(&["-l", "18446744073709551614", "-b", "18446744073709551616"], lines(0..100));
+            assert_eq!(log.current(), lines(0..100), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn a_config_that_is_too_long_is_refused_and_one_that_is_not_kept_at_hup() {
+        let log = Log::new("pold: \n");
+        let (svlogd, mut pipe) = log.start(&[]);
+        pipe.write_all(b"1\n").unwrap();
+        eventually("written", || log.current() == "old: 1\n");
+        log.root.file("log/config", "#\n".repeat(100_000) + "pnew: \n");
+        svlogd.signal(SIGHUP);
+        eventually("told", || log.said() == "svlogd: warning: unable to read config: log: file too big\n");
+        pipe.write_all(b"2\n").unwrap();
+        eventually("written", || log.current() == "old: 1\nold: 2\n");
+        fs::remove_file(log.path("config")).unwrap();
+        fs::create_dir(log.path("config")).unwrap();
+        svlogd.signal(SIGHUP);
+        eventually("told", || log.said().ends_with("unable to read config: log: not a regular file\n"));
+        pipe.write_all(b"3\n").unwrap();
+        eventually("written", || log.current() == "old: 1\nold: 2\nold: 3\n");
+    }
+
+    #[test]
+    fn hup_keeps_what_cannot_be_opened_again_and_what_is_not_written() {
+        if !is_root() {
+            return;
+        }
+        let log = Log::new("s1000\nn0\n");
+        let own = |uid: u32, mode: u32| {
+            std::os::unix::fs::chown(log.root.join("log"), Some(uid), None).unwrap();
+            fs::set_permissions(log.root.join("log"), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        own(65534, 0o755);
+        let svlogd = bin().join("svlogd");
+        let words = ["-u", "nobody", svlogd.to_str().unwrap(), "-v", "-l", "50", "log"];
+        let run = run_file(&bin().join("chpst")).args(&words).dir(log.root.path());
+        let (mut svlogd, mut pipe) = run.piped(&log.root.join("err"));
+        pipe.write_all(lines(0..200).as_bytes()).unwrap();
+        eventually("logged", || log.all() == lines(0..200).into_bytes());
+        own(0, 0o700);
+        pipe.write_all(lines(200..2000).as_bytes()).unwrap();
+        eventually("said", || {
+            log.said().contains("svlogd: pausing: unable to rename current: log: access denied\n")
+        });
+        svlogd.signal(SIGHUP);
+        eventually("said", || {
+            log.said().contains("svlogd: warning: unable to open log directory: log: access denied\n")
+        });
+        own(0, 0o755);
+        svlogd.signal(SIGHUP);
+        steadily("goes on", Duration::from_millis(300), || svlogd.ended().is_none());
+        own(65534, 0o755);
+        drop(pipe);
+        eventually("ended", || svlogd.ended() == Some(0));
+        assert_eq!(log.all(), lines(0..2000).into_bytes());
+    }
+
+    #[test]
+    fn hup_keeps_a_directory_that_was_moved_and_tells_what_is_lost_with_one_that_was_removed() {
+        let log = Log::new("");
+        let (mut svlogd, mut pipe) = log.start(&[]);
+        pipe.write_all(b"one\n").unwrap();
+        eventually("written", || log.current() == "one\n");
+        fs::rename(log.root.join("log"), log.root.join("moved")).unwrap();
+        svlogd.signal(SIGHUP);
+        eventually("told", || log.said().contains("unable to open log directory: log: file does not exist"));
+        pipe.write_all(b"two\n").unwrap();
+        eventually("written", || log.root.read("moved/current") == "one\ntwo\n");
+        // With a rotation that cannot be done there are lines that are not written.
+        fs::remove_dir_all(log.root.join("moved")).unwrap();
+        svlogd.signal(SIGALRM);
+        eventually("pauses", || log.said().contains("pausing: unable to rename current"));
+        svlogd.signal(SIGHUP);
+        eventually("ended", || svlogd.ended() == Some(111));
+    }
+
+    #[test]
+    fn hup_opens_a_current_that_was_moved_away() {
+        let log = Log::new("");
+        let (svlogd, mut pipe) = log.start(&[]);
+        pipe.write_all(b"one\n").unwrap();
+        eventually("written", || log.current() == "one\n");
+        fs::rename(log.path("current"), log.path("taken")).unwrap();
+        svlogd.signal(SIGHUP);
+        eventually("a new one", || log.path("current").exists());
+        pipe.write_all(b"two\n").unwrap();
+        eventually("written", || log.current() == "two\n");
+        assert_eq!((read(&log.path("taken")).as_str(), log.mode("taken")), ("one\n", 0o744));
+    }
+
+    /// The clock was ahead once, or was set back: names of the future are there, and names of no time at all.
+    #[test]
+    fn a_new_log_is_not_removed_before_those_with_names_of_the_future() {
+        for there in [
+            &["@40000000f0000000000000ff.s", "@40000000f000000100000000.s", "@40000000f00000013b9ac9ff.u"][..],
+            &["@ffffffffffffffffffffffff.s", "@7fffffffffffffff3b9ac9ff.s", "@400000ffffffffffffffffff.s"],
+        ] {
+            let log = Log::new("s1000\nn3\n");
+            for name in there {
+                log.root.file(&format!("log/{name}"), "old\n");
+            }
+            // Each time it starts anew, and knows of the directory only what it sees.
+            for part in 0..10 {
+                let outcome = log.log(&["-l", "50"], lines(part * 100..part * 100 + 100));
+                assert_eq!(outcome.code, Some(0), "{}", outcome.err);
+                assert!(log.old("").len() <= 3);
+                let all = String::from_utf8(log.all()).unwrap();
+                let ours = all.trim_start_matches("old\n");
+                assert!(lines(0..part * 100 + 100).ends_with(ours) && !ours.is_empty(), "{ours}");
+            }
+            assert_eq!(one_piece_up_to(&log, 1000), 3);
+        }
+    }
+
     #[test]
     fn under_runsv_both_sides_can_be_restarted_at_random() {
         const LINES: usize = 1_000_000;

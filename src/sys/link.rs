@@ -1,0 +1,44 @@
+//! Symbolic links as files of their own.
+
+use std::ffi::{CStr, CString};
+use std::io;
+
+use rustix::fd::BorrowedFd;
+use rustix::fs::Stat;
+
+/// What a symbolic link is and where it leads, both of the same link, whatever has its name a moment later.
+///
+/// # Errors
+///
+/// That of open(2), stat(2) or readlink(2).
+pub fn read_link(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(Stat, CString)> {
+    here::read_link(dir, name)
+}
+
+#[cfg(target_os = "linux")]
+mod here {
+    use super::{BorrowedFd, CStr, CString, Stat, io};
+    use rustix::fs::{Mode, OFlags, fstat, openat, readlinkat};
+
+    pub(super) fn read_link(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(Stat, CString)> {
+        let link = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        Ok((fstat(&link)?, readlinkat(&link, c"", Vec::new())?))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod here {
+    use super::{BorrowedFd, CStr, CString, Stat, io};
+    use rustix::fs::{AtFlags, readlinkat, statat};
+
+    /// Here the name may be given to another link in between; it is noticed unless it is given back, too.
+    pub(super) fn read_link(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(Stat, CString)> {
+        let before = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let target = readlinkat(dir, name, Vec::new())?;
+        let after = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if crate::files::identity(&before) != crate::files::identity(&after) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok((after, target))
+    }
+}
