@@ -133,9 +133,10 @@ fn report(applet: &Applet, call: &Call<'_>, error: &Error) {
             let name = call.name.as_bytes();
             let typed = if applet.usage_as_typed { call.typed.as_bytes() } else { name };
             if let Some(what) = what {
-                say::err(&[name, b": ", what.as_bytes(), b"\n"]);
+                say::err_line(&[name, b": ", what.as_bytes()]);
             }
-            say::err(&[b"usage: ", undaemonized(applet, typed), b" ", applet.synopsis.as_bytes(), b"\n\n"]);
+            let typed = say::printable(undaemonized(applet, typed));
+            say::err(&[b"usage: ", &typed, b" ", applet.synopsis.as_bytes(), b"\n\n"]);
         }
         Error::Fatal { doing, cause } => {
             say::trouble(&[applet.family.as_bytes(), b": fatal: "], doing, cause.as_ref());
@@ -255,7 +256,7 @@ fn suite(table: &[Applet], args: &[OsString]) -> u8 {
         }
         (word, _) => {
             if let Some(word) = word {
-                say::err(&[SUITE.as_bytes(), b": no applet is called ", word, b"\n"]);
+                say::err_line(&[SUITE.as_bytes(), b": no applet is called ", word]);
             }
             say::err(&[overview(table).as_bytes()]);
             NO_APPLET

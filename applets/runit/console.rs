@@ -17,15 +17,24 @@ pub(crate) fn say(parts: &[&[u8]]) {
         [b"- runit: ".as_slice()].iter().chain(parts).copied().flatten().take(LONGEST - 1).chain(b"\n")
     {
         if let Some(place) = line.get_mut(length) {
-            *place = *byte;
+            // To escape it would need memory.
+            *place = if is_printable(*byte) { *byte } else { b'?' };
             length += 1;
         }
+    }
+    if let Some(end) = length.checked_sub(1).and_then(|last| line.get_mut(last)) {
+        *end = b'\n';
     }
     let line = line.get(..length).unwrap_or_default();
     match open(OFlags::WRONLY) {
         Some(console) => drop(rustix::io::write(&console, line)),
         None => write_if_taken(rustix::stdio::stderr(), line),
     }
+}
+
+/// Whether a byte of a message tells the console nothing but to show it. Ours are ASCII.
+const fn is_printable(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~')
 }
 
 fn write_if_taken(fd: BorrowedFd<'_>, line: &[u8]) {

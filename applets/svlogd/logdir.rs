@@ -160,8 +160,7 @@ pub(crate) fn tell(class: &str, what: &str, name: &[u8], error: Option<&io::Erro
         line.extend_from_slice(b": ");
         line.extend_from_slice(reason(error).as_bytes());
     }
-    line.push(b'\n');
-    say::err(&[&line]);
+    say::err_line(&[&line]);
 }
 
 impl LogDir {
@@ -255,8 +254,8 @@ impl LogDir {
         let (config, complaints) = Config::parse(&text);
         for (number, what) in complaints {
             let place = format!("/config:{number}: ");
-            let line = [b"svlogd: warning: ", self.name.as_slice(), place.as_bytes(), what.as_bytes(), b"\n"];
-            say::err(&[&line.concat()]);
+            let line = [b"svlogd: warning: ", self.name.as_slice(), place.as_bytes(), what.as_bytes()];
+            say::err_line(&line);
         }
         self.udp = config.udp.map(Sender::new);
         self.config = config;
