@@ -49,6 +49,8 @@ struct Teller {
     /// A second line tells what is probably wrong, even if nobody is there to read it.
     hints: bool,
     base: Base,
+    /// Who serves directories, for hints.
+    supervisors: hint::Supervisors,
     /// When the services were last looked at, by the wall clock.
     now: Tai64N,
 }
@@ -64,8 +66,14 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         return Err(Error::usage());
     }
     let base = Base::new(scan::directory_to_control());
-    let mut teller =
-        Teller { out: Vec::new(), failures: 0, hints: options.verbose, base, now: clock::wall() };
+    let mut teller = Teller {
+        out: Vec::new(),
+        failures: 0,
+        hints: options.verbose,
+        base,
+        supervisors: hint::Supervisors::default(),
+        now: clock::wall(),
+    };
     let patience = options.wait.or_else(patience_of_environment).unwrap_or(PATIENCE);
     let patience = Duration::from_secs(patience);
     let code = match asked {
@@ -183,10 +191,10 @@ impl Teller {
         self.out.push(b'\n');
         self.fail();
         if (self.hints || rustix::termios::isatty(rustix::stdio::stderr()))
-            && let Some(hint) = hint::hint(service, &self.base.path, trouble)
+            && let Some(hint) = hint::hint(service, &self.base.path, trouble, &mut self.supervisors)
         {
             self.flush();
-            say::err(&[b"  ", hint.as_bytes(), b"\n"]);
+            say::err_line(&[b"  ", hint.as_bytes()]);
         }
     }
 

@@ -149,7 +149,7 @@ impl<'a> Waiter<'a> {
         }
         match pending.service.send(self.action.bytes) {
             Ok(sent) => pending.sent = Some(sent),
-            Err(trouble) if self.may_be_taken_up(&pending.service, &trouble) => {
+            Err(trouble) if self.may_be_taken_up(&pending.service, &trouble, teller) => {
                 pending.unsent = Some(trouble)
             }
             Err(trouble) => {
@@ -167,13 +167,15 @@ impl<'a> Waiter<'a> {
     }
 
     /// Whether a service without runsv may have one soon: it is to be started, and a runsvdir is there to do it.
-    fn may_be_taken_up(&self, service: &Service, trouble: &Trouble) -> bool {
+    fn may_be_taken_up(&self, service: &Service, trouble: &Trouble, teller: &mut Teller) -> bool {
         let unserved = match trouble {
             Trouble::NotRunning => true,
             Trouble::Unable(_, error) => error.kind() == std::io::ErrorKind::NotFound,
             Trouble::NoDirectory(_) | Trouble::BadFormat => false,
         };
-        self.action.bytes == b"u" && unserved && hint::served(&hint::parent(service)) == Served::Yes
+        self.action.bytes == b"u"
+            && unserved
+            && teller.supervisors.serve(&hint::parent(service)) == Served::Yes
     }
 
     /// Looks at one service. Whether it need not be waited for any longer; then its outcome was said.
