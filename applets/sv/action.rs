@@ -97,6 +97,16 @@ pub(crate) fn fulfilled(until: &[u8], status: &Status, before: Option<&Status>) 
     until.iter().map(|&letter| holds(letter, status, before)).max().unwrap_or(Fulfilled::Yes)
 }
 
+/// Whether `bytes` ask for what is wanted already, so that nothing need be sent. Source: sv(8) of runit 2.1.2.
+pub(crate) fn is_wanted_already(bytes: &[u8], status: &Status) -> bool {
+    match bytes.first() {
+        Some(b'u') => status.want == Some(Want::Up),
+        // One that runs once is not wanted up either.
+        Some(b'd') => matches!(status.want, Some(Want::Down | Want::Exit)) && status.term,
+        _ => false,
+    }
+}
+
 fn holds(letter: u8, status: &Status, before: Option<&Status>) -> Fulfilled {
     let yes_if = |holds: bool| if holds { Fulfilled::Yes } else { Fulfilled::No };
     let is_new = before.is_none_or(|before| before.since != status.since);

@@ -12,11 +12,19 @@ use rustix::fs::{CWD, Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
 use svcore::error::reason;
 use svcore::status::{LEN, Status};
+use svcore::supervise::{Marks, Taken};
+use svcore::sys::spawn;
 use svcore::tai::Tai64N;
-use svcore::{event, files, state, supervise};
+use svcore::{event, files, say, state, supervise};
+
+use super::action;
 
 /// How long after the last command was read a supervisor that does not say so has acted upon it.
-pub(crate) const SETTLED: Duration = Duration::from_millis(50);
+const SETTLED: Duration = Duration::from_millis(50);
+/// How long one may take that seems to have begun and never to end.
+const STUCK: Duration = Duration::from_secs(1);
+/// How often is asked where nothing tells.
+const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// Why there is no status, or why a command was not sent.
 #[derive(Debug)]
@@ -61,7 +69,7 @@ pub(crate) struct Base {
 /// A service named on the command line.
 #[derive(Debug)]
 pub(crate) struct Service {
-    /// As typed.
+    /// As typed, with what is not printable escaped: for people.
     pub(crate) name: Vec<u8>,
     /// Where it is.
     pub(crate) path: Vec<u8>,
@@ -107,12 +115,17 @@ pub(crate) const LOG: Part = Part {
     down: c"log/down",
 };
 
-/// A command that was written.
+/// A command that was written, or that is to be as soon as the FIFO takes it.
 #[derive(Debug)]
 pub(crate) struct Sent {
-    control: OwnedFd,
+    /// The FIFO, while it is held open.
+    control: Option<OwnedFd>,
     /// Where the state is, if not in the service directory.
     elsewhere: Option<OwnedFd>,
+    /// The FIFO was not full.
+    pub(crate) written: bool,
+    /// The marks on `ok` before.
+    before: Option<Marks>,
     /// When it was found to have been read.
     read_at: Option<Duration>,
     /// It was found to have been acted upon.
@@ -141,7 +154,17 @@ impl Service {
             };
             (path, dir)
         };
-        Service { name: name.to_vec(), path, dir }
+        Service { name: say::printable(name).into_owned(), path, dir }
+    }
+
+    /// Closes the directory, for a while: until [`wake`](Service::wake) nothing can be asked.
+    pub(crate) fn rest(&mut self) {
+        self.dir = Err(Errno::BADF);
+    }
+
+    /// Opens the directory again.
+    pub(crate) fn wake(&mut self) {
+        self.dir = open_directory(CWD, &self.path);
     }
 
     /// The status of the service, or with [`LOG`] of its log service, if a runsv serves it.
@@ -235,25 +258,60 @@ impl Service {
         self.dir.as_ref().map(AsFd::as_fd).map_err(|errno| Trouble::NoDirectory((*errno).into()))
     }
 
-    /// Writes `bytes` to `control`, in one piece.
+    /// Writes `bytes` to `control`, in one piece. A FIFO that is full takes them later: see [`Sent::written`].
+    ///
+    /// Nothing is written where `control` cannot be opened, and need not be. Source: sv(8) of runit 2.1.2.
     pub(crate) fn send(&self, bytes: &[u8]) -> Result<Sent, Trouble> {
-        let dir = self.dir()?;
-        let (control, elsewhere) = match open_for_writing(dir, MAIN.control) {
-            Ok(control) => (control, None),
-            Err(errno) => {
-                let blamed = || blame(dir, &MAIN, "open supervise/control", errno);
-                let place = self.elsewhere(&MAIN).ok_or_else(blamed)?;
-                let control = open_for_writing(place.as_fd(), c"control").map_err(|_| blamed())?;
-                (control, Some(place))
-            }
+        let mut sent = Sent {
+            control: None,
+            elsewhere: None,
+            written: false,
+            before: None,
+            read_at: None,
+            taken: false,
         };
-        match rustix::io::write(&control, bytes) {
-            Ok(written) if written == bytes.len() => {
-                Ok(Sent { control, elsewhere, read_at: None, taken: false })
+        match self.open_control(&mut sent) {
+            Err(trouble @ Trouble::Unable("open supervise/control", _)) => {
+                let is_wanted = |status| action::is_wanted_already(bytes, &status);
+                if !self.status(&MAIN).is_ok_and(is_wanted) {
+                    return Err(trouble);
+                }
+                (sent.written, sent.taken) = (true, true);
+                return Ok(sent);
             }
-            Ok(_) => Err(Trouble::Unable("write to supervise/control", Errno::AGAIN.into())),
-            Err(errno) => Err(Trouble::Unable("write to supervise/control", errno.into())),
+            opened => opened?,
         }
+        sent.before = self.marks(&sent);
+        self.write(&mut sent, bytes)?;
+        Ok(sent)
+    }
+
+    /// Tries once to write; see [`Sent::written`].
+    pub(crate) fn write(&self, sent: &mut Sent, bytes: &[u8]) -> Result<(), Trouble> {
+        if sent.control.is_none() {
+            self.open_control(sent)?;
+        }
+        let Some(control) = &sent.control else { return Ok(()) };
+        match rustix::io::write(control, bytes) {
+            Ok(written) if written == bytes.len() => sent.written = true,
+            // So few bytes are written as a whole or not at all.
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(Trouble::Unable("write to supervise/control", errno.into())),
+        }
+        Ok(())
+    }
+
+    /// Opens `control` where a supervisor serves.
+    fn open_control(&self, sent: &mut Sent) -> Result<(), Trouble> {
+        let dir = self.dir()?;
+        sent.elsewhere =
+            self.place(dir, &MAIN).map_err(|errno| blame(dir, &MAIN, "open supervise/ok", errno))?;
+        let control = match &sent.elsewhere {
+            None => open_for_writing(dir, MAIN.control),
+            Some(place) => open_for_writing(place.as_fd(), c"control"),
+        };
+        sent.control = Some(control.map_err(|errno| blame(dir, &MAIN, "open supervise/control", errno))?);
+        Ok(())
     }
 
     /// Whether the supervisor has acted upon what was sent, so that the status is one from after it.
@@ -261,13 +319,23 @@ impl Service {
         if sent.taken {
             return true;
         }
-        if rustix::io::ioctl_fionread(&sent.control).is_ok_and(|unread| unread > 0) {
+        if !sent.written || (sent.control.is_none() && self.open_control(sent).is_err()) {
+            return false;
+        }
+        let Some(control) = &sent.control else { return false };
+        if rustix::io::ioctl_fionread(control).is_ok_and(|unread| unread > 0) {
             return false;
         }
         let read_at = *sent.read_at.get_or_insert(now);
         // In this order: what was read, and after that found idle, was taken. Stock's runsv leaves no mark; it acts
         // within much less than this after it has read.
-        sent.taken = self.is_idle(sent).unwrap_or(now >= read_at + SETTLED);
+        let marks = self.marks(sent);
+        sent.taken = match marks.map_or(Taken::Unknown, |marks| supervise::taken(sent.before, marks)) {
+            Taken::Yes => true,
+            Taken::NotYet => false,
+            Taken::Unknown => now >= read_at.saturating_add(SETTLED),
+            Taken::Stuck => now >= read_at.saturating_add(STUCK),
+        };
         sent.taken
     }
 
@@ -281,20 +349,22 @@ impl Service {
         }
     }
 
-    /// Whether the supervisor has taken all that it has read; see [`svcore::supervise`].
+    /// The marks on `ok`; see [`svcore::supervise`].
     #[allow(
         clippy::useless_conversion,
         clippy::cast_possible_wrap,
         clippy::unnecessary_cast,
         reason = "widths differ"
     )]
-    fn is_idle(&self, sent: &Sent) -> Option<bool> {
+    fn marks(&self, sent: &Sent) -> Option<Marks> {
         let stat = match &sent.elsewhere {
             Some(place) => files::look(place.as_fd(), c"ok").ok()??,
             None => self.look(MAIN.ok).ok()??,
         };
-        let access = (i64::from(stat.st_atime), stat.st_atime_nsec as i64);
-        supervise::is_idle(access, (i64::from(stat.st_mtime), stat.st_mtime_nsec as i64))
+        Some(Marks {
+            access: (i64::from(stat.st_atime), stat.st_atime_nsec as i64),
+            modification: (i64::from(stat.st_mtime), stat.st_mtime_nsec as i64),
+        })
     }
 }
 
@@ -325,27 +395,39 @@ fn blame(dir: BorrowedFd<'_>, part: &Part, what: &'static str, errno: Errno) -> 
 impl Sent {
     /// When it is worth asking again, if nothing happens before: some supervisors leave no mark.
     pub(crate) fn ask_again(&self, now: Duration) -> Option<Duration> {
-        if self.taken {
+        if self.taken || !self.written {
             return None;
         }
-        Some(self.read_at.map_or(now + Duration::from_millis(10), |read_at| read_at + SETTLED))
+        let settled = self.read_at.map(|read_at| read_at.saturating_add(SETTLED)).filter(|at| *at > now);
+        Some(settled.unwrap_or_else(|| now.saturating_add(ASK_EVERY)))
     }
 
-    /// The FIFO.
-    pub(crate) fn control(&self) -> BorrowedFd<'_> {
-        self.control.as_fd()
+    /// The FIFO, if it is held open.
+    pub(crate) fn control(&self) -> Option<BorrowedFd<'_>> {
+        self.control.as_ref().map(AsFd::as_fd)
     }
 
     /// Whether a supervisor has it open. One that has just begun lets itself be known by `ok` a little later.
     pub(crate) fn has_reader(&self) -> bool {
-        let mut fds = [PollFd::from_borrowed_fd(self.control(), PollFlags::empty())];
+        let Some(control) = self.control() else { return false };
+        let mut fds = [PollFd::from_borrowed_fd(control, PollFlags::empty())];
         event::wait(&mut fds, Some(Duration::ZERO));
         fds.iter().all(|fd| fd.revents().is_empty())
     }
 
-    /// Writes more; what comes of it is not looked at.
-    pub(crate) fn send(&self, bytes: &[u8]) {
-        let _ = rustix::io::write(self.control.as_fd(), bytes);
+    /// Closes what can be opened again.
+    pub(crate) fn rest(&mut self) {
+        (self.control, self.elsewhere) = (None, None);
+    }
+
+    /// The highest number of a descriptor that is held open.
+    pub(crate) fn highest(&self) -> i32 {
+        [&self.control, &self.elsewhere]
+            .into_iter()
+            .flatten()
+            .map(|fd| spawn::number(fd.as_fd()))
+            .max()
+            .unwrap_or(0)
     }
 }
 
