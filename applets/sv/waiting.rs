@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, waitid, waitpid};
 use svcore::event::{self, earlier};
 use svcore::say;
 use svcore::status::Status;
@@ -40,8 +40,13 @@ const SHORTEST: Duration = Duration::from_millis(420);
 const SPARE: u64 = 16;
 /// How often a service is looked at for which no descriptor is left, for each of them.
 const EACH_LOOK: Duration = Duration::from_micros(200);
+/// How long a `./check` that is told to end has for that.
+const ENDING: Duration = Duration::from_millis(300);
 /// What tells us to wake.
 const AWAITED: [signals::Number; 3] = [signals::CHLD, signals::CHANGE, signals::IO];
+/// What may end us.
+const FATAL: [signals::Number; 4] = [signals::HUP, signals::INT, signals::QUIT, signals::TERM];
+
 /// A service that is waited for.
 struct Pending {
     service: Service,
@@ -454,12 +459,20 @@ impl<'a> Waiter<'a> {
             argv: &[c"./check"],
             directory: Some(dir),
             stdout: Stream::Closed,
+            // Its children are to end with it when it hangs. Then what ends us at a terminal does not reach it.
+            new_session: true,
             stderr: self.silence.as_ref().map_or(Stream::Inherit, |null| Stream::Is(null.as_fd())),
             default_pipe: !self.pipe_ignored,
             ..Program::default()
         };
-        match spawn::spawn(&program) {
-            Ok(pid) => self.check_agrees(pid),
+        let fatal: Vec<signals::Number> =
+            FATAL.into_iter().filter(|signal| !signals::is_ignored(*signal)).collect();
+        if let Some(signals) = &self.signals {
+            signals.also(&AWAITED, &fatal);
+        }
+        let spawned = spawn::spawn(&program);
+        let agrees = match spawned {
+            Ok(pid) => self.check_agrees(pid, &fatal),
             Err(Failure::Fork(error)) => {
                 say::trouble(
                     &[b"warning: "],
@@ -473,36 +486,60 @@ impl<'a> Waiter<'a> {
                 say::trouble(&[b"warning: "], &[b"unable to run ", name().as_slice()].concat(), Some(&error));
                 true
             }
+        };
+        if let Some(signals) = &self.signals {
+            signals.no_more(&AWAITED, &fatal);
         }
+        agrees
     }
 
-    fn check_agrees(&self, pid: rustix::process::Pid) -> bool {
+    /// Whether `./check`, which leads a group of its own, agrees in time. A signal of `fatal` ends it and us.
+    fn check_agrees(&self, pid: Pid, fatal: &[signals::Number]) -> bool {
         loop {
             match waitpid(Some(pid), WaitOptions::NOHANG) {
                 Ok(Some((_, status))) => return status.exit_status() == Some(0),
-                Err(rustix::io::Errno::INTR) | Ok(None) => {}
+                Err(Errno::INTR) | Ok(None) => {}
                 Err(_) => return false,
             }
-            let now = clock::monotonic();
-            if now >= self.until {
-                let _ = kill_process(pid, Signal::KILL);
-                let _ = waitpid(Some(pid), WaitOptions::empty());
+            if clock::monotonic() >= self.until {
+                end_group(pid);
                 return false;
             }
-            match &self.signals {
-                Some(signals) => {
-                    event::wait(
-                        &mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)],
-                        Some(self.until),
-                    );
-                    signals.take(|_| self.missed.set(true));
+            if let Some(signal) = self.fatal_signal(fatal, self.until) {
+                let _ = signals::send_to_group(pid, signal);
+                let until = clock::monotonic().saturating_add(ENDING);
+                let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+                while matches!(waitid(WaitId::Pid(pid), look), Ok(None)) && clock::monotonic() < until {
+                    self.fatal_signal(&[], until);
                 }
-                None => {
-                    event::wait(&mut [], Some(now + LOOK_EVERY));
-                }
+                // A shell lets what it runs in the background ignore what is typed.
+                end_group(pid);
+                signals::end_by(signal);
+                return false;
             }
         }
     }
+
+    /// Waits until something happens; gives a signal of `fatal` that came.
+    fn fatal_signal(&self, fatal: &[signals::Number], until: Duration) -> Option<signals::Number> {
+        let Some(signals) = &self.signals else {
+            event::wait(&mut [], Some(clock::monotonic() + LOOK_EVERY));
+            return None;
+        };
+        event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], Some(until));
+        let mut fatal_one = None;
+        signals.take(|came| {
+            self.missed.set(true);
+            fatal_one = fatal_one.or(Some(came.signal).filter(|signal| fatal.contains(signal)));
+        });
+        fatal_one
+    }
+}
+
+/// Kills a group and waits for the end of its leader: until that is waited for the number is that of no other group.
+fn end_group(leader: Pid) {
+    let _ = kill_process_group(leader, Signal::KILL);
+    let _ = waitpid(Some(leader), WaitOptions::empty());
 }
 
 /// Says how a service is that was waited for.

@@ -943,6 +943,51 @@ mod ours {
     }
 
     #[test]
+    fn a_check_that_hangs_leaves_nothing_behind() {
+        for words in [&["-w1", "start"][..], &["-w1", "health"]] {
+            let service = Service::sleeper().script("check", "sleep 1000 & echo $! >>../children; wait").up();
+            assert_eq!(service.sv(words).code, Some(1), "{words:?}");
+            let children = read(&service.root().join("children"));
+            assert!(!children.is_empty());
+            for child in children.lines() {
+                eventually("gone", || !is_alive(child.parse().unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_ends_sv_ends_its_check() {
+        for (signal, hardened) in [(2, false), (SIGTERM, false), (SIGTERM, true)] {
+            let trap = if hardened { "trap '' TERM;" } else { "" };
+            let check = format!("{trap} sleep 1000 & echo $! >../child; wait; sleep 1000");
+            let service = Service::sleeper().script("check", &check).up();
+            let child = || read(&service.root().join("child")).trim().parse().ok();
+            let mut sv =
+                run("sv").args(&["start", "./s"]).dir(service.root()).start(&service.root().join("err"));
+            eventually("checks", || child().is_some());
+            sv.signal(signal);
+            eventually("ended", || sv.ended().is_some());
+            assert_eq!(sv.ended(), Some(128 + signal));
+            eventually("its check too", || !is_alive(child().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_signal_that_is_ignored_stays_so_during_a_check() {
+        let service = Service::sleeper()
+            .script("check", "echo >../began; while [ ! -e ../go ]; do sleep 0.01; done")
+            .up();
+        let words = ["-c", "trap '' HUP; exec \"$0\" start ./s"];
+        let run = run_file("/bin/sh".as_ref()).args(&words).arg(program("sv")).dir(service.root());
+        let mut sv = run.start(&service.root().join("out"));
+        eventually("checks", || service.root().join("began").exists());
+        sv.signal(SIGHUP);
+        fs::write(service.root().join("go"), "").unwrap();
+        eventually("ended", || sv.ended().is_some());
+        assert_eq!(sv.ended(), Some(0));
+    }
+
+    #[test]
     fn what_is_not_printable_is_escaped_everywhere() {
         let evil = "a\nok: run: b\u{1b}[2J\u{202e}";
         let shown = "a\\x0aok: run: b\\x1b[2J\\xe2\\x80\\xae";
