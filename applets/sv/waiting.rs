@@ -323,6 +323,9 @@ impl<'a> Waiter<'a> {
                 return true;
             }
         };
+        let taken = taken
+            || (now >= self.until
+                && action::shows_effect(self.action.bytes, &status, pending.before.as_ref()));
         if taken {
             match action::fulfilled(self.action.until, &status, pending.before.as_ref()) {
                 Fulfilled::Yes => {

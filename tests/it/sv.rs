@@ -912,6 +912,26 @@ mod ours {
     }
 
     #[test]
+    fn what_others_write_without_end_does_not_hide_the_effect() {
+        let fake = Fake::new(Service::sleeper());
+        // There is always something unread. First nothing happens, then what was asked for.
+        let control = fake.control.as_ref().unwrap();
+        rustix::io::write(control, b"\n").unwrap();
+        says(&fake.service.sv(&["-w1", "restart"]), 1, "timeout: run: ./s: (pid P) Ss\n");
+        let err = fake.service.root().join("err");
+        let mut sv = run("sv").args(&["-w2", "stop", "./s"]).dir(fake.service.root()).start(&err);
+        let mut bytes = [0; 64];
+        eventually("sent", || {
+            let length = rustix::io::read(control, &mut bytes).unwrap();
+            rustix::io::write(control, b"\n").unwrap();
+            bytes[..length].contains(&b'd')
+        });
+        fake.says(false);
+        eventually("ended", || sv.ended().is_some());
+        assert_eq!(plain(&fake.service.said()), "ok: down: ./s: Ss, normally up\n");
+    }
+
+    #[test]
     fn marks_that_another_left_are_not_believed() {
         if !has_stock("runsv") {
             return;
