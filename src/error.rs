@@ -70,7 +70,7 @@ impl fmt::Display for Error {
         match self {
             Error::Usage(what) => f.write_str(what.as_deref().unwrap_or("wrong usage")),
             Error::Fatal { doing, cause } => {
-                write!(f, "{}", String::from_utf8_lossy(doing))?;
+                f.write_str(&crate::say::printable_text(doing))?;
                 cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {}", reason(cause)))
             }
         }

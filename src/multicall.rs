@@ -5,7 +5,9 @@
 //! 1. A path that leads over a link to something called `sv` is an init script: `/etc/init.d/web -> /usr/bin/sv`
 //!    controls the service `web`, even if the service has the name of an applet.
 //! 2. The base name is that of an applet. daemontools' `d` in front of chpst's other names is ignored.
-//! 3. The first argument is the name of an applet: `runitbox sv status web`.
+//! 3. The file that was executed is called like an applet, whatever the first word says: `exec -a web /usr/bin/sv` is an
+//!    init script, too, and `-runsvdir`, as login programs call a shell, is runsvdir.
+//! 4. The first argument is the name of an applet: `runitbox sv status web`.
 //!
 //! This is the only place that picks exit codes of failures.
 
@@ -88,12 +90,13 @@ pub fn run(table: &[Applet], argv: &[OsString]) -> u8 {
     let closed = sys::start::guard_descriptors();
     let (typed, args) =
         argv.split_first().map_or((OsStr::new(SUITE), argv), |(first, args)| (first.as_os_str(), args));
-    match select(table, typed, args) {
+    let executed = sys::start::executed_path();
+    match select(table, typed, executed.as_deref(), args) {
         Asked::Applet(applet, typed, args) => {
             if argv.len() != args.len() + 1 {
                 sys::start::drop_first_argument();
                 sys::start::set_process_name(applet.name);
-            } else if sys::start::executed_path().is_some_and(|path| base_name(&path) != applet.name) {
+            } else if executed.as_ref().is_some_and(|path| base_name(path) != applet.name) {
                 sys::start::set_process_name(applet.name);
             }
             if let [word] = args
@@ -133,9 +136,10 @@ fn report(applet: &Applet, call: &Call<'_>, error: &Error) {
             let name = call.name.as_bytes();
             let typed = if applet.usage_as_typed { call.typed.as_bytes() } else { name };
             if let Some(what) = what {
-                say::err(&[name, b": ", what.as_bytes(), b"\n"]);
+                say::err_line(&[name, b": ", what.as_bytes()]);
             }
-            say::err(&[b"usage: ", undaemonized(applet, typed), b" ", applet.synopsis.as_bytes(), b"\n\n"]);
+            let typed = say::printable(undaemonized(applet, typed));
+            say::err(&[b"usage: ", &typed, b" ", applet.synopsis.as_bytes(), b"\n\n"]);
         }
         Error::Fatal { doing, cause } => {
             say::trouble(&[applet.family.as_bytes(), b": fatal: "], doing, cause.as_ref());
@@ -173,19 +177,33 @@ fn find<'t>(table: &'t [Applet], name: &OsStr) -> Option<&'t Applet> {
     })
 }
 
-fn select<'a>(table: &'a [Applet], typed: &'a OsStr, args: &'a [OsString]) -> Asked<'a> {
+fn select<'a>(
+    table: &'a [Applet],
+    typed: &'a OsStr,
+    executed: Option<&OsStr>,
+    args: &'a [OsString],
+) -> Asked<'a> {
     let name = base_name(typed);
     let known = find(table, name);
     if name != "sv"
         && name != SUITE
         && let Some(sv) = find(table, OsStr::new("sv"))
         && (known.is_none() || typed.as_bytes().contains(&b'/'))
-        && path_of(typed, known.is_some()).is_some_and(|path| leads_over_sv(&path))
+        && path_of(typed, executed, known.is_some()).is_some_and(|path| leads_over_sv(&path))
     {
         return Asked::InitScript(sv, typed, args);
     }
     if let Some(applet) = known {
         return Asked::Applet(applet, typed, args);
+    }
+    if name != SUITE
+        && let Some(applet) = executed.and_then(|path| find(table, base_name(path)))
+    {
+        return if applet.name == "sv" {
+            Asked::InitScript(applet, typed, args)
+        } else {
+            Asked::Applet(applet, typed, args)
+        };
     }
     if let Some((first, rest)) = args.split_first()
         && let Some(applet) = find(table, base_name(first))
@@ -196,14 +214,14 @@ fn select<'a>(table: &'a [Applet], typed: &'a OsStr, args: &'a [OsString]) -> As
 }
 
 /// The file that was executed as `typed`.
-fn path_of(typed: &OsStr, known: bool) -> Option<PathBuf> {
+fn path_of(typed: &OsStr, executed: Option<&OsStr>, known: bool) -> Option<PathBuf> {
     if typed.as_bytes().contains(&b'/') {
         return Some(typed.into());
     }
     if known {
         return None;
     }
-    let executed = sys::start::executed_path().filter(|path| base_name(path) == typed);
+    let executed = executed.filter(|path| base_name(path) == typed);
     executed.map(PathBuf::from).or_else(|| {
         crate::exec::candidates(typed, std::env::var_os("PATH").as_deref())
             .into_iter()
@@ -255,7 +273,7 @@ fn suite(table: &[Applet], args: &[OsString]) -> u8 {
         }
         (word, _) => {
             if let Some(word) = word {
-                say::err(&[SUITE.as_bytes(), b": no applet is called ", word, b"\n"]);
+                say::err_line(&[SUITE.as_bytes(), b": no applet is called ", word]);
             }
             say::err(&[overview(table).as_bytes()]);
             NO_APPLET
@@ -365,6 +383,10 @@ mod tests {
     }
 
     fn meant(argv: &[&str]) -> String {
+        executed_as(None, argv)
+    }
+
+    fn executed_as(executed: Option<&str>, argv: &[&str]) -> String {
         let table = [
             applet("chpst", "chpst"),
             applet("envdir", "chpst"),
@@ -372,7 +394,7 @@ mod tests {
             applet("sv", "sv"),
         ];
         let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
-        match select(&table, &argv[0], &argv[1..]) {
+        match select(&table, &argv[0], executed.map(OsStr::new), &argv[1..]) {
             Asked::Applet(applet, typed, args) => {
                 format!("{} {} {}", applet.name, typed.display(), args.len())
             }
@@ -395,6 +417,19 @@ mod tests {
         assert_eq!(meant(&["/x/renamed", "runsv", "a"]), "runsv runsv 1");
         assert_eq!(meant(&["runitbox", "--list"]), "suite 1");
         assert_eq!(meant(&["sv", "runsv"]), "sv sv 1");
+    }
+
+    #[test]
+    fn the_file_that_was_executed_counts_where_the_name_says_nothing() {
+        let sv = |argv: &[&str]| executed_as(Some("/usr/bin/sv"), argv);
+        assert_eq!(sv(&["foo", "status"]), "script foo");
+        assert_eq!(sv(&["-foo", "status"]), "script -foo");
+        assert_eq!(sv(&["", "status"]), "script ");
+        assert_eq!(sv(&["foo", "runsv"]), "script foo");
+        assert_eq!(sv(&["runitbox", "--list"]), "suite 1");
+        assert_eq!(executed_as(Some("/usr/bin/runsv"), &["-runsv", "a"]), "runsv -runsv 1");
+        assert_eq!(executed_as(Some("/usr/bin/runitbox"), &["foo", "sv", "a"]), "sv sv 1");
+        assert_eq!(executed_as(Some("/x/foo"), &["foo", "a"]), "suite 1");
     }
 
     #[test]

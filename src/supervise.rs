@@ -356,10 +356,7 @@ impl Supervise {
 
     /// Says that commands are about to be read.
     pub fn begin_to_take(&mut self) {
-        let (seconds, nanos) = sys::clock::wall_unix();
-        let now = (seconds, nanos / 1000 * 1000 + SIGNATURE);
-        // Another one each time, whatever the clock does.
-        self.mark = if now > self.mark { now } else { (self.mark.0, self.mark.1.saturating_add(1000)) };
+        self.mark = next_mark(self.mark, sys::clock::wall_unix());
         self.set_times(self.mark_time(), LEFT_ALONE);
     }
 
@@ -507,13 +504,53 @@ fn take_lock(lock: &OwnedFd, label: &str) -> Result<()> {
         .while_doing(|| format!("unable to lock {label}/lock"))
 }
 
-/// Whether all commands that were read when `ok` had these times were taken; `None` if the marks are not ours.
-///
-/// Both in seconds and nanoseconds.
+/// The mark after `last` at the time `now`: a later one, whatever the clock does. Seconds and nanoseconds.
+fn next_mark(last: (i64, u32), now: (i64, u32)) -> (i64, u32) {
+    const SECOND: u32 = 1_000_000_000;
+    let mark = (now.0, now.1 / 1000 * 1000 + SIGNATURE);
+    if mark > last {
+        return mark;
+    }
+    let nanos = last.1.saturating_add(1000);
+    if nanos < SECOND { (last.0, nanos) } else { (last.0.saturating_add(1), SIGNATURE) }
+}
+
+/// The times of `ok`, in seconds and nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    /// When it was last accessed.
+    pub access: (i64, i64),
+    /// When it was last modified.
+    pub modification: (i64, i64),
+}
+
+/// What the marks tell of a command that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It was taken.
+    Yes,
+    /// Not yet.
+    NotYet,
+    /// Nothing: whoever read it leaves no marks. Those that are there may be from another before.
+    Unknown,
+    /// It is being taken since before it was sent; or whoever began to take left, and the next leaves no marks.
+    Stuck,
+}
+
+/// Whether a command that has been read was taken, by the marks from before it was sent, if there were any, and now.
 #[must_use]
-pub fn is_idle(access: (i64, i64), modification: (i64, i64)) -> Option<bool> {
+pub fn taken(before: Option<Marks>, now: Marks) -> Taken {
     let is_ours = |time: (i64, i64)| time.1 % 1000 == i64::from(SIGNATURE);
-    (is_ours(access) && is_ours(modification)).then_some(access == modification)
+    if !is_ours(now.access) || !is_ours(now.modification) {
+        return Taken::Unknown;
+    }
+    // A supervisor that leaves marks has left one since, or had left it and not acknowledged yet.
+    match (now.access == now.modification, before == Some(now)) {
+        (true, false) => Taken::Yes,
+        (true, true) => Taken::Unknown,
+        (false, false) => Taken::NotYet,
+        (false, true) => Taken::Stuck,
+    }
 }
 
 fn failed_to_open(label: &str, error: io::Error) -> Error {
@@ -561,11 +598,39 @@ fn open_ok(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
 
+    fn marks(access: (i64, i64), modification: (i64, i64)) -> Marks {
+        Marks { access, modification }
+    }
+
     #[test]
     fn marks_are_told_from_other_times() {
-        assert_eq!(is_idle((5, 123_777), (5, 123_777)), Some(true));
-        assert_eq!(is_idle((6, 123_777), (5, 123_777)), Some(false));
-        assert_eq!(is_idle((5, 123_000), (5, 123_000)), None);
-        assert_eq!(is_idle((6, 123_000), (5, 123_777)), None);
+        let old = Some(marks((4, 777), (4, 777)));
+        assert_eq!(taken(old, marks((5, 123_777), (5, 123_777))), Taken::Yes);
+        assert_eq!(taken(old, marks((6, 123_777), (5, 123_777))), Taken::NotYet);
+        assert_eq!(taken(old, marks((5, 123_000), (5, 123_000))), Taken::Unknown);
+        assert_eq!(taken(old, marks((6, 123_000), (5, 123_777))), Taken::Unknown);
+        assert_eq!(taken(None, marks((5, 123_777), (5, 123_777))), Taken::Yes);
+    }
+
+    #[test]
+    fn marks_that_do_not_change_are_not_those_of_whoever_reads() {
+        let idle = marks((4, 777), (4, 777));
+        assert_eq!(taken(Some(idle), idle), Taken::Unknown);
+        let busy = marks((5, 777), (4, 777));
+        assert_eq!(taken(Some(busy), busy), Taken::Stuck);
+        assert_eq!(taken(Some(busy), marks((5, 777), (5, 777))), Taken::Yes);
+    }
+
+    #[test]
+    fn each_mark_is_later_than_the_last_whatever_the_clock_does() {
+        let mut mark = (1000, SIGNATURE);
+        // The clock was set back; a second has room for a million of marks.
+        for _ in 0..1_000_010 {
+            let next = next_mark(mark, (5, 0));
+            assert!(next > mark && next.1 < 1_000_000_000 && next.1 % 1000 == SIGNATURE, "{next:?}");
+            mark = next;
+        }
+        assert_eq!(next_mark(mark, (2000, 123_456)), (2000, 123_777));
+        assert_eq!(next_mark((i64::MAX, 999_999_777), (0, 0)), (i64::MAX, SIGNATURE));
     }
 }

@@ -83,10 +83,10 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         return Ok(0);
     }
     let name = plan.argv0.as_ref().or(plan.argv.first()).map(|name| name.as_bytes()).unwrap_or_default();
-    let line = [b"chpst: fatal: unable to run: ", name, b": ", reason(&error).as_bytes(), b"\n"].concat();
+    let line = [b"chpst: fatal: unable to run: ", name, b": ", reason(&error).as_bytes()].concat();
     match &said_to {
-        Some(fd) => say::write_all(fd.as_fd(), &[&line]),
-        None => say::err(&[&line]),
+        Some(fd) => say::write_all(fd.as_fd(), &[&say::printable(&line), b"\n"]),
+        None => say::err_line(&[&line]),
     }
     Ok(call.codes.fatal)
 }

@@ -12,20 +12,28 @@ const LONGEST: usize = 512;
 /// standard error. Nothing waits for it, and nothing is allocated.
 pub(crate) fn say(parts: &[&[u8]]) {
     let mut line = [0; LONGEST];
-    let mut length = 0;
-    for byte in
-        [b"- runit: ".as_slice()].iter().chain(parts).copied().flatten().take(LONGEST - 1).chain(b"\n")
-    {
-        if let Some(place) = line.get_mut(length) {
-            *place = *byte;
-            length += 1;
-        }
-    }
-    let line = line.get(..length).unwrap_or_default();
+    let line = fill(&mut line, parts);
     match open(OFlags::WRONLY) {
         Some(console) => drop(rustix::io::write(&console, line)),
         None => write_if_taken(rustix::stdio::stderr(), line),
     }
+}
+
+/// A line with our name in front; what is not printable in it becomes `?`, since to escape it would need memory.
+fn fill<'l>(line: &'l mut [u8; LONGEST], parts: &[&[u8]]) -> &'l [u8] {
+    let bytes = [b"- runit: ".as_slice()].into_iter().chain(parts.iter().copied()).flatten().copied();
+    let bytes = bytes.map(|byte| if is_printable(byte) { byte } else { b'?' });
+    let mut length = 0;
+    for (place, byte) in line.iter_mut().zip(bytes.take(LONGEST - 1).chain([b'\n'])) {
+        *place = byte;
+        length += 1;
+    }
+    line.get(..length).unwrap_or_default()
+}
+
+/// Whether a byte of a message tells the console nothing but to show it. Ours are ASCII.
+const fn is_printable(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~')
 }
 
 fn write_if_taken(fd: BorrowedFd<'_>, line: &[u8]) {
@@ -48,4 +56,18 @@ pub(crate) fn open_for_program(how: OFlags) -> Option<OwnedFd> {
     let flags = fcntl_getfl(&console).ok()?;
     fcntl_setfl(&console, flags.difference(OFlags::NONBLOCK)).ok()?;
     Some(console)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_the_console_nothing_but_its_text() {
+        let line = |parts: &[&[u8]]| fill(&mut [0; LONGEST], parts).to_vec();
+        assert_eq!(line(&[b"enter stage: ", b"/etc/runit/1"]), b"- runit: enter stage: /etc/runit/1\n");
+        assert_eq!(line(&[b"serving ", b"/a\n\x1b[2J\x9b\x7f"]), b"- runit: serving /a??[2J??\n");
+        let long = line(&[&[b'x'; 2000]]);
+        assert_eq!((long.len(), long.last()), (LONGEST, Some(&b'\n')));
+    }
 }

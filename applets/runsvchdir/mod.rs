@@ -22,7 +22,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         },
         |is_current| {
             let now: &[u8] = if is_current { b": current.\n" } else { b": now current.\n" };
-            say::out(&[b"runsvchdir: ", dir.as_bytes(), now]);
+            say::out(&[b"runsvchdir: ", &say::printable(dir.as_bytes()), now]);
             Ok(0)
         },
     )

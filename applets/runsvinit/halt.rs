@@ -1,6 +1,7 @@
 //! `runsvinit --halt`: tells the one that runs to end.
 
 use rustix::process::{Pid, getpid};
+use svcore::scan::process;
 use svcore::sys::signals;
 use svcore::{Context, Error, Result};
 
@@ -15,10 +16,6 @@ pub(crate) fn halt(code: u8) -> Result {
 /// Process 1 if it is a runsvinit, otherwise the one with the lowest number.
 fn find() -> Option<Pid> {
     let us = getpid().as_raw_nonzero().get();
-    let is_one = |pid: i32| {
-        pid != us && std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"runsvinit\n")
-    };
-    let all = std::fs::read_dir("/proc").ok()?.flatten();
-    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    Pid::from_raw(pids.filter(|pid| is_one(*pid)).min()?)
+    let mut all = process::called(&[c"runsvinit"])?.filter(|process| process.is_certain && process.pid != us);
+    Pid::from_raw(all.next()?.pid)
 }

@@ -16,7 +16,7 @@ pub(crate) struct Lines {
 impl Lines {
     /// Of the writer called `name`.
     pub(crate) fn new(name: &[u8]) -> Self {
-        Lines { prefix: [name, b" | "].concat(), begun: Vec::new() }
+        Lines { prefix: [&svcore::say::printable(name), b" | ".as_slice()].concat(), begun: Vec::new() }
     }
 
     /// Takes what was read, and appends the lines that are complete to `out`; with `stamp`, the time in front.

@@ -97,6 +97,29 @@ pub(crate) fn fulfilled(until: &[u8], status: &Status, before: Option<&Status>) 
     until.iter().map(|&letter| holds(letter, status, before)).max().unwrap_or(Fulfilled::Yes)
 }
 
+/// Whether `bytes` ask for what is wanted already, so that nothing need be sent. Source: sv(8) of runit 2.1.2.
+pub(crate) fn is_wanted_already(bytes: &[u8], status: &Status) -> bool {
+    match bytes.first() {
+        Some(b'u') => status.want == Some(Want::Up),
+        // One that runs once is not wanted up either.
+        Some(b'd') => matches!(status.want, Some(Want::Down | Want::Exit)) && status.term,
+        _ => false,
+    }
+}
+
+/// Whether `status` shows a state that began since `before`, and that `bytes` are wanted. When the time is over that counts
+/// as the effect, although it could not be seen that they were read: others may write without end.
+pub(crate) fn shows_effect(bytes: &[u8], status: &Status, before: Option<&Status>) -> bool {
+    let is_new = before.is_some_and(|before| before.since != status.since);
+    let wants_down = matches!(status.want, Some(Want::Down | Want::Exit));
+    is_new
+        && match bytes.last() {
+            Some(b'u') => !wants_down,
+            Some(b'd') => wants_down,
+            _ => true,
+        }
+}
+
 fn holds(letter: u8, status: &Status, before: Option<&Status>) -> Fulfilled {
     let yes_if = |holds: bool| if holds { Fulfilled::Yes } else { Fulfilled::No };
     let is_new = before.is_none_or(|before| before.since != status.since);

@@ -1,23 +1,33 @@
 //! A second line about a service that cannot be used: what is probably wrong, and what to do.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::readlinkat;
-use svcore::{files, scan};
+use rustix::fs::{AtFlags, CWD, readlinkat, statat};
+use svcore::files;
+use svcore::say::printable_text;
+use svcore::scan::{Identity, process};
 
 use super::service::{Service, Trouble};
 
 /// What `trouble` with `service` probably comes from.
-pub(crate) fn hint(service: &Service, svdir: &OsStr, trouble: &Trouble) -> Option<String> {
-    let svdir = svdir.display();
-    let name = String::from_utf8_lossy(&service.name).into_owned();
+pub(crate) fn hint(
+    service: &Service,
+    svdir: &OsStr,
+    trouble: &Trouble,
+    supervisors: &mut Supervisors,
+) -> Option<String> {
+    let has_svdir = Path::new(svdir).is_dir();
+    let is_below = service.path.starts_with(svdir.as_bytes());
+    let svdir = printable_text(svdir.as_bytes());
+    let name = printable_text(&service.name);
     let denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
     match trouble {
         Trouble::Unable(_, error) if denied(error) => {
             // The FIFOs alone: who owns supervise/ can keep the service from starting.
-            let dir = String::from_utf8_lossy(&service.path);
+            let dir = printable_text(&service.path);
             Some(format!(
                 "you have no permission: become root, or let root give you the service: \
                  chmod 755 {dir}/supervise; chown USER {dir}/supervise/ok {dir}/supervise/control"
@@ -26,10 +36,8 @@ pub(crate) fn hint(service: &Service, svdir: &OsStr, trouble: &Trouble) -> Optio
         Trouble::NoDirectory(error) if denied(error) => {
             Some("you have no permission to go into the service directory: become root".to_owned())
         }
-        Trouble::NoDirectory(_) if !service.path.starts_with(svdir.to_string().as_bytes()) => {
-            Some("there is no such directory".to_owned())
-        }
-        Trouble::NoDirectory(_) if !Path::new(&svdir.to_string()).is_dir() => {
+        Trouble::NoDirectory(_) if !is_below => Some("there is no such directory".to_owned()),
+        Trouble::NoDirectory(_) if !has_svdir => {
             Some(format!("there is no directory {svdir}: set SVDIR to the one that runsvdir serves"))
         }
         Trouble::NoDirectory(_) if Path::new("/etc/sv").join(&name).is_dir() => {
@@ -38,33 +46,34 @@ pub(crate) fn hint(service: &Service, svdir: &OsStr, trouble: &Trouble) -> Optio
         Trouble::NoDirectory(_) => {
             Some(format!("{svdir} has no service of this name; is SVDIR the directory that runsvdir serves?"))
         }
-        Trouble::NotRunning | Trouble::Unable(..) => Some(unserved(service, &name)),
+        Trouble::NotRunning | Trouble::Unable(..) => Some(unserved(service, &name, supervisors)),
         Trouble::BadFormat => Some("the file is not one that runsv wrote".to_owned()),
     }
 }
 
 /// Why a service directory that exists is not supervised.
-fn unserved(service: &Service, name: &str) -> String {
+fn unserved(service: &Service, name: &str, supervisors: &mut Supervisors) -> String {
     if let Ok(dir) = service.dir()
         && let Ok(target) = readlinkat(dir, c"supervise", Vec::new())
         && service.look(c"supervise").is_ok_and(|stat| stat.is_none())
     {
-        let target = target.to_string_lossy();
+        let target = printable_text(target.to_bytes());
         return format!("its link supervise leads to {target}, which is not there and could not be made");
     }
     match service.look(c"run") {
         Ok(None) => return "it has no file run".to_owned(),
         Ok(Some(stat)) if !files::is_executable(&stat) => {
-            return format!(
-                "its file run is not executable: chmod +x {}/run",
-                String::from_utf8_lossy(&service.path)
-            );
+            let path = printable_text(&service.path);
+            return format!("its file run is not executable: chmod +x {path}/run");
         }
         Ok(Some(_)) | Err(_) => {}
     }
     let dir = parent(service);
-    match served(&dir) {
-        Served::No => format!("no runsvdir serves {}: start it, or set SVDIR", dir.display()),
+    match supervisors.serve(&dir) {
+        Served::No => {
+            let dir = printable_text(dir.as_os_str().as_bytes());
+            format!("no runsvdir serves {dir}: start it, or set SVDIR")
+        }
         Served::Yes | Served::Unknown if name.ends_with("/log") => {
             "the service has no log service, or its runsv has not seen it yet".to_owned()
         }
@@ -92,29 +101,51 @@ pub(crate) enum Served {
     Unknown,
 }
 
-/// Looks through `/proc` for a runsvdir or runsvinit of `dir`.
-pub(crate) fn served(dir: &Path) -> Served {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |path: &Path| path.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
-    let (Some(wanted), Ok(processes)) = (identity(dir), std::fs::read_dir("/proc")) else {
-        return Served::Unknown;
-    };
-    let mut seen_any = false;
-    let mut unsure = false;
-    for process in processes.flatten().map(|entry| entry.path()) {
-        let Ok(comm) = std::fs::read(process.join("comm")) else { continue };
-        seen_any = true;
-        let comm = comm.trim_ascii_end();
-        if comm != b"runsvdir" && comm != b"runsvinit" {
-            continue;
-        }
-        // Another's working directory may be hidden from us.
-        let Some(served) = scan::directory_of_process(&process) else { continue };
-        match identity(&served) {
-            Some(served) if served == wanted => return Served::Yes,
-            Some(_) => {}
-            None => unsure = true,
+/// Those who serve directories; looked for when first asked, once for all services.
+#[derive(Debug, Default)]
+pub(crate) struct Supervisors {
+    seen: Option<Seen>,
+}
+
+/// What there is in `/proc`.
+#[derive(Debug)]
+struct Seen {
+    /// What is served.
+    served: Vec<Identity>,
+    /// There are others; or there is nothing to tell it from.
+    unsure: bool,
+}
+
+impl Supervisors {
+    /// Whether a runsvdir or runsvinit serves `dir`.
+    pub(crate) fn serve(&mut self, dir: &Path) -> Served {
+        let Ok(wanted) = identity(dir) else { return Served::Unknown };
+        let seen = self.seen.get_or_insert_with(Seen::look);
+        match seen.served.contains(&wanted) {
+            true => Served::Yes,
+            false if seen.unsure => Served::Unknown,
+            false => Served::No,
         }
     }
-    if unsure || !seen_any { Served::Unknown } else { Served::No }
+}
+
+impl Seen {
+    fn look() -> Self {
+        let Some(all) = process::called(&[c"runsvdir", c"runsvinit"]) else {
+            return Seen { served: Vec::new(), unsure: true };
+        };
+        let mut seen = Seen { served: Vec::new(), unsure: false };
+        for process in all {
+            match process.directory().and_then(|dir| identity(&dir)) {
+                Ok(served) => seen.served.push(served),
+                // Another's working directory may be hidden from us; one that is not there is none that we ask after.
+                Err(error) => seen.unsure |= error.kind() == io::ErrorKind::PermissionDenied,
+            }
+        }
+        seen
+    }
+}
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    Ok(files::identity(&statat(CWD, path, AtFlags::empty())?))
 }

@@ -30,6 +30,7 @@ const PATIENCE: u64 = 7;
 const FAILURES_MAX: u8 = 99;
 
 /// Exit codes of `status` as an init script. Source: sv(8).
+const SCRIPT_UNSERVED: u8 = 1;
 const SCRIPT_DOWN: u8 = 3;
 const SCRIPT_UNKNOWN: u8 = 4;
 
@@ -49,6 +50,8 @@ struct Teller {
     /// A second line tells what is probably wrong, even if nobody is there to read it.
     hints: bool,
     base: Base,
+    /// Who serves directories, for hints.
+    supervisors: hint::Supervisors,
     /// When the services were last looked at, by the wall clock.
     now: Tai64N,
 }
@@ -64,8 +67,14 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         return Err(Error::usage());
     }
     let base = Base::new(scan::directory_to_control());
-    let mut teller =
-        Teller { out: Vec::new(), failures: 0, hints: options.verbose, base, now: clock::wall() };
+    let mut teller = Teller {
+        out: Vec::new(),
+        failures: 0,
+        hints: options.verbose,
+        base,
+        supervisors: hint::Supervisors::default(),
+        now: clock::wall(),
+    };
     let patience = options.wait.or_else(patience_of_environment).unwrap_or(PATIENCE);
     let patience = Duration::from_secs(patience);
     let code = match asked {
@@ -75,14 +84,15 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         }
         Asked::Status => {
             for name in names {
-                status(&Service::new(name, &teller.base), &mut teller);
+                // What is wrong was said and counted.
+                let _ = status(&Service::new(name, &teller.base), &mut teller);
             }
             teller.failures
         }
         Asked::Health => health::health(names, patience, &mut teller),
         Asked::Do(action) => {
             let waits = action.wait == Wait::Always || options.verbose || options.wait.is_some();
-            waiting::act(names, &action, waits.then_some(patience), &mut teller);
+            waiting::act(names, &action, waits, patience, &mut teller);
             teller.failures
         }
     };
@@ -115,19 +125,13 @@ fn patience_of_environment() -> Option<u64> {
 }
 
 /// Says how a service and its log service are.
-fn status(service: &Service, teller: &mut Teller) -> Option<svcore::status::Status> {
-    let status = match service.status(&MAIN) {
-        Ok(status) => status,
-        Err(trouble) => {
-            teller.trouble(service, &trouble, b"");
-            return None;
-        }
-    };
+fn status(service: &Service, teller: &mut Teller) -> std::result::Result<svcore::status::Status, Trouble> {
+    let status = service.status(&MAIN).inspect_err(|trouble| teller.trouble(service, trouble, b""))?;
     let line = teller.status_line(service, &MAIN, &service.name, &status);
     teller.out.extend_from_slice(&line);
     log_status(service, teller);
     teller.out.push(b'\n');
-    Some(status)
+    Ok(status)
 }
 
 /// Says how the log service is, if there is one, after what was said of the service.
@@ -163,10 +167,10 @@ fn script_status(service: &Service, teller: &mut Teller) -> u8 {
     let said = status(service, teller);
     match said {
         // The log service does not count here.
-        Some(status) if status.state == State::Down => SCRIPT_DOWN,
-        Some(status) if status.pid.is_some() => 0,
-        Some(_) => SCRIPT_UNKNOWN,
-        None => teller.failures.min(1),
+        Ok(status) if status.state == State::Down => SCRIPT_DOWN,
+        Ok(status) if status.pid.is_some() => 0,
+        Err(Trouble::NotRunning | Trouble::NoDirectory(_)) => SCRIPT_UNSERVED,
+        Ok(_) | Err(Trouble::Unable(..) | Trouble::BadFormat) => SCRIPT_UNKNOWN,
     }
 }
 
@@ -183,10 +187,10 @@ impl Teller {
         self.out.push(b'\n');
         self.fail();
         if (self.hints || rustix::termios::isatty(rustix::stdio::stderr()))
-            && let Some(hint) = hint::hint(service, &self.base.path, trouble)
+            && let Some(hint) = hint::hint(service, &self.base.path, trouble, &mut self.supervisors)
         {
             self.flush();
-            say::err(&[b"  ", hint.as_bytes(), b"\n"]);
+            say::err_line(&[b"  ", hint.as_bytes()]);
         }
     }
 

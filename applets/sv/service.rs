@@ -8,16 +8,24 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, Stat, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 use svcore::error::reason;
 use svcore::state::{Home, Place};
 use svcore::status::{LEN, Status};
+use svcore::supervise::{Marks, Taken};
+use svcore::sys::spawn;
 use svcore::tai::Tai64N;
-use svcore::{event, files, state, supervise, trust};
+use svcore::{event, files, say, state, supervise, trust};
+
+use super::action;
 
 /// How long after the last command was read a supervisor that does not say so has acted upon it.
-pub(crate) const SETTLED: Duration = Duration::from_millis(50);
+const SETTLED: Duration = Duration::from_millis(50);
+/// How long one may take that seems to have begun and never to end.
+const STUCK: Duration = Duration::from_secs(1);
+/// How often is asked where nothing tells.
+const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// Why there is no status, or why a command was not sent.
 #[derive(Debug)]
@@ -62,7 +70,7 @@ pub(crate) struct Base {
 /// A service named on the command line.
 #[derive(Debug)]
 pub(crate) struct Service {
-    /// As typed.
+    /// As typed, with what is not printable escaped: for people.
     pub(crate) name: Vec<u8>,
     /// Where it is.
     pub(crate) path: Vec<u8>,
@@ -86,12 +94,17 @@ pub(crate) const MAIN: Part = Part { inside: c".", log: false, ok: c"supervise/o
 /// Those of its log service.
 pub(crate) const LOG: Part = Part { inside: c"log/.", log: true, ok: c"log/supervise/ok", down: c"log/down" };
 
-/// A command that was written.
+/// A command that was written, or that is to be as soon as the FIFO takes it.
 #[derive(Debug)]
 pub(crate) struct Sent {
-    control: OwnedFd,
+    /// The FIFO, while it is held open.
+    control: Option<OwnedFd>,
     /// Where the state is, if not in the service directory.
     elsewhere: Option<OwnedFd>,
+    /// The FIFO was not full.
+    pub(crate) written: bool,
+    /// The marks on `ok` before.
+    before: Option<Marks>,
     /// When it was found to have been read.
     read_at: Option<Duration>,
     /// It was found to have been acted upon.
@@ -120,7 +133,17 @@ impl Service {
             };
             (path, dir)
         };
-        Service { name: name.to_vec(), path, dir }
+        Service { name: say::printable(name).into_owned(), path, dir }
+    }
+
+    /// Closes the directory, for a while: until [`wake`](Service::wake) nothing can be asked.
+    pub(crate) fn rest(&mut self) {
+        self.dir = Err(Errno::BADF);
+    }
+
+    /// Opens the directory again.
+    pub(crate) fn wake(&mut self) {
+        self.dir = open_directory(CWD, &self.path);
     }
 
     /// The status of the service, or with [`LOG`] of its log service, if a runsv serves it.
@@ -222,19 +245,60 @@ impl Service {
         self.dir.as_ref().map(AsFd::as_fd).map_err(|errno| Trouble::NoDirectory((*errno).into()))
     }
 
-    /// Writes `bytes` to `control`, in one piece.
+    /// Writes `bytes` to `control`, in one piece. A FIFO that is full takes them later: see [`Sent::written`].
+    ///
+    /// Nothing is written where `control` cannot be opened, and need not be. Source: sv(8) of runit 2.1.2.
     pub(crate) fn send(&self, bytes: &[u8]) -> Result<Sent, Trouble> {
-        let (place, control) = self.find(&MAIN, "open supervise/control", |place| {
-            Ok(trust::open_fifo(place, c"control", OFlags::WRONLY)?.0)
-        })?;
-        let elsewhere = (!place.own).then_some(place.dir);
-        match rustix::io::write(&control, bytes) {
-            Ok(written) if written == bytes.len() => {
-                Ok(Sent { control, elsewhere, read_at: None, taken: false })
+        let mut sent = Sent {
+            control: None,
+            elsewhere: None,
+            written: false,
+            before: None,
+            read_at: None,
+            taken: false,
+        };
+        match self.open_control(&mut sent) {
+            Err(trouble @ Trouble::Unable("open supervise/control", _)) => {
+                let is_wanted = |status| action::is_wanted_already(bytes, &status);
+                if !self.status(&MAIN).is_ok_and(is_wanted) {
+                    return Err(trouble);
+                }
+                (sent.written, sent.taken) = (true, true);
+                return Ok(sent);
             }
-            Ok(_) => Err(Trouble::Unable("write to supervise/control", Errno::AGAIN.into())),
-            Err(errno) => Err(Trouble::Unable("write to supervise/control", errno.into())),
+            opened => opened?,
         }
+        sent.before = self.marks(&sent);
+        self.write(&mut sent, bytes)?;
+        Ok(sent)
+    }
+
+    /// Tries once to write; see [`Sent::written`].
+    pub(crate) fn write(&self, sent: &mut Sent, bytes: &[u8]) -> Result<(), Trouble> {
+        if sent.control.is_none() {
+            self.open_control(sent)?;
+        }
+        let Some(control) = &sent.control else { return Ok(()) };
+        match rustix::io::write(control, bytes) {
+            Ok(written) if written == bytes.len() => sent.written = true,
+            // So few bytes are written as a whole or not at all.
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(Trouble::Unable("write to supervise/control", errno.into())),
+        }
+        Ok(())
+    }
+
+    /// Opens `control` where a supervisor serves.
+    fn open_control(&self, sent: &mut Sent) -> Result<(), Trouble> {
+        let (place, _) = self.find(&MAIN, "open supervise/ok", open_ok)?;
+        let control = trust::open_fifo(place.dir.as_fd(), c"control", OFlags::WRONLY);
+        let (control, _) = control.map_err(|error| {
+            self.dir()
+                .map_or_else(|trouble| trouble, |dir| blame(dir, &MAIN, "open supervise/control", error))
+        })?;
+        sent.control = Some(control);
+        sent.elsewhere = (!place.own).then_some(place.dir);
+        Ok(())
     }
 
     /// Whether the supervisor has acted upon what was sent, so that the status is one from after it.
@@ -242,13 +306,23 @@ impl Service {
         if sent.taken {
             return true;
         }
-        if rustix::io::ioctl_fionread(&sent.control).is_ok_and(|unread| unread > 0) {
+        if !sent.written || (sent.control.is_none() && self.open_control(sent).is_err()) {
+            return false;
+        }
+        let Some(control) = &sent.control else { return false };
+        if rustix::io::ioctl_fionread(control).is_ok_and(|unread| unread > 0) {
             return false;
         }
         let read_at = *sent.read_at.get_or_insert(now);
         // In this order: what was read, and after that found idle, was taken. Stock's runsv leaves no mark; it acts
         // within much less than this after it has read.
-        sent.taken = self.is_idle(sent).unwrap_or(now >= read_at + SETTLED);
+        let marks = self.marks(sent);
+        sent.taken = match marks.map_or(Taken::Unknown, |marks| supervise::taken(sent.before, marks)) {
+            Taken::Yes => true,
+            Taken::NotYet => false,
+            Taken::Unknown => now >= read_at.saturating_add(SETTLED),
+            Taken::Stuck => now >= read_at.saturating_add(STUCK),
+        };
         sent.taken
     }
 
@@ -260,20 +334,23 @@ impl Service {
         openat(&place, c".", flags, Mode::empty()).ok()
     }
 
-    /// Whether the supervisor has taken all that it has read; see [`svcore::supervise`].
+    /// The marks on `ok`; see [`svcore::supervise`].
     #[allow(
         clippy::useless_conversion,
         clippy::cast_possible_wrap,
         clippy::unnecessary_cast,
         reason = "widths differ"
     )]
-    fn is_idle(&self, sent: &Sent) -> Option<bool> {
+    fn marks(&self, sent: &Sent) -> Option<Marks> {
         let stat = match &sent.elsewhere {
-            Some(place) => files::look(place.as_fd(), c"ok").ok()??,
-            None => self.look(MAIN.ok).ok()??,
-        };
-        let access = (i64::from(stat.st_atime), stat.st_atime_nsec as i64);
-        supervise::is_idle(access, (i64::from(stat.st_mtime), stat.st_mtime_nsec as i64))
+            Some(place) => statat(place, c"ok", AtFlags::SYMLINK_NOFOLLOW),
+            None => statat(self.dir().ok()?, MAIN.ok, AtFlags::SYMLINK_NOFOLLOW),
+        }
+        .ok()?;
+        Some(Marks {
+            access: (i64::from(stat.st_atime), stat.st_atime_nsec as i64),
+            modification: (i64::from(stat.st_mtime), stat.st_mtime_nsec as i64),
+        })
     }
 }
 
@@ -300,27 +377,39 @@ fn blame(dir: BorrowedFd<'_>, part: &Part, what: &'static str, error: io::Error)
 impl Sent {
     /// When it is worth asking again, if nothing happens before: some supervisors leave no mark.
     pub(crate) fn ask_again(&self, now: Duration) -> Option<Duration> {
-        if self.taken {
+        if self.taken || !self.written {
             return None;
         }
-        Some(self.read_at.map_or(now + Duration::from_millis(10), |read_at| read_at + SETTLED))
+        let settled = self.read_at.map(|read_at| read_at.saturating_add(SETTLED)).filter(|at| *at > now);
+        Some(settled.unwrap_or_else(|| now.saturating_add(ASK_EVERY)))
     }
 
-    /// The FIFO.
-    pub(crate) fn control(&self) -> BorrowedFd<'_> {
-        self.control.as_fd()
+    /// The FIFO, if it is held open.
+    pub(crate) fn control(&self) -> Option<BorrowedFd<'_>> {
+        self.control.as_ref().map(AsFd::as_fd)
     }
 
     /// Whether a supervisor has it open. One that has just begun lets itself be known by `ok` a little later.
     pub(crate) fn has_reader(&self) -> bool {
-        let mut fds = [PollFd::from_borrowed_fd(self.control(), PollFlags::empty())];
+        let Some(control) = self.control() else { return false };
+        let mut fds = [PollFd::from_borrowed_fd(control, PollFlags::empty())];
         event::wait(&mut fds, Some(Duration::ZERO));
         fds.iter().all(|fd| fd.revents().is_empty())
     }
 
-    /// Writes more; what comes of it is not looked at.
-    pub(crate) fn send(&self, bytes: &[u8]) {
-        let _ = rustix::io::write(self.control.as_fd(), bytes);
+    /// Closes what can be opened again.
+    pub(crate) fn rest(&mut self) {
+        (self.control, self.elsewhere) = (None, None);
+    }
+
+    /// The highest number of a descriptor that is held open.
+    pub(crate) fn highest(&self) -> i32 {
+        [&self.control, &self.elsewhere]
+            .into_iter()
+            .flatten()
+            .map(|fd| spawn::number(fd.as_fd()))
+            .max()
+            .unwrap_or(0)
     }
 }
 

@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, waitid, waitpid};
 use svcore::event::{self, earlier};
 use svcore::say;
 use svcore::status::Status;
@@ -35,6 +36,17 @@ const CHECK_LAST: Duration = Duration::from_millis(420);
 /// A runsv needs a moment even for those who do not want to wait.
 const SHORTEST: Duration = Duration::from_millis(420);
 
+/// Descriptors that are left free: for what is opened for a moment only.
+const SPARE: u64 = 16;
+/// How often a service is looked at for which no descriptor is left, for each of them.
+const EACH_LOOK: Duration = Duration::from_micros(200);
+/// How long a `./check` that is told to end has for that.
+const ENDING: Duration = Duration::from_millis(300);
+/// What tells us to wake.
+const AWAITED: [signals::Number; 3] = [signals::CHLD, signals::CHANGE, signals::IO];
+/// What may end us.
+const FATAL: [signals::Number; 4] = [signals::HUP, signals::INT, signals::QUIT, signals::TERM];
+
 /// A service that is waited for.
 struct Pending {
     service: Service,
@@ -46,6 +58,8 @@ struct Pending {
     before: Option<Status>,
     /// The `supervise` directory, if its changes are told to us.
     watch: Option<OwnedFd>,
+    /// There are not enough descriptors: all that is held for it is closed, and opened again for each look.
+    rests: bool,
     /// Something happened since it was last looked at, or it has to be looked at anyway.
     stirred: bool,
     /// When its runsv was found to have left since the command was sent.
@@ -55,10 +69,58 @@ struct Pending {
     check_pause: Duration,
 }
 
+impl Pending {
+    fn new(service: Service) -> Self {
+        Pending {
+            service,
+            sent: None,
+            unsent: None,
+            before: None,
+            watch: None,
+            rests: false,
+            stirred: true,
+            left: None,
+            look_at: None,
+            check_pause: CHECK_FIRST,
+        }
+    }
+
+    /// The FIFO of a command, if it is held open and worth to be waited for.
+    fn control(&self) -> Option<BorrowedFd<'_>> {
+        if self.left.is_some() { None } else { self.sent.as_ref().and_then(Sent::control) }
+    }
+
+    /// Whether the command is still to be written, since the FIFO was full.
+    fn is_unwritten(&self) -> bool {
+        self.sent.as_ref().is_some_and(|sent| !sent.written)
+    }
+
+    /// The highest number of a descriptor that is held for it.
+    fn highest(&self) -> i32 {
+        let sent = self.sent.as_ref().map_or(0, Sent::highest);
+        let watch = self.watch.as_ref().map_or(0, |watch| spawn::number(watch.as_fd()));
+        self.service.dir().map_or(0, spawn::number).max(sent).max(watch)
+    }
+
+    fn rest(&mut self) {
+        self.watch = None;
+        if let Some(sent) = &mut self.sent {
+            sent.rest();
+        }
+        self.service.rest();
+    }
+}
+
 /// Waits, and runs `./check`.
 pub(super) struct Waiter<'a> {
     action: &'a Action,
+    /// What is written is not waited for.
+    only_sends: bool,
     until: Duration,
+    /// The number that no descriptor which is held reaches.
+    room: i32,
+    /// How many services have no descriptor.
+    resting: Cell<u32>,
     /// Ends of `./check` and changes of directories.
     signals: Option<Signals>,
     /// Changes came while `./check` was waited for, and nobody knows whose.
@@ -69,21 +131,36 @@ pub(super) struct Waiter<'a> {
     silence: Option<OwnedFd>,
 }
 
-/// Sends the command to all services named; with `patience`, waits for its effect on each and says it.
-pub(super) fn act(names: &[OsString], action: &Action, patience: Option<Duration>, teller: &mut Teller) {
+/// Sends the command to all services named; if it `waits`, waits for its effect on each and says it.
+///
+/// No longer than `patience`, also for a FIFO that is full.
+pub(super) fn act(names: &[OsString], action: &Action, waits: bool, patience: Duration, teller: &mut Teller) {
     let pipe_ignored = signals::ignore_pipe();
-    let Some(patience) = patience else {
+    let mut waiter = None;
+    let mut pending: Vec<Pending> = Vec::new();
+    if waits {
+        let waiter = waiter.insert(Waiter::new(action, patience, pipe_ignored));
+        pending
+            .extend(names.iter().filter_map(|name| waiter.begin(Service::new(name, &teller.base), teller)));
+    } else {
         for name in names {
             let service = Service::new(name, &teller.base);
-            if let Err(trouble) = service.send(action.bytes) {
-                refused(&service, action, &trouble, teller);
+            match service.send(action.bytes) {
+                Ok(sent) if sent.written => {}
+                Ok(sent) => {
+                    let waiter = waiter.get_or_insert_with(|| Waiter {
+                        only_sends: true,
+                        ..Waiter::new(action, patience, pipe_ignored)
+                    });
+                    let mut unwritten = Pending { sent: Some(sent), ..Pending::new(service) };
+                    waiter.make_room(&mut unwritten);
+                    pending.push(unwritten);
+                }
+                Err(trouble) => refused(&service, action, &trouble, teller),
             }
         }
-        return;
-    };
-    let waiter = Waiter::new(action, patience, pipe_ignored);
-    let mut pending: Vec<Pending> =
-        names.iter().filter_map(|name| waiter.begin(Service::new(name, &teller.base), teller)).collect();
+    }
+    let Some(waiter) = &waiter else { return };
     while !pending.is_empty() {
         let now = clock::monotonic();
         teller.now = clock::wall();
@@ -117,10 +194,21 @@ impl<'a> Waiter<'a> {
     /// One that waits for no longer than `patience`.
     fn new(action: &'a Action, patience: Duration, pipe_ignored: bool) -> Self {
         let until = clock::monotonic().saturating_add(patience.max(SHORTEST));
-        // Two for each that is waited for, and a third to send to it.
+        // Three for each that is waited for, as far as that goes.
         privilege::raise_open_files();
-        let signals = Signals::wait_for(&[signals::CHLD, signals::CHANGE, signals::IO]).ok();
-        Waiter { action, until, signals, missed: Cell::new(false), pipe_ignored, silence: None }
+        let room = i32::try_from(privilege::open_files().saturating_sub(SPARE)).unwrap_or(i32::MAX);
+        let signals = Signals::wait_for(&AWAITED).ok();
+        Waiter {
+            action,
+            only_sends: false,
+            until,
+            room,
+            resting: Cell::new(0),
+            signals,
+            missed: Cell::new(false),
+            pipe_ignored,
+            silence: None,
+        }
     }
 
     /// One that runs `./check` and lets nothing of it be seen.
@@ -133,31 +221,37 @@ impl<'a> Waiter<'a> {
     fn begin(&self, service: Service, teller: &mut Teller) -> Option<Pending> {
         let watch = self.watch(&service);
         let before = service.read_status(&MAIN).ok();
-        let mut pending = Pending {
-            service,
-            sent: None,
-            unsent: None,
-            before,
-            watch,
-            stirred: true,
-            left: None,
-            look_at: None,
-            check_pause: CHECK_FIRST,
-        };
-        if self.action.bytes.is_empty() {
-            return Some(pending);
-        }
-        match pending.service.send(self.action.bytes) {
-            Ok(sent) => pending.sent = Some(sent),
-            Err(trouble) if self.may_be_taken_up(&pending.service, &trouble) => {
-                pending.unsent = Some(trouble)
-            }
-            Err(trouble) => {
-                refused(&pending.service, self.action, &trouble, teller);
-                return None;
+        let mut pending = Pending { before, watch, ..Pending::new(service) };
+        if !self.action.bytes.is_empty() {
+            match pending.service.send(self.action.bytes) {
+                Ok(sent) => pending.sent = Some(sent),
+                Err(trouble) if self.may_be_taken_up(&pending.service, &trouble, teller) => {
+                    pending.unsent = Some(trouble);
+                }
+                Err(trouble) => {
+                    refused(&pending.service, self.action, &trouble, teller);
+                    return None;
+                }
             }
         }
+        self.make_room(&mut pending);
         Some(pending)
+    }
+
+    /// Closes what is held for a service that would leave too few descriptors for others.
+    fn make_room(&self, pending: &mut Pending) {
+        if !pending.rests && pending.highest() >= self.room {
+            pending.rests = true;
+            self.resting.set(self.resting.get().saturating_add(1));
+        }
+        if pending.rests {
+            pending.rest();
+        }
+    }
+
+    /// How often is looked where nothing can be watched.
+    fn look_every(&self) -> Duration {
+        LOOK_EVERY.max(EACH_LOOK.saturating_mul(self.resting.get()))
     }
 
     fn watch(&self, service: &Service) -> Option<OwnedFd> {
@@ -167,20 +261,41 @@ impl<'a> Waiter<'a> {
     }
 
     /// Whether a service without runsv may have one soon: it is to be started, and a runsvdir is there to do it.
-    fn may_be_taken_up(&self, service: &Service, trouble: &Trouble) -> bool {
+    fn may_be_taken_up(&self, service: &Service, trouble: &Trouble, teller: &mut Teller) -> bool {
         let unserved = match trouble {
             Trouble::NotRunning => true,
             Trouble::Unable(_, error) => error.kind() == std::io::ErrorKind::NotFound,
             Trouble::NoDirectory(_) | Trouble::BadFormat => false,
         };
-        self.action.bytes == b"u" && unserved && hint::served(&hint::parent(service)) == Served::Yes
+        self.action.bytes == b"u"
+            && unserved
+            && teller.supervisors.serve(&hint::parent(service)) == Served::Yes
     }
 
     /// Looks at one service. Whether it need not be waited for any longer; then its outcome was said.
     fn is_over(&self, pending: &mut Pending, teller: &mut Teller) -> bool {
+        if pending.rests {
+            pending.service.wake();
+        }
+        let is_over = self.is_over_now(pending, teller);
+        if is_over && pending.rests {
+            self.resting.set(self.resting.get().saturating_sub(1));
+        } else if !is_over {
+            self.make_room(pending);
+            if pending.rests {
+                pending.look_at = Some(clock::monotonic().saturating_add(self.look_every()));
+            }
+        }
+        is_over
+    }
+
+    fn is_over_now(&self, pending: &mut Pending, teller: &mut Teller) -> bool {
         let now = clock::monotonic();
         pending.stirred = false;
         pending.look_at = pending.watch.is_none().then(|| now + LOOK_EVERY);
+        if let Some(over) = self.is_over_unwritten(pending, now, teller) {
+            return over;
+        }
         if pending.unsent.is_some() && !self.send_again(pending, now, teller) {
             return now >= self.until;
         }
@@ -208,6 +323,9 @@ impl<'a> Waiter<'a> {
                 return true;
             }
         };
+        let taken = taken
+            || (now >= self.until
+                && action::shows_effect(self.action.bytes, &status, pending.before.as_ref()));
         if taken {
             match action::fulfilled(self.action.until, &status, pending.before.as_ref()) {
                 Fulfilled::Yes => {
@@ -235,12 +353,27 @@ impl<'a> Waiter<'a> {
         }
         tell(if self.action.kill { b"kill: " } else { b"timeout: " }, pending, &status, teller);
         teller.fail();
-        if self.action.kill
-            && let Some(sent) = &pending.sent
-        {
-            sent.send(b"k");
+        if self.action.kill && pending.sent.is_some() {
+            // What comes of it is not looked at.
+            let _ = pending.service.send(b"k");
         }
         true
+    }
+
+    /// Writes the command if that is still to be done, and says whether that is all, or that there is no more time.
+    fn is_over_unwritten(&self, pending: &mut Pending, now: Duration, teller: &mut Teller) -> Option<bool> {
+        let sent = pending.sent.as_mut().filter(|sent| !sent.written)?;
+        let trouble = match pending.service.write(sent, self.action.bytes) {
+            Ok(()) if sent.written => return self.only_sends.then_some(true),
+            Ok(()) if now < self.until => {
+                pending.look_at = Some(now + LOOK_EVERY);
+                return Some(false);
+            }
+            Ok(()) => Trouble::Unable("write to supervise/control", Errno::AGAIN.into()),
+            Err(trouble) => trouble,
+        };
+        refused(&pending.service, self.action, &trouble, teller);
+        Some(true)
     }
 
     /// Tries once more to send; whether it worked.
@@ -273,19 +406,17 @@ impl<'a> Waiter<'a> {
             .map(|signals| PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN))
             .collect();
         let first = fds.len();
-        // A FIFO that is written to is in error when its reader, the runsv, has gone; nothing else is asked of it.
-        let controls = pending
-            .iter()
-            .filter(|pending| pending.left.is_none())
-            .filter_map(|pending| pending.sent.as_ref());
-        fds.extend(controls.map(|sent| PollFd::from_borrowed_fd(sent.control(), PollFlags::empty())));
+        // A FIFO that is written to is in error when its reader, the runsv, has gone; of one that was full it is asked
+        // whether it still is.
+        fds.extend(pending.iter().filter_map(|pending| {
+            let what = if pending.is_unwritten() { PollFlags::OUT } else { PollFlags::empty() };
+            pending.control().map(|control| PollFd::from_borrowed_fd(control, what))
+        }));
         event::wait(&mut fds, until);
-        let left: Vec<bool> = fds.iter().skip(first).map(|fd| !fd.revents().is_empty()).collect();
-        for (pending, left) in
-            pending.iter_mut().filter(|pending| pending.sent.is_some() && pending.left.is_none()).zip(left)
-        {
-            pending.stirred |= left;
-            if left && self.action.until == b"x" {
+        let told: Vec<bool> = fds.iter().skip(first).map(|fd| !fd.revents().is_empty()).collect();
+        for (pending, told) in pending.iter_mut().filter(|pending| pending.control().is_some()).zip(told) {
+            pending.stirred |= told;
+            if told && self.action.until == b"x" && !pending.is_unwritten() {
                 pending.left.get_or_insert_with(clock::monotonic);
             }
         }
@@ -331,12 +462,20 @@ impl<'a> Waiter<'a> {
             argv: &[c"./check"],
             directory: Some(dir),
             stdout: Stream::Closed,
+            // Its children are to end with it when it hangs. Then what ends us at a terminal does not reach it.
+            new_session: true,
             stderr: self.silence.as_ref().map_or(Stream::Inherit, |null| Stream::Is(null.as_fd())),
             default_pipe: !self.pipe_ignored,
             ..Program::default()
         };
-        match spawn::spawn(&program) {
-            Ok(pid) => self.check_agrees(pid),
+        let fatal: Vec<signals::Number> =
+            FATAL.into_iter().filter(|signal| !signals::is_ignored(*signal)).collect();
+        if let Some(signals) = &self.signals {
+            signals.also(&AWAITED, &fatal);
+        }
+        let spawned = spawn::spawn(&program);
+        let agrees = match spawned {
+            Ok(pid) => self.check_agrees(pid, &fatal),
             Err(Failure::Fork(error)) => {
                 say::trouble(
                     &[b"warning: "],
@@ -350,36 +489,60 @@ impl<'a> Waiter<'a> {
                 say::trouble(&[b"warning: "], &[b"unable to run ", name().as_slice()].concat(), Some(&error));
                 true
             }
+        };
+        if let Some(signals) = &self.signals {
+            signals.no_more(&AWAITED, &fatal);
         }
+        agrees
     }
 
-    fn check_agrees(&self, pid: rustix::process::Pid) -> bool {
+    /// Whether `./check`, which leads a group of its own, agrees in time. A signal of `fatal` ends it and us.
+    fn check_agrees(&self, pid: Pid, fatal: &[signals::Number]) -> bool {
         loop {
             match waitpid(Some(pid), WaitOptions::NOHANG) {
                 Ok(Some((_, status))) => return status.exit_status() == Some(0),
-                Err(rustix::io::Errno::INTR) | Ok(None) => {}
+                Err(Errno::INTR) | Ok(None) => {}
                 Err(_) => return false,
             }
-            let now = clock::monotonic();
-            if now >= self.until {
-                let _ = kill_process(pid, Signal::KILL);
-                let _ = waitpid(Some(pid), WaitOptions::empty());
+            if clock::monotonic() >= self.until {
+                end_group(pid);
                 return false;
             }
-            match &self.signals {
-                Some(signals) => {
-                    event::wait(
-                        &mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)],
-                        Some(self.until),
-                    );
-                    signals.take(|_| self.missed.set(true));
+            if let Some(signal) = self.fatal_signal(fatal, self.until) {
+                let _ = signals::send_to_group(pid, signal);
+                let until = clock::monotonic().saturating_add(ENDING);
+                let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+                while matches!(waitid(WaitId::Pid(pid), look), Ok(None)) && clock::monotonic() < until {
+                    self.fatal_signal(&[], until);
                 }
-                None => {
-                    event::wait(&mut [], Some(now + LOOK_EVERY));
-                }
+                // A shell lets what it runs in the background ignore what is typed.
+                end_group(pid);
+                signals::end_by(signal);
+                return false;
             }
         }
     }
+
+    /// Waits until something happens; gives a signal of `fatal` that came.
+    fn fatal_signal(&self, fatal: &[signals::Number], until: Duration) -> Option<signals::Number> {
+        let Some(signals) = &self.signals else {
+            event::wait(&mut [], Some(clock::monotonic() + LOOK_EVERY));
+            return None;
+        };
+        event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], Some(until));
+        let mut fatal_one = None;
+        signals.take(|came| {
+            self.missed.set(true);
+            fatal_one = fatal_one.or(Some(came.signal).filter(|signal| fatal.contains(signal)));
+        });
+        fatal_one
+    }
+}
+
+/// Kills a group and waits for the end of its leader: until that is waited for the number is that of no other group.
+fn end_group(leader: Pid) {
+    let _ = kill_process_group(leader, Signal::KILL);
+    let _ = waitpid(Some(leader), WaitOptions::empty());
 }
 
 /// Says how a service is that was waited for.

@@ -284,7 +284,7 @@ fn read_config(place: &Place, name: &[u8], verbose: bool) -> io::Result<Config> 
     let (mut config, complaints) = Config::parse(&text);
     for (number, what) in complaints {
         let place = format!("/config:{number}: ");
-        say::err(&[&[b"svlogd: warning: ", name, place.as_bytes(), what.as_bytes(), b"\n"].concat()]);
+        say::err_line(&[b"svlogd: warning: ", name, place.as_bytes(), what.as_bytes()]);
     }
     if matches!(config.processor, Some(Processor::Shell(_)))
         && let Some((of, refusal)) = distrust(&place.stat, &stat, name, &path)
@@ -351,8 +351,7 @@ pub(crate) fn tell(class: &str, what: &str, name: &[u8], error: Option<&io::Erro
         line.extend_from_slice(b": ");
         line.extend_from_slice(reason(error).as_bytes());
     }
-    line.push(b'\n');
-    say::err(&[&line]);
+    say::err_line(&[&line]);
 }
 
 impl LogDir {

@@ -284,7 +284,7 @@ impl Svlogd {
 
     fn info(&self, what: &str) {
         if self.rules.verbose {
-            say::err(&[b"svlogd: info: ", what.as_bytes(), b"\n"]);
+            say::err_line(&[b"svlogd: info: ", what.as_bytes()]);
         }
     }
 

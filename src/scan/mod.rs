@@ -3,17 +3,19 @@
 //! [`compare`] decides, without I/O; [`Directory`] looks.
 
 mod directory;
+pub mod process;
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::CWD;
 
 use crate::files;
 
 pub use directory::Directory;
+use process::Process;
 
 /// A directory is itself wherever its name goes: device and inode.
 pub type Identity = (u64, u64);
@@ -79,46 +81,23 @@ pub fn usual_directory() -> OsString {
 }
 
 /// The directory that a client means: `SVDIR`, or what the runsvinit that is process 1 serves, or the usual; and where
-/// that is not there, what any runsvinit serves.
+/// that is not there, what any runsvinit serves. Only of root's or our own, see [`process`].
 #[must_use]
 pub fn directory_to_control() -> OsString {
+    const INIT: &[&CStr] = &[c"runsvinit"];
     if let Some(dir) = std::env::var_os("SVDIR") {
         return dir;
     }
-    let is_init = |process: &Path| {
-        let mut name = [0; 16];
-        let comm = CString::new(process.join("comm").into_os_string().as_bytes()).unwrap_or_default();
-        files::read_start(CWD, &comm, &mut name).is_ok_and(|name| name == b"runsvinit\n")
-    };
-    let first = Path::new("/proc/1");
-    if is_init(first)
-        && let Some(dir) = directory_of_process(first)
-    {
+    if let Some(dir) = Process::open(1, INIT).and_then(|first| first.directory().ok()) {
         return dir.into();
     }
     let usual = usual_directory();
     if Path::new(&usual).is_dir() {
         return usual;
     }
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
-    let dir = processes.filter(|process| is_init(process)).find_map(|process| directory_of_process(&process));
+    let all = process::called(INIT).into_iter().flatten();
+    let dir = all.filter(|process| process.is_certain).find_map(|process| process.directory().ok());
     dir.map_or(usual, Into::into)
-}
-
-/// The directory that a process serves, as a path for us; `process` is its directory in `/proc`.
-#[must_use]
-pub fn directory_of_process(process: &Path) -> Option<PathBuf> {
-    let line = std::fs::read(process.join("cmdline")).ok()?;
-    let mut words = line.split(|&byte| byte == 0);
-    let program = words.next()?.rsplit(|&byte| byte == b'/').next()?;
-    let Some(dir) = directory_of(program, words) else {
-        return (program == b"runsvinit").then(|| usual_directory().into());
-    };
-    Some(if dir.starts_with(b"/") {
-        PathBuf::from(OsStr::from_bytes(dir))
-    } else {
-        process.join("cwd").join(OsStr::from_bytes(dir))
-    })
 }
 
 /// The directory in the command line of a `runsvdir` or `runsvinit`; `None` if it names none.

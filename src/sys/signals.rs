@@ -91,6 +91,44 @@ pub fn send(pid: rustix::process::Pid, signal: Number) -> io::Result<()> {
     }
 }
 
+/// Sends any signal to a process group.
+///
+/// # Errors
+///
+/// That of kill(2).
+pub fn send_to_group(group: rustix::process::Pid, signal: Number) -> io::Result<()> {
+    // SAFETY: takes two numbers; the first is that of a group, never of all processes, since no pid is 0.
+    match unsafe { nix::libc::killpg(group.as_raw_nonzero().get(), signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether `signal` is ignored.
+#[must_use]
+pub fn is_ignored(signal: Number) -> bool {
+    let mut now = std::mem::MaybeUninit::<nix::libc::sigaction>::zeroed();
+    // SAFETY: nothing is changed; what is set is written to the address, which is that of `now`.
+    let asked = unsafe { nix::libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) };
+    // SAFETY: all zeroes are a valid value, and the system wrote another or none.
+    asked == 0 && unsafe { now.assume_init() }.sa_sigaction == nix::libc::SIG_IGN
+}
+
+/// Ends us by the default action of `signal`, so that whoever waits for us is told so.
+pub fn end_by(signal: Number) {
+    let mut only = std::mem::MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` makes the whole set valid.
+    unsafe { nix::libc::sigemptyset(only.as_mut_ptr()) };
+    // SAFETY: the set was made above.
+    unsafe { nix::libc::sigaddset(only.as_mut_ptr(), signal) };
+    // SAFETY: the default action runs no code of ours.
+    unsafe { nix::libc::signal(signal, nix::libc::SIG_DFL) };
+    // SAFETY: takes a number.
+    unsafe { nix::libc::raise(signal) };
+    // SAFETY: the set was made above; the old mask is not asked for.
+    unsafe { nix::libc::sigprocmask(nix::libc::SIG_UNBLOCK, only.as_ptr(), std::ptr::null_mut()) };
+}
+
 /// The signal that `text` means: `QUIT`, `SIGQUIT` or a number.
 #[must_use]
 pub fn number_of(text: &str) -> Option<Number> {
@@ -120,7 +158,7 @@ mod here {
 
     use super::{Came, Number, OwnedFd, Signals, io};
     use nix::libc;
-    use rustix::fd::FromRawFd;
+    use rustix::fd::{AsRawFd, FromRawFd};
 
     pub(super) const PWR: Number = libc::SIGPWR;
 
@@ -162,6 +200,27 @@ mod here {
             }
             // SAFETY: the descriptor is new and nobody else's.
             Ok(Signals { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+        }
+
+        /// Waits for `more`, too, beside `those` that were waited for.
+        pub fn also(&self, those: &[Number], more: &[Number]) {
+            let more_set = set(more.iter().copied());
+            // SAFETY: the set is one that `sigemptyset` made; the old mask is not asked for.
+            unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const more_set, std::ptr::null_mut()) };
+            self.hears(&set(those.iter().chain(more).copied()));
+        }
+
+        /// Leaves `more` to what they do by default, and waits for `those` only.
+        pub fn no_more(&self, those: &[Number], more: &[Number]) {
+            self.hears(&set(those.iter().copied()));
+            let more_set = set(more.iter().copied());
+            // SAFETY: the set is one that `sigemptyset` made; the old mask is not asked for.
+            unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const more_set, std::ptr::null_mut()) };
+        }
+
+        fn hears(&self, which: &libc::sigset_t) {
+            // SAFETY: the set is one that `sigemptyset` made, and the descriptor is a signalfd: it gets another set.
+            unsafe { libc::signalfd(self.fd.as_raw_fd(), which, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         }
 
         /// Hands over what came since the last call, each signal at least once.
@@ -227,6 +286,12 @@ mod here {
         nix::errno::Errno::set_raw(errno);
     }
 
+    fn catch(signal: Number) {
+        // SAFETY: `note` touches two atomics and calls `write`, both allowed in a handler, and leaves `errno` as it
+        // found it.
+        unsafe { libc::signal(signal, note as *const () as libc::sighandler_t) };
+    }
+
     impl Signals {
         /// Waits for `which` from now on, instead of what they did before.
         ///
@@ -241,11 +306,22 @@ mod here {
             // The handler writes to it for as long as the program runs.
             WAKE.store(rustix::fd::IntoRawFd::into_raw_fd(wake), Relaxed);
             for &signal in which.iter().chain(&[libc::SIGPIPE]) {
-                // SAFETY: `note` touches two atomics and calls `write`, both allowed in a handler, and
-                // leaves `errno` as it found it.
-                unsafe { libc::signal(signal, note as *const () as libc::sighandler_t) };
+                catch(signal);
             }
             Ok(Signals { fd })
+        }
+
+        /// Waits for `more`, too.
+        pub fn also(&self, _those: &[Number], more: &[Number]) {
+            more.iter().for_each(|&signal| catch(signal));
+        }
+
+        /// Leaves `more` to what they do by default.
+        pub fn no_more(&self, _those: &[Number], more: &[Number]) {
+            for &signal in more {
+                // SAFETY: the default action runs no code of ours.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
         }
 
         /// Hands over what came since the last call, each signal at least once.

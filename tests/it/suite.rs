@@ -172,6 +172,45 @@ mod ours {
     }
 
     #[test]
+    fn what_is_not_printable_is_escaped_in_messages() {
+        let evil = "x\n\u{1b}[2J";
+        let shown = "x\\x0a\\x1b[2J";
+        assert!(runitbox(&[evil]).err.starts_with(&format!("runitbox: no applet is called {shown}\n")));
+        let outcome = runitbox(&["chpst", &format!("/nowhere/{evil}")]);
+        assert_eq!(
+            outcome.err,
+            format!("chpst: fatal: unable to run: /nowhere/{shown}: file does not exist\n")
+        );
+        let outcome = runitbox(&["runsv", &format!("/nowhere/{evil}")]);
+        assert!(outcome.err.starts_with(&format!("runsv /nowhere/{shown}: fatal: ")), "{}", outcome.err);
+        let outcome = runitbox(&["svlogd", &format!("/nowhere/{evil}")]);
+        assert!(outcome.err.contains(&format!("/nowhere/{shown}: ")), "{}", outcome.err);
+        let root = TempDir::new();
+        for dir in ["a", evil] {
+            fs::create_dir(root.join(dir)).unwrap();
+        }
+        symlink("a", root.join("current")).unwrap();
+        let outcome = run("runsvchdir").arg(evil).env("RUNSVDIR", root.path()).go();
+        assert_eq!(outcome.out, format!("runsvchdir: {shown}: now current.\n"));
+    }
+
+    #[test]
+    fn the_file_that_was_executed_tells_what_the_name_does_not() {
+        use std::os::unix::process::CommandExt;
+        let go = |file: &str, name: &str, words: &[&str]| {
+            let mut command = std::process::Command::new(bin().join(file));
+            let output = command.arg0(name).args(words).env("SVDIR", "/nowhere").output().unwrap();
+            (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+        };
+        let unserved = "unable to change to service directory: file does not exist\n";
+        assert_eq!(go("sv", "foo", &["status", "x"]), (Some(1), format!("fail: foo: {unserved}")));
+        assert_eq!(go("sv", "-foo", &["status"]), (Some(1), format!("fail: -foo: {unserved}")));
+        assert_eq!(go("sv", "", &["status"]), (Some(1), format!("fail: : {unserved}")));
+        assert_eq!(go("chpst", "-chpst", &["echo", "x"]), (Some(0), "x\n".to_owned()));
+        assert_eq!(go("runsv", "foo", &[]), (Some(1), "usage: foo dir\n\n".to_owned()));
+    }
+
+    #[test]
     fn the_name_need_not_be_utf_8() {
         use std::os::unix::ffi::OsStrExt;
         let root = TempDir::new();

@@ -417,7 +417,8 @@ fn names_are_bytes() {
     let root = TempDir::new();
     let name = std::ffi::OsStr::from_bytes(b"./\xff\xfe");
     let outcome = run("sv").arg("status").arg(name).dir(root.path()).go();
-    assert!(outcome.out.starts_with("fail: ./\u{fffd}") && outcome.code == Some(1), "{}", outcome.out);
+    let shown = differs("fail: ./\\xff\\xfe: ", "fail: ./\u{fffd}", "what is not printable is escaped");
+    assert!(outcome.out.starts_with(shown) && outcome.code == Some(1), "{}", outcome.out);
 }
 
 #[test]
@@ -461,6 +462,177 @@ fn an_init_script_tells_of_a_missing_service() {
     symlink(bin().join("sv"), &script).unwrap();
     let outcome = run_file(&script).arg("status").env("SVDIR", root.join("service")).go();
     says(&outcome, 1, "fail: nosuch: unable to change to service directory: file does not exist\n");
+}
+
+#[test]
+fn an_init_script_tells_that_a_state_is_not_known() {
+    let service = Service::sleeper();
+    let script = service.root().join("scripts/s");
+    fs::create_dir(service.root().join("scripts")).unwrap();
+    symlink(bin().join("sv"), &script).unwrap();
+    let go = || run_file(&script).arg("status").env("SVDIR", service.root()).go();
+    says(&go(), 4, "warning: s: unable to open supervise/ok: file does not exist\n");
+    let fake = Fake::new(service);
+    fs::write(fake.path("status"), "short").unwrap();
+    let go = || run_file(&script).arg("status").env("SVDIR", fake.service.root()).go();
+    says(&go(), 4, "warning: s: unable to read supervise/status: bad format\n");
+    let fake = fake.without_reader();
+    let go = || run_file(&script).arg("status").env("SVDIR", fake.service.root()).go();
+    says(&go(), 1, "fail: s: runsv not running\n");
+}
+
+#[test]
+fn any_other_first_word_makes_an_init_script_of_that_name() {
+    use std::os::unix::process::CommandExt;
+    let service = Service::sleeper().up();
+    for (name, code, out) in [
+        ("s", 0, "run: s: (pid P) Ss\n"),
+        ("-s", 1, "fail: -s: unable to change to service directory: file does not exist\n"),
+        ("/etc/init.d/s", 0, "run: s: (pid P) Ss\n"),
+    ] {
+        let mut sv = std::process::Command::new(bin().join("sv"));
+        let output = sv.arg0(name).args(["status", "ignored"]).env("SVDIR", service.root()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let outcome =
+            Outcome { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
+        says(&outcome, code, out);
+    }
+}
+
+/// A `supervise` directory, and a supervisor that does nothing by itself: it has the FIFOs open.
+struct Fake {
+    service: Service,
+    control: Option<fs::File>,
+    _ok: Option<fs::File>,
+}
+
+impl Fake {
+    /// One whose status says that the service runs and is wanted up.
+    fn new(service: Service) -> Self {
+        let dir = service.path().join("supervise");
+        fs::create_dir(&dir).unwrap();
+        let fifo = |name: &str| {
+            let path = dir.join(name);
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+            fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
+        };
+        let fake = Fake { _ok: Some(fifo("ok")), control: Some(fifo("control")), service };
+        fake.says(true);
+        fake
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.service.path().join("supervise").join(name)
+    }
+
+    /// Its status: it runs, or it is down; as wanted.
+    fn says(&self, runs: bool) {
+        use svcore::status::{State, Status, Want};
+        let status = Status {
+            since: svcore::tai::stamp(1_700_000_000 + i64::from(runs), 0),
+            pid: rustix::process::Pid::from_raw(77).filter(|_| runs),
+            paused: false,
+            want: Some(if runs { Want::Up } else { Want::Down }),
+            term: false,
+            state: if runs { State::Run } else { State::Down },
+        };
+        fs::write(self.path("status.new"), status.encode()).unwrap();
+        fs::rename(self.path("status.new"), self.path("status")).unwrap();
+    }
+
+    fn without_reader(self) -> Self {
+        Fake { _ok: None, control: None, ..self }
+    }
+
+    /// Lets others in as far as is said.
+    fn open_to_others(self, modes: &[(&str, u32)]) -> Self {
+        for (name, mode) in modes {
+            fs::set_permissions(self.path(name), fs::Permissions::from_mode(*mode)).unwrap();
+        }
+        self
+    }
+}
+
+/// What is wrong, each with words that `sv` says it of at once; all is said as stock says it.
+#[test]
+fn what_cannot_be_used_is_said_as_runit_says_it() {
+    if !is_root() || !has_stock("sv") {
+        return;
+    }
+    let all = ["status", "start", "stop", "exit", "check", "up", "down", "x", "-v up", "-v down", "restart"];
+    let harmless = ["status", "start", "check", "up", "-v up", "stop", "exit", "restart", "-v down"];
+    let none = Service::sleeper();
+    fs::remove_dir_all(none.path()).unwrap();
+    let open = &[(".", 0o755), ("ok", 0o666), ("status", 0o644)];
+    let ok_missing = Fake::new(Service::sleeper());
+    fs::remove_file(ok_missing.path("ok")).unwrap();
+    let control_missing = Fake::new(Service::sleeper());
+    fs::remove_file(control_missing.path("control")).unwrap();
+    let cases: [(&str, &Service, &[&str], bool); 7] = [
+        ("no directory", &none, &all, false),
+        ("no supervise", &Service::sleeper(), &all, false),
+        ("no reader", &Fake::new(Service::sleeper()).without_reader().service, &all, false),
+        ("no ok", &ok_missing.service, &all, false),
+        ("no control", &control_missing.service, &harmless, false),
+        (
+            "no permission on supervise",
+            &Fake::new(Service::sleeper()).open_to_others(&[(".", 0o700)]).service,
+            &all,
+            true,
+        ),
+        (
+            "no permission on ok",
+            &Fake::new(Service::sleeper()).open_to_others(&[(".", 0o755)]).service,
+            &all,
+            true,
+        ),
+    ];
+    let denied = Fake::new(Service::sleeper()).open_to_others(open);
+    let cases = cases.into_iter().chain([("no permission on control", &denied.service, &harmless[..], true)]);
+    let mut wrong = Vec::new();
+    for (what, service, lines, as_nobody) in cases {
+        for line in lines {
+            let go = |sv: std::path::PathBuf| {
+                let words: Vec<&str> = line.split(' ').collect();
+                let run =
+                    if as_nobody { run("chpst").args(&["-u", "nobody"]).arg(sv) } else { run_file(&sv) };
+                run.args(&words).arg("./s").dir(service.root()).go()
+            };
+            let (ours, stock) = (go(program("sv")), go("/usr/bin/sv".into()));
+            if (plain(&ours.out), ours.code) != (plain(&stock.out), stock.code) {
+                wrong.push(format!("{what}, {line}: {ours:?}, and stock {stock:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// `sv` with no more than so many descriptors.
+fn with_descriptors(limit: u32, words: &[&str], names: &[String]) -> Run {
+    let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+    run_file("/bin/sh".as_ref()).args(&["-c", &script]).arg(program("sv")).args(words).args(names)
+}
+
+#[test]
+fn forty_services_need_no_more_than_64_descriptors() {
+    let names: Vec<String> = (0..40).map(|number| format!("s{number}")).collect();
+    let mut tree = Tree::new();
+    names.iter().for_each(|name| tree.sleeper(name));
+    tree.start();
+    eventually("up", || names.iter().all(|name| tree.is_up(name)));
+    let go =
+        |words: &[&str]| with_descriptors(64, words, &names).env("SVDIR", tree.root.join("service")).go();
+    let all = |outcome: &Outcome, start: &str| {
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{}", outcome.out);
+        assert_eq!(outcome.out.lines().filter(|line| line.starts_with(start)).count(), 40, "{}", outcome.out);
+    };
+    eventually("shown", || go(&["status"]).out.lines().all(|line| line.starts_with("run: ")));
+    all(&go(&["status"]), "run: ");
+    all(&go(&["stop"]), "ok: down: ");
+    assert!(names.iter().all(|name| !tree.is_up(name)));
+    all(&go(&["status"]), "down: ");
+    all(&go(&["start"]), "ok: run: ");
+    all(&go(&["-v", "exit"]), "ok: s");
 }
 
 mod ours {
@@ -605,11 +777,7 @@ mod ours {
     fn start_without_runsvdir_does_not_wait() {
         let service = Service::sleeper();
         let begin = Instant::now();
-        says(
-            &service.sv(&["start"]),
-            1,
-            "warning: ./s: unable to open supervise/control: file does not exist\n",
-        );
+        says(&service.sv(&["start"]), 1, "warning: ./s: unable to open supervise/ok: file does not exist\n");
         assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
     }
 
@@ -671,6 +839,202 @@ mod ours {
         let outcome = run("chpst").args(&words).args(&names).dir(service.root()).go();
         assert_eq!(outcome.code, Some(0), "{}", outcome.out);
         assert_eq!(outcome.out.lines().count(), 500);
+    }
+
+    #[test]
+    fn hundreds_are_waited_for_with_fewer_descriptors() {
+        let service = Service::stubborn().up();
+        eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+        for (limit, count) in [(256, 400), (24, 100)] {
+            let names = vec!["./s".to_owned(); count];
+            let go = |words: &[&str]| with_descriptors(limit, words, &names).dir(service.root()).go();
+            let outcome = go(&["start"]);
+            assert_eq!(outcome.code, Some(0), "{} {}", outcome.out, outcome.err);
+            assert_eq!(outcome.out.lines().count(), count);
+            // Those that rest are told when the time is over, too.
+            let outcome = go(&["-w1", "stop"]);
+            let late = "timeout: run: ./s: (pid P) Ss, want down, got TERM";
+            assert_eq!(outcome.out.lines().filter(|line| plain(line) == late).count(), count, "{outcome:?}");
+            service.send("u");
+        }
+        let names = vec!["./s".to_owned(); 100];
+        let outcome = with_descriptors(24, &["-w1", "force-stop"], &names).dir(service.root()).go();
+        assert!(outcome.out.contains("kill: run: ./s: "), "{outcome:?}");
+        eventually("killed", || service.is_down());
+    }
+
+    /// As much as a FIFO takes.
+    fn fill(fifo: &fs::File) -> usize {
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+        fcntl_setfl(fifo, fcntl_getfl(fifo).unwrap() | OFlags::NONBLOCK).unwrap();
+        let mut size = 0;
+        while let Ok(written) = rustix::io::write(fifo, &[b'\n'; 4096]) {
+            size += written;
+        }
+        size
+    }
+
+    #[test]
+    fn a_full_fifo_is_waited_for() {
+        for words in [&["down"][..], &["-w9", "stop"], &["hup"]] {
+            let fake = Fake::new(Service::sleeper());
+            let control = fake.control.as_ref().unwrap();
+            let mut rest = fill(control);
+            let mut sv = run("sv")
+                .args(words)
+                .arg("./s")
+                .dir(fake.service.root())
+                .start(&fake.service.root().join("err"));
+            steadily("waits", Duration::from_millis(300), || sv.ended().is_none());
+            let mut last = 0;
+            let mut bytes = [0; 4096];
+            eventually("read", || {
+                if let Ok(length) = rustix::io::read(control, &mut bytes) {
+                    last = bytes[length - 1];
+                    rest = rest.saturating_sub(length);
+                }
+                last != b'\n'
+            });
+            fake.says(false);
+            eventually("ended", || sv.ended().is_some());
+            assert_eq!((sv.ended(), rest), (Some(0), 0), "{words:?} {}", fake.service.said());
+        }
+    }
+
+    #[test]
+    fn a_fifo_that_stays_full_is_said_when_the_time_is_over() {
+        let fake = Fake::new(Service::sleeper());
+        fill(fake.control.as_ref().unwrap());
+        let line = "warning: ./s: unable to write to supervise/control: temporary failure\n";
+        says(&fake.service.sv(&["-w1", "stop"]), 1, line);
+        let outcome = run("sv").args(&["down", "./s"]).env("SVWAIT", "1").dir(fake.service.root()).go();
+        says(&outcome, 1, line);
+    }
+
+    #[test]
+    fn what_others_write_without_end_does_not_hide_the_effect() {
+        let fake = Fake::new(Service::sleeper());
+        // There is always something unread. First nothing happens, then what was asked for.
+        let control = fake.control.as_ref().unwrap();
+        rustix::io::write(control, b"\n").unwrap();
+        says(&fake.service.sv(&["-w1", "restart"]), 1, "timeout: run: ./s: (pid P) Ss\n");
+        let err = fake.service.root().join("err");
+        let mut sv = run("sv").args(&["-w2", "stop", "./s"]).dir(fake.service.root()).start(&err);
+        let mut bytes = [0; 64];
+        eventually("sent", || {
+            let length = rustix::io::read(control, &mut bytes).unwrap();
+            rustix::io::write(control, b"\n").unwrap();
+            bytes[..length].contains(&b'd')
+        });
+        fake.says(false);
+        eventually("ended", || sv.ended().is_some());
+        assert_eq!(plain(&fake.service.said()), "ok: down: ./s: Ss, normally up\n");
+    }
+
+    #[test]
+    fn marks_that_another_left_are_not_believed() {
+        if !has_stock("runsv") {
+            return;
+        }
+        let service = Service::sleeper();
+        let mut runsv = run_file("/usr/bin/runsv".as_ref())
+            .arg("s")
+            .dir(service.root())
+            .start(&service.root().join("err"));
+        eventually("up", || service.is_up());
+        let marks = |access: &str, modification: &str| {
+            for (which, time) in [("-a", access), ("-m", modification)] {
+                let touched = run_file("/usr/bin/touch".as_ref()).args(&[which, "-d", time]);
+                assert_eq!(touched.arg(service.path().join("supervise/ok")).go().code, Some(0));
+            }
+        };
+        // One that ended when all was taken: nothing shows when the next has acted, so that a while is waited.
+        marks("@1700000000.000005777", "@1700000000.000005777");
+        for _ in 0..3 {
+            let begin = Instant::now();
+            says(&service.sv(&["-v", "cont"]), 0, "ok: run: ./s: (pid P) Ss\n");
+            assert!(begin.elapsed() >= Duration::from_millis(50), "{:?}", begin.elapsed());
+        }
+        // One that was killed when something was to be taken.
+        marks("@1700000000.000006777", "@1700000000.000005777");
+        says(&service.sv(&["-w9", "cont"]), 0, "ok: run: ./s: (pid P) Ss\n");
+        says(&service.sv(&["-w9", "exit"]), 0, "ok: ./s: runsv not running\n");
+        eventually("left", || runsv.ended() == Some(0));
+    }
+
+    #[test]
+    fn a_check_that_hangs_leaves_nothing_behind() {
+        for words in [&["-w1", "start"][..], &["-w1", "health"]] {
+            let service = Service::sleeper().script("check", "sleep 1000 & echo $! >>../children; wait").up();
+            assert_eq!(service.sv(words).code, Some(1), "{words:?}");
+            let children = read(&service.root().join("children"));
+            assert!(!children.is_empty());
+            for child in children.lines() {
+                eventually("gone", || !is_alive(child.parse().unwrap()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_ends_sv_ends_its_check() {
+        for (signal, hardened) in [(2, false), (SIGTERM, false), (SIGTERM, true)] {
+            let trap = if hardened { "trap '' TERM;" } else { "" };
+            let check = format!("{trap} sleep 1000 & echo $! >../child; wait; sleep 1000");
+            let service = Service::sleeper().script("check", &check).up();
+            let child = || read(&service.root().join("child")).trim().parse().ok();
+            let mut sv =
+                run("sv").args(&["start", "./s"]).dir(service.root()).start(&service.root().join("err"));
+            eventually("checks", || child().is_some());
+            sv.signal(signal);
+            eventually("ended", || sv.ended().is_some());
+            assert_eq!(sv.ended(), Some(128 + signal));
+            eventually("its check too", || !is_alive(child().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_signal_that_is_ignored_stays_so_during_a_check() {
+        let service = Service::sleeper()
+            .script("check", "echo >../began; while [ ! -e ../go ]; do sleep 0.01; done")
+            .up();
+        let words = ["-c", "trap '' HUP; exec \"$0\" start ./s"];
+        let run = run_file("/bin/sh".as_ref()).args(&words).arg(program("sv")).dir(service.root());
+        let mut sv = run.start(&service.root().join("out"));
+        eventually("checks", || service.root().join("began").exists());
+        sv.signal(SIGHUP);
+        fs::write(service.root().join("go"), "").unwrap();
+        eventually("ended", || sv.ended().is_some());
+        assert_eq!(sv.ended(), Some(0));
+    }
+
+    #[test]
+    fn what_is_not_printable_is_escaped_everywhere() {
+        let evil = "a\nok: run: b\u{1b}[2J\u{202e}";
+        let shown = "a\\x0aok: run: b\\x1b[2J\\xe2\\x80\\xae";
+        let mut tree = Tree::new();
+        tree.sleeper(evil);
+        tree.start();
+        eventually("up", || tree.is_up(evil));
+        for (words, expected) in [
+            (&["status"][..], format!("run: {shown}: (pid P) Ss\n")),
+            (&["-v", "cont"], format!("ok: run: {shown}: (pid P) Ss\n")),
+            (&["-w9", "stop"], format!("ok: down: {shown}: Ss, normally up\n")),
+        ] {
+            says(&tree.sv(&[words, &[evil]].concat()), 0, &expected);
+        }
+        assert_eq!(tree.sv(&["start", evil]).code, Some(0));
+        tree.root.script(&format!("sv/{evil}/check"), "exit 1");
+        let outcome = tree.sv(&["-w1", "health"]);
+        assert_eq!((outcome.out, outcome.code), (format!("{shown}: check fails\n"), Some(1)));
+        fs::write(tree.root.join(&format!("sv/{evil}/check")), "").unwrap();
+        fs::set_permissions(tree.root.join(&format!("sv/{evil}/check")), fs::Permissions::from_mode(0o644))
+            .unwrap();
+        let outcome = tree.sv(&["start", evil]);
+        assert!(outcome.err.starts_with(&format!("warning: unable to run {shown}/check: ")), "{outcome:?}");
+        // A hint has the name, a path and the target of a link.
+        let service = Service::sleeper();
+        symlink("/nowhere/\u{1b}]0;x\u{7}", service.path().join("supervise")).unwrap();
+        assert!(hint(&service).starts_with("  its link supervise leads to /nowhere/\\x1b]0;x\\x07, "));
     }
 
     #[test]

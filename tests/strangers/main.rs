@@ -16,4 +16,5 @@ mod harness;
 mod chpst;
 mod init;
 mod logs;
+mod processes;
 mod state;

@@ -289,7 +289,7 @@ fn the_owner_of_supervise_leads_root_nowhere() {
     let outcome = apart.root("sv down ./sv; sv status ./sv");
     assert_eq!(
         outcome.out,
-        "warning: ./sv: unable to open supervise/control: is a symbolic link\n\
+        "warning: ./sv: unable to open supervise/ok: is a symbolic link\n\
          warning: ./sv: unable to open supervise/ok: is a symbolic link\n"
     );
     assert_eq!(apart.precious(), before);
