@@ -15,6 +15,7 @@
 mod built;
 #[path = "../it/harness.rs"]
 mod harness;
+mod kube;
 
 use std::fs;
 use std::io::Write;

@@ -9,6 +9,7 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod chpst;
+mod clients;
 mod harness;
 mod init;
 mod runsv;

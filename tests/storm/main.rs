@@ -4,6 +4,8 @@
 //! It consists of stories, each with a tree of its own; a number repeats one exactly.
 //! - `SEED=n` another storm; `STORY=n` only that one of it, `VERBOSE=1` as it happens;
 //! - `OPS=n` so many operations (10,000), `STORM_SECONDS=n` no longer than that (75), `STORM_WORKERS=n` so many stories at once;
+//! - `ONLY=kill,command,fill` only these operations (the names are in `story::KINDS`; `fill` is a full disk), `MODE=Runsv`
+//!   only this supervisor;
 //! - `RUNIT_REFERENCE=/usr/bin`: the same for stock's `runsvdir`, with six seconds; nothing fails, what differs is counted.
 #![allow(
     clippy::unwrap_used,
@@ -38,6 +40,12 @@ fn number_of(variable: &str) -> Option<u64> {
 }
 
 fn mode_of(story: u64) -> Mode {
+    match std::env::var("MODE").as_deref() {
+        Ok("Runsvdir") => return Mode::Runsvdir,
+        Ok("Runsvinit") => return Mode::Runsvinit,
+        Ok("Runsv") => return Mode::Runsv,
+        _ => {}
+    }
     match (reference().is_some(), story % 4) {
         (true, _) | (false, 0 | 2) => Mode::Runsvdir,
         (false, 1) => Mode::Runsvinit,

@@ -47,6 +47,9 @@ pub struct Dir {
     pub was: bool,
     /// Reached by a name now.
     pub is: bool,
+    /// It is there, but the link by which it was reached leads nowhere now. That may be a moment's outage, so that it may go
+    /// on being served; or not.
+    pub maybe: bool,
     /// Its supervisor may have begun anew in this burst.
     pub anew: bool,
     /// A start may be due, so that `exec` matters when it changes.
@@ -70,6 +73,7 @@ impl Dir {
             ended: BTreeSet::new(),
             was: false,
             is: false,
+            maybe: false,
             anew: false,
             due: false,
             log_due: false,
@@ -163,6 +167,7 @@ impl Dir {
         match word {
             "up" | "start" => {
                 wants(self, UP);
+                self.alive |= if self.exec { YES } else { 0 };
                 self.due = true;
             }
             "down" | "stop" => {
@@ -258,6 +263,8 @@ impl Dir {
                 (false, false) => DOWN,
             };
             self.alive = if runs { YES } else { NO };
+        } else {
+            self.alive |= if runs { YES } else { NO };
         }
         if !self.log_due {
             self.logs = [log].into();
@@ -289,6 +296,10 @@ pub struct Model {
     pub service: BTreeMap<String, Entry>,
     pub dirs: BTreeMap<u32, Dir>,
     pub next_serial: u32,
+    /// What each name in `service/` led to when it last led anywhere.
+    pub last: BTreeMap<String, u32>,
+    /// There is a `runsv` for each name, which may keep its directory until there is another one of that name.
+    pub keeps_removed: bool,
 }
 
 impl Model {
@@ -328,26 +339,52 @@ impl Model {
     pub fn look(&mut self) {
         let reached: BTreeSet<u32> = self.names().into_values().collect();
         let there: BTreeSet<u32> = self.dirs.keys().copied().filter(|&s| self.path(s).is_some()).collect();
+        self.last.extend(self.names());
+        let leads_nowhere = |name: &String| match self.service.get(name) {
+            Some(Entry::Link(to)) => !self.sv.contains_key(to),
+            _ => false,
+        };
+        let names = self.names();
+        let kept: BTreeSet<u32> = self
+            .last
+            .iter()
+            .filter(|(name, serial)| {
+                !names.contains_key(*name)
+                    && (self.keeps_removed || (leads_nowhere(name) && there.contains(serial)))
+            })
+            .map(|(_, &serial)| serial)
+            .collect();
+        if !self.keeps_removed {
+            let gone = |name: &String| !names.contains_key(name) && !leads_nowhere(name);
+            let gone: Vec<String> = self.last.keys().filter(|name| gone(name)).cloned().collect();
+            for name in gone {
+                self.last.remove(&name);
+            }
+        }
         for (serial, dir) in &mut self.dirs {
             let is = reached.contains(serial);
             if is && !dir.is {
-                if dir.was || dir.anew {
+                if dir.was || dir.anew || dir.maybe {
                     dir.may_begin();
                 } else {
                     dir.begins();
                 }
             }
             dir.is = is;
-            if !there.contains(serial) {
-                dir.is = false;
-            }
+            dir.maybe = !is && kept.contains(serial);
         }
+    }
+
+    /// All supervisors are new: nothing is kept that cannot be reached.
+    pub fn forget(&mut self) {
+        self.last = self.names();
+        self.dirs.values_mut().for_each(|dir| dir.maybe = false);
     }
 
     /// A burst begins.
     pub fn begin_burst(&mut self) {
         let known: BTreeSet<u32> = self.dirs.keys().copied().filter(|&s| self.path(s).is_some()).collect();
-        self.dirs.retain(|serial, _| known.contains(serial));
+        self.dirs.retain(|serial, dir| known.contains(serial) || dir.maybe);
         for dir in self.dirs.values_mut() {
             dir.was = dir.is;
         }

@@ -1,0 +1,126 @@
+//! A pod: containers that share `/dev/shm`, and volumes, and have services of the same names.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{Container, Engine, engine};
+use crate::harness::*;
+
+/// The pod of `etc/kubernetes` with two containers of its image, `one` and `two`.
+struct Pod<'e> {
+    engine: &'e Engine,
+    name: &'static str,
+}
+
+impl<'e> Pod<'e> {
+    fn play(engine: &'e Engine, name: &'static str, change: impl Fn(String) -> String) -> Self {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/kubernetes/pod.yaml");
+        let example = fs::read_to_string(example).unwrap();
+        let (head, rest) = example.split_once("    - name: services\n").unwrap();
+        let (container, volumes) = rest.split_once("  volumes:\n").unwrap();
+        let container = container.replace("services:latest", "localhost/services:latest");
+        let container = |name: &str| format!("    - name: {name}\n{container}");
+        let pod = format!(
+            "{}{}{}  volumes:\n{volumes}",
+            head.replace("  name: services\n", &format!("  name: {name}\n")),
+            container("one"),
+            container("two")
+        );
+        let file = engine.dir.join(format!("{name}.yaml"));
+        fs::write(&file, change(pod)).unwrap();
+        // podman makes its image of a pause container itself, from catatonit.
+        let played = engine.podman(&["kube", "play", "--network", "none", file.to_str().unwrap()]);
+        assert!(played.status.success(), "{played:?}");
+        Pod { engine, name }
+    }
+
+    fn container(&self, name: &str) -> Container<'e> {
+        Container { engine: self.engine, name: format!("{}-{name}", self.name) }
+    }
+}
+
+impl Drop for Pod<'_> {
+    fn drop(&mut self) {
+        self.engine.podman(&["pod", "rm", "-f", "-t", "0", self.name]);
+    }
+}
+
+fn status(container: &Container<'_>, name: &str) -> String {
+    container.exec(&["/sbin/sv", "status", name]).out
+}
+
+fn begins(container: &Container<'_>) -> usize {
+    container.said().matches("web begins").count()
+}
+
+#[track_caller]
+fn soon(what: &str, seen: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !seen() {
+        assert!(start.elapsed() < Duration::from_secs(20), "never: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Each container's `sv` sees and changes its own services and nothing else.
+fn each_is_its_own(pod: &Pod<'_>) {
+    let (one, two) = (pod.container("one"), pod.container("two"));
+    // The services of both run: neither finds its state taken by the other.
+    for container in [&one, &two] {
+        container.says("web begins");
+        container.says("db begins");
+        let health = container.exec(&["/sbin/sv", "health"]);
+        assert_eq!((health.code, health.out.as_str()), (Some(0), ""), "{health:?} {}", container.said());
+        assert!(!container.said().contains("fatal"), "{}", container.said());
+    }
+    // A restart is one's own.
+    let restarted = two.exec(&["/sbin/sv", "-w", "5", "restart", "web"]);
+    assert_eq!(restarted.code, Some(0), "{restarted:?}");
+    soon("two's web began again", || begins(&two) == 2);
+    assert_eq!(begins(&one), 1, "{}", one.said());
+    // So is a stop, and what status and health then say.
+    let stopped = one.exec(&["/sbin/sv", "-w", "5", "stop", "db"]);
+    assert_eq!(stopped.code, Some(0), "{stopped:?}");
+    assert!(status(&one, "db").starts_with("down: db: "), "{}", status(&one, "db"));
+    assert!(status(&two, "db").starts_with("run: db: "), "{}", status(&two, "db"));
+    // The process that it names is in this container.
+    for container in [&one, &two] {
+        let said = status(container, "web");
+        let pid = said.split_once("(pid ").unwrap().1.split(')').next().unwrap().to_owned();
+        let top = pod.engine.podman(&["top", &container.name, "pid", "args"]);
+        let top = String::from_utf8(top.stdout).unwrap();
+        let line = top.lines().find(|line| line.split_whitespace().next() == Some(&pid));
+        assert!(line.is_some_and(|line| line.contains("run")), "{said} {top}");
+    }
+    // When the first goes, the second stays; and it is not healthier than it is.
+    let (code, took) = one.stop();
+    assert!(code == "0" && took < Duration::from_secs(5), "{code} {took:?} {}", one.said());
+    assert!(status(&two, "web").starts_with("run: web: "), "{}", status(&two, "web"));
+    assert_eq!(two.exec(&["/sbin/sv", "health"]).code, Some(0));
+    let (code, took) = two.stop();
+    assert!(code == "0" && took < Duration::from_secs(5), "{code} {took:?} {}", two.said());
+}
+
+fn can() -> bool {
+    can_run("catatonit, for the pause container of a pod", Path::new("/usr/bin/catatonit").exists())
+}
+
+/// podman makes the volume at `/run` root's, so that a user's state is in `/dev/shm`, which is the whole pod's.
+#[test]
+fn containers_of_a_pod_that_share_shm_have_services_of_their_own() {
+    let Some(engine) = engine().filter(|_| can()) else { return };
+    each_is_its_own(&Pod::play(engine, "shm", |pod| pod));
+}
+
+/// As in Kubernetes, where everybody may write to such a volume: both containers have their state there.
+#[test]
+fn containers_of_a_pod_that_share_run_have_services_of_their_own() {
+    let Some(engine) = engine().filter(|_| can()) else { return };
+    let as_root = |pod: String| {
+        let (user, not_root) = ("        runAsUser: 1000\n", "        runAsNonRoot: true\n");
+        assert!(pod.contains(user) && pod.contains(not_root));
+        pod.replace(user, "").replace(not_root, "")
+    };
+    each_is_its_own(&Pod::play(engine, "run", as_root));
+}
