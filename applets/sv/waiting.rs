@@ -318,6 +318,14 @@ impl<'a> Waiter<'a> {
                 pending.look_at = Some(now + LOOK_EVERY);
                 return false;
             }
+            // It had the command, and has left: with its state elsewhere there is not even a FIFO to be found.
+            Err(_)
+                if self.action.bytes.starts_with(b"x")
+                    && pending.sent.as_ref().is_some_and(|it| it.written) =>
+            {
+                gone(&pending.service, teller);
+                return true;
+            }
             Err(trouble) => {
                 refused(&pending.service, self.action, &trouble, teller);
                 return true;
