@@ -145,12 +145,13 @@ fn storm() -> bool {
         .into_iter()
         .map(|mut child| {
             std::thread::spawn(move || {
-                let (mut operations, mut bursts, mut kinds) = (0, 0, Vec::new());
+                let (mut operations, mut bursts, mut stories, mut kinds) = (0, 0, 0, Vec::new());
                 for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
                     if let Some(numbers) = line.strip_prefix("= ") {
                         let mut numbers = numbers.split(' ').map(|word| word.parse::<u64>().unwrap());
                         operations += numbers.next().unwrap();
                         bursts += numbers.next().unwrap();
+                        stories += 1;
                     } else if let Some(kind) = line.strip_prefix("! ") {
                         kinds.push(kind.to_owned());
                     } else {
@@ -161,22 +162,24 @@ fn storm() -> bool {
                 if !ended.success() {
                     kinds.push(format!("the storm itself ended with {ended}"));
                 }
-                (operations, bursts, kinds)
+                (operations, bursts, stories, kinds)
             })
         })
         .collect();
-    let (mut operations, mut bursts) = (0, 0);
+    let (mut operations, mut bursts, mut stories) = (0, 0, 0);
     let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
     for thread in threads {
-        let (more, more_bursts, failures) = thread.join().unwrap();
+        let (more, more_bursts, more_stories, failures) = thread.join().unwrap();
         operations += more;
         bursts += more_bursts;
+        stories += more_stories;
         for kind in failures {
             *kinds.entry(kind).or_default() += 1;
         }
     }
     let _ = std::fs::remove_dir_all(&dir);
-    println!("storm: {operations} operations in {bursts} bursts, {:.0} s", begin.elapsed().as_secs_f32());
+    let seconds = begin.elapsed().as_secs_f32();
+    println!("storm: {operations} operations in {bursts} bursts of {stories} stories, {seconds:.0} s");
     for (kind, count) in &kinds {
         println!("storm: {count} stories ended with: {kind}");
     }
