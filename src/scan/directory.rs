@@ -10,7 +10,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
-use super::plan::{self, Identity, Kind, Listing, again_at};
+use super::plan::{self, Identity, Kind, Listing};
+use super::retry::Retry;
 use crate::error::{Error, Result};
 use crate::event::earlier;
 use crate::sys::watch::{self, Inotify};
@@ -37,8 +38,8 @@ pub struct Directory {
     said_unwatched: bool,
     /// When to look without being told.
     look_at: Option<Duration>,
-    /// Since when it cannot be read.
-    failing: Option<Duration>,
+    /// The tries to read it.
+    retry: Retry,
     /// Said already: what keeps it from being read.
     missing: Option<i32>,
     /// Said already: names that cannot be looked at, and why.
@@ -63,7 +64,7 @@ impl Directory {
             watched: Vec::new(),
             said_unwatched: false,
             look_at: None,
-            failing: None,
+            retry: Retry::default(),
             missing: None,
             told: BTreeMap::new(),
             disturbed: 0,
@@ -120,7 +121,7 @@ impl Directory {
         match self.list(now) {
             Ok(mut listing) => {
                 if listing.complete {
-                    self.failing = None;
+                    self.retry = Retry::default();
                     self.missing = None;
                 }
                 if !is_watched && self.watch.is_some() {
@@ -138,10 +139,10 @@ impl Directory {
             }
             Err((what, error)) => {
                 self.say_missing(what, &error);
-                let since = *self.failing.get_or_insert(now);
                 // That it appears is told by the watch of the way to it.
                 if self.watch.is_none() || error.kind() != io::ErrorKind::NotFound {
-                    self.look_again_at(Some(again_at(now, since)));
+                    let again = self.retry.failed(now);
+                    self.look_again_at(Some(again));
                 }
                 None
             }
