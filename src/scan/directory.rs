@@ -123,6 +123,9 @@ impl Directory {
                 if listing.complete {
                     self.retry = Retry::default();
                     self.missing = None;
+                } else {
+                    let again = self.retry.failed(now);
+                    self.look_again_at(Some(again));
                 }
                 if !is_watched && self.watch.is_some() {
                     // It came after the watches were set.

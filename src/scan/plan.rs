@@ -14,9 +14,9 @@ use crate::event::earlier;
 pub type Identity = (u64, u64);
 
 /// A service directory that is made while we look has settled when it was not changed for so long.
-pub(super) const CALM: Duration = Duration::from_millis(20);
+pub(super) const CALM: Duration = Duration::from_millis(50);
 /// It is taken up so long after it was first seen, whatever happens in it; or if it has no `run` that could run.
-pub(super) const SETTLED: Duration = Duration::from_millis(100);
+pub(super) const SETTLED: Duration = Duration::from_millis(200);
 /// A new name is left alone for so long: `ln -sf` makes a link under another name and then renames it.
 const NAMED: Duration = Duration::from_micros(500);
 /// What failed is looked at again after this at first, and so long may a link lead nowhere before its service is stopped.
@@ -365,8 +365,8 @@ mod tests {
         };
         assert_eq!(look(10, 30), (0, Some(at(30))));
         assert_eq!(look(30, 45), (0, Some(at(45))));
-        assert_eq!(look(100, 120), (0, Some(at(110))));
-        assert_eq!(look(110, 130), (1, None));
+        assert_eq!(look(190, 240), (0, Some(at(210))));
+        assert_eq!(look(210, 260), (1, None));
     }
 
     #[test]
@@ -374,9 +374,9 @@ mod tests {
         let old = Some(at(5000));
         assert_eq!(settled_at(at(9000), old, Some(old)), at(9000));
         assert_eq!(settled_at(at(9000), old, None), at(9000));
-        assert_eq!(settled_at(at(9000), Some(at(15)), Some(Some(at(5)))), at(9015));
-        assert_eq!(settled_at(at(9000), Some(at(15)), None), at(9085));
-        assert_eq!(settled_at(at(9000), old, Some(None)), at(9020));
+        assert_eq!(settled_at(at(9000), Some(at(15)), Some(Some(at(5)))), at(9045));
+        assert_eq!(settled_at(at(9000), Some(at(15)), None), at(9185));
+        assert_eq!(settled_at(at(9000), old, Some(None)), at(9050));
     }
 
     /// What is done to the directory, or fails for a while.
