@@ -180,11 +180,12 @@ impl Served {
             return;
         }
         let is_due = |entry: &&Entry| at >= entry.not_before && self.may_be_taken_up(entry);
+        let limit = privilege::open_files();
         let due: Vec<Identity> =
             self.entries.values().filter(is_due).map(|entry| entry.found.identity).collect();
         for identity in due {
             let Some(entry) = self.entries.get(&identity) else { continue };
-            let taken = self.take_up(entry, host, output);
+            let taken = self.take_up(entry, limit, host, output);
             let Some(entry) = self.entries.get_mut(&identity) else { continue };
             entry.unfit = matches!(taken, Err(Obstacle::NoRoom));
             match taken {
@@ -222,14 +223,16 @@ impl Served {
     fn take_up(
         &self,
         entry: &Entry,
+        limit: u64,
         host: &mut Host,
         output: &mut Option<Output>,
     ) -> std::result::Result<(Place, Result<()>), Obstacle> {
-        if !self.has_room(LEAST) {
+        // Making a thousand of them that do not fit, again and again, is spared.
+        if entry.unfit && !self.has_room(limit, LEAST) {
             return Err(Obstacle::NoRoom);
         }
         let mut service = self.open(entry, output).map_err(Obstacle::Failed)?;
-        if !self.has_room(0) {
+        if !self.has_room(limit, 0) {
             return Err(Obstacle::NoRoom);
         }
         let begun = service.begin(now());
@@ -255,8 +258,7 @@ impl Served {
     }
 
     /// Whether so many descriptors more leave enough for other things than services.
-    fn has_room(&self, more: u64) -> bool {
-        let limit = privilege::open_files();
+    fn has_room(&self, limit: u64, more: u64) -> bool {
         // The numbers are given out from the lowest on.
         let any = self.dir.changes().unwrap_or(rustix::stdio::stdin());
         match fcntl_dupfd_cloexec(any, 0) {
