@@ -18,7 +18,7 @@ pub(super) const CALM: Duration = Duration::from_millis(50);
 /// It is taken up so long after it was first seen, whatever happens in it; or if it has no `run` that could run.
 pub(super) const SETTLED: Duration = Duration::from_millis(200);
 /// A new name is left alone for so long: `ln -sf` makes a link under another name and then renames it.
-const NAMED: Duration = Duration::from_micros(500);
+const NAMED: Duration = Duration::from_micros(200);
 /// What failed is looked at again after this at first, and so long may a link lead nowhere before its service is stopped.
 const OUTAGE: Duration = Duration::from_secs(1);
 /// And then each time after this.
