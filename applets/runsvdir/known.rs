@@ -25,12 +25,22 @@ pub(crate) struct Known {
     pub(crate) runsv: Runsv,
     /// The last runsv ended soon after its start.
     pub(crate) was_quick: bool,
+    /// The last look could not tell whether its directory is there. Until one can, nothing is started.
+    pub(crate) is_unseen: bool,
 }
 
 impl Known {
     /// A service whose runsv was not started yet.
     pub(crate) fn new(found: Found) -> Self {
-        Known { found, runsv: Runsv::Dead { not_before: Duration::ZERO }, was_quick: false }
+        Known { found, runsv: Runsv::Dead { not_before: Duration::ZERO }, was_quick: false, is_unseen: false }
+    }
+
+    /// When its runsv may be started, if it has none.
+    pub(crate) const fn not_before(&self) -> Option<Duration> {
+        match self.runsv {
+            Runsv::Alive { .. } => None,
+            Runsv::Dead { not_before } => Some(not_before),
+        }
     }
 
     /// Its runsv ended; `told`: with exit code 0, so somebody told it to.

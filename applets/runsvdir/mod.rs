@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use svcore::event::{self, earlier};
-use svcore::scan::{self, Directory, Found, Identity, Plan};
+use svcore::scan::{Directory, Found, Identity, Leaving, Plan, Scan, again_at};
 use svcore::sys::signals::{self, Signals};
 use svcore::sys::spawn::{Failure, Program, spawn};
 use svcore::sys::{clock, start};
@@ -53,7 +55,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
 
 fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
     let first = start::is_first_process();
-    let mut wanted = vec![signals::CHLD, signals::TERM, signals::HUP];
+    let mut wanted = vec![signals::CHLD, signals::TERM, signals::HUP, signals::ALRM];
     if first {
         start::never_end_by_a_bug("runsvdir");
         wanted.push(signals::INT);
@@ -94,17 +96,19 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
             }
         }
         let mut end = None;
+        let mut look = changed || runsvdir.dir.look_at().is_some_and(|at| now >= at);
+        let mut children = runsvdir.reap_at.is_some_and(|at| now >= at);
         if came_signal {
-            let mut children = false;
             signals.take(|came| match came.signal {
                 signals::CHLD => children = true,
+                signals::ALRM => look = true,
                 signals::HUP => end = Some(HUNG_UP),
                 signals::TERM | signals::INT => end = Some(0),
                 _ => {}
             });
-            if children {
-                runsvdir.reap(now);
-            }
+        }
+        if children {
+            runsvdir.reap(now);
         }
         if let Some(code) = end {
             if first {
@@ -123,7 +127,7 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
             }
             continue;
         }
-        if changed || runsvdir.dir.look_at().is_some_and(|at| now >= at) {
+        if look {
             runsvdir.look();
         }
         runsvdir.start_due(now);
@@ -132,12 +136,17 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
 
 struct Runsvdir {
     dir: Directory,
+    scan: Scan,
     new_session: bool,
     /// The files that `runsv` may be, in the order of PATH, and at last ourselves.
     runsv: Vec<CString>,
     services: Vec<Known>,
     /// Told to leave and forgotten, but still there.
-    leaving: Vec<(Identity, Pid)>,
+    leaving: Leaving,
+    /// Since when the directory cannot be opened to start something in it, and when to try again.
+    closed: Option<(Duration, Duration)>,
+    /// When to ask again for ended children: that failed.
+    reap_at: Option<Duration>,
     /// As process 1: all are to leave, and then this is the exit code.
     ending: Option<u8>,
 }
@@ -150,35 +159,54 @@ impl Runsvdir {
             dir: Directory::new("runsvdir", dir)?,
             new_session,
             runsv,
+            scan: Scan::default(),
             services: Vec::new(),
-            leaving: Vec::new(),
+            leaving: Leaving::default(),
+            closed: None,
+            reap_at: None,
             ending: None,
         })
     }
 
     fn deadline(&self) -> Option<Duration> {
         if self.ending.is_some() {
-            return None;
+            return self.reap_at;
         }
-        self.services.iter().fold(self.dir.look_at(), |until, service| match service.runsv {
-            Runsv::Dead { not_before } if !self.is_leaving(service.found.identity) => {
-                earlier(until, Some(not_before))
-            }
-            Runsv::Dead { .. } | Runsv::Alive { .. } => until,
-        })
+        let until = earlier(self.dir.look_at(), self.reap_at);
+        let start = self.services.iter().filter(|service| self.may_start(service)).map(Known::not_before);
+        let start = start.fold(None, earlier);
+        // As long as the directory cannot be opened, nothing is due in it.
+        earlier(until, start.map(|at| self.closed.map_or(at, |(_, again)| at.max(again))))
     }
 
-    fn is_leaving(&self, identity: Identity) -> bool {
-        self.leaving.iter().any(|(leaving, _)| *leaving == identity)
+    /// Whether nothing but time keeps a service from being started.
+    fn may_start(&self, service: &Known) -> bool {
+        service.not_before().is_some() && !service.is_unseen && !self.leaving.has(service.found.identity)
     }
 
     /// Looks at the directory, tells the runsv of what vanished, and notes what is new.
     fn look(&mut self) {
-        let Some(found) = self.dir.look() else { return };
+        let Some(listing) = self.dir.look() else { return };
+        self.closed = None;
+        let now = clock::monotonic();
+        let mut scan = std::mem::take(&mut self.scan);
         let known: Vec<&Found> = self.services.iter().map(|service| &service.found).collect();
-        let plan = scan::compare(&known, &found, |service| self.dir.is_served(&service.name));
+        let follows = |place: usize, identity| {
+            self.services.get(place).is_some_and(|service| self.follows(service, identity))
+        };
+        let plan = scan.compare(now, &known, &listing, follows);
+        self.scan = scan;
+        self.dir.look_again_at(plan.again);
         self.follow(plan);
-        self.start_due(clock::monotonic());
+        self.start_due(now);
+    }
+
+    /// Whether the runsv of a service serves the directory to which its name leads now.
+    fn follows(&self, service: &Known, identity: Identity) -> bool {
+        let Runsv::Alive { pid, .. } = service.runsv else { return false };
+        !self.leaving.has(identity)
+            && self.dir.is_served(&service.found.name)
+            && has_open(pid, identity) != Some(false)
     }
 
     fn follow(&mut self, plan: Plan) {
@@ -187,9 +215,19 @@ impl Runsvdir {
                 service.found.identity = identity;
             }
         }
-        for place in plan.stop.into_iter().rev() {
-            let service = self.services.remove(place);
-            self.tell_to_leave(&service);
+        for (place, name) in plan.rename {
+            if let Some(service) = self.services.get_mut(place) {
+                service.found.name = name;
+            }
+        }
+        let (mut unseen, mut stop) = (plan.unseen.into_iter().peekable(), plan.stop.into_iter().peekable());
+        for (place, mut service) in std::mem::take(&mut self.services).into_iter().enumerate() {
+            if stop.next_if_eq(&place).is_some() {
+                self.tell_to_leave(&service);
+            } else {
+                service.is_unseen = unseen.next_if_eq(&place).is_some();
+                self.services.push(service);
+            }
         }
         self.services.extend(plan.start.into_iter().map(Known::new));
     }
@@ -198,17 +236,40 @@ impl Runsvdir {
         if let Runsv::Alive { pid, .. } = service.runsv {
             // It may have ended a moment ago; the next SIGCHLD tells.
             let _ = kill_process(pid, Signal::TERM);
-            self.leaving.push((service.found.identity, pid));
+            self.leaving.add(number_of(pid), service.found.identity);
         }
     }
 
-    /// Starts the runsv of each service that has none and whose time has come.
+    /// Starts the runsv of each service that has none and whose time has come; not too many before we listen again.
     fn start_due(&mut self, now: Duration) {
-        let Ok(dir) = self.dir.open() else { return };
-        for place in 0..self.services.len() {
+        const AT_ONCE: usize = 200;
+        const LOOK_AFTER: Duration = Duration::from_millis(20);
+        let is_due = |service: &Known| {
+            service.not_before().is_some_and(|not_before| now >= not_before) && self.may_start(service)
+        };
+        let due: Vec<usize> = (0..)
+            .zip(&self.services)
+            .filter(|(_, it)| is_due(it))
+            .map(|(place, _)| place)
+            .take(AT_ONCE)
+            .collect();
+        if due.is_empty() || self.closed.is_some_and(|(_, again)| now < again) {
+            return;
+        }
+        let Ok(dir) = self.dir.open() else {
+            let since = self.closed.map_or(now, |(since, _)| since);
+            self.closed = Some((since, again_at(now, since)));
+            return;
+        };
+        self.closed = None;
+        for place in due {
             let Some(service) = self.services.get(place) else { return };
-            let due = matches!(service.runsv, Runsv::Dead { not_before } if now >= not_before);
-            if !due || self.is_leaving(service.found.identity) {
+            if !Directory::leads_to(dir.as_fd(), &service.found.name, service.found.identity) {
+                // It was renamed, which the watch tells too, or cannot be reached; a look finds out.
+                self.dir.look_again_at(Some(now.saturating_add(LOOK_AFTER)));
+                if let Some(service) = self.services.get_mut(place) {
+                    service.is_unseen = true;
+                }
                 continue;
             }
             let runsv = self.start(&dir, &service.found.name, now);
@@ -243,11 +304,22 @@ impl Runsvdir {
 
     /// Takes the ends of all children; as process 1 also of those that nobody else waits for.
     fn reap(&mut self, now: Duration) {
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        const AGAIN: Duration = Duration::from_millis(100);
+        self.reap_at = None;
+        loop {
+            let (pid, status) = match wait(WaitOptions::NOHANG) {
+                Ok(Some(ended)) => ended,
+                Ok(None) | Err(Errno::CHILD) => return,
+                Err(_) => {
+                    // No signal tells of them once more.
+                    self.reap_at = Some(now.saturating_add(AGAIN));
+                    return;
+                }
+            };
             if status.exit_status().is_none() && status.terminating_signal().is_none() {
                 continue;
             }
-            self.leaving.retain(|(_, leaving)| *leaving != pid);
+            self.leaving.remove(number_of(pid));
             let mine =
                 |service: &Known| matches!(service.runsv, Runsv::Alive { pid: alive, .. } if alive == pid);
             if let Some(place) = self.services.iter().position(mine) {
@@ -269,6 +341,19 @@ impl Runsvdir {
         // Its end can take the kernel some milliseconds, which now pass while the services stop.
         self.dir.stop_watching();
     }
+}
+
+fn number_of(pid: Pid) -> u64 {
+    u64::from(pid.as_raw_nonzero().get().unsigned_abs())
+}
+
+/// Whether a process has this directory open, as runsv has the one that it serves. `None` if that cannot be told.
+fn has_open(pid: Pid, identity: Identity) -> Option<bool> {
+    let path = CString::new(format!("/proc/{}/fd", pid.as_raw_nonzero())).ok()?;
+    let dir = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    // A runsv has a dozen.
+    let mut names = Dir::read_from(&dir).ok()?.flatten().take(100);
+    Some(names.any(|entry| Directory::leads_to(dir.as_fd(), entry.file_name(), identity)))
 }
 
 /// The file we are, for where PATH has no runsv.

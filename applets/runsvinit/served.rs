@@ -1,15 +1,15 @@
 //! The services of the directory: taken up when they appear, told to leave when they vanish.
 
-use std::ffi::{CStr, CString, OsStr};
-use std::io;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use rustix::fd::AsFd;
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use svcore::control::Command;
 use svcore::event::earlier;
-use svcore::scan::{self, Directory, Found, Identity};
+use svcore::scan::{Directory, Found, Identity, Leaving, Listing, Retry, Scan};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, now};
 use svcore::service::pair::Which;
@@ -20,12 +20,10 @@ use super::output::Output;
 
 /// How long one that was told to exit, or left because of trouble, is left alone.
 const PACE: Duration = Duration::from_secs(1);
-/// How long one that could not be taken up is left alone.
-const TROUBLE: Duration = Duration::from_secs(5);
-/// Descriptors that are left for other things than services.
+/// The most descriptors that are left for other things than services; where few files may be open, fewer are.
 const RESERVE: u64 = 64;
-/// Why there is no room for one more service.
-const NO_ROOM: [Errno; 2] = [Errno::MFILE, Errno::NFILE];
+/// Descriptors that the smallest service takes: its directory, `supervise`, the lock and two FIFOs.
+const LEAST: u64 = 5;
 
 /// A service that is there.
 #[derive(Debug)]
@@ -33,59 +31,127 @@ struct Entry {
     found: Found,
     /// Where it is hosted, if it is.
     place: Option<Place>,
-    /// Not taken up before this moment; `None`: not before something changes.
-    not_before: Option<Duration>,
+    /// Not taken up before this moment.
+    not_before: Duration,
+    /// The tries to take it up.
+    retry: Retry,
+    /// There was no room for it.
+    unfit: bool,
     /// What stood in the way of taking it up, once that was said.
     said: Option<String>,
+    /// The last look could not tell whether its directory is there.
+    is_unseen: bool,
+}
+
+impl Entry {
+    fn new(found: Found) -> Self {
+        Entry {
+            found,
+            place: None,
+            not_before: Duration::ZERO,
+            retry: Retry::default(),
+            unfit: false,
+            said: None,
+            is_unseen: false,
+        }
+    }
+
+    /// Says what stood in the way, unless that was said last time.
+    fn say(&mut self, error: &Error) {
+        let what = error.to_string();
+        if self.said.as_ref() != Some(&what) {
+            let prefix: [&[u8]; 3] = [b"runsvinit ", self.found.name.to_bytes(), b": fatal: "];
+            say::supervisor(&prefix, what.as_bytes(), None);
+            self.said = Some(what);
+        }
+    }
 }
 
 /// The directory and its services.
 #[derive(Debug)]
 pub(crate) struct Served {
     pub(crate) dir: Directory,
-    entries: Vec<Entry>,
+    scan: Scan,
+    entries: BTreeMap<Identity, Entry>,
+    /// Which of them is hosted at each place.
+    hosted: BTreeMap<Place, Identity>,
     /// Told to leave and forgotten, but still there.
-    leaving: Vec<(Identity, Place)>,
+    leaving: Leaving,
     /// How many were said not to fit.
     unfit: usize,
     /// When one of the services is to be taken up.
     due: Option<Duration>,
+    /// At least one look found the directory.
+    has_looked: bool,
+}
+
+/// What stands in the way of taking a service up.
+enum Obstacle {
+    /// It would take descriptors that are needed for other things.
+    NoRoom,
+    Failed(Error),
 }
 
 impl Served {
     /// The services of `dir`; none is taken up yet.
     pub(crate) fn new(dir: &OsStr) -> Result<Self> {
-        let dir = Directory::new("runsvinit", dir)?;
-        Ok(Served { dir, entries: Vec::new(), leaving: Vec::new(), unfit: 0, due: None })
+        Ok(Served {
+            dir: Directory::new("runsvinit", dir)?,
+            scan: Scan::default(),
+            entries: BTreeMap::new(),
+            hosted: BTreeMap::new(),
+            leaving: Leaving::default(),
+            unfit: 0,
+            due: None,
+            has_looked: false,
+        })
     }
 
     /// Looks at the directory and takes up what is new. What could not be taken up is tried again.
     pub(crate) fn look(&mut self, host: &mut Host, output: &mut Option<Output>) {
-        if let Some(found) = self.dir.look() {
-            let known: Vec<&Found> = self.entries.iter().map(|entry| &entry.found).collect();
-            let plan = scan::compare(&known, &found, |_| false);
-            for place in plan.stop.into_iter().rev() {
-                let entry = self.entries.remove(place);
-                if let Some(place) = entry.place {
-                    self.leaving.push((entry.found.identity, place));
-                    host.command(now(), place, Command::Exit);
-                }
+        if let Some(mut listing) = self.dir.look() {
+            if !std::mem::replace(&mut self.has_looked, true) {
+                // What is there before us was made before us, by hooks or by the image: nobody is still at it.
+                listing.settle();
             }
-            self.entries.extend(plan.start.into_iter().map(|found| Entry {
-                found,
-                place: None,
-                not_before: Some(Duration::ZERO),
-                said: None,
-            }));
+            self.follow(&listing, host);
         }
         self.retry();
         self.start_due(host, output);
     }
 
+    fn follow(&mut self, listing: &Listing, host: &mut Host) {
+        let identities: Vec<Identity> = self.entries.keys().copied().collect();
+        let known: Vec<&Found> = self.entries.values().map(|entry| &entry.found).collect();
+        let plan = self.scan.compare(clock::monotonic(), &known, listing, |_, _| false);
+        self.dir.look_again_at(plan.again);
+        for entry in self.entries.values_mut() {
+            entry.is_unseen = false;
+        }
+        for identity in plan.unseen.iter().filter_map(|&place| identities.get(place)) {
+            if let Some(entry) = self.entries.get_mut(identity) {
+                entry.is_unseen = true;
+            }
+        }
+        for (place, name) in plan.rename {
+            if let Some(entry) = identities.get(place).and_then(|identity| self.entries.get_mut(identity)) {
+                entry.found.name = name;
+            }
+        }
+        for identity in plan.stop.iter().filter_map(|&place| identities.get(place)) {
+            if let Some(place) = self.entries.remove(identity).and_then(|entry| entry.place) {
+                self.hosted.remove(&place);
+                self.leaving.add(number_of(place), *identity);
+                host.command(now(), place, Command::Exit);
+            }
+        }
+        self.entries.extend(plan.start.into_iter().map(|found| (found.identity, Entry::new(found))));
+    }
+
     /// Those that did not fit may do so now.
     pub(crate) fn retry(&mut self) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.place.is_none()) {
-            entry.not_before.get_or_insert(Duration::ZERO);
+        for entry in self.entries.values_mut().filter(|entry| entry.unfit) {
+            entry.not_before = Duration::ZERO;
         }
         self.find_due();
     }
@@ -97,14 +163,13 @@ impl Served {
 
     /// Finds out anew when one is to be taken up.
     fn find_due(&mut self) {
-        self.due = self.entries.iter().fold(None, |until, entry| match entry.place {
-            None if !self.is_leaving(entry.found.identity) => earlier(until, entry.not_before),
-            _ => until,
-        });
+        let waiting = self.entries.values().filter(|entry| self.may_be_taken_up(entry));
+        self.due = waiting.map(|entry| Some(entry.not_before)).fold(None, earlier);
     }
 
-    fn is_leaving(&self, identity: Identity) -> bool {
-        self.leaving.iter().any(|(leaving, _)| *leaving == identity)
+    /// Whether nothing but time keeps a service from being taken up.
+    fn may_be_taken_up(&self, entry: &Entry) -> bool {
+        entry.place.is_none() && !entry.is_unseen && !self.leaving.has(entry.found.identity)
     }
 
     /// Takes up each service whose time has come.
@@ -114,103 +179,134 @@ impl Served {
         if at < due {
             return;
         }
-        let mut unfit = 0;
-        let mut tried = false;
-        for index in 0..self.entries.len() {
-            let Some(entry) = self.entries.get(index) else { return };
-            if entry.place.is_some() || self.is_leaving(entry.found.identity) {
-                continue;
-            }
-            if entry.not_before.is_none_or(|not_before| at < not_before) {
-                unfit += usize::from(entry.not_before.is_none());
-                continue;
-            }
-            tried = true;
-            let taken = self.take_up(entry, host, output);
-            let Some(entry) = self.entries.get_mut(index) else { return };
+        let is_due = |entry: &&Entry| at >= entry.not_before && self.may_be_taken_up(entry);
+        let limit = privilege::open_files();
+        let due: Vec<Identity> =
+            self.entries.values().filter(is_due).map(|entry| entry.found.identity).collect();
+        for identity in due {
+            let Some(entry) = self.entries.get(&identity) else { continue };
+            let taken = self.take_up(entry, limit, host, output);
+            let Some(entry) = self.entries.get_mut(&identity) else { continue };
+            entry.unfit = matches!(taken, Err(Obstacle::NoRoom));
             match taken {
-                Ok(place) => {
+                Ok((place, begun)) => {
                     entry.place = Some(place);
-                    entry.said = None;
-                }
-                Err(error) if error.is_any_of(&NO_ROOM) => {
-                    entry.not_before = None;
-                    unfit += 1;
-                }
-                Err(error) => {
-                    let what = error.to_string();
-                    if entry.said.as_ref() != Some(&what) {
-                        say_fatal(&entry.found.name, &what);
-                        entry.said = Some(what);
+                    self.hosted.insert(place, identity);
+                    match begun {
+                        Ok(()) => (entry.said, entry.retry) = (None, Retry::default()),
+                        Err(error) => entry.say(&error),
                     }
-                    entry.not_before = Some(at.saturating_add(TROUBLE));
+                }
+                Err(Obstacle::NoRoom) => entry.not_before = entry.retry.failed(at),
+                Err(Obstacle::Failed(error)) => {
+                    entry.say(&error);
+                    entry.not_before = entry.retry.failed(at);
                 }
             }
         }
         self.find_due();
-        if tried && unfit != self.unfit {
-            self.unfit = unfit;
-            if unfit > 0 {
-                let what = format!(
-                    "{unfit} services do not fit within the limit of {} open files and are not served",
-                    privilege::open_files()
-                );
-                self.dir.warn(what.as_bytes(), None);
-            }
-        }
+        self.say_unfit();
     }
 
-    fn take_up(&self, entry: &Entry, host: &mut Host, output: &mut Option<Output>) -> Result<Place> {
+    fn say_unfit(&mut self) {
+        let unfit = self.entries.values().filter(|entry| entry.unfit).count();
+        if unfit == std::mem::replace(&mut self.unfit, unfit) || unfit == 0 {
+            return;
+        }
+        let what = format!(
+            "{unfit} services do not fit within the limit of {} open files and are not served",
+            privilege::open_files()
+        );
+        self.dir.warn(what.as_bytes(), None);
+    }
+
+    fn take_up(
+        &self,
+        entry: &Entry,
+        limit: u64,
+        host: &mut Host,
+        output: &mut Option<Output>,
+    ) -> std::result::Result<(Place, Result<()>), Obstacle> {
+        // Making a thousand of them that do not fit, again and again, is spared.
+        if entry.unfit && !self.has_room(limit, LEAST) {
+            return Err(Obstacle::NoRoom);
+        }
+        let mut service = self.open(entry, output).map_err(Obstacle::Failed)?;
+        if !self.has_room(limit, 0) {
+            return Err(Obstacle::NoRoom);
+        }
+        let begun = service.begin(now());
+        let place = host.add(service);
+        if begun.is_err() {
+            // What was started must not be left alone.
+            host.command(now(), place, Command::Exit);
+        }
+        Ok((place, begun))
+    }
+
+    fn open(&self, entry: &Entry, output: &mut Option<Output>) -> Result<Box<Service>> {
         let name = entry.found.name.as_c_str();
         let path = [self.dir.path().to_bytes(), b"/", name.to_bytes()].concat();
-        let path = CString::new(path).map_err(|_| Error::fatal("unable to change to directory"))?;
         let shown = OsStr::from_bytes(name.to_bytes());
-        let mut service = Service::open("runsvinit", shown, OsStr::from_bytes(path.to_bytes()), now())?;
+        let mut service = Service::open("runsvinit", shown, OsStr::from_bytes(&path), now())?;
         if let Some(output) = output {
             let has_log = service.control(Which::Log).is_some();
             let outputs = output.of(name.to_bytes(), has_log).while_doing(|| "unable to create pipe")?;
             service.set_outputs(outputs);
         }
+        Ok(service)
+    }
+
+    /// Whether so many descriptors more leave enough for other things than services.
+    fn has_room(&self, limit: u64, more: u64) -> bool {
         // The numbers are given out from the lowest on.
-        let highest = service
-            .control(Which::Log)
-            .or_else(|| service.control(Which::Main))
-            .map_or(0, |control| spawn::number(control.as_fd()));
-        if u64::try_from(highest).unwrap_or(0).saturating_add(RESERVE) > privilege::open_files() {
-            return Err(no_room());
+        let any = self.dir.changes().unwrap_or(rustix::stdio::stdin());
+        match fcntl_dupfd_cloexec(any, 0) {
+            Ok(next) => {
+                let next = u64::try_from(spawn::number(next.as_fd())).unwrap_or(0);
+                next.saturating_add(more).saturating_add(reserve_of(limit)) <= limit
+            }
+            Err(Errno::MFILE) => false,
+            // What opens files for it tells.
+            Err(_) => true,
         }
-        let begun = service.begin(now());
-        let place = host.add(service);
-        if let Err(error) = begun {
-            // What was started must not be left alone.
-            host.command(now(), place, Command::Exit);
-            say_fatal(name, &error.to_string());
-        }
-        Ok(place)
     }
 
     /// The name of the service at a place of the host.
     pub(crate) fn name(&self, place: Place) -> Option<&[u8]> {
-        let entry = self.entries.iter().find(|entry| entry.place == Some(place));
-        entry.map(|entry| entry.found.name.to_bytes())
+        let entry = self.entries.get(self.hosted.get(&place)?)?;
+        Some(entry.found.name.to_bytes())
     }
 
     /// A service has left; [`Served::retry`] is to follow when all have that left at the same time.
     pub(crate) fn left(&mut self, place: Place, service: &Service) {
-        self.leaving.retain(|(_, leaving)| *leaving != place);
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.place == Some(place)) {
+        self.leaving.remove(number_of(place));
+        let identity = self.hosted.remove(&place);
+        if let Some(entry) = identity.and_then(|identity| self.entries.get_mut(&identity)) {
             entry.place = None;
             // Whoever told it to exit is to see that it is gone.
             let pace = if service.is_replaced() { Duration::ZERO } else { PACE };
-            entry.not_before = Some(clock::monotonic().saturating_add(pace));
+            entry.not_before = clock::monotonic().saturating_add(pace);
         }
     }
 }
 
-fn say_fatal(name: &CStr, what: &str) {
-    say::supervisor(&[b"runsvinit ", name.to_bytes(), b": fatal: "], what.as_bytes(), None);
+fn number_of(place: Place) -> u64 {
+    u64::try_from(place).unwrap_or(u64::MAX)
 }
 
-fn no_room() -> Error {
-    Error::Fatal { doing: Vec::new(), cause: Some(io::Error::from(Errno::MFILE)) }
+/// How many descriptors are left for other things than services where so many files may be open.
+fn reserve_of(limit: u64) -> u64 {
+    (limit / 8).clamp(8, RESERVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_back_is_fitted_to_the_limit() {
+        let reserves = [0, 20, 64, 256, 512, 1024, 1 << 20, u64::MAX].map(reserve_of);
+        assert_eq!(reserves, [8, 8, 8, 32, 64, 64, 64, 64]);
+    }
 }

@@ -1,23 +1,32 @@
 //! Looking at the directory of service directories, when it changed.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use rustix::io::Errno;
 
-use super::Found;
+use super::plan::{self, Identity, Kind, Listing};
+use super::retry::Retry;
 use crate::error::{Error, Result};
 use crate::event::earlier;
 use crate::state::{self, Home};
-use crate::sys::watch::Inotify;
+use crate::sys::watch::{self, Inotify};
 use crate::sys::{self, clock};
 use crate::{exec, files, say};
 
-/// How often it is looked at where it cannot be watched, or is not there.
+/// How often it is looked at where it cannot be watched.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often where it can be watched but changes may not be told.
+const LOOK_AT_SILENT_EVERY: Duration = Duration::from_secs(30);
+/// A list that was made while names changed is not relied upon for what it lacks, but for so many in a row.
+const DISTURBED_MOST: u32 = 10;
+/// So many names that cannot be looked at are told of one by one at one look.
+const TOLD_MOST: usize = 20;
 
 /// A directory of service directories, or of links to them. It and the links that lead to it are watched.
 #[derive(Debug)]
@@ -26,10 +35,18 @@ pub struct Directory {
     path: CString,
     watch: Option<Inotify>,
     watched: Vec<i32>,
+    /// Said already: that it cannot be watched.
+    said_unwatched: bool,
     /// When to look without being told.
     look_at: Option<Duration>,
-    /// Said already: that it is not there.
+    /// The tries to read it.
+    retry: Retry,
+    /// Said already: what keeps it from being read.
     missing: Option<i32>,
+    /// Said already: names that cannot be looked at, and why.
+    told: BTreeMap<CString, i32>,
+    /// How many lists in a row were made while names changed.
+    disturbed: u32,
 }
 
 impl Directory {
@@ -41,10 +58,18 @@ impl Directory {
     pub fn new(program: &'static str, path: &OsStr) -> Result<Self> {
         let path =
             CString::new(path.as_bytes()).map_err(|_| Error::fatal("unable to open current directory"))?;
-        let mut directory =
-            Directory { program, path, watch: None, watched: Vec::new(), look_at: None, missing: None };
-        directory.watch = Inotify::new().map_err(|error| directory.warn_unwatched(Some(&error))).ok();
-        Ok(directory)
+        Ok(Directory {
+            program,
+            path,
+            watch: None,
+            watched: Vec::new(),
+            said_unwatched: false,
+            look_at: None,
+            retry: Retry::default(),
+            missing: None,
+            told: BTreeMap::new(),
+            disturbed: 0,
+        })
     }
 
     /// Its path as it was given.
@@ -64,10 +89,6 @@ impl Directory {
         say::supervisor(&prefix, what, cause);
     }
 
-    fn warn_unwatched(&self, cause: Option<&io::Error>) {
-        self.warn(b"unable to watch, looking every 5 seconds instead", cause);
-    }
-
     /// What is ready when it changed, where it can be watched.
     pub fn changes(&self) -> Option<BorrowedFd<'_>> {
         self.watch.as_ref().map(AsFd::as_fd)
@@ -79,92 +100,190 @@ impl Directory {
         self.look_at
     }
 
+    /// Looks not later than this.
+    pub fn look_again_at(&mut self, at: Option<Duration>) {
+        self.look_at = earlier(self.look_at, at);
+    }
+
     /// Ends the watch; that can take the kernel some milliseconds.
     pub fn stop_watching(&mut self) {
         self.watch = None;
         self.look_at = None;
     }
 
-    /// The service directories that are there; `None` if that cannot be told now, which was said.
-    pub fn look(&mut self) -> Option<Vec<Found>> {
+    /// What is there; `None` if that cannot be told now, which was said.
+    pub fn look(&mut self) -> Option<Listing> {
         self.look_at = None;
+        let now = clock::monotonic();
         if let Some(watch) = &self.watch {
             watch.take();
         }
-        self.set_watches();
-        match self.list() {
-            Ok(found) => {
-                self.missing = None;
-                Some(found)
+        let is_watched = self.set_watches(now);
+        match self.list(now) {
+            Ok(mut listing) => {
+                if listing.complete {
+                    self.retry = Retry::default();
+                    self.missing = None;
+                } else {
+                    let again = self.retry.failed(now);
+                    self.look_again_at(Some(again));
+                }
+                if !is_watched && self.watch.is_some() {
+                    // It came after the watches were set.
+                    self.look_again_at(Some(now.saturating_add(plan::CALM)));
+                }
+                self.disturbed = match &self.watch {
+                    Some(watch) if watch.has_more() && self.disturbed < DISTURBED_MOST => {
+                        listing.complete = false;
+                        self.disturbed + 1
+                    }
+                    _ => 0,
+                };
+                Some(listing)
             }
             Err((what, error)) => {
-                // Said when it becomes so, not at each look.
-                let errno = error.raw_os_error();
-                if self.missing != errno {
-                    self.warn(&[what, b" ", self.path.to_bytes()].concat(), Some(&error));
-                    self.missing = errno;
-                }
+                self.say_missing(what, &error);
                 // That it appears is told by the watch of the way to it.
                 if self.watch.is_none() || error.kind() != io::ErrorKind::NotFound {
-                    let again = clock::monotonic().saturating_add(LOOK_EVERY);
-                    self.look_at = earlier(self.look_at, Some(again));
+                    let again = self.retry.failed(now);
+                    self.look_again_at(Some(again));
                 }
                 None
             }
         }
     }
 
-    /// Watches it and the links on the way to it, before it is read: no change falls in between.
-    fn set_watches(&mut self) {
-        let Some(watch) = &self.watch else {
-            self.look_at = Some(clock::monotonic().saturating_add(LOOK_EVERY));
-            return;
-        };
-        let mut failed = None;
-        let mut add = |dir: &CStr| watch.add(dir).map_err(|error| failed = Some(error)).ok();
-        let mut watched: Vec<i32> =
-            exec::way_of(self.path.to_bytes(), false).iter().filter_map(|dir| add(dir)).collect();
-        // That it is missing is found out by reading it; the way to it is watched.
-        watched.extend(watch.add(&self.path));
-        if failed.is_none() && watched.is_empty() {
-            failed = Some(io::ErrorKind::Unsupported.into());
-        }
-        for old in self.watched.iter().filter(|old| !watched.contains(old)) {
-            watch.remove(*old);
-        }
-        self.watched = watched;
-        if let Some(error) = failed {
-            self.warn_unwatched(Some(&error));
-            self.watch = None;
-            self.look_at = Some(clock::monotonic().saturating_add(LOOK_EVERY));
+    /// Said when it becomes so, not at each look.
+    fn say_missing(&mut self, what: &[u8], error: &io::Error) {
+        let errno = error.raw_os_error();
+        if self.missing != errno {
+            self.warn(&[what, b" ", self.path.to_bytes()].concat(), Some(error));
+            self.missing = errno;
         }
     }
 
-    fn list(&self) -> std::result::Result<Vec<Found>, (&'static [u8], io::Error)> {
-        let unable = |what: &'static [u8]| move |errno: rustix::io::Errno| (what, io::Error::from(errno));
+    /// Watches it and the links on the way to it, before it is read: no change falls in between. Gives whether it is
+    /// watched itself.
+    ///
+    /// What cannot be watched now is tried again at the next look, which then comes by itself.
+    fn set_watches(&mut self, now: Duration) -> bool {
+        let mut failed = None;
+        if self.watch.is_none() {
+            self.watched.clear();
+            self.watch = Inotify::new().map_err(|error| failed = Some(error)).ok();
+        }
+        let mut is_watched = false;
+        let mut silent = false;
+        if let Some(watch) = &self.watch {
+            let mut watched = Vec::new();
+            let mut add = |dir: &CStr| match watch.add(dir) {
+                Ok(number) => {
+                    watched.push(number);
+                    silent |= watch::is_silent(dir);
+                    true
+                }
+                // That it is missing is found out by reading it; the way to it is watched.
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENOTDIR)) =>
+                {
+                    false
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    false
+                }
+            };
+            for dir in exec::way_of(self.path.to_bytes(), false) {
+                if !add(&dir) {
+                    // It went a moment ago.
+                    self.look_at = earlier(self.look_at, Some(now.saturating_add(LOOK_EVERY)));
+                }
+            }
+            is_watched = add(&self.path);
+            if failed.is_none() && watched.is_empty() {
+                failed = Some(io::ErrorKind::Unsupported.into());
+            }
+            for old in self.watched.iter().filter(|old| !watched.contains(old)) {
+                watch.remove(*old);
+            }
+            self.watched = watched;
+        }
+        if let Some(error) = &failed {
+            self.look_again_at(Some(now.saturating_add(LOOK_EVERY)));
+            if !self.said_unwatched {
+                self.warn(b"unable to watch, looking every 5 seconds instead", Some(error));
+            }
+        } else if silent {
+            self.look_again_at(Some(now.saturating_add(LOOK_AT_SILENT_EVERY)));
+        }
+        self.said_unwatched = failed.is_some();
+        is_watched
+    }
+
+    fn list(&mut self, now: Duration) -> std::result::Result<Listing, (&'static [u8], io::Error)> {
+        let unable = |what: &'static [u8]| move |errno: Errno| (what, io::Error::from(errno));
         statat(CWD, &self.path, AtFlags::empty()).map_err(unable(b"unable to stat"))?;
         let dir =
             openat(CWD, &self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(unable(b"unable to change directory to"))?;
         let unreadable = unable(b"unable to read directory");
-        let mut found = Vec::new();
+        let mut listing = Listing { entries: Vec::new(), complete: true };
+        let mut failed = BTreeMap::new();
+        let wall = clock::wall_unix();
         for entry in Dir::read_from(&dir).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(errno) => {
+                    self.say_missing(b"unable to read directory", &errno.into());
+                    listing.complete = false;
+                    break;
+                }
+            };
             let name = entry.file_name();
             if name.to_bytes().starts_with(b".") {
                 continue;
             }
-            match statat(&dir, name, AtFlags::empty()) {
-                Ok(stat) if files::is_dir(&stat) => {
-                    found.push(Found { name: name.to_owned(), identity: files::identity(&stat) });
-                }
-                Ok(_) => {}
+            let kind = match statat(&dir, name, AtFlags::empty()) {
+                Ok(stat) if files::is_dir(&stat) => Kind::Directory {
+                    identity: files::identity(&stat),
+                    settled_at: settled_at(dir.as_fd(), name, &stat, now, wall),
+                },
+                Ok(_) => Kind::Other,
                 Err(errno) => {
-                    self.warn(&[b"unable to stat ", name.to_bytes()].concat(), Some(&errno.into()));
+                    let Some(kind) = kind_of_failed(dir.as_fd(), name, errno) else { continue };
+                    failed.insert(name.to_owned(), errno);
+                    kind
                 }
-            }
+            };
+            listing.entries.push((name.to_owned(), kind));
         }
-        Ok(found)
+        // The end of a directory that is removed while it is read tells nothing.
+        listing.complete &= fstat(&dir).is_ok_and(|stat| stat.st_nlink > 0);
+        self.tell(&failed, listing.complete);
+        Ok(listing)
+    }
+
+    /// Says what could not be looked at, each once and not thousands at a time.
+    fn tell(&mut self, failed: &BTreeMap<CString, Errno>, complete: bool) {
+        let is_told = |name: &CString, errno: &Errno| self.told.get(name) == Some(&errno.raw_os_error());
+        let new = || failed.iter().filter(|(name, errno)| !is_told(name, errno));
+        for (name, errno) in new().take(TOLD_MOST) {
+            self.warn(&[b"unable to stat ", name.to_bytes()].concat(), Some(&(*errno).into()));
+        }
+        let more = new().count().saturating_sub(TOLD_MOST);
+        if more > 0 {
+            self.warn(format!("unable to stat {more} more").as_bytes(), None);
+        }
+        if complete {
+            self.told.clear();
+        }
+        self.told.extend(failed.iter().map(|(name, errno)| (name.clone(), errno.raw_os_error())));
+    }
+
+    /// Whether `name` in it is still this directory, which is open as `dir`.
+    #[must_use]
+    pub fn leads_to(dir: BorrowedFd<'_>, name: &CStr, identity: Identity) -> bool {
+        statat(dir, name, AtFlags::empty()).is_ok_and(|stat| files::identity(&stat) == identity)
     }
 
     /// Opens it, to start something in it.
@@ -187,4 +306,36 @@ impl Directory {
             state::is_served(&home)
         })
     }
+}
+
+/// What a name is that cannot be looked at; `None` if it went a moment ago.
+fn kind_of_failed(dir: BorrowedFd<'_>, name: &CStr, errno: Errno) -> Option<Kind> {
+    if !matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) {
+        return Some(Kind::Unknown);
+    }
+    match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => None,
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => Some(Kind::Nothing),
+        Ok(_) | Err(_) => Some(Kind::Unknown),
+    }
+}
+
+/// When a service directory that is being made has settled, by its times.
+fn settled_at(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, now: Duration, wall: (i64, u32)) -> Duration {
+    let age = age(stat, wall);
+    if age.is_some_and(|age| age >= plan::SETTLED) {
+        // The usual case costs nothing more. A `run` that is written to later is not waited for.
+        return Duration::ZERO;
+    }
+    let run = CString::new([name.to_bytes(), b"/run"].concat()).ok();
+    let run = run.and_then(|run| statat(dir, &run, AtFlags::empty()).ok()).filter(files::is_executable);
+    plan::settled_at(now, age, run.map(|run| self::age(&run, wall)))
+}
+
+/// How long before this moment a file was changed; `None` if after it.
+#[allow(clippy::cast_lossless, clippy::unnecessary_cast, reason = "widths differ between platforms")]
+fn age(stat: &Stat, (seconds, nanos): (i64, u32)) -> Option<Duration> {
+    let since = |seconds: i64, nanos: i128| i128::from(seconds) * 1_000_000_000 + nanos;
+    let age = since(seconds, i128::from(nanos)) - since(stat.st_ctime as i64, stat.st_ctime_nsec as i128);
+    u64::try_from(age).ok().map(Duration::from_nanos)
 }

@@ -1,12 +1,14 @@
 //! The directory of service directories: what is in it, and what is to be started and stopped for that.
 //!
-//! [`compare`] decides, without I/O; [`Directory`] looks.
+//! [`Scan`] decides, without I/O; [`Directory`] looks.
 
 mod directory;
+mod leaving;
+mod plan;
 pub mod process;
+mod retry;
 
-use std::collections::BTreeSet;
-use std::ffi::{CStr, CString, OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -15,58 +17,10 @@ use rustix::fs::CWD;
 use crate::files;
 
 pub use directory::Directory;
+pub use leaving::Leaving;
+pub use plan::{Found, Identity, Kind, Listing, Plan, Scan, again_at};
 use process::Process;
-
-/// A directory is itself wherever its name goes: device and inode.
-pub type Identity = (u64, u64);
-
-/// A service directory in the directory that is served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// Its name there.
-    pub name: CString,
-    /// Which directory it is.
-    pub identity: Identity,
-}
-
-/// What changes.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// Not found any more: places in the list of what is known, ascending.
-    pub stop: Vec<usize>,
-    /// New.
-    pub start: Vec<Found>,
-    /// The runsv of this place has followed its name to another directory.
-    pub follow: Vec<(usize, Identity)>,
-}
-
-/// Compares. `follows` says whether the supervisor of a known service already serves the directory that has now its
-/// name.
-///
-/// A directory under several names is one service, under the name that comes first.
-pub fn compare(known: &[&Found], found: &[Found], mut follows: impl FnMut(&Found) -> bool) -> Plan {
-    let mut plan = Plan::default();
-    let there: BTreeSet<Identity> = found.iter().map(|found| found.identity).collect();
-    let mut served: BTreeSet<Identity> = known.iter().map(|known| known.identity).collect();
-    for (place, service) in known.iter().enumerate() {
-        if there.contains(&service.identity) {
-            continue;
-        }
-        let under_its_name = found
-            .iter()
-            .find(|found| found.name == service.name)
-            .filter(|found| !served.contains(&found.identity) && follows(service));
-        match under_its_name {
-            Some(found) => {
-                served.insert(found.identity);
-                plan.follow.push((place, found.identity));
-            }
-            None => plan.stop.push(place),
-        }
-    }
-    plan.start = found.iter().filter(|found| served.insert(found.identity)).cloned().collect();
-    plan
-}
+pub use retry::Retry;
 
 /// The directory that is served where nobody says which: `SVDIR`, or one that was chosen when this was built, or the
 /// first that is there of the usual three.
@@ -127,48 +81,7 @@ pub fn directory_of<'w>(program: &[u8], words: impl IntoIterator<Item = &'w [u8]
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn found(name: &str, inode: u64) -> Found {
-        Found { name: CString::new(name).unwrap(), identity: (1, inode) }
-    }
-
-    fn plan(known: &[Found], there: &[Found], follows: bool) -> Plan {
-        compare(&known.iter().collect::<Vec<_>>(), there, |_| follows)
-    }
-
-    #[test]
-    fn the_new_is_started_and_the_vanished_is_stopped() {
-        let plan = self::plan(&[found("a", 1), found("b", 2)], &[found("b", 2), found("c", 3)], false);
-        assert_eq!(plan, Plan { stop: vec![0], start: vec![found("c", 3)], follow: vec![] });
-    }
-
-    #[test]
-    fn renaming_a_link_changes_nothing() {
-        assert_eq!(plan(&[found("a", 1)], &[found("z", 1)], false), Plan::default());
-    }
-
-    #[test]
-    fn two_names_of_a_directory_are_one_service() {
-        let plan = self::plan(&[], &[found("a", 1), found("b", 1)], false);
-        assert_eq!(plan.start, [found("a", 1)]);
-    }
-
-    #[test]
-    fn a_link_that_was_switched_is_another_service() {
-        let plan = self::plan(&[found("a", 1)], &[found("a", 2)], false);
-        assert_eq!((plan.stop, plan.start), (vec![0], vec![found("a", 2)]));
-    }
-
-    #[test]
-    fn a_runsv_that_followed_its_name_is_kept() {
-        let plan = self::plan(&[found("a", 1)], &[found("a", 2)], true);
-        assert_eq!(plan, Plan { stop: vec![], start: vec![], follow: vec![(0, (1, 2))] });
-        let taken = self::plan(&[found("a", 1), found("b", 2)], &[found("a", 2), found("b", 2)], true);
-        assert_eq!(taken.stop, [0]);
-    }
 
     #[test]
     fn the_directory_is_found_in_a_command_line() {
@@ -188,36 +101,6 @@ mod tests {
             ("runsvinit", "-v   ", None),
         ] {
             assert_eq!(dir(program, words).as_deref(), expected, "{program} {words}");
-        }
-    }
-
-    proptest! {
-        /// Afterwards each directory that is there is served exactly once, and none that is not.
-        #[test]
-        fn the_plan_leads_to_what_was_found(
-            before in prop::collection::btree_map("[a-d]", 1_u64..6, 0..4),
-            after in prop::collection::btree_map("[a-d]", 1_u64..6, 0..4),
-            follows: bool,
-        ) {
-            let mut seen = std::collections::BTreeSet::new();
-            let mut known: Vec<Found> = before
-                .iter()
-                .filter(|(_, inode)| seen.insert(**inode))
-                .map(|(name, inode)| found(name, *inode))
-                .collect();
-            let list: Vec<Found> = after.iter().map(|(name, inode)| found(name, *inode)).collect();
-            let plan = self::plan(&known, &list, follows);
-            for (place, identity) in &plan.follow {
-                known[*place].identity = *identity;
-            }
-            for place in plan.stop.iter().rev() {
-                known.remove(*place);
-            }
-            known.extend(plan.start);
-            let mut served: Vec<u64> = known.iter().map(|service| service.identity.1).collect();
-            served.sort_unstable();
-            let there: std::collections::BTreeSet<u64> = after.values().copied().collect();
-            prop_assert_eq!(served, there.into_iter().collect::<Vec<u64>>());
         }
     }
 }

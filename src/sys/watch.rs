@@ -32,7 +32,7 @@ pub fn signal_removals(directory: BorrowedFd<'_>) -> io::Result<()> {
 /// Whether there are watches on this platform, so that one that failed may work later.
 pub const MAY_WORK: bool = cfg!(target_os = "linux");
 
-pub use here::Inotify;
+pub use here::{Inotify, is_silent};
 
 #[cfg(target_os = "linux")]
 mod here {
@@ -114,11 +114,61 @@ mod here {
         }
 
         /// Takes away what happened since the last call. What it was does not matter: one look tells all.
+        ///
+        /// Not more than a bounded part of it: who makes entries without end is not waited for.
         pub fn take(&self) {
             let mut buffer = [0; 4096];
-            while matches!(rustix::io::read(&self.0, &mut buffer), Ok(1..)) {}
+            for _ in 0..64 {
+                if !matches!(rustix::io::read(&self.0, &mut buffer), Ok(1..)) {
+                    return;
+                }
+            }
+        }
+
+        /// Whether something happened since.
+        #[must_use]
+        pub fn has_more(&self) -> bool {
+            rustix::io::ioctl_fionread(&self.0).is_ok_and(|bytes| bytes > 0)
         }
     }
+
+    /// Whether changes of a directory may not be told although it can be watched: its file system is that of another
+    /// machine or of a program, which changes it without this kernel's doing. Not that nobody knows: then it is taken
+    /// to be a usual one.
+    #[must_use]
+    pub fn is_silent(directory: &CStr) -> bool {
+        rustix::fs::statfs(directory).is_ok_and(|stat| {
+            // The width differs between platforms; the numbers have 32 bits.
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
+            let kind = stat.f_type as u32;
+            SILENT.contains(&kind)
+        })
+    }
+
+    /// Their numbers: linux/magic.h, statfs(2), and what coreutils' tail knows.
+    const SILENT: [u32; 21] = [
+        0x0000_6969, // NFS
+        0x0102_1997, // 9p
+        0x6573_5546, // FUSE, virtiofs
+        0xff53_4d42, // CIFS
+        0xfe53_4d42, // SMB 2
+        0x0000_517b, // SMB
+        0x00c3_6400, // Ceph
+        0x5346_414f, // AFS
+        0x6b41_4653, // kAFS
+        0x7375_7245, // Coda
+        0x0000_564c, // NCP
+        0x0bd0_0bd0, // Lustre
+        0x4750_4653, // GPFS
+        0x0116_1970, // GFS
+        0x7461_636f, // OCFS 2
+        0xaad7_aaea, // PanFS
+        0x786f_4256, // VirtualBox
+        0xbacb_acbc, // VMware
+        0x7c7c_6673, // Parallels
+        0x6163_6673, // ACFS
+        0x00c0_ffee, // hostfs
+    ];
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -170,5 +220,17 @@ mod here {
 
         /// Does nothing.
         pub fn take(&self) {}
+
+        /// Nothing.
+        #[must_use]
+        pub fn has_more(&self) -> bool {
+            false
+        }
+    }
+
+    /// Nothing is watched, so it does not matter.
+    #[must_use]
+    pub fn is_silent(_directory: &CStr) -> bool {
+        false
     }
 }

@@ -14,6 +14,7 @@ mod harness;
 mod init;
 mod runsv;
 mod runsvdir;
+mod served;
 mod suite;
 mod sv;
 mod svlogd;

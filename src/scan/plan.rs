@@ -1,0 +1,484 @@
+//! What is to be started and stopped for what was found in the directory. Without I/O.
+//!
+//! A service is the directory, not its name: it keeps running when a link or directory is renamed, and is known by the
+//! name that leads there now. Only what certainly is not there any more is stopped. What could not be looked at stays as
+//! it is and is looked at again, so an outage of a disk ends no service.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{CStr, CString};
+use std::time::Duration;
+
+use crate::event::earlier;
+
+/// A directory is itself wherever its name goes: device and inode.
+pub type Identity = (u64, u64);
+
+/// A service directory that is made while we look has settled when it was not changed for so long.
+pub(super) const CALM: Duration = Duration::from_millis(50);
+/// It is taken up so long after it was first seen, whatever happens in it; or if it has no `run` that could run.
+pub(super) const SETTLED: Duration = Duration::from_millis(200);
+/// A new name is left alone for so long: `ln -sf` makes a link under another name and then renames it.
+const NAMED: Duration = Duration::from_micros(200);
+/// What failed is looked at again after this at first, and so long may a link lead nowhere before its service is stopped.
+const OUTAGE: Duration = Duration::from_secs(1);
+/// And then each time after this.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// A service directory in the directory that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its name there.
+    pub name: CString,
+    /// Which directory it is.
+    pub identity: Identity,
+}
+
+/// What a name leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory {
+        /// Which.
+        identity: Identity,
+        /// When it has settled, by its times; [`Duration::ZERO`] if it was not changed lately.
+        settled_at: Duration,
+    },
+    /// Something that is no service.
+    Other,
+    /// Nothing: a link to what is not there.
+    Nothing,
+    /// That cannot be told now.
+    Unknown,
+}
+
+/// What was found at one look.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The names and what they lead to.
+    pub entries: Vec<(CString, Kind)>,
+    /// No name is missing in it.
+    pub complete: bool,
+}
+
+impl Listing {
+    /// Takes all that is there as it is now.
+    pub fn settle(&mut self) {
+        for (_, kind) in &mut self.entries {
+            if let Kind::Directory { settled_at, .. } = kind {
+                *settled_at = Duration::ZERO;
+            }
+        }
+    }
+}
+
+/// What changes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Not there any more: places in the list of what is known, ascending.
+    pub stop: Vec<usize>,
+    /// New.
+    pub start: Vec<Found>,
+    /// The runsv of this place has followed its name to another directory.
+    pub follow: Vec<(usize, Identity)>,
+    /// The directory of this place has another name now.
+    pub rename: Vec<(usize, CString)>,
+    /// Kept, but it could not be seen that they are there: places, ascending.
+    pub unseen: Vec<usize>,
+    /// When to look again although nothing is said to have changed.
+    pub again: Option<Duration>,
+}
+
+/// What is remembered from one look to the next.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Directories that are new and have not settled, and when each was first seen.
+    coming: BTreeMap<Identity, Duration>,
+    /// Names that could not be looked at or lead nowhere, which of the two, and since when.
+    failing: BTreeMap<CString, (Kind, Duration)>,
+    /// Since when the whole could not be listed.
+    incomplete: Option<Duration>,
+    /// At least one look was compared.
+    has_looked: bool,
+}
+
+impl Scan {
+    /// Compares what is known with what was found. `follows` says whether the supervisor at a place serves this
+    /// directory, to which its name leads now.
+    ///
+    /// A directory under several names is one service, under the name that comes first, and keeps that name for as
+    /// long as it leads there.
+    pub fn compare(
+        &mut self,
+        now: Duration,
+        known: &[&Found],
+        listing: &Listing,
+        mut follows: impl FnMut(usize, Identity) -> bool,
+    ) -> Plan {
+        let mut plan = Plan { again: self.note_failures(now, listing), ..Plan::default() };
+        let mut kinds: BTreeMap<&CStr, Kind> = BTreeMap::new();
+        let mut names: BTreeMap<Identity, &CStr> = BTreeMap::new();
+        for (name, kind) in &listing.entries {
+            kinds.entry(name).or_insert(*kind);
+            if let Kind::Directory { identity, .. } = kind {
+                names.entry(*identity).or_insert(name);
+            }
+        }
+        let may_be_known =
+            |(name, kind): &(CString, Kind)| *kind == Kind::Unknown && self.is_outage(now, name);
+        // What a service is called now may be what could not be looked at.
+        let certain = listing.complete && !listing.entries.iter().any(may_be_known);
+        let mut served: BTreeSet<Identity> = known.iter().map(|known| known.identity).collect();
+        for (place, service) in known.iter().enumerate() {
+            let kind = kinds.get(service.name.as_c_str());
+            if let Some(name) = names.get(&service.identity) {
+                let same = |kind: &Kind| matches!(kind, Kind::Directory { identity, .. } if *identity == service.identity);
+                if !kind.is_some_and(same) {
+                    plan.rename.push((place, (*name).to_owned()));
+                }
+                continue;
+            }
+            let stays = match kind {
+                Some(Kind::Directory { identity, .. }) => {
+                    if !served.contains(identity) && follows(place, *identity) {
+                        served.insert(*identity);
+                        plan.follow.push((place, *identity));
+                        continue;
+                    }
+                    !certain
+                }
+                Some(Kind::Unknown) => true,
+                Some(Kind::Nothing) => !certain || self.is_outage(now, &service.name),
+                Some(Kind::Other) | None => !certain,
+            };
+            if stays { plan.unseen.push(place) } else { plan.stop.push(place) }
+        }
+        self.find_new(now, listing, served, &mut plan);
+        self.has_looked = true;
+        plan
+    }
+
+    fn is_outage(&self, now: Duration, name: &CStr) -> bool {
+        self.failing.get(name).is_some_and(|(_, since)| now < since.saturating_add(OUTAGE))
+    }
+
+    /// Notes what could not be looked at. Gives when that is to be done again.
+    fn note_failures(&mut self, now: Duration, listing: &Listing) -> Option<Duration> {
+        let failing =
+            listing.entries.iter().filter(|(_, kind)| matches!(kind, Kind::Nothing | Kind::Unknown));
+        let before = std::mem::take(&mut self.failing);
+        let since = |name: &CString, kind: Kind| {
+            before.get(name).filter(|before| before.0 == kind).map_or(now, |before| before.1)
+        };
+        self.failing = failing.map(|(name, kind)| (name.clone(), (*kind, since(name, *kind)))).collect();
+        if listing.complete {
+            self.incomplete = None;
+        } else {
+            self.incomplete.get_or_insert(now);
+            // What is not in the list may fail as before.
+            for (name, since) in before {
+                self.failing.entry(name).or_insert(since);
+            }
+        }
+        let since = self.failing.values().map(|(_, since)| since).chain(&self.incomplete);
+        since.map(|since| Some(again_at(now, *since))).fold(None, earlier)
+    }
+
+    /// Finds what is new and has settled.
+    fn find_new(
+        &mut self,
+        now: Duration,
+        listing: &Listing,
+        mut served: BTreeSet<Identity>,
+        plan: &mut Plan,
+    ) {
+        let mut coming = BTreeMap::new();
+        let named = if self.has_looked { NAMED } else { Duration::ZERO };
+        for (name, kind) in &listing.entries {
+            let Kind::Directory { identity, settled_at } = *kind else { continue };
+            if served.contains(&identity) {
+                continue;
+            }
+            let first_seen = self.coming.get(&identity).copied().unwrap_or(now);
+            let ready_at =
+                settled_at.min(first_seen.saturating_add(SETTLED)).max(first_seen.saturating_add(named));
+            if now >= ready_at {
+                served.insert(identity);
+                plan.start.push(Found { name: name.clone(), identity });
+            } else {
+                coming.insert(identity, first_seen);
+                plan.again = earlier(plan.again, Some(ready_at));
+            }
+        }
+        if !listing.complete {
+            for (identity, first_seen) in std::mem::take(&mut self.coming) {
+                if !served.contains(&identity) {
+                    coming.entry(identity).or_insert(first_seen);
+                }
+            }
+        }
+        self.coming = coming;
+    }
+}
+
+/// When to look again at what has failed since `since`: soon at first, then each few seconds.
+#[must_use]
+pub fn again_at(now: Duration, since: Duration) -> Duration {
+    let soon = since.saturating_add(OUTAGE);
+    if now < soon { soon } else { now.saturating_add(LOOK_EVERY) }
+}
+
+/// When a directory has settled that was changed so long ago, and its `run` so long ago, if that can run yet. `None` is
+/// a change in the future: the clock was set, or is another machine's.
+pub(super) fn settled_at(
+    now: Duration,
+    changed: Option<Duration>,
+    run_changed: Option<Option<Duration>>,
+) -> Duration {
+    let (age, calm) = match run_changed {
+        Some(run) => (changed.min(run), CALM),
+        None => (changed, SETTLED),
+    };
+    now.saturating_add(calm.saturating_sub(age.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn found(name: &str, inode: u64) -> Found {
+        Found { name: CString::new(name).unwrap(), identity: (1, inode) }
+    }
+
+    const fn directory(inode: u64) -> Kind {
+        Kind::Directory { identity: (1, inode), settled_at: Duration::ZERO }
+    }
+
+    fn listing(entries: &[(&str, Kind)]) -> Listing {
+        let entries = entries.iter().map(|(name, kind)| (CString::new(*name).unwrap(), *kind)).collect();
+        Listing { entries, complete: true }
+    }
+
+    fn compare(scan: &mut Scan, now: u64, known: &[Found], entries: &[(&str, Kind)], follows: bool) -> Plan {
+        scan.compare(at(now), &known.iter().collect::<Vec<_>>(), &listing(entries), |_, _| follows)
+    }
+
+    fn plan(known: &[Found], entries: &[(&str, Kind)], follows: bool) -> Plan {
+        compare(&mut Scan::default(), 0, known, entries, follows)
+    }
+
+    #[test]
+    fn the_new_is_started_and_the_vanished_is_stopped() {
+        let known = [found("a", 1), found("b", 2)];
+        let plan = self::plan(&known, &[("b", directory(2)), ("c", directory(3)), ("f", Kind::Other)], false);
+        assert_eq!(plan, Plan { stop: vec![0], start: vec![found("c", 3)], ..Plan::default() });
+    }
+
+    #[test]
+    fn a_renamed_link_is_the_same_service_under_its_new_name() {
+        let plan = self::plan(&[found("a", 1)], &[("z", directory(1))], false);
+        assert_eq!(plan, Plan { rename: vec![(0, c"z".to_owned())], ..Plan::default() });
+        let swapped =
+            self::plan(&[found("a", 1), found("b", 2)], &[("a", directory(2)), ("b", directory(1))], true);
+        let rename = vec![(0, c"b".to_owned()), (1, c"a".to_owned())];
+        assert_eq!(swapped, Plan { rename, ..Plan::default() });
+    }
+
+    #[test]
+    fn two_names_of_a_directory_are_one_service() {
+        let both = [("a", directory(1)), ("b", directory(1))];
+        assert_eq!(plan(&[], &both, false).start, [found("a", 1)]);
+        assert_eq!(plan(&[found("b", 1)], &both, false), Plan::default());
+    }
+
+    #[test]
+    fn a_link_that_was_switched_is_another_service() {
+        let plan = self::plan(&[found("a", 1)], &[("a", directory(2))], false);
+        assert_eq!((plan.stop, plan.start), (vec![0], vec![found("a", 2)]));
+    }
+
+    #[test]
+    fn a_runsv_that_followed_its_name_is_kept() {
+        let plan = self::plan(&[found("a", 1)], &[("a", directory(2))], true);
+        assert_eq!(plan, Plan { follow: vec![(0, (1, 2))], ..Plan::default() });
+        let known = [found("a", 1), found("b", 2)];
+        let taken = self::plan(&known, &[("a", directory(2)), ("b", directory(2))], true);
+        assert_eq!(taken.stop, [0]);
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_stays_and_is_looked_at_again() {
+        let mut scan = Scan::default();
+        let known = [found("a", 1)];
+        let unknown = [("a", Kind::Unknown)];
+        for (now, again) in [(0, 1000), (400, 1000), (1000, 6000), (9000, 14_000)] {
+            let plan = compare(&mut scan, now, &known, &unknown, false);
+            assert_eq!(plan, Plan { unseen: vec![0], again: Some(at(again)), ..Plan::default() });
+        }
+        assert_eq!(compare(&mut scan, 14_000, &known, &[("a", directory(1))], false), Plan::default());
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_for_long_stops_its_service() {
+        let mut scan = Scan::default();
+        let known = [found("a", 1)];
+        let plan = compare(&mut scan, 0, &known, &[("a", Kind::Nothing)], false);
+        assert_eq!((plan.unseen, plan.again), (vec![0], Some(at(1000))));
+        let plan = compare(&mut scan, 1000, &known, &[("a", Kind::Nothing)], false);
+        assert_eq!((plan.stop, plan.again), (vec![0], Some(at(6000))));
+        let plan = compare(&mut scan, 6000, &[], &[("a", directory(1))], false);
+        assert_eq!((plan.start.len(), plan.again), (0, Some(at(6000) + NAMED)));
+        let plan = compare(&mut scan, 6001, &[], &[("a", directory(1))], false);
+        assert_eq!((plan.start, plan.again), (vec![found("a", 1)], None));
+    }
+
+    #[test]
+    fn a_name_that_an_incomplete_list_lacks_is_kept() {
+        let known = [found("a", 1), found("b", 2)];
+        let mut half = listing(&[("b", directory(2))]);
+        half.complete = false;
+        let plan = Scan::default().compare(at(0), &known.iter().collect::<Vec<_>>(), &half, |_, _| false);
+        assert_eq!(plan, Plan { unseen: vec![0], again: Some(at(1000)), ..Plan::default() });
+    }
+
+    #[test]
+    fn a_service_may_be_what_cannot_be_looked_at_under_another_name() {
+        let mut scan = Scan::default();
+        let known = [found("a", 1)];
+        assert_eq!(compare(&mut scan, 0, &known, &[("b", Kind::Unknown)], false).unseen, [0]);
+        assert_eq!(compare(&mut scan, 1000, &known, &[("b", Kind::Unknown)], false).stop, [0]);
+    }
+
+    #[test]
+    fn a_new_directory_settles_first() {
+        let changed = |settled| Kind::Directory { identity: (1, 1), settled_at: at(settled) };
+        let mut scan = Scan::default();
+        assert_eq!(compare(&mut scan, 0, &[], &[], false), Plan::default());
+        let mut look = |now, settled| {
+            let plan = compare(&mut scan, now, &[], &[("a", changed(settled))], false);
+            (plan.start.len(), plan.again)
+        };
+        assert_eq!(look(10, 30), (0, Some(at(30))));
+        assert_eq!(look(30, 45), (0, Some(at(45))));
+        assert_eq!(look(190, 240), (0, Some(at(210))));
+        assert_eq!(look(210, 260), (1, None));
+    }
+
+    #[test]
+    fn a_directory_has_settled_some_time_after_its_last_change() {
+        let old = Some(at(5000));
+        assert_eq!(settled_at(at(9000), old, Some(old)), at(9000));
+        assert_eq!(settled_at(at(9000), old, None), at(9000));
+        assert_eq!(settled_at(at(9000), Some(at(15)), Some(Some(at(5)))), at(9045));
+        assert_eq!(settled_at(at(9000), Some(at(15)), None), at(9185));
+        assert_eq!(settled_at(at(9000), old, Some(None)), at(9050));
+    }
+
+    /// What is done to the directory, or fails for a while.
+    #[derive(Debug, Clone)]
+    enum Happens {
+        Link(u8, u8),
+        Rename(u8, u8),
+        Remove(u8),
+        Replace(u8, Kind),
+        Fail(u8),
+        Miss(u8),
+        Pass(u64),
+        Asked,
+    }
+
+    fn happens() -> impl Strategy<Value = Happens> {
+        prop_oneof![
+            3 => (0..4_u8, 1..5_u8).prop_map(|(name, inode)| Happens::Link(name, inode)),
+            2 => (0..4_u8, 0..4_u8).prop_map(|(from, to)| Happens::Rename(from, to)),
+            2 => (0..4_u8).prop_map(Happens::Remove),
+            1 => (0..4_u8, prop_oneof![Just(Kind::Other), Just(Kind::Nothing)])
+                .prop_map(|(name, kind)| Happens::Replace(name, kind)),
+            2 => (0..4_u8).prop_map(Happens::Fail),
+            1 => (0..4_u8).prop_map(Happens::Miss),
+            3 => (0..1500_u64).prop_map(Happens::Pass),
+        ]
+    }
+
+    proptest! {
+        /// Each look sees some names fail and misses others. No directory that has a name is told to stop, and when
+        /// nothing fails any more, all that have a name are served, once and under that name, and nothing else.
+        #[test]
+        fn what_is_there_is_served_and_only_what_is_gone_is_stopped(
+            story in prop::collection::vec(happens(), 1..60),
+        ) {
+            let mut truth: BTreeMap<u8, Kind> = BTreeMap::new();
+            let mut scan = Scan::default();
+            let mut known: Vec<Found> = Vec::new();
+            let mut now = at(0);
+            // Each inode is first seen with times of its own.
+            let mut made: BTreeMap<u64, Duration> = BTreeMap::new();
+            // The name of which the looks after the next event fail, and the one that they miss.
+            let mut next = (None, None);
+            let mut again = None;
+            // At last only those looks come that were asked for.
+            let looks = std::iter::repeat_n(Happens::Asked, 20);
+            for what in story.into_iter().chain(looks) {
+                let (fails, misses) = std::mem::take(&mut next);
+                match what {
+                    Happens::Link(name, inode) => drop(truth.insert(name, directory(u64::from(inode)))),
+                    Happens::Rename(from, to) => {
+                        if let Some(kind) = truth.remove(&from) {
+                            truth.insert(to, kind);
+                        }
+                    }
+                    Happens::Remove(name) => drop(truth.remove(&name)),
+                    Happens::Replace(name, kind) => drop(truth.insert(name, kind)),
+                    Happens::Fail(name) => next.0 = Some(name),
+                    Happens::Miss(name) => next.1 = Some(name),
+                    Happens::Pass(millis) => now += at(millis),
+                    Happens::Asked => match again {
+                        Some(again) => now = now.max(again),
+                        None => break,
+                    },
+                }
+                let entries = truth.iter().filter(|(name, _)| Some(**name) != misses).map(|(name, kind)| {
+                    let kind = match kind {
+                        _ if Some(*name) == fails => Kind::Unknown,
+                        Kind::Directory { identity, .. } => {
+                            let made = made.entry(identity.1).or_insert(now);
+                            Kind::Directory { identity: *identity, settled_at: *made + CALM }
+                        }
+                        kind => *kind,
+                    };
+                    (CString::new(vec![b'a' + name]).unwrap(), kind)
+                });
+                let listing = Listing { entries: entries.collect(), complete: misses.is_none() };
+                let plan = scan.compare(now, &known.iter().collect::<Vec<_>>(), &listing, |_, _| false);
+                again = plan.again;
+                for place in &plan.stop {
+                    let inode = known[*place].identity.1;
+                    prop_assert!(!truth.values().any(|kind| *kind == directory(inode)), "stopped, but is there");
+                }
+                for (place, name) in &plan.rename {
+                    known[*place].name.clone_from(name);
+                }
+                for place in plan.stop.iter().rev() {
+                    known.remove(*place);
+                }
+                known.extend(plan.start);
+            }
+            let served: BTreeSet<Identity> = known.iter().map(|known| known.identity).collect();
+            prop_assert_eq!(served.len(), known.len());
+            let there: BTreeSet<Identity> = truth
+                .values()
+                .filter_map(|kind| if let Kind::Directory { identity, .. } = kind { Some(*identity) } else { None })
+                .collect();
+            prop_assert_eq!(served, there);
+            for known in &known {
+                let name = known.name.to_bytes()[0] - b'a';
+                prop_assert_eq!(truth.get(&name), Some(&directory(known.identity.1)));
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What `runsvinit` serves, when it is not process 1.
+
+mod ours {
+    use std::fs;
+    use std::path::Path;
+
+    use crate::harness::*;
+
+    /// A tree under a runsvinit, which is ended before it.
+    struct Init {
+        tree: Tree,
+        runsvinit: Running,
+    }
+
+    impl Init {
+        /// Starts it by a shell command, in which `$0` stands for it.
+        fn start(tree: Tree, command: &str) -> Self {
+            let run = run_file("/bin/sh".as_ref()).args(&["-c", command]).arg(program("runsvinit"));
+            let runsvinit = run.dir(tree.root.path()).start(&tree.root.join("err"));
+            Init { tree, runsvinit }
+        }
+    }
+
+    impl Drop for Init {
+        fn drop(&mut self) {
+            self.runsvinit.signal(SIGTERM);
+            for _ in 0..1000 {
+                if self.runsvinit.ended().is_some() {
+                    return;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_switched_ends_with_the_new_service() {
+        let tree = Tree::new();
+        tree.sleeper("a");
+        tree.define("b", "exec sleep 1000");
+        let init = Init::start(tree, "exec $0 service");
+        let tree = &init.tree;
+        eventually("up", || tree.is_up("a"));
+        let link = tree.root.join("service/a");
+        for (new, old) in [("b", "a"), ("a", "b")].repeat(10) {
+            let made = run_file("/bin/ln".as_ref()).args(&["-sfn", &format!("../sv/{new}")]).arg(&link).go();
+            assert_eq!(made.code, Some(0), "{made:?}");
+            eventually("switched", || tree.is_up(new) && tree.pid(old).is_none());
+        }
+    }
+
+    #[test]
+    fn a_renamed_link_keeps_its_service_and_is_served_on() {
+        let tree = Tree::new();
+        tree.sleeper("a");
+        let init = Init::start(tree, "exec $0 service");
+        let tree = &init.tree;
+        eventually("up", || tree.is_up("a"));
+        let pid = tree.pid("a").unwrap();
+        fs::rename(tree.root.join("service/a"), tree.root.join("service/z")).unwrap();
+        tree.sleeper("b");
+        eventually("the look after that", || tree.is_up("b"));
+        assert_eq!(tree.pid("a"), Some(pid));
+        // It is taken up again under the name that leads there now.
+        send(&tree.root.join("sv/a/supervise/control"), "x");
+        eventually("another", || tree.pid("a").is_some_and(|new| new != pid && is_alive(new)));
+        assert_eq!(tree.said(), "");
+    }
+
+    #[test]
+    fn what_could_not_be_taken_up_once_is_tried_again() {
+        if !can_run("strace", Path::new("/usr/bin/strace").exists()) {
+            return;
+        }
+        for (call, error, which) in
+            [("mkdirat", "EIO", 1), ("mkdirat", "ENOSPC", 1), ("mknodat", "EIO", 2), ("openat", "EMFILE", 6)]
+        {
+            let tree = Tree::new();
+            tree.sleeper("a");
+            let inject = format!(
+                "exec strace -o strace.out -e trace={call} -e inject={call}:error={error}:when={which} $0 service"
+            );
+            let mut init = Init::start(tree, &inject);
+            let begin = std::time::Instant::now();
+            eventually("up", || init.tree.is_up("a"));
+            assert!(
+                begin.elapsed() < std::time::Duration::from_secs(4),
+                "{call} {error}: {:?}",
+                begin.elapsed()
+            );
+            assert!(init.tree.root.read("strace.out").contains("INJECTED"));
+            // strace passes no signal on.
+            send(&init.tree.root.join("sv/a/supervise/control"), "d");
+            let child =
+                fs::read_to_string(format!("/proc/{0}/task/{0}/children", init.runsvinit.pid())).unwrap();
+            kill(child.trim().parse().unwrap(), SIGTERM);
+            eventually("ended", || init.runsvinit.ended().is_some());
+        }
+    }
+
+    #[test]
+    fn as_many_as_fit_are_served_where_few_files_may_be_open() {
+        for (services, least) in [(6, 6), (30, 8)] {
+            let tree = Tree::new();
+            for number in 0..services {
+                tree.sleeper(&format!("s{number}"));
+            }
+            let init = Init::start(tree, "ulimit -n 64; exec $0 service");
+            let tree = &init.tree;
+            let up = || (0..services).filter(|number| tree.is_up(&format!("s{number}"))).count();
+            eventually("up", || up() >= least);
+            let told = || {
+                let left = services - up();
+                let what = format!("{left} services do not fit within the limit of 64 open files");
+                tree.said().contains(&what) == (left > 0)
+            };
+            eventually("told", told);
+            let left = services - up();
+            // There is room when some have left.
+            for number in 0..services {
+                let name = format!("s{number}");
+                if left > 0 && tree.is_up(&name) {
+                    tree.unlink(&name);
+                }
+            }
+            eventually("others", || up() >= least);
+        }
+    }
+}
