@@ -61,6 +61,18 @@ pub fn replace(files: &[CString], argv: &[CString], environment: &[CString]) -> 
 #[must_use]
 pub fn way_of(path: &[u8], end: bool) -> Vec<CString> {
     let mut found: Vec<CString> = Vec::new();
+    for (dir, _) in steps_of(path, end) {
+        if !found.contains(&dir) {
+            found.push(dir);
+        }
+    }
+    found
+}
+
+/// The same, each with the name of the entry that has to change there.
+#[must_use]
+pub fn steps_of(path: &[u8], end: bool) -> Vec<(CString, Vec<u8>)> {
+    let mut found = Vec::new();
     let mut at = if path.starts_with(b"/") { b"/".to_vec() } else { b".".to_vec() };
     let mut left: VecDeque<Vec<u8>> = names(path).collect();
     let mut links = 0;
@@ -72,9 +84,8 @@ pub fn way_of(path: &[u8], end: bool) -> Vec<CString> {
         };
         let is_link = statat(CWD, &next, AtFlags::SYMLINK_NOFOLLOW)
             .map(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
-        let counts = is_link != Ok(false) || (end && left.is_empty());
-        if counts && !found.contains(&here) {
-            found.push(here);
+        if is_link != Ok(false) || (end && left.is_empty()) {
+            found.push((here, name));
         }
         match is_link {
             Ok(false) => at = next.into_bytes(),

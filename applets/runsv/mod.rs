@@ -12,8 +12,7 @@ use svcore::{Call, Context, Error, Result};
 pub(crate) fn main(call: &Call<'_>) -> Result {
     let [dir] = call.args else { return Err(Error::usage()) };
     match supervise(dir) {
-        Ok(true) => Ok(0),
-        Ok(false) => Ok(call.codes.fatal),
+        Ok(()) => Ok(0),
         Err(error) => {
             svcore::say::supervisor(
                 &[b"runsv ", dir_bytes(dir), b": fatal: "],
@@ -29,19 +28,14 @@ fn dir_bytes(dir: &OsStr) -> &[u8] {
     std::os::unix::ffi::OsStrExt::as_bytes(dir)
 }
 
-/// Supervises `dir`, and what takes its place under the same name. Gives whether it could be controlled.
-fn supervise(dir: &OsStr) -> Result<bool> {
+/// Supervises `dir`, and what takes its place under the same name.
+fn supervise(dir: &OsStr) -> Result<()> {
     let signals = Signals::wait_for(&[signals::CHLD, signals::TERM, signals::CHANGE, signals::IO])
         .while_doing(|| "unable to create selfpipe")?;
     let mut host = Host::new(signals);
     loop {
         let mut service = Service::open("runsv", dir, dir, now())?;
-        let begun = service.begin(now());
-        if let Err(error) = &begun {
-            svcore::say::supervisor(&[service.prefix(), b"fatal: "], error.to_string().as_bytes(), None);
-            // What was started must not be left alone.
-            service.command(now(), Command::Exit);
-        }
+        service.begin(now());
         host.add(service);
         let mut again = false;
         while !host.is_empty() {
@@ -51,7 +45,7 @@ fn supervise(dir: &OsStr) -> Result<bool> {
             }
         }
         if !again {
-            return Ok(begun.is_ok());
+            return Ok(());
         }
     }
 }

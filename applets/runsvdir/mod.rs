@@ -96,6 +96,7 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
             }
         }
         let mut end = None;
+        let changed = changed && runsvdir.dir.has_changed();
         let mut look = changed || runsvdir.dir.look_at().is_some_and(|at| now >= at);
         let mut children = runsvdir.reap_at.is_some_and(|at| now >= at);
         if came_signal {

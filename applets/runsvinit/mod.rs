@@ -292,7 +292,7 @@ impl<'o> Init<'o> {
             }
             _ => {}
         }
-        let changed = has_changes && turn.ready.first() == Some(&true);
+        let changed = has_changes && turn.ready.first() == Some(&true) && self.served.dir.has_changed();
         if let Some(output) = &mut self.output {
             output.pass_on();
         }

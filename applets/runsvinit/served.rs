@@ -189,13 +189,10 @@ impl Served {
             let Some(entry) = self.entries.get_mut(&identity) else { continue };
             entry.unfit = matches!(taken, Err(Obstacle::NoRoom));
             match taken {
-                Ok((place, begun)) => {
+                Ok(place) => {
                     entry.place = Some(place);
                     self.hosted.insert(place, identity);
-                    match begun {
-                        Ok(()) => (entry.said, entry.retry) = (None, Retry::default()),
-                        Err(error) => entry.say(&error),
-                    }
+                    (entry.said, entry.retry) = (None, Retry::default());
                 }
                 Err(Obstacle::NoRoom) => entry.not_before = entry.retry.failed(at),
                 Err(Obstacle::Failed(error)) => {
@@ -226,7 +223,7 @@ impl Served {
         limit: u64,
         host: &mut Host,
         output: &mut Option<Output>,
-    ) -> std::result::Result<(Place, Result<()>), Obstacle> {
+    ) -> std::result::Result<Place, Obstacle> {
         // Making a thousand of them that do not fit, again and again, is spared.
         if entry.unfit && !self.has_room(limit, LEAST) {
             return Err(Obstacle::NoRoom);
@@ -235,13 +232,8 @@ impl Served {
         if !self.has_room(limit, 0) {
             return Err(Obstacle::NoRoom);
         }
-        let begun = service.begin(now());
-        let place = host.add(service);
-        if begun.is_err() {
-            // What was started must not be left alone.
-            host.command(now(), place, Command::Exit);
-        }
-        Ok((place, begun))
+        service.begin(now());
+        Ok(host.add(service))
     }
 
     fn open(&self, entry: &Entry, output: &mut Option<Output>) -> Result<Box<Service>> {

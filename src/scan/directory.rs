@@ -1,6 +1,6 @@
 //! Looking at the directory of service directories, when it changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::plan::{self, Identity, Kind, Listing};
 use super::retry::Retry;
+use super::targets::Targets;
 use crate::error::{Error, Result};
 use crate::event::earlier;
 use crate::state::{self, Home};
@@ -35,6 +36,8 @@ pub struct Directory {
     path: CString,
     watch: Option<Inotify>,
     watched: Vec<i32>,
+    /// Where the links in it lead.
+    targets: Targets,
     /// Said already: that it cannot be watched.
     said_unwatched: bool,
     /// When to look without being told.
@@ -47,6 +50,18 @@ pub struct Directory {
     told: BTreeMap<CString, i32>,
     /// How many lists in a row were made while names changed.
     disturbed: u32,
+}
+
+/// A link in it, and the directory that it leads to, if it does.
+type Link = (CString, Option<Identity>);
+
+/// What changed.
+#[derive(Debug, Default)]
+struct Changed {
+    /// The directory, or the way to it.
+    itself: bool,
+    /// What its links lead to.
+    targets: bool,
 }
 
 impl Directory {
@@ -63,6 +78,7 @@ impl Directory {
             path,
             watch: None,
             watched: Vec::new(),
+            targets: Targets::default(),
             said_unwatched: false,
             look_at: None,
             retry: Retry::default(),
@@ -94,6 +110,46 @@ impl Directory {
         self.watch.as_ref().map(AsFd::as_fd)
     }
 
+    /// Whether it or what its links lead to changed; to be asked when [`changes`](Self::changes) is ready.
+    pub fn has_changed(&self) -> bool {
+        let changed = self.take_changes();
+        changed.itself || changed.targets
+    }
+
+    fn take_changes(&self) -> Changed {
+        let mut changed = Changed::default();
+        if let Some(watch) = &self.watch {
+            watch.take(|number, name| {
+                changed.itself |= number == -1 || self.watched.contains(&number);
+                changed.targets |= self.targets.concerns(number, name);
+            });
+        }
+        changed
+    }
+
+    /// Watches where new links lead, and forgets those that are gone.
+    fn watch_targets(&mut self, links: &[Link], complete: bool, now: Duration) {
+        let Some(watch) = &self.watch else { return };
+        let before = self.targets.watches();
+        let mut new = Vec::new();
+        for (name, identity) in links {
+            if !self.targets.has(name, *identity) {
+                self.targets.add(watch, &self.path, name, *identity);
+                new.extend(identity.map(|identity| (name, identity)));
+            }
+        }
+        let names: BTreeSet<&CStr> = links.iter().map(|(name, _)| name.as_c_str()).collect();
+        self.targets.keep(|name| !complete || names.contains(name));
+        for old in before.difference(&self.targets.watches()).filter(|old| !self.watched.contains(old)) {
+            watch.remove(*old);
+        }
+        // One that was switched before its way was watched leads elsewhere now.
+        let Ok(dir) = self.open() else { return };
+        if !new.iter().all(|(name, identity)| Self::leads_to(dir.as_fd(), name, *identity)) {
+            self.look_again_at(Some(now));
+        }
+    }
+
     /// When to look even if nothing is said to have changed.
     #[must_use]
     pub const fn look_at(&self) -> Option<Duration> {
@@ -115,11 +171,10 @@ impl Directory {
     pub fn look(&mut self) -> Option<Listing> {
         self.look_at = None;
         let now = clock::monotonic();
-        if let Some(watch) = &self.watch {
-            watch.take();
-        }
+        self.take_changes();
         let is_watched = self.set_watches(now);
-        match self.list(now) {
+        let mut links = Vec::new();
+        match self.list(now, &mut links) {
             Ok(mut listing) => {
                 if listing.complete {
                     self.retry = Retry::default();
@@ -132,12 +187,16 @@ impl Directory {
                     // It came after the watches were set.
                     self.look_again_at(Some(now.saturating_add(plan::CALM)));
                 }
-                self.disturbed = match &self.watch {
-                    Some(watch) if watch.has_more() && self.disturbed < DISTURBED_MOST => {
-                        listing.complete = false;
-                        self.disturbed + 1
-                    }
-                    _ => 0,
+                self.watch_targets(&links, listing.complete, now);
+                let changed = self.take_changes();
+                if changed.itself || changed.targets {
+                    self.look_again_at(Some(now));
+                }
+                self.disturbed = if changed.itself && self.disturbed < DISTURBED_MOST {
+                    listing.complete = false;
+                    self.disturbed + 1
+                } else {
+                    0
                 };
                 Some(listing)
             }
@@ -203,7 +262,8 @@ impl Directory {
             if failed.is_none() && watched.is_empty() {
                 failed = Some(io::ErrorKind::Unsupported.into());
             }
-            for old in self.watched.iter().filter(|old| !watched.contains(old)) {
+            let is_used = |old: &i32| watched.contains(old) || self.targets.is_watched(*old);
+            for old in self.watched.iter().filter(|old| !is_used(old)) {
                 watch.remove(*old);
             }
             self.watched = watched;
@@ -220,7 +280,11 @@ impl Directory {
         is_watched
     }
 
-    fn list(&mut self, now: Duration) -> std::result::Result<Listing, (&'static [u8], io::Error)> {
+    fn list(
+        &mut self,
+        now: Duration,
+        links: &mut Vec<Link>,
+    ) -> std::result::Result<Listing, (&'static [u8], io::Error)> {
         let unable = |what: &'static [u8]| move |errno: Errno| (what, io::Error::from(errno));
         statat(CWD, &self.path, AtFlags::empty()).map_err(unable(b"unable to stat"))?;
         let dir =
@@ -255,6 +319,12 @@ impl Directory {
                     kind
                 }
             };
+            // Some file systems do not tell the type of an entry.
+            if matches!(entry.file_type(), FileType::Symlink | FileType::Unknown) {
+                let identity =
+                    if let Kind::Directory { identity, .. } = kind { Some(identity) } else { None };
+                links.push((name.to_owned(), identity));
+            }
             listing.entries.push((name.to_owned(), kind));
         }
         // The end of a directory that is removed while it is read tells nothing.

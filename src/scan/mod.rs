@@ -7,6 +7,7 @@ mod leaving;
 mod plan;
 pub mod process;
 mod retry;
+mod targets;
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;

@@ -43,6 +43,8 @@ pub struct Host {
 
 /// How many ended children are taken in a turn; the others are taken in the next, after commands and deadlines.
 const REAPED_MAX: usize = 256;
+/// How many services that are due are looked at in a turn.
+const DUE_MAX: usize = 64;
 /// How long after a failed wait(2) it is tried again.
 const REAP_AGAIN: Duration = Duration::from_millis(10);
 
@@ -188,7 +190,8 @@ impl Host {
                 touched.push(place);
             }
         }
-        while let Some((_, place)) = self.due.first().copied().filter(|(at, _)| now().at >= *at) {
+        for _ in 0..DUE_MAX {
+            let Some((_, place)) = self.due.first().copied().filter(|(at, _)| now().at >= *at) else { break };
             if let Some(service) = self.service(place)
                 && service.deadline().is_some_and(|at| now().at >= at)
             {

@@ -154,6 +154,12 @@ impl Machine {
         matches!(self.state, State::Down) && self.run_unusable
     }
 
+    /// Whether the last start failed because of `./run` itself.
+    #[must_use]
+    pub const fn lacks_run(&self) -> bool {
+        self.run_unusable
+    }
+
     /// When to say [`Event::Tick`], if ever.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {

@@ -12,7 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::CWD;
+use rustix::fs::{AtFlags, CWD, statat};
+use rustix::io::Errno;
 use rustix::process::{Pid, kill_process};
 
 pub use opening::Outputs;
@@ -142,15 +143,15 @@ impl Service {
     }
 
     /// Starts what is to run, and only then lets clients know: the first status they see is a true one.
-    ///
-    /// # Errors
-    ///
-    /// That a FIFO cannot be opened.
-    pub fn begin(&mut self, now: Now) -> Result<()> {
+    pub fn begin(&mut self, now: Now) {
         self.tick(now);
         self.publish(now);
-        self.supervise.announce()?;
-        self.log.as_mut().map_or(Ok(()), |log| log.supervise.announce())
+        let announced = self.supervise.announce();
+        let announced = announced.and(self.log.as_mut().map_or(Ok(()), |log| log.supervise.announce()));
+        if let Err(error) = announced {
+            // The FIFO was there a moment ago.
+            self.failed(now, &error);
+        }
     }
 
     /// Lets what it and its log service write go elsewhere than to our own standard output and error.
@@ -451,6 +452,12 @@ impl Service {
             // There is nothing to be started, and that was said.
             return Event::NotStarted { finish: false };
         }
+        if which == Which::Main && script == Script::Run && self.has_no_run() {
+            // As many services without it may come and go, nothing is forked to find that out.
+            let missing = io::Error::from(Errno::NOENT);
+            say::supervisor(&[&self.prefix, b"fatal: "], b"unable to start ./run", Some(&missing));
+            return Event::NotStarted { finish: self.has_finish() };
+        }
         if which == Which::Log && script == Script::Run {
             // It runs in what is called `log` now.
             self.look_at_log(now);
@@ -509,6 +516,12 @@ impl Service {
         if let Some(write) = self.log.as_ref().and_then(|log| log.write.as_ref()) {
             program.stdout = Stream::Is(write.as_fd());
         }
+    }
+
+    /// Whether it is certain that there is no `./run`, after it could not be executed.
+    fn has_no_run(&self) -> bool {
+        self.pair.main().lacks_run()
+            && matches!(statat(&self.dir, c"run", AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
     }
 
     fn has_finish(&self) -> bool {

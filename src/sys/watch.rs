@@ -113,22 +113,29 @@ mod here {
             let _ = inotify::remove_watch(&self.0, watch);
         }
 
-        /// Takes away what happened since the last call. What it was does not matter: one look tells all.
+        /// Hands over what happened since the last call: the number of the watch, or -1 if not all can be told, and the
+        /// name of the entry, or nothing if it happened to the directory itself.
         ///
         /// Not more than a bounded part of it: who makes entries without end is not waited for.
-        pub fn take(&self) {
+        pub fn take(&self, mut each: impl FnMut(i32, &[u8])) {
+            /// The watch was removed. If the directory went, that was told before.
+            const IGNORED: u32 = 0x8000;
             let mut buffer = [0; 4096];
             for _ in 0..64 {
-                if !matches!(rustix::io::read(&self.0, &mut buffer), Ok(1..)) {
-                    return;
+                let Ok(length @ 1..) = rustix::io::read(&self.0, &mut buffer) else { return };
+                let mut rest = buffer.get(..length).unwrap_or_default();
+                // The fields of inotify(7): wd, mask, cookie, len, and `len` bytes of name.
+                while let Some((head, after)) = rest.split_first_chunk::<16>() {
+                    let [w0, w1, w2, w3, m0, m1, m2, m3, _, _, _, _, l0, l1, l2, l3] = *head;
+                    let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+                    let Some((name, next)) = after.split_at_checked(length) else { break };
+                    if u32::from_ne_bytes([m0, m1, m2, m3]) & IGNORED == 0 {
+                        let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+                        each(i32::from_ne_bytes([w0, w1, w2, w3]), name);
+                    }
+                    rest = next;
                 }
             }
-        }
-
-        /// Whether something happened since.
-        #[must_use]
-        pub fn has_more(&self) -> bool {
-            rustix::io::ioctl_fionread(&self.0).is_ok_and(|bytes| bytes > 0)
         }
     }
 
@@ -219,13 +226,7 @@ mod here {
         pub fn remove(&self, _watch: i32) {}
 
         /// Does nothing.
-        pub fn take(&self) {}
-
-        /// Nothing.
-        #[must_use]
-        pub fn has_more(&self) -> bool {
-            false
-        }
+        pub fn take(&self, _each: impl FnMut(i32, &[u8])) {}
     }
 
     /// Nothing is watched, so it does not matter.

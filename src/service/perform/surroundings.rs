@@ -231,7 +231,7 @@ impl Service {
     }
 
     /// Tells of a failure once, and tries again later.
-    fn failed(&mut self, now: Now, error: &crate::Error) {
+    pub(super) fn failed(&mut self, now: Now, error: &crate::Error) {
         if !std::mem::replace(&mut self.failure_said, true) {
             self.warn_of(error);
         }
