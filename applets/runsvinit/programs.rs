@@ -44,19 +44,19 @@ impl Command {
         Command { words, stdin }
     }
 
-    /// Starts it, in the foreground if it is on a terminal; otherwise the code to end with, and why was said.
+    /// Starts it, as the leader of a process group of its own, and in the foreground if it is on a terminal; otherwise
+    /// the code to end with, and why was said.
     pub(crate) fn start(&mut self) -> Result<Pid, u8> {
         let Some(name) = self.words.first() else { return Err(NOT_THERE) };
         let files = exec::candidates(OsStr::from_bytes(name.to_bytes()), std::env::var_os("PATH").as_deref());
         let files: Vec<&CStr> = files.iter().map(CString::as_c_str).collect();
         let argv: Vec<&CStr> = self.words.iter().map(CString::as_c_str).collect();
         let stdin = self.stdin.take();
-        let on_terminal = stdin.as_ref().is_some_and(rustix::termios::isatty);
         let program = Program {
             files: &files,
             argv: &argv,
             stdin: stdin.as_ref().map_or(Stream::Inherit, |stdin| Stream::Is(stdin.as_fd())),
-            terminal: if on_terminal { Terminal::Foreground } else { Terminal::Inherit },
+            terminal: Terminal::Foreground,
             ..Program::default()
         };
         spawn(&program).map_err(|failure| {
@@ -111,7 +111,7 @@ impl Hooks {
             return Ok(());
         }
         let Some(path) = self.left.pop() else { return Ok(()) };
-        let program = Program { files: &[&path], argv: &[&path], ..Program::default() };
+        let program = Program { files: &[&path], argv: &[&path], new_session: true, ..Program::default() };
         match spawn(&program) {
             Ok(pid) => {
                 self.running = Some((pid, path));

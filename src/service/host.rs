@@ -20,6 +20,9 @@ use crate::sys::clock;
 use crate::sys::interest::Interest;
 use crate::sys::signals::{self, Came, Signals};
 
+/// How many ended processes are looked at in one turn.
+const REAP_AT_ONCE: usize = 64;
+
 /// A service among others keeps its place, by which it is known here.
 pub type Place = usize;
 
@@ -36,6 +39,8 @@ pub struct Host {
     processes: BTreeMap<i32, Place>,
     /// When each is due next.
     due: BTreeSet<(Duration, Place)>,
+    /// Not all that ended was looked at.
+    more_ended: bool,
 }
 
 #[derive(Debug)]
@@ -79,6 +84,7 @@ impl Host {
             controls: None,
             processes: BTreeMap::new(),
             due: BTreeSet::new(),
+            more_ended: false,
         }
     }
 
@@ -290,6 +296,7 @@ impl Host {
         until: Option<Duration>,
     ) -> (bool, Vec<(Place, Which)>, Vec<bool>) {
         let until = earlier(until, self.due.first().map(|(at, _)| *at));
+        let until = if self.more_ended { Some(Duration::ZERO) } else { until };
         let mut fds = Vec::with_capacity(others.len() + 3);
         let mut whose = Vec::new();
         let mut add = |fd, flags| fds.push(PollFd::from_borrowed_fd(fd, flags));
@@ -312,7 +319,7 @@ impl Host {
         }
         let all = event::wait(&mut fds, until);
         let mut came = fds.iter().map(|fd| all || !fd.revents().is_empty());
-        let came_signal = came.next() == Some(true);
+        let came_signal = came.next() == Some(true) || self.more_ended;
         let ready = others.iter().map(|_| came.next() == Some(true)).collect();
         let commanded = match &self.controls {
             Some(controls) if came.next() == Some(true) => {
@@ -325,16 +332,20 @@ impl Host {
     }
 
     fn take_signals(&mut self, now: &impl Fn() -> Now, turn: &mut Turn, touched: &mut Vec<Place>) {
-        let (mut children, mut all) = (false, false);
+        let (mut children, mut all) = (std::mem::take(&mut self.more_ended), false);
         let mut changed = Vec::new();
         self.signals.take(|came| match came.signal {
             signals::CHLD => children = true,
-            signals::CHANGE => changed.push(came.fd),
-            signals::IO => all = true,
+            _ if came.is_change() => changed.push(came.fd),
+            _ if came.is_overflow() => all = true,
             _ => turn.signals.push(came),
         });
         // One signal may stand for many ends.
-        while children && let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        let mut left = if children { REAP_AT_ONCE } else { 0 };
+        while left > 0
+            && let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG)
+        {
+            left -= 1;
             let Some(how) = ended(status) else { continue };
             let place = self.processes.remove(&key(pid));
             let Some((place, service)) = place.and_then(|place| Some((place, self.service(place)?))) else {
@@ -346,6 +357,8 @@ impl Host {
             // What was started may have ended before the next call.
             self.note(place);
         }
+        // As many may end as there are processes; commands, signals and deadlines do not wait for all.
+        self.more_ended = children && left == 0;
         changed.sort_unstable();
         changed.dedup();
         for place in 0..if all || !changed.is_empty() { self.places.len() } else { 0 } {

@@ -55,7 +55,7 @@ pub enum Terminal {
     /// What we are.
     #[default]
     Inherit,
-    /// Its foreground, as a process group of its own: it gets what is typed.
+    /// Its foreground, if there is a terminal: it gets what is typed. In any case a process group of its own.
     Foreground,
     /// The session that it controls; for a child with a new session.
     Controlling,

@@ -11,6 +11,7 @@
 )]
 #![allow(missing_docs, unreachable_pub, dead_code)]
 
+mod command;
 #[path = "../it/harness.rs"]
 mod harness;
 mod root;

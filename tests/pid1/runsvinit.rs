@@ -13,11 +13,11 @@ const SIGUSR2: i32 = 12;
 const SIGPWR: i32 = 30;
 const SIGWINCH: i32 = 28;
 
-fn can() -> bool {
+pub fn can() -> bool {
     possible() && is_root()
 }
 
-fn boot(root: Root, words: &[&str]) -> Machine {
+pub fn boot(root: Root, words: &[&str]) -> Machine {
     let mut machine = root.boot(&[&["/sbin/runsvinit"], words].concat());
     // Before that, the kernel drops signals to a process 1 that has said nothing about them.
     eventually("waits for signals", || {
