@@ -114,6 +114,9 @@ impl Host {
             self.controls = None;
         }
         self.note(place);
+        if self.get(place).is_some_and(Service::has_essential_end) {
+            self.due_at(place, Duration::ZERO);
+        }
         place
     }
 

@@ -74,6 +74,8 @@ pub struct Service {
     killed: bool,
     /// Standard output and error of the service and of its log service, where they are not ours.
     outputs: Option<Box<Outputs>>,
+    /// Our supervisor is an init; see [`Service::set_of_init`].
+    of_init: bool,
 }
 
 impl Service {
@@ -118,6 +120,7 @@ impl Service {
             essential_end: None,
             killed: false,
             outputs: None,
+            of_init: false,
         }))
     }
 
@@ -136,6 +139,12 @@ impl Service {
     /// Lets what it and its log service write go elsewhere than to our own standard output and error.
     pub fn set_outputs(&mut self, outputs: Outputs) {
         self.outputs = Some(Box::new(outputs));
+    }
+
+    /// It belongs to an init: its programs have sessions of their own, so that what they send to their group reaches
+    /// no other; and once an essential one has ended, it is not started again, since everything ends.
+    pub const fn set_of_init(&mut self) {
+        self.of_init = true;
     }
 
     /// What messages about this service begin with.
@@ -386,7 +395,7 @@ impl Service {
                 (c"./finish", &[c"./finish", &code, &status])
             }
         };
-        let mut program = Program { files: &[name], argv, ..Program::default() };
+        let mut program = Program { files: &[name], argv, new_session: self.of_init, ..Program::default() };
         match (which, &self.log) {
             (Which::Main, _) => {
                 program.directory = Some(self.dir.as_fd());
