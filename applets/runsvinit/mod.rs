@@ -238,14 +238,22 @@ impl<'o> Init<'o> {
             Do::EndWriters => {
                 let logs: Vec<Pid> =
                     self.host.services().filter_map(|(_, service)| service.process(Which::Log)).collect();
-                rest::end(&logs);
+                rest::end(&logs, self.until());
             }
-            Do::EndRest => rest::end(&[]),
-            Do::KillRest => rest::kill(),
+            Do::EndRest => rest::end(&[], self.until()),
+            Do::KillRest => rest::kill(self.until()),
             Do::RunHooks => self.run_halt_hook(),
             Do::KillHooks => self.halt.kill(),
             Do::Exit => {}
         }
+    }
+
+    /// How long may be looked for what is left: until the next of the stop is due, but a moment in any case, since what
+    /// is not found is left alive.
+    fn until(&self) -> Duration {
+        const MOMENT: Duration = Duration::from_millis(100);
+        let next = self.stop.as_ref().and_then(|stop| stop.deadline(&self.seen()));
+        next.unwrap_or_default().max(clock::monotonic().saturating_add(MOMENT))
     }
 
     fn run_halt_hook(&mut self) {

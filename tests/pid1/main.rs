@@ -17,6 +17,7 @@ mod harness;
 mod root;
 mod runit;
 mod runsvinit;
+mod trouble;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

@@ -1,0 +1,141 @@
+//! `runsvinit` where something is wrong: floods, no memory, a fault of its own, a system that refuses, a long `/proc`.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::harness::*;
+use crate::root::{Machine, Root};
+use crate::runsvinit::{boot, can};
+
+fn has_strace() -> bool {
+    can_run("strace", Command::new("strace").arg("-V").output().is_ok())
+}
+
+/// strace at work on a process, until it is told to end.
+struct Trace {
+    strace: Child,
+    file: std::path::PathBuf,
+}
+
+impl Trace {
+    fn of(machine: &Machine, calls: &str) -> Self {
+        let file = machine.root.path("trace");
+        let strace = Command::new("strace")
+            .args(["-qq", "-e", &format!("trace={calls}"), "-e", "signal=none", "-o"])
+            .arg(&file)
+            .args(["-p", &machine.init.to_string()])
+            .spawn()
+            .unwrap();
+        let path = format!("/proc/{}/status", machine.init);
+        eventually("traced", || !read(path.as_ref()).contains("TracerPid:\t0\n"));
+        Trace { strace, file }
+    }
+
+    fn lines(mut self) -> Vec<String> {
+        kill(i32::try_from(self.strace.id()).unwrap(), SIGINT);
+        let _ = self.strace.wait();
+        read(&self.file).lines().map(str::to_owned).collect()
+    }
+}
+
+const SIGINT: i32 = 2;
+const SIGSTOP: i32 = 19;
+const SIGCONT: i32 = 18;
+
+#[test]
+fn what_is_done_in_one_turn_has_a_bound() {
+    if !can() || !has_strace() {
+        return;
+    }
+    let make = "i=0; while [ $i -lt 500 ]; do (sleep 1000 &); i=$((i+1)); done; echo made; exec sleep 1001";
+    let mut machine = boot(Root::new().script("etc/service/many/run", make).graceful("web"), &[]);
+    machine.says("web begins");
+    machine.says("made");
+    // All end, and signals queue up, while it does not look.
+    machine.signal(SIGSTOP);
+    eventually("stopped", || process_state(machine.init) == Some('T'));
+    machine.inside("pkill -x -f 'sleep 1000'; for i in $(seq 500); do kill -40 1; done");
+    eventually("dead", || machine.children().iter().filter(|&&state| state == 'Z').count() >= 500);
+    let trace = Trace::of(&machine, "wait4,read,poll,ppoll");
+    machine.signal(SIGCONT);
+    eventually("reaped", || machine.children().len() <= 3);
+    assert_eq!(machine.inside("sv -w5 restart web").code, Some(0));
+    let lines = trace.lines();
+    for (call, most) in [("wait4(", 100), ("read(", 40)] {
+        let mut longest = 0;
+        let mut run = 0;
+        for line in &lines {
+            run = if line.starts_with(call) {
+                run + 1
+            } else if line.contains("poll(") {
+                0
+            } else {
+                run
+            };
+            longest = longest.max(run);
+        }
+        assert!(longest <= most, "{longest} of {call} without a look at anything else");
+        assert!(lines.iter().filter(|line| line.starts_with(call)).count() >= 20);
+    }
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+}
+
+/// A chain of processes that is nobody's business.
+struct Chain(Child);
+
+impl Chain {
+    /// `dir/chain` is there when it is complete.
+    fn of(length: usize, dir: &TempDir) -> Self {
+        let link = dir.script("link", "[ $1 = 0 ] && : >chain && exec sleep 1000\n\"$0\" $(($1-1))\n:");
+        // One makes the next: on a busy machine each would wait for its turn.
+        let child = Command::new("setsid")
+            .args(["nice", "-n", "-20"])
+            .arg(link)
+            .arg(length.to_string())
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Chain(child)
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        kill(-i32::try_from(self.0.id()).unwrap(), SIGKILL);
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_stop_outside_process_1_takes_no_longer_whatever_strangers_have() {
+    if !is_root() {
+        return;
+    }
+    let dir = TempDir::new();
+    dir.script(
+        "service/deaf/run",
+        "trap '' TERM; (while :; do sleep 0.1; done) & echo $! >ready; while :; do sleep 0.1; done",
+    );
+    let _chain = Chain::of(2000, &dir);
+    eventually("a chain", || dir.join("chain").exists());
+    let mut child = Command::new(program("runsvinit"))
+        .args(["-w", "1", "service"])
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("ready", || dir.join("service/deaf/ready").exists());
+    let begin = Instant::now();
+    kill(i32::try_from(child.id()).unwrap(), SIGTERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let took = begin.elapsed();
+    let left = dir.read("service/deaf/ready").trim().parse().unwrap();
+    eventually("killed", || !is_alive(left));
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+}
