@@ -15,7 +15,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, fstat};
 use rustix::process::{Pid, kill_process};
 
-pub use opening::Outputs;
+pub use opening::{Late, Outputs};
 use opening::{Log, PATIENCE, find_log, open_service, patience_of, places, wanted_at_start};
 
 use super::machine::Machine;

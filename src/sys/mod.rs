@@ -7,6 +7,7 @@ pub mod clock;
 pub mod fifo;
 pub mod interest;
 pub mod memory;
+pub mod output;
 pub mod privilege;
 pub mod signals;
 pub mod spawn;

@@ -14,6 +14,7 @@
 mod command;
 #[path = "../it/harness.rs"]
 mod harness;
+mod output;
 mod root;
 mod runit;
 mod runsvinit;

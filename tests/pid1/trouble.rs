@@ -7,7 +7,7 @@ use crate::harness::*;
 use crate::root::{Machine, Root};
 use crate::runsvinit::{boot, can};
 
-fn has_strace() -> bool {
+pub fn has_strace() -> bool {
     can_run("strace", Command::new("strace").arg("-V").output().is_ok())
 }
 

@@ -111,6 +111,10 @@ impl Service {
             Ok(log) => {
                 self.pair.add_log(log.machine(now));
                 self.log = Some(log);
+                if let Some(outputs) = self.outputs.as_mut().filter(|outputs| outputs.log.is_none()) {
+                    // Where they cannot be had, it writes to what we have.
+                    outputs.log = (outputs.late.0)().ok();
+                }
                 self.unpublished.1 = true;
                 self.tell(now, Which::Log, Event::Tick);
                 self.publish(now);
