@@ -77,10 +77,10 @@ struct Init<'o> {
 
 impl<'o> Init<'o> {
     fn new(options: &'o Options) -> Result<Self> {
+        signals::default_all();
         if start::is_first_process() {
             start::never_end_by_a_bug("runsvinit");
         }
-        signals::default_all();
         let ours = [
             signals::CHLD,
             signals::CHANGE,

@@ -3,7 +3,8 @@
 //! Whether a write waits is a property of the open file, which children and strangers share, so it must not be changed
 //! there. A pipe can be told so for one write; of a terminal, and of a pipe on an old kernel, we open one of our own.
 
-use std::io;
+use std::ffi::CStr;
+use std::io::{self, Write};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -20,8 +21,10 @@ pub fn own(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
     if !is_pipe && !rustix::termios::isatty(fd) {
         return None;
     }
-    let path = format!("/dev/fd/{}", fd.as_raw_fd());
-    let path = if cfg!(target_os = "linux") { path.replace("/dev/", "/proc/self/") } else { path };
+    // Without allocation: this may be about there being no memory.
+    let mut path = [0; 32];
+    write!(path.as_mut_slice(), "{}/{}", here::DIRECTORY, fd.as_raw_fd()).ok()?;
+    let path = CStr::from_bytes_until_nul(&path).ok()?;
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).ok()
 }
@@ -73,6 +76,8 @@ mod here {
     use rustix::fd::BorrowedFd;
     use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
+    pub(super) const DIRECTORY: &str = "/proc/self/fd";
+
     pub(super) fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
         // The last offset there is means "where the file is".
         pwritev2(fd, &[IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT).map_err(|errno| match errno {
@@ -87,6 +92,8 @@ mod here {
     use std::io;
 
     use rustix::fd::BorrowedFd;
+
+    pub(super) const DIRECTORY: &str = "/dev/fd";
 
     pub(super) fn write_now(_fd: BorrowedFd<'_>, _bytes: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())

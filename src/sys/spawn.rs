@@ -281,8 +281,8 @@ fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
     let mut stack = Stack([MaybeUninit::uninit(); STACK]);
     let top = stack.0.as_mut_ptr_range().end;
     // SAFETY: CLONE_VFORK suspends us until the child has executed or ended, so `task` and `stack` outlive
-    // its use of them; `stack` is aligned and is used by nobody else. No handler is installed that could run
-    // in the child on our memory: what we wait for is blocked (see `signals`).
+    // its use of them; `stack` is aligned and is used by nobody else. No handler is installed that could change
+    // our memory in the child: what we wait for is blocked (see `signals`), and that of faults only ends it.
     let pid = unsafe {
         libc::clone(
             child,

@@ -139,3 +139,79 @@ fn a_stop_outside_process_1_takes_no_longer_whatever_strangers_have() {
     eventually("killed", || !is_alive(left));
     assert!(took < Duration::from_millis(2500), "{took:?}");
 }
+
+#[test]
+fn memory_that_cannot_be_had_is_waited_for() {
+    if !can() {
+        return;
+    }
+    let mut machine = boot(Root::new().graceful("web"), &[]);
+    machine.says("web begins");
+    let status = read(format!("/proc/{}/status", machine.init).as_ref());
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let size = size.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024;
+    let limit = |bytes: &str| {
+        let words = ["--pid", &machine.init.to_string(), &format!("--as={bytes}")];
+        assert!(Command::new("prlimit").args(words).status().unwrap().success());
+    };
+    limit(&format!("{size}:unlimited"));
+    for number in 0..600 {
+        std::fs::create_dir(machine.root.path(&format!("etc/service/{number}"))).unwrap();
+        std::fs::write(machine.root.path(&format!("etc/service/{number}/down")), "").unwrap();
+    }
+    machine.says("out of memory");
+    steadily("waits", Duration::from_millis(300), || process_state(machine.init) == Some('S'));
+    limit("unlimited:unlimited");
+    eventually("served again", || machine.inside("sv -w5 restart web").code == Some(0));
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+    machine.says("web ends");
+}
+
+#[test]
+fn a_fault_of_its_own_does_not_end_process_1() {
+    use std::os::unix::fs::FileExt;
+    if !can() || !can_run("x86_64", cfg!(target_arch = "x86_64")) {
+        return;
+    }
+    // An instruction that there is not, and one that is not ours to execute.
+    for (code, name) in [(&[0x0f_u8, 0x0b][..], "ILL"), (&[0xf4], "SEGV")] {
+        let machine = boot(Root::new().graceful("web"), &[]);
+        machine.says("web begins");
+        let mut at = 0;
+        eventually("waits", || {
+            let call = read(format!("/proc/{}/syscall", machine.init).as_ref());
+            at = call
+                .split_whitespace()
+                .last()
+                .and_then(|pc| u64::from_str_radix(pc.trim_start_matches("0x"), 16).ok())
+                .unwrap_or(0);
+            at != 0 && process_state(machine.init) == Some('S')
+        });
+        let memory =
+            std::fs::File::options().write(true).open(format!("/proc/{}/mem", machine.init)).unwrap();
+        memory.write_all_at(code, at).unwrap();
+        machine.signal(1);
+        machine.says(&format!("fatal: bug: signal {name}, only reaping from now on"));
+        machine.inside("for i in 1 2 3 4 5; do (sleep 0.05 &); done");
+        steadily("lives", Duration::from_millis(300), || process_state(machine.init) == Some('S'));
+        eventually("reaped", || machine.children() == ['S']);
+    }
+}
+
+#[test]
+fn a_fault_that_somebody_else_sends_is_none() {
+    if !can() {
+        return;
+    }
+    let mut machine = boot(Root::new().graceful("web"), &[]);
+    machine.says("web begins");
+    for signal in [4, 5, 6, 7, 8, 11, 31] {
+        assert_eq!(machine.inside(&format!("kill -{signal} 1")).code, Some(0));
+        machine.signal(signal);
+    }
+    assert_eq!(machine.inside("sv -w5 restart web").code, Some(0));
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+    assert!(!machine.console().contains("bug"), "{}", machine.console());
+}
