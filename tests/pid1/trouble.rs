@@ -215,3 +215,59 @@ fn a_fault_that_somebody_else_sends_is_none() {
     assert_eq!(machine.ends(), 0);
     assert!(!machine.console().contains("bug"), "{}", machine.console());
 }
+
+/// Services that start, and one that cannot, under a `runsvinit` that is started by `words`.
+fn serves_as_ever(words: &[&std::ffi::OsStr]) {
+    let dir = TempDir::new();
+    dir.script("service/web/run", "echo web begins; exec sleep 1000");
+    dir.script("service/logged/run", "echo logged; exec sleep 1000");
+    dir.script("service/logged/log/run", "exec cat >out");
+    dir.file("service/missing/keep", "");
+    let (words, executable) = (words.to_vec(), [executable().as_os_str()]);
+    let all = [words, executable.to_vec()].concat();
+    let said = std::fs::File::create(dir.join("said")).unwrap();
+    let mut child = Command::new(all[0])
+        .args(&all[1..])
+        .args(["runsvinit", "-w", "3", "service", "--", "sh", "-c", "echo cmd begins; exec sleep 1000"])
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(said.try_clone().unwrap())
+        .stderr(said)
+        .spawn()
+        .unwrap();
+    let missing = "runsvinit missing: fatal: unable to start ./run: file does not exist\n";
+    let begun = crate::root::waited(|| {
+        let said = dir.read("said");
+        said.contains("web begins\n")
+            && said.contains("cmd begins\n")
+            && said.contains(missing)
+            && dir.read("service/logged/log/out") == "logged\n"
+    });
+    if !begun {
+        let _ = child.kill();
+    }
+    assert!(begun, "{}", dir.read("said"));
+    let init = i32::try_from(child.id()).unwrap();
+    let init = read(format!("/proc/{init}/task/{init}/children").as_ref())
+        .split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .find(|_| all[0] == "strace")
+        .unwrap_or(init);
+    kill(init, SIGTERM);
+    assert_eq!(child.wait().unwrap().code(), Some(143), "{}", dir.read("said"));
+}
+
+#[test]
+fn a_system_that_lends_children_no_memory_is_no_obstacle() {
+    if !has_strace() {
+        return;
+    }
+    // As emulators of another processor refuse it.
+    let refused =
+        ["strace", "-qq", "-o", "/dev/null", "-e", "trace=clone", "-e", "inject=clone:error=EINVAL:when=1"];
+    serves_as_ever(&refused.map(std::ffi::OsStr::new));
+    let emulator = format!("/usr/bin/qemu-{}-static", std::env::consts::ARCH);
+    if can_run("qemu-user-static", std::path::Path::new(&emulator).exists()) {
+        serves_as_ever(&[emulator.as_ref()]);
+    }
+}
