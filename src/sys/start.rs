@@ -178,10 +178,11 @@ mod here {
 
     extern "C" fn at_fault(signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
         let us = rustix::process::getpid();
-        // SAFETY: the kernel gives what the handler was asked for with SA_SIGINFO.
-        let code = unsafe { (*info).si_code };
-        // SAFETY: as above; where nobody sent it, it is not looked at.
-        let sender = unsafe { (*info).si_pid() };
+        // SAFETY: the kernel gives what the handler was asked for with SA_SIGINFO, and it stays until that returns.
+        let info = unsafe { &*info };
+        // SAFETY: it is a number in any case, and only looked at where somebody sent the signal.
+        let sender = unsafe { info.si_pid() };
+        let code = info.si_code;
         let sent = code <= 0;
         if sent && sender != us.as_raw_nonzero().get() {
             // Somebody else says so; it is not true.
