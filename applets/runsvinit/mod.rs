@@ -23,7 +23,7 @@ use svcore::service::pair::Which;
 use svcore::service::words::Ended;
 use svcore::sys::signals::{self, Came, Signals};
 use svcore::sys::{clock, memory, privilege, spawn, start};
-use svcore::{Call, Context, Result, say, scan};
+use svcore::{Call, Context, Result, oom, say, scan};
 
 use options::Options;
 use output::Output;
@@ -102,6 +102,7 @@ impl<'o> Init<'o> {
         let all: Vec<signals::Number> = signals::all().collect();
         let wanted = if options.command.is_empty() { &ours } else { all.as_slice() };
         let signals = Signals::wait_for(wanted).while_doing(|| "unable to create selfpipe")?;
+        oom::begin();
         privilege::raise_open_files();
         spawn::share_table();
         if !start::is_first_process() {
@@ -385,6 +386,10 @@ impl<'o> Init<'o> {
     fn ended(&mut self, pid: Pid, how: Ended) {
         if self.running == Some(pid) {
             self.running = None;
+            if matches!(how, Ended::Signal { number: 9, .. }) && oom::killed(clock::monotonic()) {
+                let what = b"out of memory: the kernel has killed the command";
+                say::supervisor(&[b"runsvinit: warning: "], what, None);
+            }
             self.begin_to_stop(Some(code_of(how)));
         } else if let Some(path) = self.boot.ended(pid) {
             // One that we told to end ourselves has not failed.

@@ -63,6 +63,13 @@ impl Command {
             let error = io::Error::from(failure);
             let what = [b"unable to run ", name.to_bytes()].concat();
             say::supervisor(&[b"runsvinit: fatal: "], &what, Some(&error));
+            if error.kind() == io::ErrorKind::NotFound
+                && let Some(missing) = files.iter().find_map(|file| exec::missing_interpreter(CWD, file))
+            {
+                let missing = String::from_utf8_lossy(missing.to_bytes());
+                let what = format!("its interpreter {} does not exist", missing.escape_debug());
+                say::supervisor(&[b"runsvinit: fatal: "], what.as_bytes(), None);
+            }
             if error.kind() == io::ErrorKind::NotFound { NOT_THERE } else { NOT_EXECUTABLE }
         })
     }

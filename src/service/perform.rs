@@ -27,7 +27,7 @@ use crate::event::earlier;
 use crate::supervise::Supervise;
 use crate::sys::spawn::{Failure, Program, Stream, spawn};
 use crate::sys::watch;
-use crate::{files, say, tai};
+use crate::{exec, files, oom, say, tai};
 
 /// How long a missing `supervise` is left alone: it may be on its way out with the whole directory.
 const REPAIR_AFTER: Duration = Duration::from_secs(1);
@@ -373,6 +373,9 @@ impl Service {
             Action::Say { how, uptime, more } => {
                 let script = if which == Which::Main { "./run" } else { "log/./run" };
                 self.warn(how.unasked(script, uptime, more).as_bytes(), None);
+                if self.of_init && matches!(how, Ended::Signal { number: 9, .. }) && oom::killed(now.at) {
+                    self.warn(b"out of memory: the kernel has killed it", None);
+                }
                 None
             }
             Action::Start(script) => Some(self.start(now, which, script)),
@@ -429,6 +432,16 @@ impl Service {
             Err(Failure::Exec(error)) => (format!("unable to start {of_log}{name}"), error),
         };
         say::supervisor(&[&self.prefix, b"fatal: "], what.as_bytes(), Some(&cause));
+        if cause.kind() == io::ErrorKind::NotFound
+            && let Some(missing) = program
+                .directory
+                .zip(program.files.first())
+                .and_then(|(dir, file)| exec::missing_interpreter(dir, file))
+        {
+            let missing = String::from_utf8_lossy(missing.to_bytes());
+            let what = format!("{of_log}{name}: its interpreter {} does not exist", missing.escape_debug());
+            self.warn(what.as_bytes(), None);
+        }
         Event::NotStarted { finish: which == Which::Main && script == Script::Run && self.has_finish() }
     }
 

@@ -271,3 +271,103 @@ fn a_system_that_lends_children_no_memory_is_no_obstacle() {
         serves_as_ever(&[emulator.as_ref()]);
     }
 }
+
+/// A control group with little memory, of either kind.
+struct Group(std::path::PathBuf);
+
+impl Group {
+    fn new() -> Option<Self> {
+        let groups = read("/proc/self/cgroup".as_ref());
+        let path = |kind: &str| groups.lines().find_map(|line| line.split_once(kind)).map(|(_, path)| path);
+        let (above, limit) = match path(":memory:") {
+            Some(path) => (format!("/sys/fs/cgroup/memory{path}"), "memory.limit_in_bytes"),
+            None => (format!("/sys/fs/cgroup{}", path("0::")?), "memory.max"),
+        };
+        let dir = std::path::Path::new(&above).join(format!("runitbox-{}", std::process::id()));
+        std::fs::create_dir(&dir).ok()?;
+        let group = Group(dir);
+        std::fs::write(group.0.join(limit), "50000000").ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Not before the last of it has ended.
+        let _ = crate::root::waited(|| std::fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+#[test]
+fn an_end_for_lack_of_memory_is_told_as_that() {
+    if !is_root() {
+        return;
+    }
+    let group = Group::new();
+    if !can_run("a control group for memory", group.is_some()) {
+        return;
+    }
+    let group = group.unwrap();
+    let dir = TempDir::new();
+    let eater = "exec perl -e 'my $x = \"a\" x 200_000_000; sleep 1000'";
+    dir.script("service/eater/run", &format!("[ -e again ] && exec sleep 1000; : >again; {eater}"));
+    dir.script("service/other/run", "[ -e again ] && exec sleep 1000; : >again; kill -9 $$");
+    let script = format!(
+        "echo $$ >{}/cgroup.procs; cd {}; exec {} -w 3 service -- sh -c 'while [ ! -e go ]; do sleep 0.05; done; {}'",
+        group.0.display(),
+        dir.path().display(),
+        program("runsvinit").display(),
+        eater.replace('\'', "'\\''"),
+    );
+    let mut child = Command::new("sh")
+        .args(["-c", &script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(dir.join("said")).unwrap())
+        .spawn()
+        .unwrap();
+    let told = |what: &str| crate::root::waited(|| dir.read("said").contains(what));
+    let service = told("runsvinit eater: warning: out of memory: the kernel has killed it\n");
+    dir.file("go", "");
+    let command = told("runsvinit: warning: out of memory: the kernel has killed the command\n");
+    if !command {
+        let _ = child.kill();
+    }
+    assert!(service && command, "{}", dir.read("said"));
+    assert_eq!(child.wait().unwrap().code(), Some(137));
+}
+
+#[test]
+fn a_missing_interpreter_is_named() {
+    let dir = TempDir::new();
+    for (name, first) in [("script", "#!/no/such -x\n"), ("tool", "#! /no/such/tool\n")] {
+        let path = dir.script(&format!("service/{name}/run"), "");
+        std::fs::write(path, first).unwrap();
+    }
+    // An executable for another C library.
+    let mut elf = std::fs::read("/bin/true").unwrap();
+    let interpreter = elf.windows(5).position(|bytes| bytes == b"/lib6" || bytes == b"/lib/");
+    if let Some(at) = interpreter {
+        elf[at..at + 4].copy_from_slice(b"/LIB");
+        std::fs::write(dir.script("service/elf/run", ""), elf).unwrap();
+    }
+    std::fs::write(dir.script("cmd", ""), "#!/no/such/shell\n").unwrap();
+    let outcome = run("runsvinit").args(&["service", "--", "./cmd"]).dir(dir.path()).go();
+    assert_eq!(outcome.code, Some(127));
+    for (name, missing) in [("script", "/no/such"), ("tool", "/no/such/tool")] {
+        let lines = format!(
+            "runsvinit {name}: fatal: unable to start ./run: file does not exist\n\
+             runsvinit {name}: warning: ./run: its interpreter {missing} does not exist\n"
+        );
+        assert!(outcome.err.contains(&lines), "{}", outcome.err);
+    }
+    if interpreter.is_some() {
+        let line = "runsvinit elf: warning: ./run: its interpreter /LIB";
+        assert!(outcome.err.contains(line), "{}", outcome.err);
+    }
+    assert!(
+        outcome.err.contains("runsvinit: fatal: unable to run ./cmd: file does not exist\nrunsvinit: fatal: its interpreter /no/such/shell does not exist\n"),
+        "{}",
+        outcome.err
+    );
+}
