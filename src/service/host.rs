@@ -23,6 +23,9 @@ use crate::sys::signals::{self, Came, Signals};
 /// How many ended processes are looked at in one turn.
 const REAP_AT_ONCE: usize = 64;
 
+/// How many services are told in one turn that time has passed.
+const DUE_AT_ONCE: usize = 64;
+
 /// A service among others keeps its place, by which it is known here.
 pub type Place = usize;
 
@@ -199,7 +202,9 @@ impl Host {
                 touched.push(place);
             }
         }
-        while let Some((_, place)) = self.due.first().copied().filter(|(at, _)| now().at >= *at) {
+        // Thousands may be due; the rest is for the next turn, before which signals are looked at.
+        for _ in 0..DUE_AT_ONCE {
+            let Some((_, place)) = self.due.first().copied().filter(|(at, _)| now().at >= *at) else { break };
             if let Some(service) = self.service(place)
                 && service.deadline().is_some_and(|at| now().at >= at)
             {

@@ -371,3 +371,37 @@ fn a_missing_interpreter_is_named() {
         outcome.err
     );
 }
+
+#[test]
+fn services_that_are_due_at_the_same_time_hold_up_no_signal() {
+    if !can() || !has_strace() {
+        return;
+    }
+    let root = (0..300).fold(Root::new(), |root, number| root.file(&format!("etc/service/{number}/x"), ""));
+    let mut machine = boot(root, &["-v"]);
+    machine.says("300 services");
+    let trace = Trace::of(&machine, "clone,poll,ppoll");
+    // Each is tried again a second later; meanwhile it does not look.
+    machine.signal(SIGSTOP);
+    eventually("stopped", || matches!(process_state(machine.init), Some('T' | 't')));
+    std::thread::sleep(Duration::from_millis(1200));
+    machine.signal(SIGCONT);
+    std::thread::sleep(Duration::from_millis(1500));
+    let mut run = 0;
+    let longest = trace
+        .lines()
+        .iter()
+        .map(|line| {
+            // A wait for one descriptor is only the question whether a message can be said.
+            match line.starts_with("clone(") {
+                true => run += 1,
+                false if line.contains("}, {") => run = 0,
+                false => {}
+            }
+            run
+        })
+        .max();
+    assert!(longest.is_some_and(|longest| (10..=100).contains(&longest)), "{longest:?}");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+}
