@@ -201,10 +201,15 @@ pub const CATALOG: &[Entry] = &[
         module: "runsvinit",
         dir: "sbin",
         about: "be a container's init: host all services, run a command, stop in order",
-        synopsis: "[-v] [-w sec] [-e dir] [--map code=code] [--prefix] [--stamp] [dir] [-- cmd [arg ...]] | --halt [code]",
+        synopsis: "[-gv] [-w sec] [-e dir] [--map code=code] [--stop-signal sig] [--prefix] [--stamp] [dir] [-- cmd [arg ...]] | --halt [code]",
         options: &[
             ("-v", "say what is done"),
-            ("-w sec", "stop everything within sec seconds; default 9"),
+            (
+                "-w sec",
+                "stop everything within sec seconds, such as 1.5; default 9;\nhas to be less than the grace of the container engine",
+            ),
+            ("-g", "send cmd's signals to its whole process group"),
+            ("--stop-signal sig", "tell cmd to end by this signal instead of TERM"),
             ("-e dir", "write the environment to dir, for chpst -e"),
             (
                 "--map code=code",
@@ -214,7 +219,10 @@ pub const CATALOG: &[Entry] = &[
             ("--stamp", "put the time before that, in UTC; implies --prefix"),
             ("--halt [code]", "tell the runsvinit that runs to stop everything and exit with code, or 0"),
             ("dir", "the directory of service directories; default as for sv"),
-            ("cmd", "a command that is run beside the services; when it ends, everything does"),
+            (
+                "cmd",
+                "a command that is run beside the services, those of the default directory too;\nwhen it ends, everything does",
+            ),
             ("-V", "print the version"),
         ],
         usage_as_typed: false,

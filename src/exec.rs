@@ -1,12 +1,15 @@
 //! Where a program is, where a name leads, and becoming another program.
 
 use std::collections::VecDeque;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
 use nix::libc;
+use rustix::fd::BorrowedFd;
 use rustix::fs::{AtFlags, CWD, FileType, readlinkat, statat};
+
+use crate::files;
 
 /// Searched where PATH is not set.
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
@@ -34,6 +37,59 @@ pub fn candidates(name: &OsStr, path: Option<&OsStr>) -> Vec<CString> {
 #[must_use]
 pub const fn goes_on(errno: i32) -> bool {
     matches!(errno, libc::ENOENT | libc::EACCES | libc::EPERM | libc::EISDIR | libc::ENOTDIR)
+}
+
+/// The interpreter that a file asks for and that is not there: then the system says of the file that it does not exist.
+#[must_use]
+pub fn missing_interpreter(dir: BorrowedFd<'_>, file: &CStr) -> Option<CString> {
+    let mut buffer = [0; 4096];
+    let start = files::read_start(dir, file, &mut buffer).ok()?;
+    let name = if let Some(line) = start.strip_prefix(b"#!") {
+        let line = line.split(|&byte| byte == b'\n').next()?.trim_ascii();
+        line.split(|byte| b" \t".contains(byte)).next()?
+    } else {
+        interpreter_of_elf(start)?
+    };
+    let name = CString::new(name).ok().filter(|name| !name.is_empty())?;
+    matches!(files::look(dir, &name), Ok(None)).then_some(name)
+}
+
+/// The name in the part `INTERP` of an executable, if all of that lies within its start.
+fn interpreter_of_elf(start: &[u8]) -> Option<&[u8]> {
+    const INTERP: u64 = 3;
+    let number = |at: usize, length: usize| -> Option<u64> {
+        let bytes = start.get(at..at.checked_add(length)?)?;
+        let fold = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
+        Some(if start.get(5) == Some(&2) {
+            bytes.iter().fold(0, fold)
+        } else {
+            bytes.iter().rev().fold(0, fold)
+        })
+    };
+    let index = |number: u64| usize::try_from(number).ok();
+    if !start.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let wide = start.get(4) == Some(&2);
+    let (table, each, count) = if wide {
+        (number(32, 8)?, number(54, 2)?, number(56, 2)?)
+    } else {
+        (number(28, 4)?, number(42, 2)?, number(44, 2)?)
+    };
+    for part in 0..count {
+        let at = index(table.checked_add(part.checked_mul(each)?)?)?;
+        if number(at, 4)? == INTERP {
+            let (place, length) = if wide {
+                (number(at.checked_add(8)?, 8)?, number(at.checked_add(32)?, 8)?)
+            } else {
+                (number(at.checked_add(4)?, 4)?, number(at.checked_add(16)?, 4)?)
+            };
+            let place = index(place)?;
+            let name = start.get(place..place.checked_add(index(length)?)?)?;
+            return name.split(|&byte| byte == 0).next();
+        }
+    }
+    None
 }
 
 /// Becomes the first of `files` that can be executed. Returns only with the reason why there is none.

@@ -11,6 +11,7 @@ pub mod exec;
 pub mod files;
 pub mod multicall;
 pub mod number;
+pub mod oom;
 pub mod passwd;
 pub mod say;
 pub mod scan;

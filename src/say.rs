@@ -6,12 +6,12 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use rustix::event::{PollFd, PollFlags};
 use rustix::fd::BorrowedFd;
 
 use crate::error::reason;
+use crate::sys::output;
 
 /// Writes `parts`, joined, in one call and as far as the descriptor takes them.
 pub fn write_all(fd: BorrowedFd<'_>, parts: &[&[u8]]) {
@@ -86,13 +86,29 @@ pub fn trouble(prefix: &[&[u8]], what: &[u8], cause: Option<&io::Error>) {
     err(&[&line_of(prefix, what, cause)]);
 }
 
-/// The same for a supervisor, which waits for nobody: where standard error takes nothing now, nothing is said.
+/// Messages of a supervisor that nobody took.
+static LOST: AtomicU32 = AtomicU32::new(0);
+
+/// The same for a supervisor, which waits for nobody: what standard error does not take now is not said, and how many
+/// messages that were is said with the next.
 pub fn supervisor(prefix: &[&[u8]], what: &[u8], cause: Option<&io::Error>) {
-    let mut fds = [PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::OUT)];
-    crate::event::wait(&mut fds, Some(Duration::ZERO));
-    // A pipe that is ready takes at least a page at once, which is more than any of our lines.
-    if fds.iter().all(|fd| fd.revents().contains(PollFlags::OUT)) {
-        trouble(prefix, what, cause);
+    let mut line = line_of(prefix, what, cause);
+    let lost = LOST.swap(0, Relaxed);
+    if lost > 0 {
+        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+        let told = format!(": warning: {lost} messages before this could not be written\n");
+        line = [name, told.as_bytes(), &line].concat();
+    }
+    let mut rest = line.as_slice();
+    while !rest.is_empty() {
+        match output::write(rustix::stdio::stderr(), rest) {
+            Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => {
+                LOST.store(lost.saturating_add(1), Relaxed);
+                return;
+            }
+        }
     }
 }
 

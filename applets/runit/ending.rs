@@ -90,7 +90,9 @@ fn last_steps(ending: Ending, syncs: bool, remounts: bool) -> u8 {
 fn wait_for(signals: &Signals, child: Pid, time: Duration) -> Option<u8> {
     let until = clock::monotonic().saturating_add(time);
     loop {
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        while clock::monotonic() < until
+            && let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG)
+        {
             if pid == child {
                 return Some(match host::ended(status) {
                     Some(Ended::Code(code)) => code,
@@ -112,6 +114,8 @@ fn pause(signals: &Signals, time: Duration) {
     while clock::monotonic() < until {
         super::wait(signals, Some(until));
         signals.take(|_| {});
-        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        while clock::monotonic() < until
+            && let Ok(Some(_)) = wait(WaitOptions::NOHANG)
+        {}
     }
 }

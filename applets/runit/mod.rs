@@ -29,6 +29,9 @@ use stages::{Action, Event, Flags, Script, Stage, Stages, Text};
 /// How long the least has to end everything.
 const LEAST_STOP: Duration = Duration::from_secs(10);
 
+/// How many ended processes are looked at before signals and deadlines are again.
+const REAP_AT_ONCE: usize = 64;
+
 /// Runs the applet. It returns only where process 1 is that of a container.
 pub(crate) fn main(call: &Call<'_>) -> Result {
     if !start::is_first_process() {
@@ -117,11 +120,12 @@ const fn path_of_script(script: Script) -> &'static CStr {
 impl Runit {
     fn run(&mut self) -> Option<stages::Ending> {
         self.tell(Event::Tick);
+        let mut more = false;
         loop {
             if let Some(ending) = self.over {
                 return ending;
             }
-            let until = self.stages.deadline();
+            let until = if more { Some(Duration::ZERO) } else { self.stages.deadline() };
             wait(&self.signals, until);
             let (mut stop, mut ctrl_alt_del, mut power_fail, mut term) = (false, false, false, false);
             self.signals.take(|came| match came.signal {
@@ -131,11 +135,16 @@ impl Runit {
                 signals::TERM => term = true,
                 _ => {}
             });
-            while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            let mut left = REAP_AT_ONCE;
+            while left > 0
+                && let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG)
+            {
+                left -= 1;
                 if let Some(how) = host::ended(status) {
                     self.tell(Event::Ended(pid, how));
                 }
             }
+            more = left == 0;
             // Without stages nobody else is there to be asked for it.
             if stop || (term && self.least.is_some()) {
                 self.tell(Event::Stop);

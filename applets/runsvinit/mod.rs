@@ -23,7 +23,7 @@ use svcore::service::pair::Which;
 use svcore::service::words::Ended;
 use svcore::sys::signals::{self, Came, Signals};
 use svcore::sys::{clock, memory, privilege, spawn, start};
-use svcore::{Call, Context, Result, say, scan};
+use svcore::{Call, Context, Result, oom, say, scan};
 
 use options::Options;
 use output::Output;
@@ -77,11 +77,11 @@ struct Init<'o> {
 
 impl<'o> Init<'o> {
     fn new(options: &'o Options) -> Result<Self> {
+        signals::default_all();
         if start::is_first_process() {
             start::never_end_by_a_bug("runsvinit");
         }
-        signals::default_all();
-        let signals = Signals::wait_for(&[
+        let ours = [
             signals::CHLD,
             signals::CHANGE,
             signals::IO,
@@ -97,8 +97,12 @@ impl<'o> Init<'o> {
             signals::WINCH,
             // CMD may have the terminal; what we say there is not to stop us.
             signals::TTOU,
-        ])
-        .while_doing(|| "unable to create selfpipe")?;
+        ];
+        // What comes is for the command, as if it were process 1 itself.
+        let all: Vec<signals::Number> = signals::all().collect();
+        let wanted = if options.command.is_empty() { &ours } else { all.as_slice() };
+        let signals = Signals::wait_for(wanted).while_doing(|| "unable to create selfpipe")?;
+        oom::begin();
         privilege::raise_open_files();
         spawn::share_table();
         if !start::is_first_process() {
@@ -182,6 +186,9 @@ impl<'o> Init<'o> {
             self.served.look(&mut self.host, &mut self.output);
             if self.options.verbose {
                 info(format!("{} services", self.host.len()).as_bytes());
+                if self.command.is_some() {
+                    info(&[b"serving ", self.served.dir.path().to_bytes(), b" beside the command"].concat());
+                }
             }
         } else {
             self.served.start_due(&mut self.host, &mut self.output);
@@ -200,8 +207,11 @@ impl<'o> Init<'o> {
         match what {
             Do::EndCommand => {
                 self.boot.no_more();
-                if let Some(pid) = command {
-                    // It may have ended a moment ago; then its end is what counts.
+                // It may have ended a moment ago; then its end is what counts.
+                if self.running.is_some() {
+                    self.tell_command(self.options.stop_signal);
+                    self.tell_command(signals::CONT);
+                } else if let Some(pid) = command {
                     let _ = kill_process(pid, Signal::TERM);
                     let _ = kill_process(pid, Signal::CONT);
                 }
@@ -214,6 +224,9 @@ impl<'o> Init<'o> {
                         None,
                     );
                     let _ = kill_process(pid, Signal::KILL);
+                    if self.running.is_some() {
+                        self.tell_command(signals::KILL);
+                    }
                 }
             }
             Do::EndServices => {
@@ -226,14 +239,22 @@ impl<'o> Init<'o> {
             Do::EndWriters => {
                 let logs: Vec<Pid> =
                     self.host.services().filter_map(|(_, service)| service.process(Which::Log)).collect();
-                rest::end(&logs);
+                rest::end(&logs, self.until());
             }
-            Do::EndRest => rest::end(&[]),
-            Do::KillRest => rest::kill(),
+            Do::EndRest => rest::end(&[], self.until()),
+            Do::KillRest => rest::kill(self.until()),
             Do::RunHooks => self.run_halt_hook(),
             Do::KillHooks => self.halt.kill(),
             Do::Exit => {}
         }
+    }
+
+    /// How long may be looked for what is left: until the next of the stop is due, but a moment in any case, since what
+    /// is not found is left alive.
+    fn until(&self) -> Duration {
+        const MOMENT: Duration = Duration::from_millis(100);
+        let next = self.stop.as_ref().and_then(|stop| stop.deadline(&self.seen()));
+        next.unwrap_or_default().max(clock::monotonic().saturating_add(MOMENT))
     }
 
     fn run_halt_hook(&mut self) {
@@ -280,7 +301,9 @@ impl<'o> Init<'o> {
             let turn = self.host.turn(&others, until, |place, service| left.push((place, service)));
             // The end of an orphan changes nothing, unless everything is to end.
             let only_orphans = !turn.happened && !turn.strangers.is_empty() && self.stop.is_none();
-            if !only_orphans || turn.strangers.iter().any(is_ours) {
+            // Nor may it hold up what is due, however many there are.
+            let is_due = || until.is_some_and(|until| clock::monotonic() >= until);
+            if !only_orphans || is_due() || turn.strangers.iter().any(is_ours) {
                 break turn;
             }
         };
@@ -320,21 +343,21 @@ impl<'o> Init<'o> {
     }
 
     fn take(&mut self, came: &Came) {
+        if came.own {
+            return;
+        }
+        if matches!(came.signal, signals::HUP | signals::ALRM) && self.serving && self.stop.is_none() {
+            self.served.look(&mut self.host, &mut self.output);
+        }
         let is_to_stop = match came.signal {
-            signals::TERM | signals::INT | signals::PWR => true,
+            signals::TERM | signals::PWR => true,
             signals::HALT => {
                 if let Some(code) = came.value {
                     self.code = Some(u8::try_from(code & 0xff).unwrap_or(0));
                 }
                 true
             }
-            signals::QUIT => self.running.is_none(),
-            signals::HUP | signals::ALRM => {
-                if self.serving && self.stop.is_none() {
-                    self.served.look(&mut self.host, &mut self.output);
-                }
-                return;
-            }
+            signals::INT | signals::QUIT => self.running.is_none(),
             _ => false,
         };
         if is_to_stop {
@@ -342,17 +365,31 @@ impl<'o> Init<'o> {
                 Some(stop) => stop.hurry(clock::monotonic()),
                 None => self.begin_to_stop(None),
             }
-        } else if let Some(pid) = self.running
-            && matches!(came.signal, signals::QUIT | signals::USR1 | signals::USR2 | signals::WINCH)
-        {
-            let _ = signals::send(pid, came.signal);
+        } else if let Some(pid) = self.running {
+            // It may have ended a moment ago; then its end is what counts.
+            let _ = if self.options.group {
+                signals::send_to_group(pid, came.signal)
+            } else {
+                signals::pass_on(pid, came)
+            };
         }
+    }
+
+    /// Sends a signal to the command, or to its whole group if that is wanted.
+    fn tell_command(&self, signal: signals::Number) {
+        let Some(pid) = self.running else { return };
+        let _ =
+            if self.options.group { signals::send_to_group(pid, signal) } else { signals::send(pid, signal) };
     }
 
     /// A process ended that belongs to no service.
     fn ended(&mut self, pid: Pid, how: Ended) {
         if self.running == Some(pid) {
             self.running = None;
+            if matches!(how, Ended::Signal { number: 9, .. }) && oom::killed(clock::monotonic()) {
+                let what = b"out of memory: the kernel has killed the command";
+                say::supervisor(&[b"runsvinit: warning: "], what, None);
+            }
             self.begin_to_stop(Some(code_of(how)));
         } else if let Some(path) = self.boot.ended(pid) {
             // One that we told to end ourselves has not failed.

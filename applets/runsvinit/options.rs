@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use lexopt::Arg::{Long, Short, Value};
+use svcore::sys::signals;
 use svcore::{Error, Result, multicall, number};
 
 /// How long a stop may take where nobody says: container managers kill after 10 seconds.
@@ -16,6 +17,10 @@ pub(crate) struct Options {
     pub(crate) verbose: bool,
     /// How long a stop may take.
     pub(crate) time: Duration,
+    /// By what the command is told to end.
+    pub(crate) stop_signal: signals::Number,
+    /// Signals for the command go to its whole process group.
+    pub(crate) group: bool,
     /// Where the environment is written.
     pub(crate) environment: Option<OsString>,
     /// Exit codes that are others to the outside.
@@ -35,6 +40,8 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
     let mut options = Options {
         verbose: false,
         time: TIME,
+        stop_signal: signals::TERM,
+        group: false,
         environment: None,
         map: Vec::new(),
         prefix: false,
@@ -56,9 +63,14 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
             Short('V') => return Err(multicall::version()),
             Short('w') => {
                 let word = parser.value()?;
-                let seconds = number::whole(word.as_bytes()).filter(|_| !word.is_empty());
                 options.time =
-                    Duration::from_secs(seconds.ok_or_else(|| wrong("not a number of seconds", &word))?);
+                    seconds(word.as_bytes()).ok_or_else(|| wrong("not a number of seconds", &word))?;
+            }
+            Short('g') => options.group = true,
+            Long("stop-signal") => {
+                let word = parser.value()?;
+                let signal = word.to_str().and_then(signals::number_of);
+                options.stop_signal = signal.ok_or_else(|| wrong("not a signal", &word))?;
             }
             Short('e') => options.environment = Some(parser.value()?),
             Long("map") => {
@@ -84,6 +96,19 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
 
 fn wrong(what: &str, word: &OsString) -> Error {
     Error::Usage(Some(format!("{}: {what}", word.display())))
+}
+
+/// `3`, `1.5` or `.5`; a number that is too large is the largest one.
+fn seconds(text: &[u8]) -> Option<Duration> {
+    let mut parts = text.splitn(2, |&byte| byte == b'.');
+    let (whole, part) = (parts.next()?, parts.next().unwrap_or_default());
+    let digits = || whole.iter().chain(part);
+    if digits().next().is_none() || !digits().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let nanos = part.iter().copied().chain(std::iter::repeat(b'0')).take(9);
+    let nanos = nanos.fold(0_u32, |nanos, digit| nanos.wrapping_mul(10).wrapping_add(u32::from(digit & 15)));
+    Some(Duration::new(number::whole(whole)?, nanos))
 }
 
 fn code(word: &OsString) -> Option<u8> {
@@ -122,6 +147,23 @@ mod tests {
     }
 
     #[test]
+    fn seconds_may_have_a_fraction() {
+        for (word, millis) in [("1.5", 1500), ("0.001", 1), (".25", 250), ("2.", 2000), ("0", 0)] {
+            assert_eq!(parsed(&format!("-w {word}")).unwrap().time, Duration::from_millis(millis), "{word}");
+        }
+        assert_eq!(parsed("-w 99999999999999999999").unwrap().time, Duration::from_secs(u64::MAX));
+        assert_eq!(parsed("-w 1.9999999999").unwrap().time, Duration::new(1, 999_999_999));
+    }
+
+    #[test]
+    fn the_signal_for_the_command_has_a_name_or_a_number() {
+        let options = parsed("-g --stop-signal INT").unwrap();
+        assert_eq!((options.group, options.stop_signal), (true, signals::INT));
+        assert_eq!(parsed("--stop-signal=37").unwrap().stop_signal, 37);
+        assert_eq!(parsed("/sv").unwrap().stop_signal, signals::TERM);
+    }
+
+    #[test]
     fn codes_are_mapped() {
         let options = parsed("--map 143=0 --map=137=1").unwrap();
         assert_eq!([143, 137, 7].map(|code| options.mapped(code)), [0, 1, 7]);
@@ -139,6 +181,12 @@ mod tests {
         for words in [
             "-w x",
             "-w",
+            "-w .",
+            "-w -1",
+            "-w 1e3",
+            "-w 1.5.2",
+            "--stop-signal NO",
+            "--stop-signal 65",
             "--map 1",
             "--map 300=1",
             "--map 1=",

@@ -1,15 +1,18 @@
 //! What services write, line by line and with their names in front, to our own standard output and error.
 //!
-//! Nothing is lost: while one of the two takes nothing, nothing is read, and the services wait.
+//! Nothing is lost: while one of the two takes nothing, nothing is read, and the services wait; we do not. Only what
+//! can never be written is dropped, such as to a full disk, and counted.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use svcore::event;
-use svcore::service::Outputs;
-use svcore::sys::clock;
+use svcore::service::{Late, Outputs};
 use svcore::sys::interest::Interest;
+use svcore::sys::{clock, output};
+use svcore::{event, say};
 
 use super::lines::Lines;
 
@@ -21,8 +24,10 @@ const AT_ONCE: usize = 4096;
 pub(crate) struct Output {
     interest: Interest,
     writers: Vec<Option<Writer>>,
-    /// What standard output and error did not take yet.
-    waiting: [Vec<u8>; 2],
+    /// Those that came meanwhile: log services that were not there at the start.
+    late: Rc<Coming>,
+    /// Standard output and error.
+    targets: [Target; 2],
     stamp: bool,
     /// There may be more to be read at once.
     more: bool,
@@ -36,13 +41,105 @@ struct Writer {
     lines: Lines,
 }
 
+/// Where lines go.
+#[derive(Debug)]
+struct Target {
+    name: &'static str,
+    /// Opened once more, where that is what makes writes not wait.
+    own: Option<OwnedFd>,
+    shared: BorrowedFd<'static>,
+    /// What it did not take yet.
+    waiting: Vec<u8>,
+    /// Lines that could not be written since the last that could.
+    lost: u64,
+}
+
+#[derive(Default)]
+struct Coming(Cell<Vec<Writer>>);
+
+impl std::fmt::Debug for Coming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Coming")
+    }
+}
+
+impl Writer {
+    /// And what it writes to.
+    fn new(name: &[u8], to: usize) -> std::io::Result<(Self, OwnedFd)> {
+        let (read, write) = std::io::pipe()?;
+        let pipe = OwnedFd::from(read);
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        Ok((Writer { pipe, to, lines: Lines::new(name) }, write.into()))
+    }
+}
+
+impl Target {
+    fn new(name: &'static str, shared: BorrowedFd<'static>) -> Self {
+        Target { name, own: output::own(shared), shared, waiting: Vec::new(), lost: 0 }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.own.as_ref().map_or(self.shared, AsFd::as_fd)
+    }
+
+    /// Writes what is taken without waiting.
+    fn write(&mut self) {
+        let mut written = 0;
+        while let Some(rest @ [_, ..]) = self.waiting.get(written..) {
+            // Whole lines where that is possible: others write to it as well.
+            let some = rest.get(..AT_ONCE).unwrap_or(rest);
+            let lines = some.iter().rposition(|&byte| byte == b'\n').map_or(some.len(), |end| end + 1);
+            let lines = rest.get(..lines).unwrap_or(rest);
+            let done = match &self.own {
+                Some(own) => rustix::io::write(own, lines).map_err(std::io::Error::from),
+                None => output::write(self.shared, lines),
+            };
+            match done {
+                Ok(length) => {
+                    written += length;
+                    if self.lost > 0 {
+                        self.tell_lost();
+                    }
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                // A full disk, or nobody is there to read it, nor will be.
+                Err(error) => {
+                    let lines = rest.iter().filter(|&&byte| byte == b'\n').count();
+                    if self.lost == 0 {
+                        let what = format!("unable to write to {}, lines are dropped", self.name);
+                        say::supervisor(&[b"runsvinit: warning: "], what.as_bytes(), Some(&error));
+                    }
+                    self.lost = self.lost.saturating_add(u64::try_from(lines).unwrap_or(u64::MAX));
+                    written = self.waiting.len();
+                }
+            }
+        }
+        self.waiting.drain(..written);
+        if self.waiting.is_empty() {
+            // What much at once took is not kept for ever.
+            self.waiting.shrink_to(AT_ONCE);
+        }
+    }
+
+    fn tell_lost(&mut self) {
+        let lost = std::mem::take(&mut self.lost);
+        let what = format!("{lost} lines for {} were dropped", self.name);
+        say::supervisor(&[b"runsvinit: warning: "], what.as_bytes(), None);
+    }
+}
+
 impl Output {
     /// Without writers; `stamp`: lines have the time in front.
     pub(crate) fn new(stamp: bool) -> std::io::Result<Self> {
         Ok(Output {
             interest: Interest::new()?,
             writers: Vec::new(),
-            waiting: [Vec::new(), Vec::new()],
+            late: Rc::default(),
+            targets: [
+                Target::new("standard output", rustix::stdio::stdout()),
+                Target::new("standard error", rustix::stdio::stderr()),
+            ],
             stamp,
             more: false,
         })
@@ -53,37 +150,47 @@ impl Output {
         let (out, err) = (self.writer(name, 0)?, self.writer(name, 1)?);
         let name = [name, b"/log"].concat();
         let log = if has_log { Some((self.writer(&name, 0)?, self.writer(&name, 1)?)) } else { None };
-        Ok(Outputs { out, err, log })
+        let coming = Rc::clone(&self.late);
+        let late = Late(Box::new(move || {
+            let (out, err) = (Writer::new(&name, 0)?, Writer::new(&name, 1)?);
+            let mut all = coming.0.take();
+            all.extend([out.0, err.0]);
+            coming.0.set(all);
+            Ok((out.1, err.1))
+        }));
+        Ok(Outputs { out, err, log, late })
     }
 
     fn writer(&mut self, name: &[u8], to: usize) -> std::io::Result<OwnedFd> {
-        let (read, write) = std::io::pipe()?;
-        let pipe = OwnedFd::from(read);
-        rustix::io::ioctl_fionbio(&pipe, true)?;
+        let (writer, write) = Writer::new(name, to)?;
+        self.listen_to(writer)?;
+        Ok(write)
+    }
+
+    fn listen_to(&mut self, writer: Writer) -> std::io::Result<()> {
         let place = self.writers.iter().position(Option::is_none).unwrap_or(self.writers.len());
-        self.interest.add(pipe.as_fd(), u64::try_from(place).unwrap_or(u64::MAX))?;
-        let writer = Some(Writer { pipe, to, lines: Lines::new(name) });
+        self.interest.add(writer.pipe.as_fd(), u64::try_from(place).unwrap_or(u64::MAX))?;
         match self.writers.get_mut(place) {
-            Some(empty) => *empty = writer,
-            None => self.writers.push(writer),
+            Some(empty) => *empty = Some(writer),
+            None => self.writers.push(Some(writer)),
         }
-        Ok(write.into())
+        Ok(())
     }
 
     /// What to wait for, and how: for lines, or until those that we have are taken.
     pub(crate) fn awaited(&self) -> (BorrowedFd<'_>, PollFlags) {
-        let [out, err] = &self.waiting;
-        if !out.is_empty() {
-            (rustix::stdio::stdout(), PollFlags::OUT)
-        } else if !err.is_empty() {
-            (rustix::stdio::stderr(), PollFlags::OUT)
-        } else {
-            (self.interest.as_fd(), PollFlags::IN)
-        }
+        self.targets
+            .iter()
+            .find(|target| !target.waiting.is_empty())
+            .map_or((self.interest.as_fd(), PollFlags::IN), |target| (target.fd(), PollFlags::OUT))
     }
 
     /// Moves what can be moved now. Whether there may be more at once.
     pub(crate) fn pass_on(&mut self) -> bool {
+        for writer in self.late.0.take() {
+            // Without it, the log service finds that nobody reads.
+            let _ = self.listen_to(writer);
+        }
         self.write();
         self.more = false;
         if self.is_waiting() {
@@ -97,7 +204,9 @@ impl Output {
                 continue;
             };
             let Some(writer) = place else { continue };
-            let Some(out) = self.waiting.get_mut(writer.to) else { continue };
+            let Some(out) = self.targets.get_mut(writer.to).map(|target| &mut target.waiting) else {
+                continue;
+            };
             let mut buffer = [0; 8192];
             match rustix::io::read(&writer.pipe, &mut buffer) {
                 Ok(0) => {
@@ -121,13 +230,11 @@ impl Output {
     }
 
     fn is_waiting(&self) -> bool {
-        self.waiting.iter().any(|waiting| !waiting.is_empty())
+        self.targets.iter().any(|target| !target.waiting.is_empty())
     }
 
     fn write(&mut self) {
-        let [out, err] = &mut self.waiting;
-        write_now(rustix::stdio::stdout(), out);
-        write_now(rustix::stdio::stderr(), err);
+        self.targets.iter_mut().for_each(Target::write);
     }
 
     /// Moves all that is still in the pipes, until that moment at the latest.
@@ -147,33 +254,13 @@ impl Output {
         }
         let stamp = self.stamp.then(clock::wall);
         for writer in self.writers.iter_mut().flatten() {
-            if let Some(out) = self.waiting.get_mut(writer.to) {
-                writer.lines.end(stamp.as_ref(), out);
+            if let Some(target) = self.targets.get_mut(writer.to) {
+                writer.lines.end(stamp.as_ref(), &mut target.waiting);
             }
         }
         self.write();
-    }
-}
-
-/// Writes what is taken without waiting; the descriptor stays as it is, since others have it too.
-fn write_now(fd: BorrowedFd<'_>, waiting: &mut Vec<u8>) {
-    let mut written = 0;
-    while let Some(rest @ [_, ..]) = waiting.get(written..) {
-        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-        event::wait(&mut fds, Some(Duration::ZERO));
-        if fds.iter().any(|fd| fd.revents().is_empty()) {
-            break;
-        }
-        // Whole lines where that is possible: others write to it as well.
-        let some = rest.get(..AT_ONCE).unwrap_or(rest);
-        let lines = some.iter().rposition(|&byte| byte == b'\n').map_or(some.len(), |end| end + 1);
-        match rustix::io::write(fd, rest.get(..lines).unwrap_or(rest)) {
-            Ok(length) => written += length,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::AGAIN) => break,
-            // Nobody is there to read it, nor will be.
-            Err(_) => written = waiting.len(),
+        for target in self.targets.iter_mut().filter(|target| target.lost > 0) {
+            target.tell_lost();
         }
     }
-    waiting.drain(..written);
 }

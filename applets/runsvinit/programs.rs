@@ -47,25 +47,32 @@ impl Command {
         Command { words, stdin }
     }
 
-    /// Starts it, in the foreground if it is on a terminal; otherwise the code to end with, and why was said.
+    /// Starts it, as the leader of a process group of its own, and in the foreground if it is on a terminal; otherwise
+    /// the code to end with, and why was said.
     pub(crate) fn start(&mut self) -> Result<Pid, u8> {
         let Some(name) = self.words.first() else { return Err(NOT_THERE) };
         let files = exec::candidates(OsStr::from_bytes(name.to_bytes()), std::env::var_os("PATH").as_deref());
         let files: Vec<&CStr> = files.iter().map(CString::as_c_str).collect();
         let argv: Vec<&CStr> = self.words.iter().map(CString::as_c_str).collect();
         let stdin = self.stdin.take();
-        let on_terminal = stdin.as_ref().is_some_and(rustix::termios::isatty);
         let program = Program {
             files: &files,
             argv: &argv,
             stdin: stdin.as_ref().map_or(Stream::Inherit, |stdin| Stream::Is(stdin.as_fd())),
-            terminal: if on_terminal { Terminal::Foreground } else { Terminal::Inherit },
+            terminal: Terminal::Foreground,
             ..Program::default()
         };
         spawn(&program).map_err(|failure| {
             let error = io::Error::from(failure);
             let what = [b"unable to run ", name.to_bytes()].concat();
             say::supervisor(&[b"runsvinit: fatal: "], &what, Some(&error));
+            if error.kind() == io::ErrorKind::NotFound
+                && let Some(missing) = files.iter().find_map(|file| exec::missing_interpreter(CWD, file))
+            {
+                let missing = String::from_utf8_lossy(missing.to_bytes());
+                let what = format!("its interpreter {} does not exist", missing.escape_debug());
+                say::supervisor(&[b"runsvinit: fatal: "], what.as_bytes(), None);
+            }
             if error.kind() == io::ErrorKind::NotFound { NOT_THERE } else { NOT_EXECUTABLE }
         })
     }
@@ -124,7 +131,7 @@ impl Hooks {
             return Err(NO_HOOK);
         }
         let Some(path) = self.left.pop() else { return Ok(()) };
-        let program = Program { files: &[&path], argv: &[&path], ..Program::default() };
+        let program = Program { files: &[&path], argv: &[&path], new_session: true, ..Program::default() };
         match spawn(&program) {
             Ok(pid) => {
                 self.running = Some((pid, path));

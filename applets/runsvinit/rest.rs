@@ -1,8 +1,11 @@
 //! What is left beside the services: orphans, daemons that went into the background, other people's shells.
 
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, waitid};
 use svcore::say;
-use svcore::sys::start;
+use svcore::sys::{clock, start};
 
 /// A process as `/proc` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,25 +22,30 @@ pub(crate) fn is_any() -> bool {
     waitid(WaitId::All, look).is_ok()
 }
 
-/// Tells all processes to end, but us and `spared` with their children.
-pub(crate) fn end(spared: &[Pid]) {
-    for process in others(spared) {
+/// Tells all processes to end, but us and `spared` with their children. Those that are not found by `until` are left.
+pub(crate) fn end(spared: &[Pid], until: Duration) {
+    if spared.is_empty() && start::is_first_process() {
+        let _ = rustix::process::kill_process_group(Pid::INIT, Signal::TERM);
+        let _ = rustix::process::kill_process_group(Pid::INIT, Signal::CONT);
+        return;
+    }
+    for process in others(spared, until) {
         let _ = kill_process(process.pid, Signal::TERM);
         // One that is stopped would never know.
         let _ = kill_process(process.pid, Signal::CONT);
     }
 }
 
-/// Kills what is left, and says so, a line for each.
-pub(crate) fn kill() {
-    for process in others(&[]) {
-        let pid = process.pid.as_raw_nonzero().to_string();
-        say::supervisor(
-            &[b"runsvinit: warning: "],
-            &[b"process ", pid.as_bytes(), b" (", &process.name, b") did not end in time: killed"].concat(),
-            None,
-        );
+/// Kills what is left, and says so, a line for each as long as there is time for that.
+pub(crate) fn kill(until: Duration) {
+    for process in others(&[], until) {
         let _ = kill_process(process.pid, Signal::KILL);
+        if clock::monotonic() < until {
+            let pid = process.pid.as_raw_nonzero().to_string();
+            let name = &process.name;
+            let what = [b"process ", pid.as_bytes(), b" (", name, b") did not end in time: killed"].concat();
+            say::supervisor(&[b"runsvinit: warning: "], &what, None);
+        }
     }
     if start::is_first_process() {
         // What began meanwhile, and all where there is no /proc.
@@ -45,42 +53,105 @@ pub(crate) fn kill() {
     }
 }
 
-/// All processes that are ours to end.
-fn others(spared: &[Pid]) -> Vec<Process> {
-    let all: Vec<Process> = std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-            parsed(pid, &std::fs::read(entry.path().join("stat")).ok()?)
-        })
-        .collect();
-    chosen(all, getpid(), start::is_first_process(), spared)
+/// All processes that are ours to end, as far as they are found until that moment.
+fn others(spared: &[Pid], until: Duration) -> Vec<Process> {
+    let first = start::is_first_process();
+    let all = if first { None } else { descendants(until) };
+    chosen(all.unwrap_or_else(|| everybody(until)), getpid(), first, spared)
+}
+
+/// All that `/proc` has. It is read once, and how much there is in it is not ours to say.
+fn everybody(until: Duration) -> Vec<Process> {
+    let pids = numbers(b"/proc").into_iter();
+    pids.take_while(|_| clock::monotonic() < until).filter_map(process).collect()
+}
+
+/// Our children and theirs, whatever else runs on the machine; `None` if this kernel does not list children.
+fn descendants(until: Duration) -> Option<Vec<Process>> {
+    let mut all: Vec<Process> = Vec::new();
+    let mut above = vec![getpid()];
+    let mut is_listed = false;
+    while let Some(pid) = above.pop()
+        && clock::monotonic() < until
+    {
+        let tasks = format!("/proc/{}/task", pid.as_raw_nonzero());
+        for task in numbers(tasks.as_bytes()) {
+            let Ok(children) = std::fs::read_to_string(format!("{tasks}/{}/children", task.as_raw_nonzero()))
+            else {
+                continue;
+            };
+            is_listed = true;
+            for child in
+                children.split_ascii_whitespace().filter_map(|word| Pid::from_raw(word.parse().ok()?))
+            {
+                above.push(child);
+                all.extend(process(child));
+            }
+        }
+    }
+    is_listed.then_some(all)
+}
+
+/// The entries of a directory that are numbers.
+fn numbers(dir: &[u8]) -> Vec<Pid> {
+    let entries = std::fs::read_dir(std::ffi::OsStr::from_bytes(dir)).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+fn process(pid: Pid) -> Option<Process> {
+    parsed(pid, &std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
 }
 
 /// Those that are not spared, nor children of such; of other processes than 1, only descendants.
-fn chosen(all: Vec<Process>, us: Pid, first: bool, spared: &[Pid]) -> Vec<Process> {
-    let parent_of = |pid: i32| {
-        all.iter().find(|process| process.pid.as_raw_nonzero().get() == pid).map(|process| process.parent)
-    };
-    let is_below = |process: &Process, above: Pid| {
-        let mut at = Some(process.pid.as_raw_nonzero().get());
-        // No chain is longer than there are processes.
-        for _ in 0..=all.len() {
-            match at {
-                Some(pid) if pid == above.as_raw_nonzero().get() => return true,
-                Some(pid) => at = parent_of(pid),
-                None => return false,
+fn chosen(mut all: Vec<Process>, us: Pid, first: bool, spared: &[Pid]) -> Vec<Process> {
+    all.sort_unstable_by_key(|process| process.pid.as_raw_nonzero());
+    let ours = below(&all, &[us]);
+    let of_spared = below(&all, spared);
+    all.into_iter()
+        .zip(ours.into_iter().zip(of_spared))
+        .filter(|(process, (ours, spared))| {
+            process.pid != us && !process.zombie && (first || *ours) && !spared
+        })
+        .map(|(process, _)| process)
+        .collect()
+}
+
+/// Which of `all`, which are in the order of their numbers, are among `above` or descend from them. Each is looked at
+/// once, however long the chains are.
+fn below(all: &[Process], above: &[Pid]) -> Vec<bool> {
+    let place = |pid: i32| all.binary_search_by_key(&pid, |it| it.pid.as_raw_nonzero().get()).ok();
+    // Those above need not have been found themselves.
+    let mut above: Vec<i32> = above.iter().map(|above| above.as_raw_nonzero().get()).collect();
+    above.sort_unstable();
+    let is_above = |pid: i32| above.binary_search(&pid).is_ok();
+    let mut known: Vec<Option<bool>> = all
+        .iter()
+        .map(|it| (is_above(it.pid.as_raw_nonzero().get()) || is_above(it.parent)).then_some(true))
+        .collect();
+    let mut way = Vec::new();
+    for first in 0..all.len() {
+        let mut at = Some(first);
+        let found = loop {
+            let Some(here) = at else { break false };
+            match known.get_mut(here) {
+                Some(Some(known)) => break *known,
+                Some(unknown) => {
+                    // Where the way comes back to itself, which only a look at different moments can show, nobody is
+                    // above.
+                    *unknown = Some(false);
+                    way.push(here);
+                    at = all.get(here).and_then(|process| place(process.parent));
+                }
+                None => break false,
+            }
+        };
+        for here in way.drain(..) {
+            if let Some(known) = known.get_mut(here) {
+                *known = Some(found);
             }
         }
-        false
-    };
-    all.iter()
-        .filter(|process| process.pid != us && !process.zombie && (first || is_below(process, us)))
-        .filter(|process| !spared.iter().any(|spared| is_below(process, *spared)))
-        .cloned()
-        .collect()
+    }
+    known.into_iter().map(|known| known == Some(true)).collect()
 }
 
 /// A line of `/proc/PID/stat`: the name in parentheses, which may hold anything, then the state and the parent.
@@ -105,7 +176,7 @@ mod tests {
         Pid::from_raw(number).unwrap()
     }
 
-    fn process(number: i32, parent: i32) -> Process {
+    fn made_up(number: i32, parent: i32) -> Process {
         Process { pid: pid(number), parent, name: b"x".to_vec(), zombie: false }
     }
 
@@ -121,13 +192,13 @@ mod tests {
     fn log_services_and_their_children_are_spared_and_strangers_are_not_ours() {
         // 1: init; 2: us; 3: a log service with a child 4; 5: a straggler with a child 6; 9: a stranger.
         let all = vec![
-            process(1, 0),
-            process(2, 1),
-            process(3, 2),
-            process(4, 3),
-            process(5, 2),
-            process(6, 5),
-            process(9, 1),
+            made_up(1, 0),
+            made_up(2, 1),
+            made_up(3, 2),
+            made_up(4, 3),
+            made_up(5, 2),
+            made_up(6, 5),
+            made_up(9, 1),
         ];
         let numbers = |first, us| -> Vec<i32> {
             chosen(all.clone(), pid(us), first, &[pid(3)])
@@ -137,5 +208,45 @@ mod tests {
         };
         assert_eq!(numbers(false, 2), [5, 6]);
         assert_eq!(numbers(true, 1), [2, 5, 6, 9]);
+    }
+
+    #[test]
+    fn chains_that_are_long_or_closed_cost_no_more_than_others() {
+        // A stranger's chain in either order of numbers, one that closes, and a long one of ours.
+        let up = (10_000..40_000).map(|number| made_up(number, number - 1));
+        let down = (40_000..70_000).map(|number| made_up(number, (number + 1) % 70_000));
+        let ours =
+            (70_000..100_000).map(|number| made_up(number, if number == 70_000 { 2 } else { number - 1 }));
+        let all: Vec<Process> = [made_up(2, 1), made_up(5, 6), made_up(6, 5)]
+            .into_iter()
+            .chain(up)
+            .chain(down)
+            .chain(ours)
+            .collect();
+        let begin = std::time::Instant::now();
+        assert_eq!(chosen(all, pid(2), false, &[pid(99_999)]).len(), 29_999);
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    }
+
+    proptest::proptest! {
+        /// The same as going up from each.
+        #[test]
+        fn below_is_what_leads_up(parents in proptest::collection::vec(0_i32..12, 1..12), above in 1_i32..12) {
+            let all: Vec<Process> =
+                (1..).zip(&parents).map(|(number, parent)| made_up(number, *parent)).collect();
+            let leads_up = |number: i32| {
+                let mut at = number;
+                for _ in 0..=all.len() {
+                    if at == above {
+                        return all.iter().any(|it| it.pid == pid(number));
+                    }
+                    let Some(parent) = at.checked_sub(1).and_then(|index| parents.get(index as usize)) else { return false };
+                    at = *parent;
+                }
+                false
+            };
+            let expected: Vec<bool> = all.iter().map(|it| leads_up(it.pid.as_raw_nonzero().get())).collect();
+            proptest::prop_assert_eq!(below(&all, &[pid(above)]), expected);
+        }
     }
 }

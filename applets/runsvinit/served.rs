@@ -241,6 +241,7 @@ impl Served {
         let path = [self.dir.path().to_bytes(), b"/", name.to_bytes()].concat();
         let shown = OsStr::from_bytes(name.to_bytes());
         let mut service = Service::open("runsvinit", shown, OsStr::from_bytes(&path), now())?;
+        service.set_of_init();
         if let Some(output) = output {
             let has_log = service.control(Which::Log).is_some();
             let outputs = output.of(name.to_bytes(), has_log).while_doing(|| "unable to create pipe")?;

@@ -42,7 +42,7 @@ pub struct Host {
 }
 
 /// How many ended children are taken in a turn; the others are taken in the next, after commands and deadlines.
-const REAPED_MAX: usize = 256;
+const REAPED_MAX: usize = 64;
 /// How many services that are due are looked at in a turn.
 const DUE_MAX: usize = 64;
 /// How long after a failed wait(2) it is tried again.
@@ -108,6 +108,9 @@ impl Host {
             *empty = Some(hosted);
         }
         self.note(place);
+        if self.get(place).is_some_and(Service::has_essential_end) {
+            self.due_at(place, Duration::ZERO);
+        }
         place
     }
 
@@ -336,8 +339,8 @@ impl Host {
         let mut changed = Vec::new();
         self.signals.take(|came| match came.signal {
             signals::CHLD => children = true,
-            signals::CHANGE => changed.push(came.fd),
-            signals::IO => all = true,
+            _ if came.is_change() => changed.push(came.fd),
+            _ if came.is_overflow() => all = true,
             _ => turn.signals.push(came),
         });
         // One signal may stand for many ends.

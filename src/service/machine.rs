@@ -178,6 +178,12 @@ impl Machine {
         matches!(self.state, State::Running(_))
     }
 
+    /// Whether nothing is started any more; see [`Machine::hold`].
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        self.held
+    }
+
     const fn is_to_start(&self) -> bool {
         (matches!(self.want, Want::Up) || self.once) && !self.held
     }

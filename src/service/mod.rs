@@ -8,4 +8,4 @@ pub mod pair;
 mod perform;
 pub mod words;
 
-pub use perform::{Outputs, Service};
+pub use perform::{Late, Outputs, Service};

@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, CWD, statat};
 use rustix::io::Errno;
 use rustix::process::{Pid, kill_process};
 
-pub use opening::Outputs;
+pub use opening::{Late, Outputs};
 use opening::{Log, PATIENCE, find_log, home, open_service, patience_of, wanted_at_start};
 
 use super::machine::Machine;
@@ -28,7 +28,7 @@ use crate::event::earlier;
 use crate::supervise::{self, Supervise};
 use crate::sys::spawn::{Failure, Program, Stream, spawn};
 use crate::sys::watch;
-use crate::{files, say, tai};
+use crate::{exec, files, oom, say, tai};
 
 /// How long a missing `supervise` is left alone: it may be on its way out with the whole directory.
 const REPAIR_AFTER: Duration = Duration::from_secs(1);
@@ -92,6 +92,8 @@ pub struct Service {
     killed: bool,
     /// Standard output and error of the service and of its log service, where they are not ours.
     outputs: Option<Box<Outputs>>,
+    /// Our supervisor is an init; see [`Service::set_of_init`].
+    of_init: bool,
 }
 
 impl Service {
@@ -139,6 +141,7 @@ impl Service {
             essential_end: None,
             killed: false,
             outputs: None,
+            of_init: false,
         }))
     }
 
@@ -157,6 +160,12 @@ impl Service {
     /// Lets what it and its log service write go elsewhere than to our own standard output and error.
     pub fn set_outputs(&mut self, outputs: Outputs) {
         self.outputs = Some(Box::new(outputs));
+    }
+
+    /// It belongs to an init: its programs have sessions of their own, so that what they send to their group reaches
+    /// no other; and once an essential one has ended, it is not started again, since everything ends.
+    pub const fn set_of_init(&mut self) {
+        self.of_init = true;
     }
 
     /// What messages about this service begin with.
@@ -440,6 +449,9 @@ impl Service {
             Action::Say { how, uptime, more } => {
                 let script = if which == Which::Main { "./run" } else { "log/./run" };
                 self.warn(how.unasked(script, uptime, more).as_bytes(), None);
+                if self.of_init && matches!(how, Ended::Signal { number: 9, .. }) && oom::killed(now.at) {
+                    self.warn(b"out of memory: the kernel has killed it", None);
+                }
                 None
             }
             Action::Start(script) => Some(self.start(now, which, script)),
@@ -472,7 +484,7 @@ impl Service {
                 (c"./finish", &[c"./finish", &code, &status])
             }
         };
-        let mut program = Program { files: &[name], argv, ..Program::default() };
+        let mut program = Program { files: &[name], argv, new_session: self.of_init, ..Program::default() };
         match (which, &self.log) {
             (Which::Main, _) => {
                 program.directory = Some(self.dir.as_fd());
@@ -504,6 +516,16 @@ impl Service {
             Err(Failure::Exec(error)) => (format!("unable to start {of_log}{name}"), error),
         };
         say::supervisor(&[&self.prefix, b"fatal: "], what.as_bytes(), Some(&cause));
+        if cause.kind() == io::ErrorKind::NotFound
+            && let Some(missing) = program
+                .directory
+                .zip(program.files.first())
+                .and_then(|(dir, file)| exec::missing_interpreter(dir, file))
+        {
+            let missing = String::from_utf8_lossy(missing.to_bytes());
+            let what = format!("{of_log}{name}: its interpreter {} does not exist", missing.escape_debug());
+            self.warn(what.as_bytes(), None);
+        }
         Event::NotStarted { finish: which == Which::Main && script == Script::Run && self.has_finish() }
     }
 

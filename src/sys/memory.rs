@@ -113,6 +113,32 @@ mod here {
     pub(super) fn forget_executable() {}
 }
 
+/// Who cannot be without memory waits for it.
+static WAITS: AtomicBool = AtomicBool::new(false);
+/// That it waits was said.
+static WAITED: AtomicBool = AtomicBool::new(false);
+/// More than this at once nobody here needs; it would be waited for in vain.
+const LARGEST: usize = 1 << 30;
+
+/// From now on memory that cannot be had is waited for, where it would otherwise end the process.
+pub fn wait_where_there_is_none() {
+    WAITS.store(true, Release);
+}
+
+/// Whether it is worth trying again, after a pause.
+fn pauses(layout: Layout) -> bool {
+    if !WAITS.load(Acquire) || layout.size() > LARGEST {
+        return false;
+    }
+    if !WAITED.swap(true, Acquire) {
+        // Nothing here may allocate.
+        let _ = super::output::write(rustix::stdio::stderr(), b"warning: out of memory, waiting\n");
+    }
+    let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    let _ = rustix::event::poll(&mut [], Some(&pause));
+    true
+}
+
 /// Nothing is to be allocated any more.
 static SEALED: AtomicBool = AtomicBool::new(false);
 
@@ -195,11 +221,15 @@ unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         tell_if_sealed();
         let block = Memory::size_of(layout).map_or(ptr::null_mut(), |index| self.take(index));
-        if block.is_null() {
+        if !block.is_null() {
+            return block;
+        }
+        loop {
             // SAFETY: the caller's promise is passed on.
-            unsafe { System.alloc(layout) }
-        } else {
-            block
+            let block = unsafe { System.alloc(layout) };
+            if !block.is_null() || !pauses(layout) {
+                return block;
+            }
         }
     }
 

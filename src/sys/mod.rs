@@ -8,6 +8,7 @@ pub mod fifo;
 pub mod interest;
 pub mod link;
 pub mod memory;
+pub mod output;
 pub mod privilege;
 pub mod replace;
 pub mod signals;

@@ -19,12 +19,16 @@ pub const ALRM: Number = nix::libc::SIGALRM;
 pub const CHLD: Number = nix::libc::SIGCHLD;
 /// Hang up.
 pub const HUP: Number = nix::libc::SIGHUP;
+/// Somebody reads what we write, no longer.
+pub const PIPE: Number = nix::libc::SIGPIPE;
 /// Interrupt.
 pub const INT: Number = nix::libc::SIGINT;
 /// Terminate.
 pub const TERM: Number = nix::libc::SIGTERM;
 /// Quit.
 pub const QUIT: Number = nix::libc::SIGQUIT;
+/// End at once.
+pub const KILL: Number = nix::libc::SIGKILL;
 /// Go on.
 pub const CONT: Number = nix::libc::SIGCONT;
 /// The first for a program's own use.
@@ -53,7 +57,28 @@ pub struct Came {
     pub fd: i32,
     /// The number that came with a signal of [`queue`].
     pub value: Option<i32>,
+    /// A process sent it, this one or another; otherwise the kernel has something to tell.
+    pub sent: bool,
+    /// We caused it ourselves: a write to a pipe without a reader.
+    pub own: bool,
 }
+
+impl Came {
+    /// Whether it says that a watched directory changed. The same number may be sent by anybody who may send signals.
+    #[must_use]
+    pub const fn is_change(&self) -> bool {
+        self.signal == CHANGE && !self.sent
+    }
+
+    /// Whether it says that more watched directories changed than could be told.
+    #[must_use]
+    pub const fn is_overflow(&self) -> bool {
+        self.signal == IO && !self.sent
+    }
+}
+
+/// How many signals are handed over at once: a queue that others fill must not be all that we read.
+pub const AT_ONCE: usize = 64;
 
 /// The signals waited for, as a descriptor.
 #[derive(Debug)]
@@ -86,19 +111,6 @@ pub fn ignore_pipe() -> bool {
 pub fn send(pid: rustix::process::Pid, signal: Number) -> io::Result<()> {
     // SAFETY: takes two numbers; the first is that of a process, never of a group.
     match unsafe { nix::libc::kill(pid.as_raw_nonzero().get(), signal) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Sends any signal to a process group.
-///
-/// # Errors
-///
-/// That of kill(2).
-pub fn send_to_group(group: rustix::process::Pid, signal: Number) -> io::Result<()> {
-    // SAFETY: takes two numbers; the first is that of a group, never of all processes, since no pid is 0.
-    match unsafe { nix::libc::killpg(group.as_raw_nonzero().get(), signal) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
@@ -139,6 +151,43 @@ pub fn number_of(text: &str) -> Option<Number> {
     let name = text.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
     format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as Number)
+}
+
+/// Sends a signal as it came to us, with its number if it has one.
+///
+/// # Errors
+///
+/// That of kill(2).
+#[cfg(target_os = "linux")]
+pub fn pass_on(pid: rustix::process::Pid, came: &Came) -> io::Result<()> {
+    match came.value {
+        Some(value) => queue(pid, came.signal, value),
+        None => send(pid, came.signal),
+    }
+}
+
+/// Sends any signal to all processes of a group.
+///
+/// # Errors
+///
+/// That of kill(2).
+pub fn send_to_group(group: rustix::process::Pid, signal: Number) -> io::Result<()> {
+    if group == rustix::process::Pid::INIT {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: takes two numbers; the first is that of a group, and -1, which means all processes, was excluded.
+    match unsafe { nix::libc::kill(group.as_raw_nonzero().get().wrapping_neg(), signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The signals that can be waited for and passed on: all but those that cannot be caught, and those that tell a
+/// process of its own fault.
+pub fn all() -> impl Iterator<Item = Number> {
+    use nix::libc::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGSYS, SIGTRAP};
+    const NOT: [Number; 9] = [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGSYS, SIGTRAP];
+    (1..=64).filter(|signal| !NOT.contains(signal))
 }
 
 /// Gives every signal its default action, whatever our parent ignored.
@@ -223,19 +272,26 @@ mod here {
             unsafe { libc::signalfd(self.fd.as_raw_fd(), which, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         }
 
-        /// Hands over what came since the last call, each signal at least once.
+        /// Hands over what came since the last call, the lowest numbers first; of more than [`AT_ONCE`] the rest is
+        /// for the next call.
         pub fn take(&self, mut each: impl FnMut(Came)) {
             const SIZE: usize = size_of::<libc::signalfd_siginfo>();
-            let mut buffer = [0_u8; SIZE * 8];
-            while let Ok(length @ 1..) = rustix::io::read(&self.fd, &mut buffer) {
+            const TOGETHER: usize = 8;
+            let mut buffer = [0_u8; SIZE * TOGETHER];
+            for _ in 0..super::AT_ONCE / TOGETHER {
+                let Ok(length @ 1..) = rustix::io::read(&self.fd, &mut buffer) else { break };
                 let came = buffer.get(..length).unwrap_or_default();
                 for info in came.chunks_exact(SIZE) {
-                    // Fields of four bytes: `ssi_signo`, `ssi_errno`, `ssi_code`, …; `ssi_fd` and `ssi_int` are 5 and 11.
+                    // Fields of four bytes: `ssi_signo`, `ssi_errno`, `ssi_code`, `ssi_pid`, …; `ssi_fd` and `ssi_int` are
+                    // 5 and 11.
                     let field = |index: usize| info.get(index * 4..).and_then(|rest| rest.first_chunk());
                     let number = |index: usize| field(index).map(|bytes| i32::from_ne_bytes(*bytes));
                     if let (Some(signal), Some(fd)) = (number(0), number(5)) {
                         let value = number(2).filter(|&code| code == libc::SI_QUEUE).and(number(11));
-                        each(Came { signal, fd, value });
+                        let code = number(2).unwrap_or(0);
+                        let sent = code <= 0;
+                        let own = signal == super::PIPE && sent && number(3) == Some(own_pid());
+                        each(Came { signal, fd, value, sent, own });
                     }
                 }
                 if length < buffer.len() {
@@ -243,6 +299,10 @@ mod here {
                 }
             }
         }
+    }
+
+    fn own_pid() -> i32 {
+        rustix::process::getpid().as_raw_nonzero().get()
     }
 
     /// An ignored SIGCHLD would take our children's endings away from us, and children are promised the
@@ -331,7 +391,7 @@ mod here {
             while matches!(rustix::io::read(&self.fd, &mut scrap), Ok(1..)) {}
             let came = CAME.swap(0, Relaxed);
             for signal in (0..64).filter(|signal| came & (1 << signal) != 0) {
-                each(Came { signal, fd: -1, value: None });
+                each(Came { signal, fd: -1, value: None, sent: true, own: false });
             }
         }
     }

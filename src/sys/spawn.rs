@@ -2,7 +2,8 @@
 //!
 //! On Linux the child borrows our memory until it has become the program (`CLONE_VM | CLONE_VFORK`): nothing
 //! of ours is copied, which is a good part of what a start costs, and that it could not become the program is
-//! known when the call returns. Elsewhere it is an ordinary fork that reports through a pipe.
+//! known when the call returns. Elsewhere, and where that is refused as by an emulator of another processor, it is an
+//! ordinary fork that reports through a pipe.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::fs::File;
@@ -56,7 +57,7 @@ pub enum Terminal {
     /// What we are.
     #[default]
     Inherit,
-    /// Its foreground, as a process group of its own: it gets what is typed.
+    /// Its foreground, if there is a terminal: it gets what is typed. In any case a process group of its own.
     Foreground,
     /// The session that it controls; for a child with a new session.
     Controlling,
@@ -101,6 +102,8 @@ struct Task<'a> {
     program: Program<'a>,
     argv: &'a [*const c_char],
     failed: (c_int, c_int),
+    /// The child was here, in our memory.
+    seen: bool,
     /// It shares our table of descriptors until it has one of its own, with those below this number.
     beyond: Option<c_int>,
 }
@@ -126,7 +129,7 @@ pub fn spawn(program: &Program<'_>) -> Result<Pid, Failure> {
         long.extend(program.argv.iter().map(|word| word.as_ptr()).chain([ptr::null()]));
         long.as_slice()
     };
-    let mut task = Task { program: *program, argv, failed: (0, 0), beyond: None };
+    let mut task = Task { program: *program, argv, failed: (0, 0), seen: false, beyond: None };
     let slots = slots::fill(&mut task).map_err(Failure::Descriptors)?;
     let begun = begin(&mut task);
     slots::empty(slots);
@@ -247,6 +250,12 @@ fn block(signal: c_int) {
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()) };
 }
 
+/// What clone(2) or fork(2) gave.
+fn made(pid: c_int) -> io::Result<Pid> {
+    // The number of a failure is not one that a `Pid` may be made of.
+    if pid > 0 { Pid::from_raw(pid) } else { None }.ok_or_else(io::Error::last_os_error)
+}
+
 fn close(fd: c_int) {
     // SAFETY: the child has no use for the descriptor, and owns its table.
     unsafe { libc::close(fd) };
@@ -262,6 +271,32 @@ fn unblock_all() {
 
 #[cfg(target_os = "linux")]
 fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    /// Children cannot borrow our memory here.
+    static COPIES: AtomicBool = AtomicBool::new(false);
+
+    if COPIES.load(Relaxed) {
+        return begin_copy(task);
+    }
+    let begun = begin_here(task);
+    match &begun {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            COPIES.store(true, Relaxed);
+            begin_copy(task)
+        }
+        // It got a copy of our memory without a word: an emulator. That it could not become the program was not told this
+        // time, so its end is that of the program.
+        Ok(_) if !task.seen => {
+            COPIES.store(true, Relaxed);
+            begun
+        }
+        _ => begun,
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn begin_here(task: &mut Task<'_>) -> io::Result<Pid> {
     use std::mem::MaybeUninit;
 
     /// Enough for a few calls. It lies in our own stack, of which an idle supervisor keeps every page that was ever
@@ -271,8 +306,9 @@ fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
     struct Stack([MaybeUninit<u8>; STACK]);
 
     extern "C" fn child(task: *mut libc::c_void) -> c_int {
-        // SAFETY: it is the `task` that `begin` passed, and `begin` waits until we are done with it.
+        // SAFETY: it is the `task` that `begin_here` passed, and that waits until we are done with it.
         let task = unsafe { &mut *task.cast::<Task<'_>>() };
+        task.seen = true;
         task.failed = become_program(task);
         // SAFETY: ends this process only, and runs nothing of ours on the way.
         unsafe { libc::_exit(111) }
@@ -282,8 +318,8 @@ fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
     let mut stack = Stack([MaybeUninit::uninit(); STACK]);
     let top = stack.0.as_mut_ptr_range().end;
     // SAFETY: CLONE_VFORK suspends us until the child has executed or ended, so `task` and `stack` outlive
-    // its use of them; `stack` is aligned and is used by nobody else. No handler is installed that could run
-    // in the child on our memory: what we wait for is blocked (see `signals`).
+    // its use of them; `stack` is aligned and is used by nobody else. No handler is installed that could change
+    // our memory in the child: what we wait for is blocked (see `signals`), and that of faults only ends it.
     let pid = unsafe {
         libc::clone(
             child,
@@ -292,13 +328,23 @@ fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
             ptr::from_mut(task).cast(),
         )
     };
-    Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(io::Error::last_os_error)
+    made(pid)
 }
 
 #[cfg(not(target_os = "linux"))]
 fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
+    begin_copy(task)
+}
+
+/// With a copy of our memory.
+fn begin_copy(task: &mut Task<'_>) -> io::Result<Pid> {
     use std::io::{Read, Write};
-    let (mut report, mut tell) = io::pipe()?;
+    // The table of descriptors is its own, and what reports has to stay open in it until it is the program.
+    task.beyond = None;
+    let (mut report, low) = io::pipe()?;
+    let above = task.program.others.iter().map(|(number, _)| *number).max().unwrap_or(2);
+    let mut tell = std::fs::File::from(rustix::io::fcntl_dupfd_cloexec(&low, above.saturating_add(1))?);
+    drop(low);
     // SAFETY: the child makes system calls only, see `become_program`, and then ends.
     let pid = unsafe { libc::fork() };
     match pid {
@@ -320,7 +366,7 @@ fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
                 let [a, b, c, d, e, f, g, h] = bytes;
                 task.failed = (c_int::from_ne_bytes([a, b, c, d]), c_int::from_ne_bytes([e, f, g, h]));
             }
-            Pid::from_raw(pid).ok_or_else(io::Error::last_os_error)
+            made(pid)
         }
         _ => Err(io::Error::last_os_error()),
     }
@@ -342,7 +388,7 @@ pub fn fork_to(work: impl FnOnce() -> u8) -> io::Result<Pid> {
             // SAFETY: ends this process only, without what our own end would do.
             unsafe { libc::_exit(code.into()) }
         }
-        pid => Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(io::Error::last_os_error),
+        pid => made(pid),
     }
 }
 

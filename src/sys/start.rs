@@ -95,22 +95,28 @@ pub fn is_first_process() -> bool {
     rustix::process::getpid() == rustix::process::Pid::INIT
 }
 
-/// A bug of ours does not end this process: services and orphans go on to need it.
+/// A bug of ours does not end this process, nor does a lack of memory: services and orphans go on to need it.
 ///
-/// The profile says `panic = "abort"`, and the abort comes when the hook returns; so it does not.
+/// The profile says `panic = "abort"`, and the abort comes when the hook returns; so it does not. What is no panic is a
+/// signal by which the kernel tells of a fault.
 pub fn never_end_by_a_bug(name: &'static str) {
+    super::memory::wait_where_there_is_none();
+    here::catch_faults();
     std::panic::set_hook(Box::new(move |info| {
         let bug = info.to_string();
         crate::say::supervisor(&[name.as_bytes(), b": fatal: bug: "], bug.as_bytes(), None);
-        loop {
-            // Orphans still come to process 1. This waits for as long as there are any.
-            while rustix::process::wait(rustix::process::WaitOptions::empty()).is_ok() {}
-            crate::event::wait(
-                &mut [],
-                Some(super::clock::monotonic().saturating_add(std::time::Duration::from_secs(1))),
-            );
-        }
+        only_reap()
     }));
+}
+
+/// All that is left to do after a bug. Makes system calls and nothing else.
+fn only_reap() -> ! {
+    loop {
+        // Orphans still come to process 1. This waits for as long as there are any.
+        while rustix::process::wait(rustix::process::WaitOptions::empty()).is_ok() {}
+        let second = rustix::thread::Timespec { tv_sec: 1, tv_nsec: 0 };
+        let _ = rustix::thread::nanosleep(&second);
+    }
 }
 
 /// Sets the name that `ps -o comm` and `pgrep` see.
@@ -161,8 +167,78 @@ pub fn executed_path() -> Option<OsString> {
 
 #[cfg(target_os = "linux")]
 mod here {
+    use std::cell::UnsafeCell;
+    use std::mem::MaybeUninit;
+
     use super::{OFlags, OsString, c_char};
     use nix::libc;
+
+    /// The signals by which a process is told of its own fault.
+    const FAULTS: [libc::c_int; 7] =
+        [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGTRAP, libc::SIGSYS];
+
+    /// A stack for after a fault, since that may have been one of the stack. Only the pages that are used take memory;
+    /// what the kernel puts there has up to 12 KiB.
+    #[repr(C, align(4096))]
+    struct Stack(UnsafeCell<[u8; Stack::SIZE]>);
+
+    impl Stack {
+        const SIZE: usize = 64 * 1024;
+    }
+
+    // SAFETY: nobody touches it but the kernel and the handler that runs on it.
+    unsafe impl Sync for Stack {}
+
+    static STACK: Stack = Stack(UnsafeCell::new([0; Stack::SIZE]));
+
+    extern "C" fn at_fault(signal: libc::c_int, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+        let us = rustix::process::getpid();
+        // SAFETY: the kernel gives what the handler was asked for with SA_SIGINFO, and it stays until that returns.
+        let info = unsafe { &*info };
+        // SAFETY: it is a number in any case, and only looked at where somebody sent the signal.
+        let sender = unsafe { info.si_pid() };
+        let code = info.si_code;
+        let sent = code <= 0;
+        if sent && sender != us.as_raw_nonzero().get() {
+            // Somebody else says so; it is not true.
+            return;
+        }
+        if us != rustix::process::Pid::INIT {
+            // A child that has not yet become its program. The fault comes again, and ends it.
+            // SAFETY: the default action runs no code of ours.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+            if sent {
+                // SAFETY: ends this process only.
+                unsafe { libc::_exit(111) };
+            }
+            return;
+        }
+        let said: &[u8] = match signal {
+            libc::SIGSEGV => b"fatal: bug: signal SEGV, only reaping from now on\n",
+            libc::SIGBUS => b"fatal: bug: signal BUS, only reaping from now on\n",
+            libc::SIGILL => b"fatal: bug: signal ILL, only reaping from now on\n",
+            libc::SIGABRT => b"fatal: bug: signal ABRT, only reaping from now on\n",
+            _ => b"fatal: bug: a fault, only reaping from now on\n",
+        };
+        let _ = crate::sys::output::write(rustix::stdio::stderr(), said);
+        super::only_reap()
+    }
+
+    pub(super) fn catch_faults() {
+        let stack = libc::stack_t { ss_sp: STACK.0.get().cast(), ss_flags: 0, ss_size: Stack::SIZE };
+        // SAFETY: the memory is there for ever and nobody else's.
+        unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) };
+        let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: an action of zeros is a valid one; `sa_mask` is an empty set.
+        let action = unsafe { action.assume_init_mut() };
+        action.sa_sigaction = at_fault as *const () as libc::sighandler_t;
+        // A second fault, in the handler, is to end in it, too.
+        action.sa_flags = libc::SA_ONSTACK | libc::SA_SIGINFO | libc::SA_NODEFER;
+        for signal in FAULTS {
+            // SAFETY: the handler makes system calls and touches nothing of ours; `action` is complete.
+            unsafe { libc::sigaction(signal, action, std::ptr::null_mut()) };
+        }
+    }
 
     pub(super) const UNUSABLE: OFlags = OFlags::PATH;
 
@@ -185,6 +261,8 @@ mod here {
     use super::{OFlags, OsString};
 
     pub(super) const UNUSABLE: OFlags = OFlags::RDONLY;
+
+    pub(super) fn catch_faults() {}
 
     pub(super) fn set_process_name(_name: &str) {}
 

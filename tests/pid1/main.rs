@@ -11,13 +11,16 @@
 )]
 #![allow(missing_docs, unreachable_pub, dead_code)]
 
+mod command;
 #[path = "../it/harness.rs"]
 mod harness;
 mod hosted;
+mod output;
 mod root;
 mod runit;
 mod runsvinit;
 mod shared;
+mod trouble;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;

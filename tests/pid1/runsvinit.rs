@@ -671,3 +671,96 @@ fn an_idle_one_sleeps() {
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
 }
+
+#[test]
+fn an_essential_service_is_never_started_once_more() {
+    if !can() {
+        return;
+    }
+    // One that lived for a second or more would be started again without a pause.
+    for (round, hook) in (0..20).map(|round| (round, round % 2 == 1)) {
+        let mut root = Root::new()
+            .script("etc/service/main/run", "echo main begins; sleep 1.1; exit 7")
+            .file("etc/service/main/essential", "");
+        if hook {
+            root = root.script("etc/service/main/control/u", "echo hook");
+        }
+        let mut machine = boot(root, &[]);
+        assert_eq!(machine.ends(), 7);
+        let console = machine.console();
+        assert_eq!(console.matches("main begins").count(), 1, "round {round}: {console}");
+        assert_eq!(console.matches("hook").count(), usize::from(hook), "round {round}: {console}");
+    }
+}
+
+/// Leaders of the sessions and groups of what runs: `pid session group` for the process that says so.
+const WHERE_AM_I: &str = "echo $0 $(ps -o pid=,sid=,pgid= -p $$)";
+
+#[test]
+fn each_program_of_a_service_has_a_session_of_its_own() {
+    if !can() {
+        return;
+    }
+    let mut machine = boot(
+        Root::new()
+            .script(
+                "etc/service/web/run",
+                &format!("{WHERE_AM_I} | sed s/^/run:/ >&2; exec cat run >/dev/null"),
+            )
+            .script("etc/service/web/finish", &format!("{WHERE_AM_I} | sed s/^/finish:/ >&2"))
+            .script("etc/service/web/control/u", &format!("{WHERE_AM_I} | sed s/^/hook:/ >&2"))
+            .script("etc/service/web/log/run", &format!("{WHERE_AM_I} | sed s/^/log:/ >&2; exec cat"))
+            .script("etc/runit/boot.d/a", &format!("{WHERE_AM_I} | sed s/^/boot:/ >&2")),
+        &[],
+    );
+    for what in ["run:", "finish:", "hook:", "log:", "boot:"] {
+        machine.says(what);
+        let console = machine.console();
+        let line = console.lines().find(|line| line.starts_with(what)).unwrap();
+        let numbers: Vec<&str> = line.split_whitespace().skip(1).collect();
+        assert!(numbers[0] == numbers[1] && numbers[0] == numbers[2], "{line}");
+    }
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+}
+
+#[test]
+fn a_service_that_ends_its_group_ends_nothing_else() {
+    if !can() {
+        return;
+    }
+    let root = Root::new()
+        .graceful("web")
+        .script(
+            "etc/service/group/run",
+            "trap 'kill 0' EXIT\necho group begins; sleep 1000 & sleep 1.1; exit 1",
+        )
+        .script("etc/service/pack/run", "exec chpst -vP sh -c 'echo pack begins; exec sleep 1000'");
+    let mut machine = boot(root, &["--", "/bin/sh", "-c", "sleep 1000"]);
+    machine.says("web begins");
+    machine.says("pack begins");
+    eventually("began twice", || machine.console().matches("group begins").count() > 1);
+    assert_eq!(machine.inside("sv -w5 check web pack").code, Some(0));
+    assert!(!machine.console().contains("web ends"));
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 143);
+}
+
+#[test]
+fn what_is_typed_without_a_command_begins_the_orderly_stop_and_reaches_no_service() {
+    if !can() {
+        return;
+    }
+    for key in ["\x03", "\x1c"] {
+        let body = "trap 'echo interrupted' INT; trap 'echo has quit' QUIT; \
+                    trap 'sleep 0.1; echo web ends; exit 0' TERM\necho web begins; while :; do sleep 0.02; done";
+        // Process 1 has to have the terminal, as the engine gives it.
+        let root = Root::new().script("etc/service/web/run", body);
+        let mut machine = root.boot(&["/usr/bin/setsid", "-c", "-w", "/sbin/runsvinit"]);
+        machine.says("web begins");
+        machine.types(key);
+        machine.says("web ends");
+        assert!(!machine.console().contains("interrupted") && !machine.console().contains("has quit"));
+        assert_eq!(machine.ends(), 0);
+    }
+}

@@ -75,12 +75,22 @@ impl Service {
     pub(super) fn note_own_end(&mut self, how: Ended) {
         if files::look(self.dir.as_fd(), c"essential").is_ok_and(|stat| stat.is_some()) {
             self.essential_end.get_or_insert(how);
+            if self.of_init {
+                // Everything ends now; it is not started once more before that.
+                self.hold();
+            }
         }
     }
 
     /// How a service with a file `essential` ended by itself, if it did since this was last asked.
     pub const fn take_essential_end(&mut self) -> Option<Ended> {
         self.essential_end.take()
+    }
+
+    /// Whether [`Service::take_essential_end`] has something to give.
+    #[must_use]
+    pub const fn has_essential_end(&self) -> bool {
+        self.essential_end.is_some()
     }
 
     /// Whether the service is down for good; its log service may still read.

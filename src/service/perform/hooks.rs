@@ -22,7 +22,8 @@ impl Service {
         target: Option<Pid>,
     ) -> Option<Event> {
         let done = Some(Event::HookEnded { hook, pid: target, instead: false });
-        if which == Which::Log || self.gone {
+        let starts_nothing = hook == Hook::Up && self.pair.main().is_held();
+        if which == Which::Log || self.gone || starts_nothing {
             return done;
         }
         let letter = char::from(hook.byte());
@@ -45,6 +46,7 @@ impl Service {
             files: &[&name],
             argv: &[&name, &pid],
             directory: Some(self.dir.as_fd()),
+            new_session: self.of_init,
             ..Program::default()
         };
         self.set_streams_of_main(&mut program);

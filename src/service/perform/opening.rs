@@ -47,6 +47,17 @@ pub struct Outputs {
     pub err: OwnedFd,
     /// Standard output and error of the log service, if there is one.
     pub log: Option<(OwnedFd, OwnedFd)>,
+    /// Makes those of a log service that comes later.
+    pub late: Late,
+}
+
+/// See [`Outputs::late`].
+pub struct Late(pub Box<dyn Fn() -> io::Result<(OwnedFd, OwnedFd)>>);
+
+impl std::fmt::Debug for Late {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Late")
+    }
 }
 
 impl Log {

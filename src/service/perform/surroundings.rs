@@ -110,6 +110,10 @@ impl Service {
             None => Log::open(dir, &self.name, &self.prefix).map(|log| {
                 self.pair.add_log(log.machine(now));
                 self.log = Some(log);
+                if let Some(outputs) = self.outputs.as_mut().filter(|outputs| outputs.log.is_none()) {
+                    // Where they cannot be had, it writes to what we have.
+                    outputs.log = (outputs.late.0)().ok();
+                }
             }),
         };
         if let Err(error) = taken {

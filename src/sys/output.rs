@@ -1,0 +1,124 @@
+//! Writing that never waits, to descriptors that others have too.
+//!
+//! Whether a write waits is a property of the open file, which children and strangers share, so it must not be changed
+//! there. A pipe can be told so for one write; of a terminal, and of a pipe on an old kernel, we open one of our own.
+
+use std::ffi::CStr;
+use std::io::{self, Write};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags};
+use std::time::Duration;
+
+use nix::libc;
+
+/// The same pipe or terminal, opened once more so that writes to it do not wait; `None` where that cannot be done, or
+/// need not, since writes to it never wait for a reader.
+#[must_use]
+pub fn own(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let is_pipe = kind(fd)? == FileType::Fifo;
+    if !is_pipe && !rustix::termios::isatty(fd) {
+        return None;
+    }
+    // Without allocation: this may be about there being no memory.
+    let mut path = [0; 32];
+    write!(path.as_mut_slice(), "{}/{}", here::DIRECTORY, fd.as_raw_fd()).ok()?;
+    let path = CStr::from_bytes_until_nul(&path).ok()?;
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).ok()
+}
+
+/// Writes what is taken without waiting.
+///
+/// # Errors
+///
+/// `WouldBlock` if nothing is taken now, or that of write(2).
+pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    match kind(fd) {
+        Some(FileType::Socket) => send(fd, bytes),
+        Some(FileType::Fifo) => match here::write_now(fd, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => to_own(fd, bytes),
+            done => done,
+        },
+        Some(FileType::CharacterDevice) if rustix::termios::isatty(fd) => to_own(fd, bytes),
+        _ => Ok(rustix::io::write(fd, bytes)?),
+    }
+}
+
+fn kind(fd: BorrowedFd<'_>) -> Option<FileType> {
+    rustix::fs::fstat(fd).ok().map(|stat| FileType::from_raw_mode(stat.st_mode))
+}
+
+fn to_own(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    if let Some(own) = own(fd) {
+        return Ok(rustix::io::write(&own, bytes)?);
+    }
+    // No /proc, or not ours to open. Then it is asked first; only who else writes at the same moment can make us wait.
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+    crate::event::wait(&mut fds, Some(Duration::ZERO));
+    if fds.iter().any(|fd| fd.revents().is_empty()) {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    Ok(rustix::io::write(fd, bytes)?)
+}
+
+fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the bytes are ours for as long as the call takes.
+    let sent = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(target_os = "linux")]
+mod here {
+    use std::io::{self, IoSlice};
+
+    use rustix::fd::BorrowedFd;
+    use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+
+    pub(super) const DIRECTORY: &str = "/proc/self/fd";
+
+    pub(super) fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+        // The last offset there is means "where the file is".
+        pwritev2(fd, &[IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT).map_err(|errno| match errno {
+            Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM => io::ErrorKind::Unsupported.into(),
+            errno => errno.into(),
+        })
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod here {
+    use std::io;
+
+    use rustix::fd::BorrowedFd;
+
+    pub(super) const DIRECTORY: &str = "/dev/fd";
+
+    pub(super) fn write_now(_fd: BorrowedFd<'_>, _bytes: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_nobody_reads_takes_what_it_can_and_says_so() {
+        let (read, full) = io::pipe().unwrap();
+        for _ in 0..2 {
+            while write(full.as_fd(), &[b'x'; 4096]).is_ok() {}
+        }
+        let refused = write(full.as_fd(), b"x").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        let own = own(full.as_fd()).unwrap();
+        assert_eq!(rustix::io::write(&own, b"x"), Err(rustix::io::Errno::AGAIN));
+        // Others who have it are not changed.
+        assert!(!rustix::fs::fcntl_getfl(&full).unwrap().contains(OFlags::NONBLOCK));
+        drop((read, own));
+        assert!(write(full.as_fd(), b"x").is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe));
+    }
+}

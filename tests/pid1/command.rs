@@ -1,0 +1,197 @@
+//! `runsvinit` and CMD: which signals reach it, what its end means, and who else is touched.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::harness::*;
+use crate::root::{Machine, Root};
+use crate::runsvinit::{boot, can};
+
+/// What reaches CMD as it is, but for the real-time ones.
+const PASSED_ON: [(i32, &str); 18] = [
+    (1, "HUP"),
+    (2, "INT"),
+    (3, "QUIT"),
+    (10, "USR1"),
+    (12, "USR2"),
+    (13, "PIPE"),
+    (14, "ALRM"),
+    (16, "STKFLT"),
+    (18, "CONT"),
+    (20, "TSTP"),
+    (21, "TTIN"),
+    (22, "TTOU"),
+    (23, "URG"),
+    (24, "XCPU"),
+    (25, "XFSZ"),
+    (26, "VTALRM"),
+    (28, "WINCH"),
+    (29, "IO"),
+];
+
+/// CMD that says what it gets, until it gets `last`.
+fn listener(last: i32) -> String {
+    format!(
+        "for s in $(seq 64); do case $s in 9|17|19|32|33) ;; *) trap \"echo got $s.\" $s 2>/dev/null;; esac; done; \
+         trap \"echo got the last; exit 3\" {last}; echo ready; while :; do sleep 0.02; done"
+    )
+}
+
+fn with_command(root: Root, options: &[&str], command: &str) -> Machine {
+    let machine = boot(root, &[options, &["--", "/usr/bin/bash", "-c", command]].concat());
+    machine.says("ready");
+    machine
+}
+
+#[test]
+fn all_signals_but_three_reach_it_as_they_are() {
+    if !can() {
+        return;
+    }
+    let mut machine = with_command(Root::new().graceful("web"), &[], &listener(15));
+    machine.says("web begins");
+    for (number, name) in PASSED_ON {
+        machine.signal(number);
+        assert!(!machine.has_ended(), "{name}");
+        machine.says(&format!("got {number}."));
+    }
+    // 40 is the one by which the kernel tells of changes.
+    for number in [34, 36, 38, 40, 50, 64] {
+        assert_eq!(machine.inside(&format!("kill -{number} 1")).code, Some(0));
+        machine.says(&format!("got {number}."));
+    }
+    // They had no other effect, and changes are seen as before.
+    assert!(!machine.console().contains("web ends"));
+    write_script(&machine.root.path("etc/service/late/run"), "echo late begins; exec sleep 1000");
+    machine.says("late begins");
+    std::fs::remove_dir_all(machine.root.path("etc/service/late")).unwrap();
+    machine.signal(SIGTERM);
+    machine.says("got the last");
+    assert_eq!(machine.ends(), 3);
+    machine.says("web ends");
+}
+
+#[test]
+fn a_queued_number_comes_with_the_signal() {
+    if !can() {
+        return;
+    }
+    let python = std::path::Path::new("/usr/bin/python3").exists();
+    if !can_run("python3", python) {
+        return;
+    }
+    let command = "exec python3 -c \"import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [34, 15])\nprint(\\\"ready\\\", flush=True)\nwhile True:\n i = signal.sigwaitinfo([34, 15])\n print(\\\"signal\\\", i.si_signo, \\\"code\\\", i.si_code, flush=True)\n if i.si_signo == 15: break\"";
+    let mut machine = with_command(Root::new(), &[], command);
+    assert_eq!(machine.inside("kill -q 7 -34 1 || /usr/bin/kill -q 7 -34 1").code, Some(0));
+    machine.says("signal 34 code -1");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+}
+
+#[test]
+fn the_orderly_stop_begins_with_term_or_the_signal_that_was_given() {
+    if !can() {
+        return;
+    }
+    for (options, last) in [
+        (&[][..], 15),
+        (&["--stop-signal", "INT"], 2),
+        (&["--stop-signal=SIGQUIT"], 3),
+        (&["--stop-signal", "34"], 34),
+    ] {
+        for signal in [SIGTERM, 30, 37] {
+            let mut machine = with_command(Root::new().graceful("web"), options, &listener(last));
+            machine.says("web begins");
+            assert_eq!(machine.inside(&format!("kill -{signal} 1")).code, Some(0));
+            assert_eq!(machine.ends(), 3, "{options:?} {signal}");
+            let console = machine.console();
+            assert!(console.find("got the last").unwrap() < console.find("web ends").unwrap(), "{console}");
+            if last != SIGTERM {
+                assert!(!console.contains("got 15."), "{console}");
+            }
+        }
+    }
+}
+
+#[test]
+fn its_whole_group_gets_them_where_that_is_wanted() {
+    if !can() {
+        return;
+    }
+    let child = "sh -c \"trap \\\"echo child got it\\\" USR1; trap \\\"echo child ends; exit\\\" TERM; while :; do sleep 0.02; done\"";
+    for (options, reached) in [(&["-g"][..], true), (&[], false)] {
+        let command = format!(
+            "trap \"echo got it\" USR1; trap \"exit 4\" TERM; {child} & sleep 0.3; echo ready; while :; do sleep 0.02; done"
+        );
+        let mut machine = with_command(Root::new(), options, &command);
+        machine.signal(10);
+        machine.says("\ngot it");
+        if reached {
+            machine.says("child got it");
+        } else {
+            steadily("not reached", Duration::from_millis(200), || {
+                !machine.console().contains("child got it")
+            });
+        }
+        machine.signal(SIGTERM);
+        assert_eq!(machine.ends(), 4);
+        machine.says("child ends");
+    }
+}
+
+#[test]
+fn every_exit_code_is_its_own() {
+    let dir = TempDir::new();
+    let script = format!(
+        "for code in $(seq 0 255); do {} {} -- sh -c \"exit $code\"; [ $? = $code ] || echo $code became $?; done",
+        program("runsvinit").display(),
+        dir.path().display()
+    );
+    let outcome = run_file("/bin/sh".as_ref()).args(&["-c", &script]).go();
+    assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("", ""));
+    // And every signal that can end it.
+    let script = format!(
+        "for s in 1 2 3 9 10 12 13 14 15 24 25 26 34 64; do {} {} -- sh -c \"kill -$s \\$\\$\"; [ $? = $((128 + s)) ] || echo $s became $?; done",
+        program("runsvinit").display(),
+        dir.path().display()
+    );
+    let outcome = run_file("/bin/bash".as_ref()).args(&["-c", &script]).go();
+    assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("", ""));
+}
+
+#[test]
+fn orphans_come_to_it_also_where_it_is_not_process_1() {
+    let dir = TempDir::new();
+    // Grandchildren that outlive their parents; then nobody is a zombie, and their new parent is runsvinit.
+    let command = "for i in $(seq 50); do (sh -c 'sleep 0.05' &); done; (sh -c 'echo $PPID >first; sleep 0.1; ps -o ppid= -p $$ >parent; exec sleep 1000' &); \
+                   while [ ! -s parent ]; do sleep 0.02; done; sleep 0.2; echo >ready; exec sleep 1000";
+    let mut child = Command::new(program("runsvinit"))
+        .args(["none", "--", "sh", "-c", command])
+        .current_dir(dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    eventually("ready", || dir.join("ready").exists());
+    assert_eq!(dir.read("parent").trim(), pid.to_string());
+    let children = read(format!("/proc/{pid}/task/{pid}/children").as_ref());
+    let states: Vec<_> =
+        children.split_whitespace().filter_map(|pid| process_state(pid.parse().unwrap())).collect();
+    assert!(!states.contains(&'Z') && states.len() == 2, "{states:?}");
+    kill(pid, SIGTERM);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn with_v_it_is_said_once_what_is_served_beside_it() {
+    if !can() {
+        return;
+    }
+    let mut machine =
+        boot(Root::new().graceful("web"), &["-v", "--", "/bin/sh", "-c", "sleep 0.3; echo cmd"]);
+    assert_eq!(machine.ends(), 0);
+    let said = "runsvinit: info: serving /etc/service beside the command\n";
+    assert_eq!(machine.console().matches(said).count(), 1, "{}", machine.console());
+}
