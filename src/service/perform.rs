@@ -32,6 +32,9 @@ use crate::{exec, files, oom, say, tai};
 
 /// How long a missing `supervise` is left alone: it may be on its way out with the whole directory.
 const REPAIR_AFTER: Duration = Duration::from_secs(1);
+/// How long a new directory in the place of a removed one is left alone: whoever serves the directory of service
+/// directories tells us to end as soon as it sees that, and starts another of us there.
+const FOLLOW_AFTER: Duration = Duration::from_millis(500);
 /// What failed is tried again after this time, and then after twice as long each time, up to [`RETRY_LAST`].
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// See [`RETRY_FIRST`].
@@ -78,6 +81,8 @@ pub struct Service {
     around: Vec<OwnedFd>,
     /// The directory was made anew: after this service has ended, the new one is to be taken up.
     replaced: bool,
+    /// When a directory in the place of the removed one is to be followed.
+    follow_at: Option<Duration>,
     /// When to look whether something has to be put in order: `supervise` made again, the status published.
     repair_at: Option<Duration>,
     /// How long after a failure the next attempt is made.
@@ -134,6 +139,7 @@ impl Service {
             settling: None,
             around: Vec::new(),
             replaced: false,
+            follow_at: None,
             repair_at: (!watched && watch::MAY_WORK).then(|| now.at.saturating_add(RETRY_FIRST)),
             retry_pause: RETRY_FIRST,
             failure_said: false,

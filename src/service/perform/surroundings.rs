@@ -12,7 +12,8 @@ use rustix::fs::{AtFlags, CWD, fstat, statat};
 use rustix::io::Errno;
 
 use super::{
-    Log, REPAIR_AFTER, RETRY_FIRST, SETTLED, SETTLED_LAST, Service, home, open_service, wanted_at_start,
+    FOLLOW_AFTER, Log, REPAIR_AFTER, RETRY_FIRST, SETTLED, SETTLED_LAST, Service, home, open_service,
+    wanted_at_start,
 };
 use crate::control::Command;
 use crate::error::Result;
@@ -68,13 +69,21 @@ impl Service {
         // It may have come back before the watch was set.
         match files::look(CWD, &self.name) {
             Ok(Some(stat)) if files::is_dir(&stat) => {
+                let at = *self.follow_at.get_or_insert(now.at.saturating_add(FOLLOW_AFTER));
+                if now.at < at {
+                    self.repair_at = earlier(self.repair_at, Some(at));
+                    return;
+                }
                 self.warn(b"service directory was made anew: ending the old service", None);
                 self.replaced = true;
                 self.tell(now, Which::Main, Event::Command(Command::Exit));
             }
             // Nothing, or a file: the watch tells when that changes.
-            Ok(_) if !self.around.is_empty() => {}
-            Ok(_) | Err(_) => self.try_again(now),
+            Ok(_) if !self.around.is_empty() => self.follow_at = None,
+            Ok(_) | Err(_) => {
+                self.follow_at = None;
+                self.try_again(now);
+            }
         }
     }
 
