@@ -1,9 +1,10 @@
 //! What should be: a picture of the tree, and for each service directory the answers that may be true of it.
 //!
-//! It knows no processes and no clock. Where two answers are possible, as for a command that was sent while a supervisor
+//! It knows no processes, and no clock but for how long an answer may still change. Where two answers are possible, as for a command that was sent while a supervisor
 //! was being replaced, it allows both.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 /// A small set: of wishes, or of yes and no.
 pub type Set = u8;
@@ -58,6 +59,12 @@ pub struct Dir {
     pub log_due: bool,
     /// Its `supervise` was removed in this burst, and until it is made again `sv` does not reach it.
     pub deaf: bool,
+    /// It has waited for a `run` in this burst.
+    pub waited: bool,
+    /// There was a `down` in this burst.
+    pub had_down: bool,
+    /// Until then what is seen may not be what it comes to.
+    pub unsure_until: Option<Instant>,
 }
 
 impl Dir {
@@ -78,6 +85,9 @@ impl Dir {
             due: false,
             log_due: false,
             deaf: false,
+            waited: false,
+            had_down: false,
+            unsure_until: None,
         }
     }
 
@@ -93,6 +103,18 @@ impl Dir {
     /// Its process stands, if there is one, and its files name it.
     pub fn is_quiet(&self) -> bool {
         self.is_steady() && !self.due
+    }
+
+    /// The same, and no pause of a second is left from before.
+    pub fn is_sure(&self) -> bool {
+        self.is_quiet() && self.unsure_until.is_none_or(|until| Instant::now() > until)
+    }
+
+    /// What a service comes to that waits for a `run` which can be executed: a `down` that is there then counts with ours, as
+    /// in a directory that is being filled; stock has looked for it before.
+    fn note_waiting(&mut self) {
+        self.waited |= !self.exec && self.alive & NO != 0;
+        self.had_down |= self.down;
     }
 
     /// A supervisor takes it up that was not there before.
@@ -160,7 +182,7 @@ impl Dir {
     /// A command of `sv` that got through.
     pub fn is_told(&mut self, word: &str) {
         let certain = self.is_steady();
-        let quiet = self.is_quiet();
+        let quiet = self.is_sure();
         let wants = |this: &mut Self, want: Set| {
             this.want = if certain { want } else { this.want | want };
         };
@@ -198,6 +220,7 @@ impl Dir {
     }
 
     pub fn set_exec(&mut self, exec: bool) {
+        self.note_waiting();
         if self.exec != exec {
             self.exec = exec;
             if exec {
@@ -211,7 +234,9 @@ impl Dir {
     }
 
     pub fn set_down(&mut self, down: bool) {
+        self.note_waiting();
         self.down = down;
+        self.note_waiting();
         if self.anew {
             self.want |= self.wish();
         }
@@ -237,7 +262,11 @@ impl Dir {
     }
 
     /// The pairs of (wanted up, runs) that may be true.
-    pub fn answers(&self) -> Vec<(bool, bool)> {
+    pub fn answers(&mut self) -> Vec<(bool, bool)> {
+        self.note_waiting();
+        if self.waited && self.had_down && self.want & UP != 0 {
+            self.want |= DOWN;
+        }
         let alive = |set: Set| [(NO, false), (YES, true)].into_iter().filter(move |(bit, _)| set & bit != 0);
         let mut answers = Vec::new();
         if self.want & UP != 0 {
@@ -253,10 +282,16 @@ impl Dir {
         answers
     }
 
-    /// After a burst: what was seen is what holds, unless more could still come of this burst.
+    /// After a burst: what was seen is what holds, unless more could still come of this burst, or of one before it: what
+    /// waits for its pause of a second to end looks as if it were to stay down.
     pub fn learn(&mut self, want_up: bool, runs: bool, log: Option<u32>, piped: bool) {
         self.ended.clear();
-        if !self.anew && !self.due {
+        let now = Instant::now();
+        if self.anew || self.due || self.log_due {
+            self.unsure_until = Some(now + Duration::from_millis(1500));
+        }
+        let is_sure = self.unsure_until.is_none_or(|until| now > until);
+        if is_sure {
             self.want = match (want_up, runs) {
                 (true, _) => UP,
                 (false, true) => ONCE,
@@ -266,10 +301,10 @@ impl Dir {
         } else {
             self.alive |= if runs { YES } else { NO };
         }
-        if !self.log_due {
+        if is_sure {
             self.logs = [log].into();
         }
-        if self.logs.len() == 1 && !self.anew {
+        if self.logs.len() == 1 && is_sure {
             self.piped = piped && runs;
         }
         self.anew = false;
@@ -296,8 +331,9 @@ pub struct Model {
     pub service: BTreeMap<String, Entry>,
     pub dirs: BTreeMap<u32, Dir>,
     pub next_serial: u32,
-    /// What each name in `service/` led to when it last led anywhere.
-    pub last: BTreeMap<String, u32>,
+    /// What each name in `service/` led to when it last led anywhere; and in this burst before that, which may not have been
+    /// noticed.
+    pub held: BTreeSet<(String, u32)>,
     /// There is a `runsv` for each name, which may keep its directory until there is another one of that name.
     pub keeps_removed: bool,
 }
@@ -339,27 +375,25 @@ impl Model {
     pub fn look(&mut self) {
         let reached: BTreeSet<u32> = self.names().into_values().collect();
         let there: BTreeSet<u32> = self.dirs.keys().copied().filter(|&s| self.path(s).is_some()).collect();
-        self.last.extend(self.names());
+        self.held.extend(self.names());
         let leads_nowhere = |name: &String| match self.service.get(name) {
             Some(Entry::Link(to)) => !self.sv.contains_key(to),
             _ => false,
         };
         let names = self.names();
         let kept: BTreeSet<u32> = self
-            .last
+            .held
             .iter()
             .filter(|(name, serial)| {
-                !names.contains_key(*name)
+                !names.contains_key(name)
                     && (self.keeps_removed || (leads_nowhere(name) && there.contains(serial)))
             })
-            .map(|(_, &serial)| serial)
+            .map(|(_, serial)| *serial)
             .collect();
         if !self.keeps_removed {
-            let gone = |name: &String| !names.contains_key(name) && !leads_nowhere(name);
-            let gone: Vec<String> = self.last.keys().filter(|name| gone(name)).cloned().collect();
-            for name in gone {
-                self.last.remove(&name);
-            }
+            let held = |name: &String| names.contains_key(name) || leads_nowhere(name);
+            let held = self.held.iter().filter(|(name, _)| held(name)).cloned().collect();
+            self.held = held;
         }
         for (serial, dir) in &mut self.dirs {
             let is = reached.contains(serial);
@@ -377,7 +411,7 @@ impl Model {
 
     /// All supervisors are new: nothing is kept that cannot be reached.
     pub fn forget(&mut self) {
-        self.last = self.names();
+        self.held = self.names().into_iter().collect();
         self.dirs.values_mut().for_each(|dir| dir.maybe = false);
     }
 
@@ -385,8 +419,12 @@ impl Model {
     pub fn begin_burst(&mut self) {
         let known: BTreeSet<u32> = self.dirs.keys().copied().filter(|&s| self.path(s).is_some()).collect();
         self.dirs.retain(|serial, dir| known.contains(serial) || dir.maybe);
+        let names = self.names();
+        self.held.retain(|(name, serial)| names.get(name).is_none_or(|now| now == serial));
         for dir in self.dirs.values_mut() {
             dir.was = dir.is;
+            (dir.waited, dir.had_down) = (false, false);
+            dir.note_waiting();
         }
     }
 }

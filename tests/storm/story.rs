@@ -833,7 +833,7 @@ impl Story {
         let path = self.model.path(serial).unwrap();
         self.say(format!("kill -9 the service of {path}"));
         self.pauses = true;
-        let quiet = self.model.dirs[&serial].is_quiet();
+        let quiet = self.model.dirs[&serial].is_sure();
         let all = truth::processes();
         if let Some(process) = all.iter().find(|process| process.tag() == Some(Tag::Service(serial))) {
             kill(process.pid, SIGKILL);
@@ -854,7 +854,7 @@ impl Story {
         self.say(format!("kill -9 the log service of {path}"));
         self.pauses = true;
         let dir = self.model.dirs.get_mut(&serial).unwrap();
-        let quiet = dir.is_quiet() && !dir.log_due;
+        let quiet = dir.is_sure() && !dir.log_due;
         let logs = dir.logs.clone();
         let all = truth::processes();
         let log = all
@@ -944,6 +944,8 @@ impl Story {
         let alive = |tag: Tag| {
             all.iter().filter(|process| process.tag() == Some(tag) && !process.is_dead()).collect::<Vec<_>>()
         };
+        let answers: BTreeMap<u32, Vec<(bool, bool)>> =
+            self.model.dirs.iter_mut().map(|(&serial, dir)| (serial, dir.answers())).collect();
         let mut learned: BTreeMap<u32, (bool, bool, Option<u32>, bool)> = BTreeMap::new();
         let mut expected_tags = BTreeSet::new();
         for (&serial, dir) in &self.model.dirs {
@@ -985,7 +987,7 @@ impl Story {
                 }
             };
             let runs = !running.is_empty();
-            let answers = dir.answers();
+            let answers = &answers[&serial];
             if !answers.contains(&(files.want_up, runs)) {
                 let words = |(up, runs): (bool, bool)| {
                     format!(
