@@ -103,6 +103,7 @@ struct Task<'a> {
     argv: &'a [*const c_char],
     failed: (c_int, c_int),
     /// The child was here, in our memory.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there it never is"))]
     seen: bool,
     /// It shares our table of descriptors until it has one of its own, with those below this number.
     beyond: Option<c_int>,
