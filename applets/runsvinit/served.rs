@@ -25,6 +25,9 @@ const RESERVE: u64 = 64;
 /// Descriptors that the smallest service takes: its directory, `supervise`, the lock and two FIFOs.
 const LEAST: u64 = 5;
 
+/// How many are taken up in one turn; signals are looked at before the next.
+const AT_ONCE: usize = 100;
+
 /// A service that is there.
 #[derive(Debug)]
 struct Entry {
@@ -181,8 +184,8 @@ impl Served {
         }
         let is_due = |entry: &&Entry| at >= entry.not_before && self.may_be_taken_up(entry);
         let limit = privilege::open_files();
-        let due: Vec<Identity> =
-            self.entries.values().filter(is_due).map(|entry| entry.found.identity).collect();
+        let due = self.entries.values().filter(is_due).map(|entry| entry.found.identity);
+        let due: Vec<Identity> = due.take(AT_ONCE).collect();
         for identity in due {
             let Some(entry) = self.entries.get(&identity) else { continue };
             let taken = self.take_up(entry, limit, host, output);
