@@ -263,7 +263,7 @@ fn faults() -> bool {
     let possible = cases.len();
     let seconds = number_of("FAULT_SECONDS").unwrap_or(if all { 0 } else { 130 });
     let until = (seconds > 0).then(|| begin + Duration::from_secs(seconds));
-    let workers = number_of("FAULT_WORKERS").unwrap_or(10);
+    let workers = number_of("FAULT_WORKERS").unwrap_or(16);
     println!("faults: {possible} cases, SEED={seed}, {workers} at once, at most {seconds} s (0: no limit)");
     let queue = Arc::new(Mutex::new(cases.into_iter()));
     let results = Arc::new(Mutex::new(Vec::new()));
