@@ -27,12 +27,15 @@ pub(crate) struct Known {
     pub(crate) was_quick: bool,
     /// The last look could not tell whether its directory is there. Until one can, nothing is started.
     pub(crate) is_unseen: bool,
+    /// Its runsv was found to have opened the directory that is meant.
+    pub(crate) is_verified: bool,
 }
 
 impl Known {
     /// A service whose runsv was not started yet.
     pub(crate) fn new(found: Found) -> Self {
-        Known { found, runsv: Runsv::Dead { not_before: Duration::ZERO }, was_quick: false, is_unseen: false }
+        let runsv = Runsv::Dead { not_before: Duration::ZERO };
+        Known { found, runsv, was_quick: false, is_unseen: false, is_verified: false }
     }
 
     /// When its runsv may be started, if it has none.

@@ -27,6 +27,12 @@ use title::Title;
 
 /// How long a start waits when there could be no process.
 const NO_PROCESS: Duration = Duration::from_secs(5);
+/// How long a runsv may take to open its directory.
+const OPENED: Duration = Duration::from_millis(300);
+/// How many ended children are taken in a turn; the others are taken in the next.
+const REAPED_MAX: usize = 256;
+/// Exit code of a runsv that cannot serve.
+const FATAL: i32 = 111;
 /// Exit code after HUP. Source: runsvdir(8).
 const HUNG_UP: u8 = 111;
 
@@ -131,6 +137,7 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
         if look {
             runsvdir.look();
         }
+        runsvdir.verify_if_due(now);
         runsvdir.start_due(now);
     }
 }
@@ -148,6 +155,8 @@ struct Runsvdir {
     closed: Option<(Duration, Duration)>,
     /// When to ask again for ended children: that failed.
     reap_at: Option<Duration>,
+    /// When to look whether each runsv serves the directory that it was started for.
+    verify_at: Option<Duration>,
     /// As process 1: all are to leave, and then this is the exit code.
     ending: Option<u8>,
 }
@@ -165,6 +174,7 @@ impl Runsvdir {
             leaving: Leaving::default(),
             closed: None,
             reap_at: None,
+            verify_at: None,
             ending: None,
         })
     }
@@ -173,7 +183,7 @@ impl Runsvdir {
         if self.ending.is_some() {
             return self.reap_at;
         }
-        let until = earlier(self.dir.look_at(), self.reap_at);
+        let until = earlier(earlier(self.dir.look_at(), self.reap_at), self.verify_at);
         let start = self.services.iter().filter(|service| self.may_start(service)).map(Known::not_before);
         let start = start.fold(None, earlier);
         // As long as the directory cannot be opened, nothing is due in it.
@@ -216,6 +226,10 @@ impl Runsvdir {
                 service.found.identity = identity;
             }
         }
+        if !plan.rename.is_empty() {
+            // A runsv that was just being started may have opened what has the old name now.
+            self.verify_at.get_or_insert(clock::monotonic().saturating_add(OPENED));
+        }
         for (place, name) in plan.rename {
             if let Some(service) = self.services.get_mut(place) {
                 service.found.name = name;
@@ -231,6 +245,36 @@ impl Runsvdir {
             }
         }
         self.services.extend(plan.start.into_iter().map(Known::new));
+    }
+
+    /// Ends each runsv that serves another directory than it was started for: names were exchanged before it opened its
+    /// own. It is then started again.
+    fn verify_if_due(&mut self, now: Duration) {
+        if self.verify_at.take_if(|at| now >= *at).is_none() {
+            return;
+        }
+        let mut wrong = Vec::new();
+        for (place, service) in (0..).zip(&mut self.services) {
+            let Runsv::Alive { pid, started } = service.runsv else { continue };
+            if service.is_verified {
+                continue;
+            }
+            if now < started.saturating_add(OPENED) {
+                let at = started.saturating_add(OPENED);
+                self.verify_at = earlier(self.verify_at, Some(at));
+            } else if has_open(pid, service.found.identity) == Some(false) {
+                wrong.push(place);
+            } else {
+                service.is_verified = true;
+            }
+        }
+        for place in wrong {
+            let Some(service) = self.services.get(place).cloned() else { continue };
+            self.tell_to_leave(&service);
+            if let Some(service) = self.services.get_mut(place) {
+                service.runsv = Runsv::Dead { not_before: now };
+            }
+        }
     }
 
     fn tell_to_leave(&mut self, service: &Known) {
@@ -276,6 +320,7 @@ impl Runsvdir {
             let runsv = self.start(&dir, &service.found.name, now);
             if let Some(service) = self.services.get_mut(place) {
                 service.runsv = runsv;
+                service.is_verified = false;
             }
         }
     }
@@ -307,7 +352,7 @@ impl Runsvdir {
     fn reap(&mut self, now: Duration) {
         const AGAIN: Duration = Duration::from_millis(100);
         self.reap_at = None;
-        loop {
+        for _ in 0..REAPED_MAX {
             let (pid, status) = match wait(WaitOptions::NOHANG) {
                 Ok(Some(ended)) => ended,
                 Ok(None) | Err(Errno::CHILD) => return,
@@ -328,9 +373,14 @@ impl Runsvdir {
                     self.services.remove(place);
                 } else if let Some(service) = self.services.get_mut(place) {
                     service.ended(now, status.exit_status() == Some(0));
+                    if status.exit_status() == Some(FATAL) {
+                        // Perhaps another of them holds its lock.
+                        self.verify_at.get_or_insert(now.saturating_add(OPENED));
+                    }
                 }
             }
         }
+        self.reap_at = Some(now);
     }
 
     /// Tells every runsv to stop its service and leave. From now on nothing is started.
@@ -354,7 +404,11 @@ fn has_open(pid: Pid, identity: Identity) -> Option<bool> {
     let dir = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     // A runsv has a dozen.
     let mut names = Dir::read_from(&dir).ok()?.flatten().take(100);
-    Some(names.any(|entry| Directory::leads_to(dir.as_fd(), entry.file_name(), identity)))
+    // Stock's runsv has it as its working directory.
+    Some(
+        names.any(|entry| Directory::leads_to(dir.as_fd(), entry.file_name(), identity))
+            || Directory::leads_to(dir.as_fd(), c"../cwd", identity),
+    )
 }
 
 /// The file we are, for where PATH has no runsv.

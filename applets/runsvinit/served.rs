@@ -25,6 +25,8 @@ const RESERVE: u64 = 64;
 /// Descriptors that the smallest service takes: its directory, `supervise`, the lock and two FIFOs.
 const LEAST: u64 = 5;
 
+/// When a directory has another name than it had a moment ago, the whole is looked at again after this time.
+const LOOK_AFTER: Duration = Duration::from_millis(20);
 /// How many are taken up in one turn; signals are looked at before the next.
 const AT_ONCE: usize = 100;
 
@@ -92,6 +94,8 @@ pub(crate) struct Served {
 enum Obstacle {
     /// It would take descriptors that are needed for other things.
     NoRoom,
+    /// Its name leads to another directory by now.
+    Moved,
     Failed(Error),
 }
 
@@ -198,6 +202,11 @@ impl Served {
                     (entry.said, entry.retry) = (None, Retry::default());
                 }
                 Err(Obstacle::NoRoom) => entry.not_before = entry.retry.failed(at),
+                Err(Obstacle::Moved) => {
+                    // The watch tells too, but it may have done so before.
+                    entry.is_unseen = true;
+                    self.dir.look_again_at(Some(at.saturating_add(LOOK_AFTER)));
+                }
                 Err(Obstacle::Failed(error)) => {
                     entry.say(&error);
                     entry.not_before = entry.retry.failed(at);
@@ -232,6 +241,9 @@ impl Served {
             return Err(Obstacle::NoRoom);
         }
         let mut service = self.open(entry, output).map_err(Obstacle::Failed)?;
+        if service.identity() != Some(entry.found.identity) {
+            return Err(Obstacle::Moved);
+        }
         if !self.has_room(limit, 0) {
             return Err(Obstacle::NoRoom);
         }

@@ -163,6 +163,12 @@ impl Service {
         }
     }
 
+    /// Which directory it serves; `None` if that cannot be told.
+    #[must_use]
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        rustix::fs::fstat(&self.dir).map(|stat| files::identity(&stat)).ok()
+    }
+
     /// Lets what it and its log service write go elsewhere than to our own standard output and error.
     pub fn set_outputs(&mut self, outputs: Outputs) {
         self.outputs = Some(Box::new(outputs));
