@@ -185,7 +185,7 @@ impl<'o> Init<'o> {
         if !std::mem::replace(&mut self.serving, true) {
             self.served.look(&mut self.host, &mut self.output);
             if self.options.verbose {
-                info(format!("{} services", self.host.len()).as_bytes());
+                info(format!("{} services", self.served.len()).as_bytes());
                 if self.command.is_some() {
                     info(&[b"serving ", self.served.dir.path().to_bytes(), b" beside the command"].concat());
                 }

@@ -163,6 +163,11 @@ impl Served {
         self.find_due();
     }
 
+    /// How many services are there, whether they are taken up already or not.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// When something is to be done here.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         earlier(self.dir.look_at(), self.due)

@@ -57,6 +57,7 @@ fn a_pipe_that_nobody_reads_holds_up_no_stop_and_no_command() {
             read(format!("/proc/{}/wchan", pid.trim()).as_ref()).contains("pipe")
         };
         eventually("full", || waits("a") && waits("b"));
+        eventually("quiet up", || open_fifo(&dir.join("service/quiet/supervise/ok")).is_some());
         let sv = run("sv").env("SVDIR", dir.join("service")).args(&["-w5", "restart", "quiet"]).go();
         assert_eq!(sv.code, Some(0), "{sv:?}");
         ends_soon(&mut child);
