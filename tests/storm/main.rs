@@ -53,6 +53,11 @@ fn mode_of(story: u64) -> Mode {
     }
 }
 
+/// How often a story that failed is told again.
+const REPEATS: u32 = 3;
+/// Of so many stories, one may fail once and not when it is told again.
+const ONCE_MAX: u64 = 40;
+
 fn main() {
     // `cargo test NAME` runs all that is called so.
     let mut filters = std::env::args().skip(1).filter(|word| !word.starts_with('-')).peekable();
@@ -92,12 +97,18 @@ fn work(worker: u64) {
         story = only;
     }
     loop {
-        let ended = Story::new(&root, seed.wrapping_mul(1_000_003) + story, mode_of(story), mounted);
-        let ended = ended.tell(BURSTS, until);
+        let tell = || {
+            let new = Story::new(&root, seed.wrapping_mul(1_000_003) + story, mode_of(story), mounted);
+            new.tell(BURSTS, until)
+        };
+        let ended = tell();
         operations += ended.operations as u64;
         println!("= {} {}", ended.operations, ended.bursts);
         if let Some(failure) = ended.failure {
-            println!("! {}", failure.kind);
+            // On a busy machine two seconds may be too few. What is wrong with the program is wrong again.
+            let repeats = if number_of("STORY").is_some() { 0 } else { REPEATS };
+            let again = repeats == 0 || (0..repeats).any(|_| tell().failure.is_some());
+            println!("{} {}", if again { '!' } else { '?' }, failure.kind);
             println!("SEED={seed} STORY={story} cargo test --test storm: {}", failure.text);
         }
         story += workers;
@@ -145,7 +156,7 @@ fn storm() -> bool {
         .into_iter()
         .map(|mut child| {
             std::thread::spawn(move || {
-                let (mut operations, mut bursts, mut stories, mut kinds) = (0, 0, 0, Vec::new());
+                let (mut operations, mut bursts, mut stories, mut once, mut kinds) = (0, 0, 0, 0, Vec::new());
                 for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
                     if let Some(numbers) = line.strip_prefix("= ") {
                         let mut numbers = numbers.split(' ').map(|word| word.parse::<u64>().unwrap());
@@ -154,6 +165,9 @@ fn storm() -> bool {
                         stories += 1;
                     } else if let Some(kind) = line.strip_prefix("! ") {
                         kinds.push(kind.to_owned());
+                    } else if let Some(kind) = line.strip_prefix("? ") {
+                        let _ = writeln!(std::io::stdout(), "storm: once, and not when repeated: {kind}");
+                        once += 1;
                     } else {
                         let _ = writeln!(std::io::stdout(), "{line}");
                     }
@@ -162,17 +176,18 @@ fn storm() -> bool {
                 if !ended.success() {
                     kinds.push(format!("the storm itself ended with {ended}"));
                 }
-                (operations, bursts, stories, kinds)
+                (operations, bursts, stories, once, kinds)
             })
         })
         .collect();
-    let (mut operations, mut bursts, mut stories) = (0, 0, 0);
+    let (mut operations, mut bursts, mut stories, mut once) = (0, 0, 0, 0);
     let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
     for thread in threads {
-        let (more, more_bursts, more_stories, failures) = thread.join().unwrap();
+        let (more, more_bursts, more_stories, more_once, failures) = thread.join().unwrap();
         operations += more;
         bursts += more_bursts;
         stories += more_stories;
+        once += more_once;
         for kind in failures {
             *kinds.entry(kind).or_default() += 1;
         }
@@ -183,7 +198,9 @@ fn storm() -> bool {
     for (kind, count) in &kinds {
         println!("storm: {count} stories ended with: {kind}");
     }
-    let right = kinds.is_empty();
+    println!("storm: {once} stories failed once, and not when repeated");
+    // More than a few of them are no accident.
+    let right = kinds.is_empty() && once * ONCE_MAX <= stories;
     let word = if right { "ok" } else { "FAILED" };
     println!("test result: {word}. {} failures", kinds.values().sum::<u64>());
     right || reference().is_some()
