@@ -44,7 +44,7 @@ const LINK_MAX: usize = 255;
 /// How many services, or containers, that share a place can have the same NAME.
 const MOST: usize = 64;
 /// The file that says whose the state is.
-const OWNER: &CStr = c"owner";
+pub(crate) const OWNER: &CStr = c"owner";
 /// Mode of a directory that others may look into.
 const OPEN: Mode = Mode::from_raw_mode(0o755);
 /// Mode of a directory that is ours.
@@ -240,8 +240,10 @@ impl Home<'_> {
 ///
 /// What `open` says about `supervise` in the service directory; ENXIO if that is served for another container.
 pub fn find<T>(home: &Home<'_>, open: impl Fn(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<(Place, T)> {
+    // Where we may not look, one may serve.
+    let denied = std::cell::Cell::new(false);
     let elsewhere = |root: Root| {
-        let dir = find_in(&root, home)?;
+        let dir = find_in(&root, home, &denied)?;
         let opened = open(dir.as_fd()).ok()?;
         Some((Place { dir, own: false }, opened))
     };
@@ -255,7 +257,9 @@ pub fn find<T>(home: &Home<'_>, open: impl Fn(BorrowedFd<'_>) -> io::Result<T>) 
         Err(error) => error,
     };
     let [_, us, first] = askers();
-    usual(&[us, first]).into_iter().find_map(elsewhere).ok_or(error)
+    usual(&[us, first]).into_iter().find_map(elsewhere).ok_or_else(|| {
+        if denied.get() && error.kind() == io::ErrorKind::NotFound { Errno::ACCESS.into() } else { error }
+    })
 }
 
 /// Whether a supervisor serves: its `ok` has a reader.
@@ -265,9 +269,12 @@ pub fn is_served(home: &Home<'_>) -> bool {
 }
 
 /// The place below `root` in which a supervisor serves exactly this service.
-fn find_in(root: &Root, home: &Home<'_>) -> Option<OwnedFd> {
+fn find_in(root: &Root, home: &Home<'_>, denied: &std::cell::Cell<bool>) -> Option<OwnedFd> {
     let mut believed = askers().to_vec();
-    let dir = root.open(&believed, false).ok()?;
+    let dir = root.open(&believed, false);
+    let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    denied.set(denied.get() || dir.as_ref().is_err_and(is_denied));
+    let dir = dir.ok()?;
     if let Root::Given(_) = root {
         // Who names a directory believes whom it belongs to.
         believed.extend(fstat(&dir).ok().filter(|stat| !files::others_may_write(stat)).map(|it| it.st_uid));

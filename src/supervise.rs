@@ -25,7 +25,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, flock, fstat,
-    futimens, mkdirat, openat, statat,
+    futimens, mkdirat, openat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -433,6 +433,21 @@ impl Supervise {
         };
         let there = there.map(|stat| files::identity(&stat)).ok();
         ours.is_some() && ours == there
+    }
+
+    /// Removes what nobody else knows of: who removes a service directory file by file must not find more than what
+    /// runsv(8) lists.
+    pub fn tidy(&mut self) {
+        for which in [File::Pid, File::Stat, File::Status, File::Flaps] {
+            if self.published.spares & which.bit() != 0 {
+                let _ = unlinkat(&self.dir, which.new_name(), AtFlags::empty());
+            }
+        }
+        self.published.spares = 0;
+        // Both are of use only while somebody serves.
+        for name in [FLAPS, state::OWNER] {
+            let _ = unlinkat(&self.dir, name, AtFlags::empty());
+        }
     }
 
     /// Lets clients know that the service flaps until then, by the wall clock. Nothing depends on it.

@@ -110,7 +110,7 @@ impl Target {
                         let what = format!("unable to write to {}, lines are dropped", self.name);
                         say::supervisor(&[b"runsvinit: warning: "], what.as_bytes(), Some(&error));
                     }
-                    self.lost = self.lost.saturating_add(u64::try_from(lines).unwrap_or(u64::MAX));
+                    self.add_lost(lines);
                     written = self.waiting.len();
                 }
             }
@@ -120,6 +120,10 @@ impl Target {
             // What much at once took is not kept for ever.
             self.waiting.shrink_to(AT_ONCE);
         }
+    }
+
+    fn add_lost(&mut self, lines: usize) {
+        self.lost = self.lost.saturating_add(u64::try_from(lines).unwrap_or(u64::MAX));
     }
 
     fn tell_lost(&mut self) {
@@ -259,8 +263,28 @@ impl Output {
             }
         }
         self.write();
+        self.count_rest();
         for target in self.targets.iter_mut().filter(|target| target.lost > 0) {
             target.tell_lost();
+        }
+    }
+
+    /// Counts what nobody took in time: in the pipes, and what was read but not written.
+    fn count_rest(&mut self) {
+        /// A pipe holds no more than this, unless a service made it larger.
+        const READS_MAX: usize = 1024;
+        let lines = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'\n').count();
+        for writer in self.writers.iter().flatten() {
+            let Some(target) = self.targets.get_mut(writer.to) else { continue };
+            let mut buffer = [0; 4096];
+            for _ in 0..READS_MAX {
+                let Ok(length @ 1..) = rustix::io::read(&writer.pipe, &mut buffer) else { break };
+                target.add_lost(lines(buffer.get(..length).unwrap_or_default()));
+            }
+        }
+        for target in &mut self.targets {
+            let waiting = lines(&target.waiting);
+            target.add_lost(waiting);
         }
     }
 }

@@ -25,6 +25,7 @@ pub(crate) fn hint(
     let name = printable_text(&service.name);
     let denied = |error: &std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
     match trouble {
+        _ if service.name.is_empty() => Some("the name of the service is empty".to_owned()),
         Trouble::Unable(_, error) if denied(error) => {
             // The FIFOs alone: who owns supervise/ can keep the service from starting.
             let dir = printable_text(&service.path);
@@ -35,6 +36,9 @@ pub(crate) fn hint(
         }
         Trouble::NoDirectory(error) if denied(error) => {
             Some("you have no permission to go into the service directory: become root".to_owned())
+        }
+        Trouble::NoDirectory(_) if dangling(service).is_some() => {
+            dangling(service).map(|target| format!("it is a link to {target}, which is not there"))
         }
         Trouble::NoDirectory(_) if !is_below => Some("there is no such directory".to_owned()),
         Trouble::NoDirectory(_) if !has_svdir => {
@@ -49,6 +53,13 @@ pub(crate) fn hint(
         Trouble::NotRunning | Trouble::Unable(..) => Some(unserved(service, &name, supervisors)),
         Trouble::BadFormat => Some("the file is not one that runsv wrote".to_owned()),
     }
+}
+
+/// What the service directory is a link to, if that is not there.
+fn dangling(service: &Service) -> Option<String> {
+    let path = Path::new(OsStr::from_bytes(&service.path));
+    let target = std::fs::read_link(path).ok()?;
+    matches!(path.try_exists(), Ok(false)).then(|| printable_text(target.as_os_str().as_bytes()))
 }
 
 /// Why a service directory that exists is not supervised.
@@ -72,7 +83,8 @@ fn unserved(service: &Service, name: &str, supervisors: &mut Supervisors) -> Str
     match supervisors.serve(&dir) {
         Served::No => {
             let dir = printable_text(dir.as_os_str().as_bytes());
-            format!("no runsvdir serves {dir}: start it, or set SVDIR")
+            let or = if service.is_by_path() { "" } else { ", or set SVDIR" };
+            format!("no runsvdir serves {dir}: start it{or}")
         }
         Served::Yes | Served::Unknown if name.ends_with("/log") => {
             "the service has no log service, or its runsv has not seen it yet".to_owned()

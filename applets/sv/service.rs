@@ -136,6 +136,11 @@ impl Service {
         Service { name: say::printable(name).into_owned(), path, dir }
     }
 
+    /// Whether it was named by a path, so that SVDIR means nothing.
+    pub(crate) const fn is_by_path(&self) -> bool {
+        is_path(self.name.as_slice())
+    }
+
     /// Closes the directory, for a while: until [`wake`](Service::wake) nothing can be asked.
     pub(crate) fn rest(&mut self) {
         self.dir = Err(Errno::BADF);

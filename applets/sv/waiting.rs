@@ -66,6 +66,8 @@ struct Pending {
     left: Option<Duration>,
     /// When to look even if nothing happens.
     look_at: Option<Duration>,
+    /// What `./check` failed for, and when to run it again if that stays so.
+    unchecked: Option<(Status, Duration)>,
     check_pause: Duration,
 }
 
@@ -81,8 +83,15 @@ impl Pending {
             stirred: true,
             left: None,
             look_at: None,
+            unchecked: None,
             check_pause: CHECK_FIRST,
         }
+    }
+
+    /// When `./check` may be run again, if it failed for this very process.
+    fn check_again_at(&self, now: Duration, status: &Status) -> Option<Duration> {
+        let (failed_for, at) = self.unchecked.as_ref()?;
+        (failed_for == status && now < *at).then_some(*at)
     }
 
     /// The FIFO of a command, if it is held open and worth to be waited for.
@@ -340,6 +349,9 @@ impl<'a> Waiter<'a> {
                     tell(b"ok: ", pending, &status, teller);
                     return true;
                 }
+                Fulfilled::IfChecked if pending.check_again_at(now, &status).is_some() => {
+                    pending.look_at = earlier(pending.look_at, pending.check_again_at(now, &status));
+                }
                 Fulfilled::IfChecked if self.check(&pending.service, teller) => {
                     // The script took its time; what is told is how it is now.
                     let status = pending.service.read_status(&MAIN).unwrap_or(status);
@@ -347,7 +359,8 @@ impl<'a> Waiter<'a> {
                     return true;
                 }
                 Fulfilled::IfChecked => {
-                    let again = clock::monotonic() + pending.check_pause;
+                    let again = clock::monotonic().saturating_add(pending.check_pause);
+                    pending.unchecked = Some((status, again));
                     pending.look_at = earlier(pending.look_at, Some(again));
                     pending.check_pause = (pending.check_pause * 2).min(CHECK_LAST);
                 }
@@ -540,7 +553,10 @@ impl<'a> Waiter<'a> {
         event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], Some(until));
         let mut fatal_one = None;
         signals.take(|came| {
-            self.missed.set(true);
+            // The end of the check itself is nobody's change.
+            if came.signal != signals::CHLD {
+                self.missed.set(true);
+            }
             fatal_one = fatal_one.or(Some(came.signal).filter(|signal| fatal.contains(signal)));
         });
         fatal_one

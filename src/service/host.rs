@@ -216,7 +216,8 @@ impl Host {
             turn.essential = turn.essential.or(service.take_essential_end().map(|how| (place, how)));
             service.publish(now());
             if leaves {
-                if let Some(service) = self.remove(place) {
+                if let Some(mut service) = self.remove(place) {
+                    service.tidy();
                     over(place, service);
                 }
             } else {

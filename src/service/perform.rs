@@ -400,6 +400,14 @@ impl Service {
         }
     }
 
+    /// It is over: removes what is of use to nobody now.
+    pub fn tidy(&mut self) {
+        self.supervise.tidy();
+        if let Some(log) = &mut self.log {
+            log.supervise.tidy();
+        }
+    }
+
     fn tell(&mut self, now: Now, which: Which, event: Event) {
         let actions = self.pair.step(now, which, event);
         self.perform_all(now, which, actions);

@@ -1527,4 +1527,23 @@ mod ours {
             runsvs.into_iter().filter_map(|mut it| it.ended().is_none().then_some(it)).for_each(leave);
         }
     }
+
+    #[test]
+    fn what_is_left_in_supervise_is_what_stock_leaves() {
+        let mut service = Service::sleeper().logged().up();
+        for _ in 0..3 {
+            assert_eq!(service.sv(&["-w5", "restart"]).code, Some(0));
+        }
+        service.send("x");
+        assert_eq!(service.exit_code(), 0);
+        for dir in ["supervise", "log/supervise"] {
+            let mut names: Vec<String> = fs::read_dir(service.path().join(dir))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            // Debian's packages remove these by name, and then the directory.
+            assert_eq!(names, ["control", "lock", "ok", "pid", "stat", "status"], "{dir}");
+        }
+    }
 }

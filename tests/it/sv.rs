@@ -1068,4 +1068,27 @@ mod ours {
         says(&go(&["start"]), 0, "ok: run: ./s: (pid P) Ss\n");
         says(&go(&["-w5", "exit"]), 0, "ok: ./s: runsv not running\n");
     }
+
+    #[test]
+    fn a_check_that_disagrees_is_not_run_all_the_time() {
+        let service = Service::sleeper().script("check", "echo x >>../checks; exit 1").up();
+        let outcome = service.sv(&["-w2", "check"]);
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        let checks = read(&service.root().join("checks")).lines().count();
+        // After 20, 40, 80, 160, 320 and then each 420 ms.
+        assert!((2..=10).contains(&checks), "{checks}");
+    }
+
+    #[test]
+    fn hints_do_not_mislead() {
+        let root = TempDir::new();
+        std::os::unix::fs::symlink("/no/such/service", root.join("dangling")).unwrap();
+        root.script("a/run", "exec sleep 1000");
+        let hint = |name: &str| {
+            run("sv").args(&["-v", "status", name]).env("SVDIR", root.path()).dir(root.path()).go().err
+        };
+        assert_eq!(hint(""), "  the name of the service is empty\n");
+        assert_eq!(hint("dangling"), "  it is a link to /no/such/service, which is not there\n");
+        assert!(!hint("./a").contains("SVDIR"), "{}", hint("./a"));
+    }
 }

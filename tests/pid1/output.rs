@@ -217,3 +217,24 @@ fn a_log_service_that_comes_later_has_its_name_in_front() {
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
 }
+
+#[test]
+fn lines_that_nobody_took_before_the_end_are_counted() {
+    let dir = TempDir::new();
+    dir.script("service/a/run", "seq 1 30000 & echo >ready; exec sleep 1000");
+    let err = dir.join("err");
+    let (unread, out) = std::io::pipe().unwrap();
+    let mut child = serve(&dir, &["-w", "1", "--prefix"], out, File::create(&err).unwrap());
+    eventually("begun", || dir.join("service/a/ready").exists());
+    let init = i32::try_from(child.id()).unwrap();
+    eventually("waits", || process_state(init) == Some('S'));
+    ends_soon(&mut child);
+    let said = read(&err);
+    let lost = said.lines().find_map(|line| line.strip_prefix("runsvinit: warning: "));
+    let lost: usize = lost
+        .and_then(|line| line.strip_suffix(" lines for standard output were dropped")?.parse().ok())
+        .unwrap_or_else(|| panic!("{said}"));
+    let mut taken = String::new();
+    { unread }.read_to_string(&mut taken).unwrap();
+    assert!(lost > 0 && lost + taken.lines().count() <= 30_000, "{lost}, {}", taken.lines().count());
+}
