@@ -268,11 +268,9 @@ impl Supervise {
         let control = open_control(dir.as_fd(), label)?;
         // Made now, so that what is wrong with it is known before anything runs.
         make_ok(dir.as_fd(), label)?;
-        // To be watched it has to be opened for reading. Where that does not work, a removed FIFO is noticed when
-        // something else happens.
+        // To be watched it has to be opened for reading.
         let readable = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = openat(&dir, c".", readable, Mode::empty()).unwrap_or(dir);
-        let _ = sys::watch::signal_removals(dir.as_fd());
         Ok(Supervise {
             label,
             dir,
@@ -304,6 +302,16 @@ impl Supervise {
     #[must_use]
     pub fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
+    }
+
+    /// Whether the directory, the lock or a FIFO was removed: a quick look.
+    #[must_use]
+    pub fn has_lost(&self) -> bool {
+        let is_removed = |file: BorrowedFd<'_>| fstat(file).is_ok_and(|stat| stat.st_nlink == 0);
+        [&self.dir, &self.lock, &self.control]
+            .into_iter()
+            .chain(&self.ok)
+            .any(|file| is_removed(file.as_fd()))
     }
 
     /// Whether lock and FIFOs are still those in the directory.

@@ -35,12 +35,15 @@ fn supervise(dir: &OsStr) -> Result<()> {
     let mut host = Host::new(signals);
     loop {
         let mut service = Service::open("runsv", dir, dir, now())?;
+        service.watch_supervise();
         service.begin(now());
         host.add(service);
         let mut again = false;
         while !host.is_empty() {
             let turn = host.turn(&[], None, |_, service| again = service.is_replaced());
             if turn.signals.iter().any(|came| came.signal == signals::TERM) {
+                // For good: who was given the FIFO does not take it back.
+                host.hold();
                 host.command_all(now(), Command::Exit);
             }
         }

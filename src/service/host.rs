@@ -20,6 +20,8 @@ use crate::event::{self, earlier};
 use crate::sys::clock;
 use crate::sys::interest::Interest;
 use crate::sys::signals::{self, Came, Signals};
+use crate::sys::spawn::number;
+use crate::sys::watch::Inotify;
 
 /// A service among others keeps its place, by which it is known here.
 pub type Place = usize;
@@ -37,6 +39,9 @@ pub struct Host {
     processes: BTreeMap<i32, Place>,
     /// When each is due next.
     due: BTreeSet<(Duration, Place)>,
+    /// Of many, removals in their `supervise` directories; and whose each watch is.
+    removals: Option<Inotify>,
+    watches: BTreeMap<i32, Place>,
     /// There may be ended children that were not taken yet.
     reap_at: Option<Duration>,
 }
@@ -87,6 +92,8 @@ impl Host {
             controls: None,
             processes: BTreeMap::new(),
             due: BTreeSet::new(),
+            removals: None,
+            watches: BTreeMap::new(),
             reap_at: None,
         }
     }
@@ -94,7 +101,7 @@ impl Host {
     /// The same for many services.
     #[must_use]
     pub fn of_many(signals: Signals) -> Self {
-        Host { controls: Interest::new().ok(), ..Host::new(signals) }
+        Host { controls: Interest::new().ok(), removals: Inotify::new().ok(), ..Host::new(signals) }
     }
 
     /// Takes a service that was begun.
@@ -134,6 +141,10 @@ impl Host {
         const SOON: Duration = Duration::from_millis(20);
         for place in 0..self.places.len() {
             self.tell(now, place, command, SOON);
+        }
+        if command == Command::Exit {
+            // Its end takes the kernel some milliseconds, which pass while the services end.
+            self.removals = None;
         }
     }
 
@@ -178,7 +189,7 @@ impl Host {
         until: Option<Duration>,
         mut over: impl FnMut(Place, Box<Service>),
     ) -> Turn {
-        let (came_signal, commanded, ready) = self.wait(others, until);
+        let (came_signal, removed, commanded, ready) = self.wait(others, until);
         let mut turn = Turn { ready, ..Turn::default() };
         // Read once, and not at all for the end of an orphan.
         let moment = std::cell::OnceCell::new();
@@ -186,6 +197,9 @@ impl Host {
         let mut touched = Vec::new();
         if came_signal || self.reap_at.is_some_and(|at| now().at >= at) {
             self.take_signals(&now, &mut turn, &mut touched);
+        }
+        if removed {
+            self.look_for_removals(&now, &mut touched);
         }
         for (place, which) in commanded {
             if let Some(service) = self.service(place) {
@@ -245,6 +259,13 @@ impl Host {
 
     fn remove(&mut self, place: Place) -> Option<Box<Service>> {
         let hosted = self.places.get_mut(place)?.take()?;
+        if let Some(removals) = &self.removals {
+            // A watch that is there already has the same number.
+            for watch in hosted.service.supervise_dirs().filter_map(|dir| removals.add_removals(dir).ok()) {
+                removals.remove(watch);
+                self.watches.remove(&watch);
+            }
+        }
         self.free.push(place);
         if let Some(at) = hosted.due {
             self.due.remove(&(at, place));
@@ -260,6 +281,12 @@ impl Host {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
         self.processes.extend(hosted.service.processes().map(|pid| (key(pid), place)));
         for which in hosted.service.take_new_controls() {
+            if let Some(removals) = &self.removals {
+                // Where that does not work, a removed FIFO is noticed when something else happens.
+                let watches =
+                    hosted.service.supervise_dirs().filter_map(|dir| removals.add_removals(dir).ok());
+                self.watches.extend(watches.map(|watch| (watch, place)));
+            }
             let is_watched = self
                 .controls
                 .as_ref()
@@ -293,12 +320,13 @@ impl Host {
         }
     }
 
-    /// Waits. Gives whether a signal came, who was sent a command, and which of the others are ready.
+    /// Waits. Gives whether a signal came, whether something was removed, who was sent a command, and which of the others
+    /// are ready.
     fn wait(
         &self,
         others: &[(BorrowedFd<'_>, PollFlags)],
         until: Option<Duration>,
-    ) -> (bool, Vec<(Place, Which)>, Vec<bool>) {
+    ) -> (bool, bool, Vec<(Place, Which)>, Vec<bool>) {
         let until = earlier(until, self.due.first().map(|(at, _)| *at));
         let until = earlier(until, self.reap_at);
         let mut fds = Vec::with_capacity(others.len() + 3);
@@ -307,6 +335,9 @@ impl Host {
         add(self.signals.as_fd(), PollFlags::IN);
         for (fd, flags) in others {
             add(*fd, *flags);
+        }
+        if let Some(removals) = &self.removals {
+            add(removals.as_fd(), PollFlags::IN);
         }
         match &self.controls {
             Some(controls) => add(controls.as_fd(), PollFlags::IN),
@@ -325,6 +356,7 @@ impl Host {
         let mut came = fds.iter().map(|fd| all || !fd.revents().is_empty());
         let came_signal = came.next() == Some(true);
         let ready = others.iter().map(|_| came.next() == Some(true)).collect();
+        let removed = self.removals.is_some() && came.next() == Some(true);
         let commanded = match &self.controls {
             Some(controls) if came.next() == Some(true) => {
                 controls.ready().into_iter().map(whose_is).collect()
@@ -332,7 +364,21 @@ impl Host {
             Some(_) => Vec::new(),
             None => came.zip(whose).filter(|(came, _)| *came).map(|(_, whose)| whose).collect(),
         };
-        (came_signal, commanded, ready)
+        (came_signal, removed, commanded, ready)
+    }
+
+    fn look_for_removals(&mut self, now: &impl Fn() -> Now, touched: &mut Vec<Place>) {
+        let mut places = BTreeSet::new();
+        let Some(removals) = &self.removals else { return };
+        removals.take(|watch, _| {
+            places.extend(self.watches.get(&watch));
+        });
+        for place in places {
+            if let Some(service) = self.service(place) {
+                service.look_for_removals(now());
+                touched.push(place);
+            }
+        }
     }
 
     fn take_signals(&mut self, now: &impl Fn() -> Now, turn: &mut Turn, touched: &mut Vec<Place>) {
@@ -372,10 +418,13 @@ impl Host {
         changed.sort_unstable();
         changed.dedup();
         for place in 0..if all || !changed.is_empty() { self.places.len() } else { 0 } {
-            if let Some(service) = self.service(place)
-                && (all || service.watches().any(|fd| changed.binary_search(&fd).is_ok()))
-            {
+            let Some(service) = self.service(place) else { continue };
+            let is_among = |fd: i32| changed.binary_search(&fd).is_ok();
+            if all || service.watches().any(is_among) {
                 service.look_again(now());
+                touched.push(place);
+            } else if service.supervise_dirs().map(number).any(is_among) {
+                service.look_for_removals(now());
                 touched.push(place);
             }
         }

@@ -287,6 +287,8 @@ impl Machine {
         match command {
             // It ends, and whoever tells it to end is not held up.
             Command::Up | Command::Once if self.held => Actions::default(),
+            // Nor does who has the FIFO take that back.
+            Command::Down if self.held && self.want == Want::Exit => Actions::default(),
             Command::Up => {
                 self.want = Want::Up;
                 self.once = false;

@@ -77,6 +77,8 @@ pub struct Service {
     watched: bool,
     /// `./run` appeared; when the directory counts as complete at the earliest and at the latest.
     settling: Option<(Duration, Duration)>,
+    /// Removals in `supervise` are signalled to us.
+    watches_supervise: bool,
     /// Held open because they are watched: in them the directory goes, or the new one appears.
     around: Vec<OwnedFd>,
     /// The directory was made anew: after this service has ended, the new one is to be taken up.
@@ -136,6 +138,7 @@ impl Service {
             log_to_come: None,
             gone: false,
             watched,
+            watches_supervise: false,
             settling: None,
             around: Vec::new(),
             replaced: false,
@@ -255,6 +258,8 @@ impl Service {
         if most.last() == Some(&b't') && length == COMMANDS_MAX {
             length = length.saturating_add(supervise.take(last).len());
         }
+        // One that is over only has to be let go; it hears nothing any more.
+        let length = if which == Which::Main && self.main_is_over() { 0 } else { length };
         for command in Command::all(buffer.get(..length).unwrap_or_default()) {
             self.tell(now, which, Event::Command(command));
         }

@@ -108,6 +108,17 @@ mod here {
             Ok(inotify::add_watch(&self.0, directory, flags)?)
         }
 
+        /// Watches an open directory for entries that are removed, and not for those that get another name.
+        ///
+        /// # Errors
+        ///
+        /// That of inotify_add_watch(2); ENOENT where there is no /proc.
+        pub fn add_removals(&self, directory: BorrowedFd<'_>) -> io::Result<i32> {
+            let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
+            let flags = WatchFlags::DELETE | WatchFlags::DELETE_SELF | WatchFlags::ONLYDIR;
+            Ok(inotify::add_watch(&self.0, path.as_str(), flags)?)
+        }
+
         /// Forgets a directory. That it is gone already is no error.
         pub fn remove(&self, watch: i32) {
             let _ = inotify::remove_watch(&self.0, watch);
@@ -219,6 +230,15 @@ mod here {
         ///
         /// Always.
         pub fn add(&self, _directory: &CStr) -> io::Result<i32> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        /// Never succeeds.
+        ///
+        /// # Errors
+        ///
+        /// Always.
+        pub fn add_removals(&self, _directory: BorrowedFd<'_>) -> io::Result<i32> {
             Err(io::ErrorKind::Unsupported.into())
         }
 

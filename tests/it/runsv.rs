@@ -1546,4 +1546,30 @@ mod ours {
             assert_eq!(names, ["control", "lock", "ok", "pid", "stat", "status"], "{dir}");
         }
     }
+
+    #[test]
+    fn a_run_that_cannot_be_executed_is_tried_once_a_second() {
+        for (content, mode) in [("#!/bin/sh\nexec sleep 1000\n", 0o644), ("no interpreter\n", 0o755)] {
+            let service = Service::new().script("finish", "echo x >>../finishes").file("run", content);
+            fs::set_permissions(service.path().join("run"), fs::Permissions::from_mode(mode)).unwrap();
+            let service = service.supervised();
+            let finishes = || read(&service.root().join("finishes")).lines().count();
+            eventually("tried again", || finishes() >= 2);
+            steadily("in its pace", Duration::from_millis(1500), || finishes() <= 5);
+        }
+    }
+
+    #[test]
+    fn who_has_the_fifo_does_not_keep_runsv_from_leaving() {
+        let mut service = Service::sleeper().file("down", "").supervised();
+        let control = service.path().join("supervise/control");
+        let flood = std::thread::spawn(move || {
+            while let Some(mut fifo) = open_fifo(&control) {
+                while fifo.write(&[b'd'; 512]).is_ok() {}
+            }
+        });
+        service.runsv().signal(SIGTERM);
+        assert_eq!(service.exit_code(), 0);
+        flood.join().unwrap();
+    }
 }

@@ -40,12 +40,35 @@ impl Service {
 
     /// The directories that are watched for it, by the numbers of their descriptors.
     pub fn watches(&self) -> impl Iterator<Item = i32> {
-        let log = self.log.as_ref();
-        [self.dir.as_fd(), self.supervise.dir()]
+        let log = self.log.iter().map(|log| log.dir.as_fd());
+        [self.dir.as_fd()]
             .into_iter()
-            .chain(log.into_iter().flat_map(|log| [log.dir.as_fd(), log.supervise.dir()]))
+            .chain(log)
             .chain(self.log_to_come.iter().chain(&self.around).map(AsFd::as_fd))
             .map(number)
+    }
+
+    /// Its `supervise` directories.
+    pub fn supervise_dirs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [self.supervise.dir()].into_iter().chain(self.log.iter().map(|log| log.supervise.dir()))
+    }
+
+    /// From now on the removal of an entry of `supervise` is told to us by a signal, as a change of the directory is.
+    ///
+    /// So is each file that we ourselves give another name, so this is for few services.
+    pub fn watch_supervise(&mut self) {
+        self.watches_supervise = true;
+        for dir in self.supervise_dirs() {
+            // Where that does not work, it is noticed when something else happens.
+            let _ = watch::signal_removals(dir);
+        }
+    }
+
+    /// Something in a `supervise` directory was removed or got another name.
+    pub fn look_for_removals(&mut self, now: Now) {
+        if self.supervise.has_lost() || self.log.as_ref().is_some_and(|log| log.supervise.has_lost()) {
+            self.look_again(now);
+        }
     }
 
     /// Watches the directories in which the way to ours may change.
@@ -131,6 +154,9 @@ impl Service {
         }
         self.unpublished.1 = true;
         self.new_controls.1 = true;
+        if self.watches_supervise {
+            self.watch_supervise();
+        }
         if known.is_some() {
             // It is to run in the new directory. Its lines wait in the pipe.
             self.tell(now, Which::Log, Event::Command(Command::Restart));
@@ -222,6 +248,9 @@ impl Service {
             self.supervise.make_whole()?;
         }
         (self.unpublished.0, self.new_controls.0) = (true, true);
+        if self.watches_supervise {
+            self.watch_supervise();
+        }
         self.supervise.announce()
     }
 
@@ -240,6 +269,9 @@ impl Service {
             log.supervise.make_whole()?;
         }
         (self.unpublished.1, self.new_controls.1) = (true, true);
+        if self.watches_supervise {
+            let _ = watch::signal_removals(log.supervise.dir());
+        }
         log.supervise.announce()
     }
 
