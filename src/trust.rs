@@ -295,6 +295,12 @@ pub fn create_new(dir: BorrowedFd<'_>, name: &CStr, mode: Mode) -> io::Result<Ow
     Err(Errno::EXIST.into())
 }
 
+/// Whether a file belongs to somebody who is neither root nor us.
+#[must_use]
+pub fn is_of_others(stat: &Stat) -> bool {
+    !ours().contains(&stat.st_uid)
+}
+
 /// Whether a file belongs to us or to root, and nobody else may write to it.
 ///
 /// # Errors

@@ -480,6 +480,8 @@ impl<'a> Waiter<'a> {
         let Ok(dir) = service.dir() else { return false };
         let program = Program {
             files: &[c"./check"],
+            // Whoever owns it does not make us wait for longer than we want to.
+            bounded: true,
             argv: &[c"./check"],
             directory: Some(dir),
             stdout: Stream::Closed,

@@ -28,7 +28,7 @@ use crate::event::earlier;
 use crate::supervise::{self, Supervise};
 use crate::sys::spawn::{Failure, Program, Stream, spawn};
 use crate::sys::watch;
-use crate::{exec, files, oom, say, tai};
+use crate::{exec, files, oom, say, tai, trust};
 
 /// How long a missing `supervise` is left alone: it may be on its way out with the whole directory.
 const REPAIR_AFTER: Duration = Duration::from_secs(1);
@@ -509,7 +509,11 @@ impl Service {
                 (c"./finish", &[c"./finish", &code, &status])
             }
         };
-        let mut program = Program { files: &[name], argv, new_session: self.of_init, ..Program::default() };
+        let of =
+            if which == Which::Log { self.log.as_ref().map_or(&self.dir, |log| &log.dir) } else { &self.dir };
+        let bounded = is_of_others(of.as_fd(), name);
+        let mut program =
+            Program { files: &[name], argv, new_session: self.of_init, bounded, ..Program::default() };
         match (which, &self.log) {
             (Which::Main, _) => {
                 program.directory = Some(self.dir.as_fd());
@@ -582,6 +586,11 @@ impl Service {
     fn warn_of(&self, error: &Error) {
         self.warn(error.to_string().as_bytes(), None);
     }
+}
+
+/// Whether a file belongs to somebody who is neither root nor us.
+fn is_of_others(dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    statat(dir, name, AtFlags::empty()).is_ok_and(|stat| trust::is_of_others(&stat))
 }
 
 const fn number_of(signal: Signal) -> rustix::process::Signal {

@@ -9,9 +9,11 @@ use std::ffi::{CStr, c_char, c_int};
 use std::fs::File;
 use std::io;
 use std::ptr;
+use std::time::Duration;
 
 use nix::libc;
-use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 /// What a descriptor of the child is.
@@ -49,7 +51,13 @@ pub struct Program<'a> {
     pub terminal: Terminal,
     /// Whether SIGPIPE gets its default action back.
     pub default_pipe: bool,
+    /// Whether the file is somebody's who may hold up whoever executes it, such as by a lease on it (fcntl(2)). Then it
+    /// is waited for no longer than [`BOUND`]; what fails later is told by the end of the child with 111.
+    pub bounded: bool,
 }
+
+/// How long the execution of a file of somebody else's is waited for; see [`Program::bounded`].
+pub const BOUND: Duration = Duration::from_millis(100);
 
 /// What a child is to be to the terminal on its descriptor 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -277,7 +285,8 @@ fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
     /// Children cannot borrow our memory here.
     static COPIES: AtomicBool = AtomicBool::new(false);
 
-    if COPIES.load(Relaxed) {
+    // A borrower of our memory suspends us until it has become the program.
+    if task.program.bounded || COPIES.load(Relaxed) {
         return begin_copy(task);
     }
     let begun = begin_here(task);
@@ -361,6 +370,13 @@ fn begin_copy(task: &mut Task<'_>) -> io::Result<Pid> {
         }
         1.. => {
             drop(tell);
+            if task.program.bounded {
+                let mut fds = [PollFd::from_borrowed_fd(report.as_fd(), PollFlags::IN)];
+                let bound = Timespec { tv_sec: 0, tv_nsec: i64::from(BOUND.subsec_nanos()) };
+                if !matches!(poll(&mut fds, Some(&bound)), Ok(1..)) {
+                    return made(pid);
+                }
+            }
             let mut bytes = [0; 8];
             // The end of the pipe without a byte is its being closed by a successful exec.
             if report.read_exact(&mut bytes).is_ok() {

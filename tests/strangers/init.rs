@@ -200,3 +200,33 @@ fn the_environment_is_not_written_where_others_may_write() {
     refused(&link, "is a symbolic link");
     refused(&root.file("file", ""), "not a directory");
 }
+
+#[test]
+fn a_lease_on_a_file_of_ones_own_holds_up_nobody_else() {
+    if !is_root() || !can_run("perl", std::path::Path::new("/usr/bin/perl").exists()) {
+        return;
+    }
+    let dir = TempDir::new();
+    for name in ["mine", "theirs"] {
+        dir.script(&format!("service/{name}/run"), "exec sleep 1000");
+    }
+    let file = dir.join("service/theirs/run");
+    std::os::unix::fs::chown(&file, Some(54321), None).unwrap();
+    let mut init = run("runsvinit").args(&["-w", "3", "service"]).dir(dir.path()).start(&dir.join("err"));
+    let pid = |name: &str| -> Option<i32> {
+        dir.read(&format!("service/{name}/supervise/pid")).trim().parse().ok()
+    };
+    eventually("up", || pid("mine").is_some() && pid("theirs").is_some());
+    // Whoever executes the file waits until the lease is given up, or 45 seconds. 1024 and 1 are F_SETLEASE and F_WRLCK.
+    let hold = "$SIG{IO} = 'IGNORE'; open F, '<', $ARGV[0]; fcntl(F, 1024, 1) or die; print STDERR 'holds'; sleep 100";
+    let holder = run_file("/usr/bin/perl".as_ref()).args(&["-e", hold]).arg(&file).start(&dir.join("held"));
+    eventually("held", || dir.read("held") == "holds");
+    let sv = |words: &[&str]| run("sv").args(words).env("SVDIR", dir.join("service")).go();
+    let begin = std::time::Instant::now();
+    let _ = sv(&["term", "theirs"]);
+    assert_eq!(sv(&["-w5", "restart", "mine"]).code, Some(0));
+    init.signal(SIGTERM);
+    eventually("ended", || init.ended().is_some());
+    assert!(begin.elapsed() < std::time::Duration::from_secs(10), "{:?}", begin.elapsed());
+    drop(holder);
+}

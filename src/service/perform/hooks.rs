@@ -10,7 +10,7 @@ use crate::control::Hook;
 use crate::service::pair::Which;
 use crate::service::words::{Event, Now};
 use crate::sys::spawn::{Failure, Program, spawn};
-use crate::{files, say};
+use crate::{files, say, trust};
 
 impl Service {
     /// Runs `control/C` of the service, if there is one that can be run.
@@ -28,8 +28,8 @@ impl Service {
         }
         let letter = char::from(hook.byte());
         let Ok(name) = CString::new(format!("control/{letter}")) else { return done };
-        match files::look(self.dir.as_fd(), &name) {
-            Ok(Some(stat)) if files::is_executable(&stat) => {}
+        let bounded = match files::look(self.dir.as_fd(), &name) {
+            Ok(Some(stat)) if files::is_executable(&stat) => trust::is_of_others(&stat),
             Ok(_) => return done,
             // No directory `control` at all.
             Err(error) if error.raw_os_error() == Some(nix::libc::ENOTDIR) => return done,
@@ -37,7 +37,7 @@ impl Service {
                 self.warn(format!("unable to stat control/{letter}").as_bytes(), Some(&error));
                 return done;
             }
-        }
+        };
         // A hook may look at the status, and is promised that of before the start.
         self.publish(now);
         let pid = target.map(|pid| pid.as_raw_nonzero().to_string()).unwrap_or_default();
@@ -47,6 +47,7 @@ impl Service {
             argv: &[&name, &pid],
             directory: Some(self.dir.as_fd()),
             new_session: self.of_init,
+            bounded,
             ..Program::default()
         };
         self.set_streams_of_main(&mut program);
