@@ -4,12 +4,12 @@
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, mkdirat, openat};
+use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use svcore::{Call, Error, Result, exec, multicall, say};
 
-use crate::runit::flags::{REBOOT, STOP_IT};
+use crate::runit::flags::{self, REBOOT, STOP_IT};
 
 /// What this program becomes.
 const RUNIT: &CStr = c"/sbin/runit";
@@ -65,10 +65,10 @@ fn tell(reboot: bool) -> std::result::Result<(), Failed> {
         return set_all(&REBOOT, places).map(drop);
     }
     for path in REBOOT {
-        match chmodat(CWD, path, Mode::empty(), AtFlags::empty()) {
+        match flags::set_mode(path, Mode::empty()) {
             Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
             // One that is not set need not be taken back.
-            Err(_) if !crate::runit::flags::is_set(path) => {}
+            Err(_) if !flags::is_set(path) => {}
             Err(errno) => return Err((b"unable to chmod ", path, errno)),
         }
     }
@@ -89,7 +89,7 @@ fn set_all(paths: &[&'static CStr; 2], wanted: [bool; 2]) -> std::result::Result
     };
     let mut places = [false; 2];
     for ((place, path), wanted) in places.iter_mut().zip(paths).zip(wanted) {
-        *place = match chmodat(CWD, *path, SET, AtFlags::empty()) {
+        *place = match flags::set_mode(path, SET) {
             Err(Errno::NOENT | Errno::NOTDIR) => wanted && note(set(path)),
             result => note(result.map_err(|errno| (b"unable to chmod ".as_slice(), *path, errno))),
         };
@@ -109,7 +109,5 @@ fn set_all(paths: &[&'static CStr; 2], wanted: [bool; 2]) -> std::result::Result
 }
 
 fn set(path: &'static CStr) -> std::result::Result<(), Failed> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    openat(CWD, path, flags, SET).map_err(|errno| (b"unable to create ".as_slice(), path, errno))?;
-    chmodat(CWD, path, SET, AtFlags::empty()).map_err(|errno| (b"unable to chmod ".as_slice(), path, errno))
+    flags::make(path, SET).map_err(|errno| (b"unable to create ".as_slice(), path, errno))
 }

@@ -9,7 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
-use svcore::{Context, Result, trust};
+use svcore::trust::{self, Make};
+use svcore::{Context, Result};
 
 /// Writes our environment to the directory `dir`, which is made if it is not there.
 pub(crate) fn write(dir: &OsStr) -> Result<()> {
@@ -27,14 +28,20 @@ pub(crate) fn write(dir: &OsStr) -> Result<()> {
 }
 
 fn open(dir: &OsStr) -> io::Result<OwnedFd> {
-    // A slash at its end would have a link followed.
+    // A link at the end is refused even if root made it; on the way there, only those of others are.
     let end = dir.as_bytes().iter().rposition(|&byte| byte != b'/').map_or(1, |last| last.saturating_add(1));
-    let name = CString::new(dir.as_bytes().get(..end).unwrap_or_default())?;
-    match mkdirat(CWD, &name, Mode::RWXU) {
+    let path = dir.as_bytes().get(..end).unwrap_or_default();
+    let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => path.split_at(slash.saturating_add(1)),
+        None => (&b"."[..], path),
+    };
+    let name = CString::new(name)?;
+    let parent = trust::walk(CWD, parent, &trust::ours(), Make::Nothing)?.dir;
+    match mkdirat(&parent, &name, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let (fd, stat) = trust::open_directory(CWD, &name)?;
+    let (fd, stat) = trust::open_directory(parent.as_fd(), &name)?;
     trust::check_owner(&stat)?;
     Ok(fd)
 }

@@ -1,17 +1,19 @@
 //! `utmpset`: log a line out, in utmp and wtmp. Source: utmpset(8).
 
+use std::ffi::CStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 
 use lexopt::Arg::{Short, Value};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, SeekFrom, flock, fstat, ftruncate, openat, seek};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, SeekFrom, flock, fstat, ftruncate, seek};
 use rustix::io::Errno;
 use svcore::sys::clock;
 use svcore::utmp::{LEN, LINE_MAX, Record};
-use svcore::{Call, Context, Error, Result, multicall, say};
+use svcore::{Call, Context, Error, Result, multicall, say, trust};
 
-const UTMP: &str = "/var/run/utmp";
-const WTMP: &str = "/var/log/wtmp";
+const UTMP: &CStr = c"/var/run/utmp";
+const WTMP: &CStr = c"/var/log/wtmp";
 
 /// Runs the applet.
 pub(crate) fn main(call: &Call<'_>) -> Result {
@@ -40,8 +42,8 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         say::trouble(&warning, &unable("utmp: no such entry"), None);
         return Ok(call.codes.fatal);
     }
-    if wtmp && let Err(errno) = in_wtmp(line)? {
-        say::trouble(&warning, &unable("wtmp"), Some(&errno.into()));
+    if wtmp && let Err(error) = in_wtmp(line)? {
+        say::trouble(&warning, &unable("wtmp"), Some(&error));
         return Ok(call.codes.fatal);
     }
     Ok(0)
@@ -49,8 +51,9 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
 
 /// Marks the login on `line` as left; whether there was one.
 fn in_utmp(line: &[u8]) -> Result<bool> {
-    let file = openat(CWD, UTMP, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .while_doing(|| format!("unable to open {UTMP}"))?;
+    // Where /run is everybody's, others may have been there first: no link, no FIFO.
+    let (file, _) = trust::open_regular(CWD, UTMP, OFlags::RDWR, Mode::empty())
+        .while_doing(|| format!("unable to open {}", UTMP.to_string_lossy()))?;
     lock(&file, UTMP)?;
     let mut at = 0;
     while let Some(mut record) = read(file.as_fd()) {
@@ -72,14 +75,14 @@ fn read(file: BorrowedFd<'_>) -> Option<Record> {
 }
 
 /// Appends that `line` was left.
-fn in_wtmp(line: &[u8]) -> Result<std::result::Result<(), Errno>> {
+fn in_wtmp(line: &[u8]) -> Result<io::Result<()>> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
-    let file = match openat(CWD, WTMP, flags, Mode::RUSR | Mode::WUSR) {
-        Ok(file) => file,
-        Err(errno) => return Ok(Err(errno)),
+    let file = match trust::open_regular(CWD, WTMP, flags, Mode::RUSR | Mode::WUSR) {
+        Ok((file, _)) => file,
+        Err(error) => return Ok(Err(error)),
     };
     lock(&file, WTMP)?;
-    Ok(append(&file, line))
+    Ok(append(&file, line).map_err(io::Error::from))
 }
 
 fn append(file: &OwnedFd, line: &[u8]) -> std::result::Result<(), Errno> {
@@ -95,6 +98,7 @@ fn append(file: &OwnedFd, line: &[u8]) -> std::result::Result<(), Errno> {
     }
 }
 
-fn lock(file: &OwnedFd, path: &str) -> Result<()> {
-    flock(file, FlockOperation::LockExclusive).while_doing(|| format!("unable to lock: {path}"))
+fn lock(file: &OwnedFd, path: &CStr) -> Result<()> {
+    flock(file, FlockOperation::LockExclusive)
+        .while_doing(|| format!("unable to lock: {}", path.to_string_lossy()))
 }

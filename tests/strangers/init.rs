@@ -230,3 +230,66 @@ fn a_lease_on_a_file_of_ones_own_holds_up_nobody_else() {
     assert!(begin.elapsed() < std::time::Duration::from_secs(10), "{:?}", begin.elapsed());
     drop(holder);
 }
+
+/// Runs a command as root with a `/run` that everybody may write to and in which a stranger did something before.
+fn with_open_run(dir: &TempDir, before: &str, command: &str) -> Outcome {
+    let script = format!(
+        "mount -t tmpfs -o mode=777 tmpfs /run\n\
+         setpriv --reuid 54321 --regid 54321 --clear-groups sh -ec '{before}'\n\
+         {command}"
+    );
+    run_file("/usr/bin/unshare".as_ref())
+        .args(&["--mount", "--propagation", "private", "sh", "-ec", &script])
+        .env("PATH", path_variable())
+        .dir(dir.path())
+        .go()
+}
+
+#[test]
+fn runit_init_and_utmpset_touch_nothing_that_a_stranger_linked_to() {
+    if !is_root() || !can_run("setpriv", std::path::Path::new("/usr/bin/setpriv").exists()) {
+        return;
+    }
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let dir = TempDir::new();
+    let victim = dir.file("victim", vec![0; 384 * 2]);
+    std::fs::set_permissions(&victim, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let seen = || {
+        let meta = std::fs::metadata(&victim).unwrap();
+        (meta.mode(), meta.mtime_nsec(), meta.size())
+    };
+    let before = seen();
+    let etc = "mount -t tmpfs tmpfs /etc";
+    for number in ["0", "6"] {
+        for flag in ["runit.stopit", "runit.reboot"] {
+            // Process 1 is not ours to tell, so only the flags are seen to.
+            let link = format!("ln -s {} /run/{flag}", victim.display());
+            let tell = format!("{etc}; unshare --pid --fork sh -c \"runit-init {number}; :\"");
+            let outcome = with_open_run(&dir, &link, &tell);
+            assert_eq!(seen(), before, "{flag} {number}: {outcome:?}");
+        }
+    }
+    let link = format!("ln -s {} /run/utmp", victim.display());
+    let outcome = with_open_run(&dir, &link, "utmpset tty1");
+    assert!(outcome.err.contains("is a symbolic link"), "{outcome:?}");
+    let outcome = with_open_run(&dir, "mkfifo /run/utmp", "timeout 5 utmpset tty1");
+    assert!(outcome.err.contains("not a regular file"), "{outcome:?}");
+    assert_eq!(seen(), before);
+}
+
+#[test]
+fn the_environment_is_written_nowhere_that_a_strangers_link_leads_to() {
+    if !is_root() {
+        return;
+    }
+    let dir = TempDir::new();
+    std::fs::create_dir_all(dir.join("service")).unwrap();
+    std::fs::create_dir_all(dir.join("precious")).unwrap();
+    let link = dir.join("link");
+    std::os::unix::fs::symlink(dir.join("precious"), &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(54321), None).unwrap();
+    let outcome =
+        run("runsvinit").args(&["-e"]).arg(link.join("new")).args(&["service", "--", "/bin/true"]).go();
+    assert_eq!(outcome.code, Some(111), "{outcome:?}");
+    assert!(!dir.join("precious/new").exists());
+}

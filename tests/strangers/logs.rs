@@ -252,3 +252,15 @@ fn what_is_told_of_their_config_is_printable() {
     let printable = outcome.err.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte));
     assert!(printable && outcome.err.contains("log/config:1: unknown: \\x1b[2J\n"), "{:?}", outcome.err);
 }
+
+#[test]
+fn a_directory_with_the_name_of_an_old_log_stands_in_the_way_of_nothing() {
+    let Some(theirs) = Theirs::new() else { return };
+    fs::create_dir(theirs.path("@400000000000000000000001.s")).unwrap();
+    theirs.file("config", "s100\nn3\n");
+    let lines: String = (0..200).map(|number| format!("line {number:04}\n")).collect();
+    let outcome = theirs.log(&lines);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let logs = theirs.old("s").into_iter().filter(|name| theirs.path(name).is_file()).count();
+    assert!(logs <= 3, "{logs}");
+}

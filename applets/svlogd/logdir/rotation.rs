@@ -3,7 +3,7 @@
 use std::io;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Dir, OFlags, fchmod, fsync, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, fchmod, fsync, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use svcore::sys::clock;
 use svcore::tai::Tai64N;
@@ -133,7 +133,7 @@ impl LogDir {
         for label in rotate::surplus(&old, self.config.keep, self.last) {
             match self.remove(&label, &old) {
                 // One that we may not remove, as the only one, is not ours.
-                Ok(()) | Err(Errno::PERM) => {}
+                Ok(()) | Err(Errno::PERM | Errno::ISDIR) => {}
                 // It goes the next time, and before all others.
                 Err(_) => break,
             }
@@ -201,7 +201,11 @@ pub(super) fn set_aside(dir: &OwnedFd, kind: u8, last: &mut Option<Tai64N>) -> i
 pub(super) fn old_logs(dir: &OwnedFd) -> io::Result<Vec<Old>> {
     let mut old = Vec::new();
     for entry in Dir::read_from(dir)? {
-        old.extend(Old::from_name(entry?.file_name().to_bytes()));
+        let entry = entry?;
+        // A directory is no log, and must not stand in the way of their removal.
+        if entry.file_type() != FileType::Directory {
+            old.extend(Old::from_name(entry.file_name().to_bytes()));
+        }
     }
     Ok(old)
 }
