@@ -18,7 +18,11 @@ pub(crate) const STOP_IT: [&CStr; 2] = [c"/etc/runit/stopit", c"/run/runit.stopi
 pub(crate) const REBOOT: [&CStr; 2] = [c"/etc/runit/reboot", c"/run/runit.reboot"];
 
 /// Opens a flag, with more `flags` than every opening has.
-fn open(path: &CStr, flags: OFlags, mode: Mode) -> Result<(OwnedFd, Stat), Errno> {
+///
+/// # Errors
+///
+/// That of open(2); EPERM and ELOOP if it is not one of root's or ours.
+pub(crate) fn open(path: &CStr, flags: OFlags, mode: Mode) -> Result<(OwnedFd, Stat), Errno> {
     let follow = if path.to_bytes().starts_with(b"/run/") { OFlags::NOFOLLOW } else { OFlags::empty() };
     let flags = flags | follow | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = openat(CWD, path, flags, mode)?;
@@ -47,17 +51,6 @@ pub(crate) fn set_mode(path: &CStr, mode: Mode) -> Result<(), Errno> {
         }
         Err(errno) => Err(errno),
     }
-}
-
-/// Makes a flag of this mode, or empties the one that is there.
-///
-/// # Errors
-///
-/// As for [`set_mode`].
-pub(crate) fn make(path: &CStr, mode: Mode) -> Result<(), Errno> {
-    let (file, _) = open(path, OFlags::WRONLY | OFlags::CREATE, mode)?;
-    rustix::fs::ftruncate(&file, 0)?;
-    fchmod(&file, mode)
 }
 
 /// Whether stage 2 may be stopped.

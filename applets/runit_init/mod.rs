@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use rustix::fs::{CWD, Mode, mkdirat};
+use rustix::fs::{CWD, Mode, OFlags, fchmod, ftruncate, mkdirat};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use svcore::{Call, Error, Result, exec, multicall, say};
@@ -109,5 +109,9 @@ fn set_all(paths: &[&'static CStr; 2], wanted: [bool; 2]) -> std::result::Result
 }
 
 fn set(path: &'static CStr) -> std::result::Result<(), Failed> {
-    flags::make(path, SET).map_err(|errno| (b"unable to create ".as_slice(), path, errno))
+    let made = flags::open(path, OFlags::WRONLY | OFlags::CREATE, SET).and_then(|(file, _)| {
+        ftruncate(&file, 0)?;
+        fchmod(&file, SET)
+    });
+    made.map_err(|errno| (b"unable to create ".as_slice(), path, errno))
 }
