@@ -59,6 +59,17 @@ pub fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev as u64, stat.st_ino as u64)
 }
 
+/// The names in a directory that are numbers, such as those of processes and descriptors; `None` if it cannot be read.
+///
+/// Not by the standard library, which panics when the directory cannot be closed.
+#[must_use]
+pub fn numbers_in(path: &[u8]) -> Option<Vec<i32>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = openat(rustix::fs::CWD, path, flags, Mode::empty()).ok()?;
+    let entries = rustix::fs::Dir::read_from(&dir).ok()?.flatten();
+    Some(entries.filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok()).collect())
+}
+
 /// Opens a file for reading, without waiting for a writer if it is a FIFO.
 ///
 /// # Errors

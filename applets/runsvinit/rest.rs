@@ -1,11 +1,10 @@
 //! What is left beside the services: orphans, daemons that went into the background, other people's shells.
 
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, waitid};
-use svcore::say;
 use svcore::sys::{clock, start};
+use svcore::{files, say};
 
 /// A process as `/proc` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,8 +93,7 @@ fn descendants(until: Duration) -> Option<Vec<Process>> {
 
 /// The entries of a directory that are numbers.
 fn numbers(dir: &[u8]) -> Vec<Pid> {
-    let entries = std::fs::read_dir(std::ffi::OsStr::from_bytes(dir)).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)).collect()
+    files::numbers_in(dir).into_iter().flatten().filter_map(|number| Pid::from_raw(number.max(0))).collect()
 }
 
 fn process(pid: Pid) -> Option<Process> {

@@ -202,11 +202,9 @@ impl Directory {
             }
             Err((what, error)) => {
                 self.say_missing(what, &error);
-                // That it appears is told by the watch of the way to it.
-                if self.watch.is_none() || error.kind() != io::ErrorKind::NotFound {
-                    let again = self.retry.failed(now);
-                    self.look_again_at(Some(again));
-                }
+                // That it appears is told by the watch of the way to it; but what said so may have been wrong.
+                let again = self.retry.failed(now);
+                self.look_again_at(Some(again));
                 None
             }
         }

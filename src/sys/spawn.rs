@@ -477,12 +477,9 @@ fn close_from(first: c_int) {
     }
     /// Where nobody says which are open and there is no limit.
     const MANY: u64 = 65_536;
-    let open = |directory: &str| -> Option<c_int> {
-        let open = std::fs::read_dir(directory).ok()?;
-        open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max()
-    };
+    let open = |directory: &[u8]| crate::files::numbers_in(directory)?.into_iter().max();
     let limit = || c_int::try_from(super::privilege::open_files().min(MANY)).unwrap_or(c_int::MAX);
-    let last = open("/proc/self/fd").or_else(|| open("/dev/fd")).unwrap_or_else(limit);
+    let last = open(b"/proc/self/fd").or_else(|| open(b"/dev/fd")).unwrap_or_else(limit);
     for fd in first..=last {
         close(fd);
     }
@@ -530,8 +527,7 @@ mod slots {
 
     /// The highest number of a descriptor that is open, if /proc says.
     fn highest() -> Option<c_int> {
-        let open = std::fs::read_dir("/proc/self/fd").ok()?;
-        open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max()
+        crate::files::numbers_in(b"/proc/self/fd")?.into_iter().max()
     }
 
     /// From now on children do not copy our table. To be called before many descriptors are open.

@@ -369,7 +369,7 @@ mod ours {
         eventually("up", || tree.is_up("a"));
         let trace = tree.root.join("trace");
         let mut strace = run_file("/usr/bin/strace".as_ref())
-            .args(&["-qq", "-e", "trace=getdents64,read", "-o"])
+            .args(&["-qq", "-s", "8192", "-e", "trace=getdents64,read", "-o"])
             .arg(&trace)
             .args(&["-p", &tree.runsvdir().pid().to_string()])
             .start(&tree.root.join("strace"));
