@@ -469,13 +469,20 @@ impl Supervise {
         let failed = |what: &'static str| {
             move |error| (format!("unable to {what} {}", path()).into_bytes(), Some(error))
         };
-        let (file, length) = self.open_new(which).map_err(failed("open"))?;
+        let (file, length) = match self.open_new(which) {
+            // On a full disk no file can be made, but the one that is there has room for so few bytes.
+            Err(error) if is_full(&error) => {
+                return self.overwrite(which, bytes).map_err(|_| failed("open")(error));
+            }
+            opened => opened.map_err(failed("open"))?,
+        };
         if !bytes.is_empty() {
             match rustix::io::retry_on_intr(|| rustix::io::pwrite(&file, bytes, 0)) {
                 Ok(written) if written == bytes.len() => {}
                 Ok(_) => {
                     return Err((format!("unable to write {}: partial write.", path()).into_bytes(), None));
                 }
+                Err(Errno::NOSPC | Errno::DQUOT) if self.overwrite(which, bytes).is_ok() => return Ok(()),
                 Err(errno) => return Err(failed("write")(errno.into())),
             }
         }
@@ -493,6 +500,15 @@ impl Supervise {
         Ok(())
     }
 
+    /// Writes into the file itself.
+    fn overwrite(&self, which: File, bytes: &[u8]) -> io::Result<()> {
+        let (file, _) = trust::open_regular(self.dir.as_fd(), which.name(), OFlags::WRONLY, Mode::empty())?;
+        if rustix::io::pwrite(&file, bytes, 0)? != bytes.len() {
+            return Err(Errno::NOSPC.into());
+        }
+        Ok(rustix::fs::ftruncate(&file, bytes.len() as u64)?)
+    }
+
     /// Opens the file that is to be written: the one that an exchange of names left, if it is ours, or a new one. With
     /// its length.
     fn open_new(&self, which: File) -> io::Result<(OwnedFd, u64)> {
@@ -506,6 +522,11 @@ impl Supervise {
         }
         Ok((trust::create_new(self.dir.as_fd(), name, PUBLIC)?, 0))
     }
+}
+
+/// Whether there is no room for a new file.
+fn is_full(error: &io::Error) -> bool {
+    [Errno::NOSPC, Errno::DQUOT].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Makes the FIFO `ok`, where it is missing.

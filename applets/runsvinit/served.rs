@@ -163,9 +163,9 @@ impl Served {
         self.find_due();
     }
 
-    /// How many services are there, whether they are taken up already or not.
+    /// How many services are there and fit, whether they are taken up already or not.
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.values().filter(|entry| !entry.unfit).count()
     }
 
     /// When something is to be done here.

@@ -1572,4 +1572,27 @@ mod ours {
         assert_eq!(service.exit_code(), 0);
         flood.join().unwrap();
     }
+
+    #[test]
+    fn a_full_disk_does_not_keep_the_status_from_being_true() {
+        if !is_root() {
+            return;
+        }
+        // In a mount namespace of its own: a small tmpfs, filled when the service is up and has changed nothing since.
+        let root = TempDir::new();
+        let script = "mount -t tmpfs -o size=100k,nr_inodes=40 tmpfs \"$1\"; cd \"$1\"; mkdir s\n\
+            printf '#!/bin/sh\\n[ ! -e ../end ] || exit 1\\nexec sleep 1000\\n' >s/run; chmod 755 s/run\n\
+            runsv s >/dev/null 2>&1 & runsv=$!\n\
+            until [ \"$(cat s/supervise/stat 2>/dev/null)\" = run ]; do sleep 0.02; done\n\
+            : >end; n=0; while touch fill$n 2>/dev/null; do n=$((n+1)); [ $n -lt 100 ] || exit 9; done\n\
+            kill -9 $(cat s/supervise/pid)\n\
+            n=0; until sv status ./s | grep -q ^down; do n=$((n+1)); [ $n -lt 200 ] || exit 8; sleep 0.02; done\n\
+            kill $runsv; wait $runsv";
+        let outcome = run_file("/usr/bin/unshare".as_ref())
+            .args(&["--mount", "--propagation", "private", "sh", "-c", script, "sh"])
+            .arg(root.path())
+            .env("PATH", format!("{}:/usr/sbin:/sbin", path_variable()))
+            .go();
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    }
 }
