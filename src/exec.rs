@@ -164,7 +164,8 @@ pub fn steps_of(path: &[u8], end: bool) -> Vec<(CString, Vec<u8>)> {
     found
 }
 
-fn names(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+/// The names that a path is made of.
+pub(crate) fn names(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec)
 }
 

@@ -97,21 +97,3 @@ pub fn read_start<'b>(dir: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) ->
     }
     Ok(buffer.get(..filled).unwrap_or_default())
 }
-
-/// The whole of a file, however long.
-///
-/// # Errors
-///
-/// That of read(2).
-pub fn read_all(file: &OwnedFd) -> io::Result<Vec<u8>> {
-    let mut all = Vec::new();
-    let mut buffer = [0_u8; 4096];
-    loop {
-        match rustix::io::read(file, &mut buffer) {
-            Ok(0) => return Ok(all),
-            Ok(length) => all.extend_from_slice(buffer.get(..length).unwrap_or_default()),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-}

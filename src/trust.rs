@@ -14,6 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::exec::names;
 use crate::{files, sys};
 
 /// Why a file is not used although it can be opened.
@@ -239,10 +240,6 @@ pub fn walk(start: BorrowedFd<'_>, path: &[u8], believed: &[u32], make: Make) ->
         }
     }
     Ok(Way { dir, stat, parent })
-}
-
-fn names(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-    path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec)
 }
 
 /// Opens a regular file for reading, by way of links too: for what an administrator may link, such as the values of an
