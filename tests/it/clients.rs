@@ -369,6 +369,10 @@ fn a_link_of_init_d_answers_with_the_codes_of_lsb() {
     assert_eq!(call("status").code, Some(3));
     assert_eq!(call("start").code, Some(0));
     assert_eq!(call("restart").code, Some(0));
+    if reference().is_some() {
+        // Debian's can return before the new process was started.
+        eventually("started again", || call("status").code == Some(0));
+    }
     assert_eq!(call("status").code, Some(0));
     assert_eq!(call("nonsense").code, Some(2));
 }

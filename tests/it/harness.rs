@@ -397,13 +397,22 @@ impl Service {
     /// The text `stat`, or nothing as long as the other two files, which are replaced one after the other, do not
     /// say the same.
     pub fn stat(&self) -> String {
-        let text = self.read("supervise/stat");
-        let bytes = fs::read(self.path().join("supervise/status")).unwrap_or_default();
+        self.stat_below("supervise", self.pid())
+    }
+
+    /// The same of the log service.
+    pub fn log_stat(&self) -> String {
+        self.stat_below("log/supervise", self.log_pid())
+    }
+
+    fn stat_below(&self, supervise: &str, pid: Option<i32>) -> String {
+        let text = self.read(&format!("{supervise}/stat"));
+        let bytes = fs::read(self.path().join(supervise).join("status")).unwrap_or_default();
         let status = <[u8; LEN]>::try_from(bytes).ok().and_then(|bytes| Status::decode(&bytes).ok());
         let agrees = |status: Status| {
-            let pid = status.pid.map(|pid| pid.as_raw_nonzero().get());
+            let recorded = status.pid.map(|pid| pid.as_raw_nonzero().get());
             // The record has one letter for both.
-            status.text() == text.replace("want exit", "want down").as_bytes() && pid == self.pid()
+            status.text() == text.replace("want exit", "want down").as_bytes() && recorded == pid
         };
         if status.is_some_and(agrees) { text } else { String::new() }
     }

@@ -428,7 +428,7 @@ fn several_bytes_at_once_are_several_commands() {
 fn the_log_service_gets_what_the_service_writes() {
     let service = Service::new().script("run", "echo hello; exec sleep 1000").logged().up();
     eventually("logged", || service.read("log/out") == "hello\n");
-    assert_eq!(service.read("log/supervise/stat"), "run\n");
+    eventually("log up", || service.log_stat() == "run\n");
     assert_eq!(service.mode("log/supervise"), 0o700);
 }
 
@@ -478,12 +478,12 @@ fn the_pipe_outlives_both_sides() {
 #[test]
 fn the_log_service_is_controlled_by_its_own_fifo() {
     let service = Service::sleeper().logged().up();
-    eventually("log up", || service.read("log/supervise/stat") == "run\n");
+    eventually("log up", || service.log_stat() == "run\n");
     service.send_log("d");
-    eventually("log down", || service.read("log/supervise/stat") == "down\n");
+    eventually("log down", || service.log_stat() == "down\n");
     assert!(service.is_up());
     service.send_log("u");
-    eventually("log up", || service.read("log/supervise/stat") == "run\n");
+    eventually("log up", || service.log_stat() == "run\n");
 }
 
 #[test]
@@ -493,7 +493,7 @@ fn exit_means_nothing_to_the_log_service() {
     let pid = service.log_pid();
     service.send_log("x");
     service.send_log("p");
-    eventually("paused", || service.read("log/supervise/stat") == "run, paused\n");
+    eventually("paused", || service.log_stat() == "run, paused\n");
     service.send_log("c");
     assert_eq!(service.log_pid(), pid);
 }
@@ -501,7 +501,7 @@ fn exit_means_nothing_to_the_log_service() {
 #[test]
 fn a_down_file_keeps_the_log_service_down() {
     let service = Service::sleeper().logged().file("log/down", "").up();
-    eventually("log down", || service.read("log/supervise/stat") == "down\n");
+    eventually("log down", || service.log_stat() == "down\n");
 }
 
 #[test]
@@ -775,7 +775,7 @@ mod ours {
         let service = Service::new().script("run", "echo line; exec sleep 1000").up();
         let pid = service.pid();
         let service = service.logged();
-        eventually("log up", || service.read("log/supervise/stat") == "run\n");
+        eventually("log up", || service.log_stat() == "run\n");
         assert_eq!(service.pid(), pid, "the service was disturbed");
         assert_eq!(service.read("log/out"), "");
         service.send("t");
@@ -789,7 +789,7 @@ mod ours {
         fs::create_dir(service.path().join("log")).unwrap();
         steadily("quiet", Duration::from_millis(200), || service.said().is_empty());
         let service = service.logged();
-        eventually("log up", || service.read("log/supervise/stat") == "run\n");
+        eventually("log up", || service.log_stat() == "run\n");
     }
 
     #[test]
@@ -1197,7 +1197,7 @@ mod ours {
             .start(&service.root().join("err"));
         eventually("begun", || service.path().join("supervise/lock").exists());
         let service = service.logged();
-        eventually("log up", || service.read("log/supervise/stat") == "run\n");
+        eventually("log up", || service.log_stat() == "run\n");
         service.send("x");
         eventually("left", || strace.ended().is_some());
     }
@@ -1224,9 +1224,9 @@ mod ours {
         fs::rename(service.path().join("log"), service.path().join("old")).unwrap();
         let service = service.script("log/run", "exec cat >>new");
         eventually("logged anew", || service.read("log/new").contains("line"));
-        eventually("told", || service.read("log/supervise/stat") == "run\n");
+        eventually("told", || service.log_stat() == "run\n");
         service.send_log("d");
-        eventually("controlled", || service.read("log/supervise/stat") == "down\n");
+        eventually("controlled", || service.log_stat() == "down\n");
     }
 
     #[test]
@@ -1275,7 +1275,7 @@ mod ours {
         service.send("d");
         eventually("controlled", || service.is_down());
         service.send_log("d");
-        eventually("log controlled", || service.read("log/supervise/stat") == "down\n");
+        eventually("log controlled", || service.log_stat() == "down\n");
     }
 
     #[test]

@@ -123,17 +123,17 @@ fn status_of_a_service_that_finishes() {
 #[test]
 fn status_tells_of_the_log_service() {
     let service = Service::sleeper().logged().up();
-    eventually("log up", || service.read("log/supervise/stat") == "run\n");
+    eventually("log up", || service.log_stat() == "run\n");
     says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss; run: log: (pid P) Ss\n");
     service.send_log("d");
-    eventually("log down", || service.read("log/supervise/stat") == "down\n");
+    eventually("log down", || service.log_stat() == "down\n");
     says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss; down: log: Ss, normally up\n");
 }
 
 #[test]
 fn status_of_the_log_service_alone() {
     let service = Service::sleeper().logged().up();
-    eventually("log up", || service.read("log/supervise/stat") == "run\n");
+    eventually("log up", || service.log_stat() == "run\n");
     let outcome = run("sv").args(&["status", "./s/log"]).dir(service.root()).go();
     says(&outcome, 0, "run: ./s/log: (pid P) Ss\n");
 }
@@ -393,7 +393,7 @@ fn check_of_a_service_that_is_to_be_down() {
 #[test]
 fn plain_names_are_looked_for_in_svdir() {
     let service = Service::sleeper().logged().up();
-    eventually("log up", || service.read("log/supervise/stat") == "run\n");
+    eventually("log up", || service.log_stat() == "run\n");
     let go =
         |name: &str| run("sv").args(&["status", name]).env("SVDIR", service.root()).dir("/".as_ref()).go();
     says(&go("s"), 0, "run: s: (pid P) Ss; run: log: (pid P) Ss\n");
