@@ -26,6 +26,8 @@ const SETTLED: Duration = Duration::from_millis(50);
 const STUCK: Duration = Duration::from_secs(1);
 /// How often is asked where nothing tells.
 const ASK_EVERY: Duration = Duration::from_millis(10);
+/// How often a supervisor is asked whose answer is also an event.
+const ASK_MARKED: Duration = Duration::from_millis(250);
 
 /// Why there is no status, or why a command was not sent.
 #[derive(Debug)]
@@ -380,13 +382,17 @@ fn blame(dir: BorrowedFd<'_>, part: &Part, what: &'static str, error: io::Error)
 }
 
 impl Sent {
-    /// When it is worth asking again, if nothing happens before: some supervisors leave no mark.
-    pub(crate) fn ask_again(&self, now: Duration) -> Option<Duration> {
+    /// When to ask again, if nothing happens before. A supervisor that sets marks changes the directory when it has
+    /// acted; where that is `watched`, asking again is only a precaution. `pause`: the shortest time between two questions.
+    pub(crate) fn ask_again(&self, now: Duration, watched: bool, pause: Duration) -> Option<Duration> {
         if self.taken || !self.written {
             return None;
         }
+        if watched && self.before.is_some_and(|before| before.are_ours()) {
+            return Some(now.saturating_add(ASK_MARKED.max(pause)));
+        }
         let settled = self.read_at.map(|read_at| read_at.saturating_add(SETTLED)).filter(|at| *at > now);
-        Some(settled.unwrap_or_else(|| now.saturating_add(ASK_EVERY)))
+        Some(settled.unwrap_or_else(|| now.saturating_add(ASK_EVERY.max(pause))))
     }
 
     /// The FIFO, if it is held open.

@@ -30,6 +30,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Of more than these, changes are gathered for a while, which grows with each.
 const FEW: usize = 64;
 const EACH: Duration = Duration::from_micros(10);
+/// How much longer each service makes the time between two questions to a supervisor that does not tell by itself.
+const EACH_ASKED: Duration = Duration::from_micros(40);
 /// How soon a `./check` that failed is run again, and how the pauses grow.
 const CHECK_FIRST: Duration = Duration::from_millis(20);
 const CHECK_LAST: Duration = Duration::from_millis(420);
@@ -130,6 +132,8 @@ pub(super) struct Waiter<'a> {
     room: i32,
     /// How many services have no descriptor.
     resting: Cell<u32>,
+    /// The shortest time between two looks at a service without an event: it grows with the number of services.
+    pause: Cell<Duration>,
     /// Ends of `./check` and changes of directories.
     signals: Option<Signals>,
     /// Changes came while `./check` was waited for, and nobody knows whose.
@@ -174,6 +178,7 @@ pub(super) fn act(names: &[OsString], action: &Action, waits: bool, patience: Du
         let now = clock::monotonic();
         teller.now = clock::wall();
         let all = waiter.missed.take() || now >= waiter.until;
+        waiter.pause.set(for_each(EACH_ASKED, pending.len()));
         pending.retain_mut(|pending| {
             let due = pending.look_at.is_some_and(|at| now >= at);
             !((pending.stirred || due || all) && waiter.is_over(pending, teller))
@@ -183,6 +188,11 @@ pub(super) fn act(names: &[OsString], action: &Action, waits: bool, patience: Du
             waiter.wait(&mut pending);
         }
     }
+}
+
+/// A time that grows with the number of services.
+fn for_each(time: Duration, services: usize) -> Duration {
+    time.saturating_mul(u32::try_from(services).unwrap_or(u32::MAX))
 }
 
 /// A command could not be sent. That nobody is there who could leave is what `exit` wants.
@@ -213,6 +223,7 @@ impl<'a> Waiter<'a> {
             until,
             room,
             resting: Cell::new(0),
+            pause: Cell::new(Duration::ZERO),
             signals,
             missed: Cell::new(false),
             pipe_ignored,
@@ -321,6 +332,13 @@ impl<'a> Waiter<'a> {
         }
         // In this order: a status that is read after the command was taken is not one from before it.
         let taken = pending.sent.as_mut().is_none_or(|sent| pending.service.has_taken(sent, now));
+        if !taken && now < self.until && pending.sent.as_ref().is_some_and(Sent::has_reader) {
+            // No status is of use before that.
+            let asked = pending.sent.as_ref();
+            let again = asked.and_then(|sent| sent.ask_again(now, pending.watch.is_some(), self.pause.get()));
+            pending.look_at = earlier(pending.look_at, again);
+            return false;
+        }
         let status = match pending.service.status(&MAIN) {
             Ok(status) => status,
             Err(_) if now < self.until && pending.sent.as_ref().is_some_and(Sent::has_reader) => {
@@ -367,8 +385,6 @@ impl<'a> Waiter<'a> {
                 Fulfilled::No => {}
             }
         }
-        pending.look_at =
-            earlier(pending.look_at, pending.sent.as_ref().and_then(|sent| sent.ask_again(now)));
         if clock::monotonic() < self.until {
             return false;
         }
@@ -444,8 +460,8 @@ impl<'a> Waiter<'a> {
         let Some(signals) = &self.signals else { return };
         if pending.len() > FEW {
             // Each of them changes more than once; what has changed twice by then is looked at once.
-            let time = EACH.saturating_mul(u32::try_from(pending.len()).unwrap_or(u32::MAX));
-            event::wait(&mut [], Some(clock::monotonic().saturating_add(time).min(self.until)));
+            let time = clock::monotonic().saturating_add(for_each(EACH, pending.len()));
+            event::wait(&mut [], Some(time.min(self.until)));
         }
         let (mut all, mut changed) = (false, Vec::new());
         signals.take(|came| match came.signal {
