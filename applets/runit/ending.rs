@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, wait};
 use rustix::system::{RebootCommand, reboot};
 use svcore::error::reason_of;
-use svcore::event;
+use svcore::event::{self, Wait};
 use svcore::service::host;
 use svcore::service::words::Ended;
 use svcore::sys::clock;
@@ -75,7 +75,7 @@ fn last_steps(ending: Ending, syncs: bool, remounts: bool) -> u8 {
     };
     for command in commands {
         if *command == RebootCommand::Halt {
-            event::wait(&mut [], Some(clock::monotonic().saturating_add(POWER_OFF)));
+            event::wait(&mut [], Wait::Until(clock::monotonic().saturating_add(POWER_OFF)));
             say(&[b"system halt."]);
         }
         failed = reboot(*command);
@@ -103,7 +103,7 @@ fn wait_for(signals: &Signals, child: Pid, time: Duration) -> Option<u8> {
         if clock::monotonic() >= until {
             return None;
         }
-        super::wait(signals, Some(until));
+        super::wait(signals, Wait::Until(until));
         signals.take(|_| {});
     }
 }
@@ -112,7 +112,7 @@ fn wait_for(signals: &Signals, child: Pid, time: Duration) -> Option<u8> {
 fn pause(signals: &Signals, time: Duration) {
     let until = clock::monotonic().saturating_add(time);
     while clock::monotonic() < until {
-        super::wait(signals, Some(until));
+        super::wait(signals, Wait::Until(until));
         signals.take(|_| {});
         while clock::monotonic() < until
             && let Ok(Some(_)) = wait(WaitOptions::NOHANG)

@@ -16,11 +16,12 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, OFlags};
 use rustix::process::{Signal, WaitOptions, kill_process, kill_process_group};
 use rustix::system::{RebootCommand, reboot};
+use svcore::event::{self, Wait};
 use svcore::service::host;
 use svcore::sys::signals::{self, Signals};
 use svcore::sys::spawn::{Failure, Program, Stream, Terminal, spawn};
 use svcore::sys::{clock, memory, start};
-use svcore::{Call, Result, event, files};
+use svcore::{Call, Result, files};
 
 use console::say;
 use least::Least;
@@ -85,15 +86,15 @@ fn wait_for_signals() -> Signals {
             Err(error) => {
                 let why = svcore::error::reason(&error);
                 say(&[b"fatal: unable to create selfpipe, pausing: ", why.as_bytes()]);
-                event::wait(&mut [], Some(clock::monotonic().saturating_add(stages::PAUSE)));
+                event::wait(&mut [], Wait::Until(clock::monotonic().saturating_add(stages::PAUSE)));
             }
         }
     }
 }
 
 /// Waits for signals, until that moment at the latest.
-fn wait(signals: &Signals, until: Option<Duration>) {
-    event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], until);
+fn wait(signals: &Signals, limit: Wait) {
+    event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], limit);
 }
 
 /// Whether any of the stage files is there.
@@ -125,8 +126,8 @@ impl Runit {
             if let Some(ending) = self.over {
                 return ending;
             }
-            let until = if more { Some(Duration::ZERO) } else { self.stages.deadline() };
-            wait(&self.signals, until);
+            let limit = if more { Wait::Poll } else { Wait::until(self.stages.deadline()) };
+            wait(&self.signals, limit);
             let (mut stop, mut ctrl_alt_del, mut power_fail, mut term) = (false, false, false, false);
             self.signals.take(|came| match came.signal {
                 signals::CONT => stop = true,

@@ -5,14 +5,15 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use svcore::event::{self, Wait};
+use svcore::moment::Moment;
+use svcore::say;
 use svcore::service::{Late, Outputs};
 use svcore::sys::interest::Interest;
 use svcore::sys::{clock, output};
-use svcore::{event, say};
 
 use super::lines::Lines;
 
@@ -242,7 +243,7 @@ impl Output {
     }
 
     /// Moves all that is still in the pipes, until that moment at the latest.
-    pub(crate) fn drain(&mut self, until: Duration) {
+    pub(crate) fn drain(&mut self, until: Moment) {
         loop {
             let more = self.pass_on();
             if !more && !self.is_waiting() {
@@ -253,7 +254,7 @@ impl Output {
             }
             if !more {
                 let (fd, flags) = self.awaited();
-                event::wait(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(until));
+                event::wait(&mut [PollFd::from_borrowed_fd(fd, flags)], Wait::Until(until));
             }
         }
         let stamp = self.stamp.then(clock::wall);

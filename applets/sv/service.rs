@@ -11,12 +11,14 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 use svcore::error::reason;
+use svcore::event::{self, Wait};
+use svcore::moment::Moment;
 use svcore::state::{Home, Place};
 use svcore::status::{LEN, Status};
 use svcore::supervise::{Marks, Taken};
 use svcore::sys::spawn;
 use svcore::tai::Tai64N;
-use svcore::{event, files, say, state, supervise, trust};
+use svcore::{files, say, state, supervise, trust};
 
 use super::action;
 
@@ -106,7 +108,7 @@ pub(crate) struct Sent {
     /// The marks on `ok` before.
     before: Option<Marks>,
     /// When it was found to have been read.
-    read_at: Option<Duration>,
+    read_at: Option<Moment>,
     /// It was found to have been acted upon.
     taken: bool,
 }
@@ -307,7 +309,7 @@ impl Service {
     }
 
     /// Whether the supervisor has acted upon what was sent, so that the status is one from after it.
-    pub(crate) fn has_taken(&self, sent: &mut Sent, now: Duration) -> bool {
+    pub(crate) fn has_taken(&self, sent: &mut Sent, now: Moment) -> bool {
         if sent.taken {
             return true;
         }
@@ -381,7 +383,7 @@ fn blame(dir: BorrowedFd<'_>, part: &Part, what: &'static str, error: io::Error)
 
 impl Sent {
     /// When it is worth asking again, if nothing happens before: some supervisors leave no mark.
-    pub(crate) fn ask_again(&self, now: Duration) -> Option<Duration> {
+    pub(crate) fn ask_again(&self, now: Moment) -> Option<Moment> {
         if self.taken || !self.written {
             return None;
         }
@@ -398,7 +400,7 @@ impl Sent {
     pub(crate) fn has_reader(&self) -> bool {
         let Some(control) = self.control() else { return false };
         let mut fds = [PollFd::from_borrowed_fd(control, PollFlags::empty())];
-        event::wait(&mut fds, Some(Duration::ZERO));
+        event::wait(&mut fds, Wait::Poll);
         fds.iter().all(|fd| fd.revents().is_empty())
     }
 

@@ -9,7 +9,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, waitid, waitpid};
-use svcore::event::{self, earlier};
+use svcore::event::{self, Wait};
+use svcore::moment::{Moment, earlier};
 use svcore::say;
 use svcore::status::Status;
 use svcore::sys::signals::{self, Signals};
@@ -63,11 +64,11 @@ struct Pending {
     /// Something happened since it was last looked at, or it has to be looked at anyway.
     stirred: bool,
     /// When its runsv was found to have left since the command was sent.
-    left: Option<Duration>,
+    left: Option<Moment>,
     /// When to look even if nothing happens.
-    look_at: Option<Duration>,
+    look_at: Option<Moment>,
     /// What `./check` failed for, and when to run it again if that stays so.
-    unchecked: Option<(Status, Duration)>,
+    unchecked: Option<(Status, Moment)>,
     check_pause: Duration,
 }
 
@@ -89,7 +90,7 @@ impl Pending {
     }
 
     /// When `./check` may be run again, if it failed for this very process.
-    fn check_again_at(&self, now: Duration, status: &Status) -> Option<Duration> {
+    fn check_again_at(&self, now: Moment, status: &Status) -> Option<Moment> {
         let (failed_for, at) = self.unchecked.as_ref()?;
         (failed_for == status && now < *at).then_some(*at)
     }
@@ -125,7 +126,7 @@ pub(super) struct Waiter<'a> {
     action: &'a Action,
     /// What is written is not waited for.
     only_sends: bool,
-    until: Duration,
+    until: Moment,
     /// The number that no descriptor which is held reaches.
     room: i32,
     /// How many services have no descriptor.
@@ -382,7 +383,7 @@ impl<'a> Waiter<'a> {
     }
 
     /// Writes the command if that is still to be done, and says whether that is all, or that there is no more time.
-    fn is_over_unwritten(&self, pending: &mut Pending, now: Duration, teller: &mut Teller) -> Option<bool> {
+    fn is_over_unwritten(&self, pending: &mut Pending, now: Moment, teller: &mut Teller) -> Option<bool> {
         let sent = pending.sent.as_mut().filter(|sent| !sent.written)?;
         let trouble = match pending.service.write(sent, self.action.bytes) {
             Ok(()) if sent.written => return self.only_sends.then_some(true),
@@ -398,7 +399,7 @@ impl<'a> Waiter<'a> {
     }
 
     /// Tries once more to send; whether it worked.
-    fn send_again(&self, pending: &mut Pending, now: Duration, teller: &mut Teller) -> bool {
+    fn send_again(&self, pending: &mut Pending, now: Moment, teller: &mut Teller) -> bool {
         pending.look_at = Some(now + LOOK_EVERY);
         match pending.service.send(self.action.bytes) {
             Ok(sent) => {
@@ -433,7 +434,7 @@ impl<'a> Waiter<'a> {
             let what = if pending.is_unwritten() { PollFlags::OUT } else { PollFlags::empty() };
             pending.control().map(|control| PollFd::from_borrowed_fd(control, what))
         }));
-        event::wait(&mut fds, until);
+        event::wait(&mut fds, Wait::until(until));
         let told: Vec<bool> = fds.iter().skip(first).map(|fd| !fd.revents().is_empty()).collect();
         for (pending, told) in pending.iter_mut().filter(|pending| pending.control().is_some()).zip(told) {
             pending.stirred |= told;
@@ -445,7 +446,7 @@ impl<'a> Waiter<'a> {
         if pending.len() > FEW {
             // Each of them changes more than once; what has changed twice by then is looked at once.
             let time = EACH.saturating_mul(u32::try_from(pending.len()).unwrap_or(u32::MAX));
-            event::wait(&mut [], Some(clock::monotonic().saturating_add(time).min(self.until)));
+            event::wait(&mut [], Wait::Until(clock::monotonic().saturating_add(time).min(self.until)));
         }
         let (mut all, mut changed) = (false, Vec::new());
         signals.take(|came| match came.signal {
@@ -547,12 +548,12 @@ impl<'a> Waiter<'a> {
     }
 
     /// Waits until something happens; gives a signal of `fatal` that came.
-    fn fatal_signal(&self, fatal: &[signals::Number], until: Duration) -> Option<signals::Number> {
+    fn fatal_signal(&self, fatal: &[signals::Number], until: Moment) -> Option<signals::Number> {
         let Some(signals) = &self.signals else {
-            event::wait(&mut [], Some(clock::monotonic() + LOOK_EVERY));
+            event::wait(&mut [], Wait::Until(clock::monotonic() + LOOK_EVERY));
             return None;
         };
-        event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], Some(until));
+        event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], Wait::Until(until));
         let mut fatal_one = None;
         signals.take(|came| {
             // The end of the check itself is nobody's change.
