@@ -191,7 +191,7 @@ impl Runit {
             }
             Action::Kill(pid) => drop(kill_process(pid, Signal::KILL)),
             Action::KillGroup(pid) => drop(kill_process_group(pid, Signal::KILL)),
-            Action::TakeStopIt => flags::take_stop_it(),
+            Action::TakeStopIt => flags::clear_stop_it(),
             Action::Finish(ending) => self.over = Some(ending),
         }
         None
