@@ -471,7 +471,7 @@ mod tests {
             prop_assert_eq!(served, there);
             for known in &known {
                 let name = known.name.to_bytes()[0] - b'a';
-                let seen = directory(known.identity.1);
+                let seen = directory(known.identity.inode);
                 prop_assert_eq!(truth.get(&name), Some(&seen));
             }
         }
