@@ -4,13 +4,14 @@
 //! `applets/`; what another runit program could read or share lives here.
 
 pub mod control;
+pub mod decimal;
 pub mod envdir;
 pub mod error;
 pub mod event;
 pub mod exec;
 pub mod files;
 pub mod multicall;
-pub mod number;
+
 pub mod oom;
 pub mod passwd;
 pub mod say;
@@ -26,3 +27,4 @@ pub mod utmp;
 
 pub use error::{Context, Error, Result};
 pub use multicall::{Applet, Call, Codes};
+pub use sys::signal::Signal;

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use lexopt::Arg::{Short, Value};
 use lexopt::Parser;
 use svcore::sys::privilege::Resource;
-use svcore::{Error, Result, multicall, number};
+use svcore::{Error, Result, decimal, multicall};
 
 /// What is done about a lock that somebody else has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,7 +223,7 @@ fn rest(program: OsString, parser: &mut Parser) -> Result<Vec<OsString>> {
 
 /// A limit; the largest numbers mean the hard limit, as infinity always did.
 fn limit_of(text: &OsStr) -> Result<Option<u64>> {
-    let value = number::whole(text.as_bytes()).ok_or_else(Error::usage)?;
+    let value = decimal::whole(text.as_bytes()).ok_or_else(Error::usage)?;
     Ok(i64::try_from(value).is_ok().then_some(value))
 }
 
@@ -233,7 +233,7 @@ fn nice_of(text: &OsStr) -> Result<i32> {
         [b'-', digits @ ..] => (-1, digits),
         [b'+', digits @ ..] | digits => (1, digits),
     };
-    let value = number::whole(digits).ok_or_else(Error::usage)?;
+    let value = decimal::whole(digits).ok_or_else(Error::usage)?;
     Ok(sign * i32::try_from(value).unwrap_or(i32::MAX))
 }
 
