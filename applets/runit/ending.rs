@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, wait};
+use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
+use svcore::Signal;
 use svcore::error::reason_of;
 use svcore::event::{self, Wait};
 use svcore::service::host;
 use svcore::service::words::Ended;
 use svcore::sys::clock;
+use svcore::sys::signal;
 use svcore::sys::signals::Signals;
 use svcore::sys::spawn::fork_to;
 
@@ -26,7 +28,7 @@ const POWER_OFF: Duration = Duration::from_secs(2);
 /// Ends everything. Returns only in a container that may not do what machines do, and there there is nothing left.
 pub(crate) fn end(signals: &Signals, ending: Option<Ending>, machine: bool, least: bool) {
     say(&[b"sending KILL signal to all processes..."]);
-    let _ = kill_process_group(Pid::INIT, Signal::KILL);
+    let _ = signal::send_to_every_process(Signal::KILL);
     let ending = ending.unwrap_or(if flags::reboot() { Ending::Reboot } else { Ending::PowerOff });
     say(&[if ending == Ending::Reboot { b"system reboot." } else { b"power off...".as_slice() }]);
     loop {

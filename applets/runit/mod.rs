@@ -14,14 +14,14 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, OFlags};
-use rustix::process::{Signal, WaitOptions, kill_process, kill_process_group};
+use rustix::process::WaitOptions;
 use rustix::system::{RebootCommand, reboot};
 use svcore::event::{self, Wait};
 use svcore::service::host;
-use svcore::sys::signals::{self, Signals};
+use svcore::sys::signals::Signals;
 use svcore::sys::spawn::{Failure, Program, Stream, Terminal, spawn};
-use svcore::sys::{clock, memory, start};
-use svcore::{Call, Result, files};
+use svcore::sys::{clock, memory, signal, start};
+use svcore::{Call, Result, Signal, files};
 
 use console::say;
 use least::Least;
@@ -71,14 +71,14 @@ struct Runit {
 /// Nothing goes on without signals, so it is tried until it works.
 fn wait_for_signals() -> Signals {
     let wanted = [
-        signals::CHLD,
-        signals::CONT,
-        signals::INT,
-        signals::PWR,
+        Signal::CHLD,
+        Signal::CONT,
+        Signal::INT,
+        Signal::PWR,
         // Waited for and then ignored, unless we do the least.
-        signals::TERM,
-        signals::HUP,
-        signals::ALRM,
+        Signal::TERM,
+        Signal::HUP,
+        Signal::ALRM,
     ];
     loop {
         match Signals::wait_for(&wanted) {
@@ -130,10 +130,10 @@ impl Runit {
             wait(&self.signals, limit);
             let (mut stop, mut ctrl_alt_del, mut power_fail, mut term) = (false, false, false, false);
             self.signals.take(|came| match came.signal {
-                signals::CONT => stop = true,
-                signals::INT => ctrl_alt_del = true,
-                signals::PWR => power_fail = true,
-                signals::TERM => term = true,
+                Signal::CONT => stop = true,
+                Signal::INT => ctrl_alt_del = true,
+                Signal::PWR => power_fail = true,
+                Signal::TERM => term = true,
                 _ => {}
             });
             let mut left = REAP_AT_ONCE;
@@ -186,11 +186,11 @@ impl Runit {
                 return Some(begin(path_of_script(script), None, console.as_ref()));
             }
             Action::Term(pid) => {
-                let _ = kill_process(pid, Signal::TERM);
-                let _ = kill_process(pid, Signal::CONT);
+                let _ = signal::send(pid, Signal::TERM);
+                let _ = signal::send(pid, Signal::CONT);
             }
-            Action::Kill(pid) => drop(kill_process(pid, Signal::KILL)),
-            Action::KillGroup(pid) => drop(kill_process_group(pid, Signal::KILL)),
+            Action::Kill(pid) => drop(signal::send(pid, Signal::KILL)),
+            Action::KillGroup(pid) => drop(signal::send_to_group(pid, Signal::KILL)),
             Action::TakeStopIt => flags::clear_stop_it(),
             Action::Finish(ending) => self.over = Some(ending),
         }

@@ -6,8 +6,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{CWD, Mode, OFlags, fchmod, ftruncate, mkdirat};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
-use svcore::{Call, Error, Result, exec, multicall, say};
+use rustix::process::Pid;
+use svcore::sys::signal;
+use svcore::{Call, Error, Result, Signal, exec, multicall, say};
 
 use crate::runit::flags::{self, REBOOT, STOP_IT};
 
@@ -30,7 +31,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     match set_flags(reboot) {
         Ok(()) => {
             // Another init may be process 1 and ignore CONT. There is no way to find out, so a failure is ignored.
-            let _ = kill_process(Pid::INIT, Signal::CONT);
+            let _ = signal::send(Pid::INIT, Signal::CONT);
             Ok(0)
         }
         Err((doing, path, errno)) => {

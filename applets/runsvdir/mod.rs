@@ -14,14 +14,14 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+use rustix::process::{Pid, WaitOptions, wait};
 use svcore::event::{self, Wait, Woken};
 use svcore::moment::{Moment, earlier};
 use svcore::scan::{Directory, Found, Identity, Leaving, Plan, Scan, again_at};
-use svcore::sys::signals::{self, Signals};
+use svcore::sys::signals::Signals;
 use svcore::sys::spawn::{Failure, Program, spawn};
-use svcore::sys::{clock, start};
-use svcore::{Call, Context, Error, Result, exec, say};
+use svcore::sys::{clock, signal, start};
+use svcore::{Call, Context, Error, Result, Signal, exec, say};
 
 use known::{Known, Runsv};
 use title::Title;
@@ -62,10 +62,10 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
 
 fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
     let first = start::is_first_process();
-    let mut wanted = vec![signals::CHLD, signals::TERM, signals::HUP, signals::ALRM];
+    let mut wanted = vec![Signal::CHLD, Signal::TERM, Signal::HUP, Signal::ALRM];
     if first {
         start::never_end_by_a_bug("runsvdir");
-        wanted.push(signals::INT);
+        wanted.push(Signal::INT);
     }
     let signals = Signals::wait_for(&wanted).while_doing(|| "unable to create selfpipe")?;
     let mut runsvdir = Runsvdir::new(dir, new_session)?;
@@ -108,10 +108,10 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
         let mut children = runsvdir.reap_at.is_some_and(|at| now >= at);
         if came_signal {
             signals.take(|came| match came.signal {
-                signals::CHLD => children = true,
-                signals::ALRM => look = true,
-                signals::HUP => end = Some(HUNG_UP),
-                signals::TERM | signals::INT => end = Some(0),
+                Signal::CHLD => children = true,
+                Signal::ALRM => look = true,
+                Signal::HUP => end = Some(HUNG_UP),
+                Signal::TERM | Signal::INT => end = Some(0),
                 _ => {}
             });
         }
@@ -281,7 +281,7 @@ impl Runsvdir {
     fn tell_to_leave(&mut self, service: &Known) {
         if let Runsv::Alive { pid, .. } = service.runsv {
             // It may have ended a moment ago; the next SIGCHLD tells.
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = signal::send(pid, Signal::TERM);
             self.leaving.add(number_of(pid), service.found.identity);
         }
     }

@@ -15,15 +15,15 @@ use std::ffi::CStr;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 use svcore::control::Command as Order;
 use svcore::moment::{Moment, earlier};
 use svcore::service::host::{Host, now};
 use svcore::service::pair::Which;
 use svcore::service::words::Ended;
 use svcore::sys::signals::{self, Came, Signals};
-use svcore::sys::{clock, memory, privilege, spawn, start};
-use svcore::{Call, Context, Result, oom, say, scan};
+use svcore::sys::{clock, memory, privilege, signal, spawn, start};
+use svcore::{Call, Context, Result, Signal, oom, say, scan};
 
 use options::Options;
 use output::Output;
@@ -77,29 +77,29 @@ struct Init<'o> {
 
 impl<'o> Init<'o> {
     fn new(options: &'o Options) -> Result<Self> {
-        signals::default_all();
+        signal::default_all();
         if start::is_first_process() {
             start::never_end_by_a_bug("runsvinit");
         }
         let ours = [
-            signals::CHLD,
-            signals::CHANGE,
-            signals::IO,
-            signals::TERM,
-            signals::INT,
-            signals::PWR,
-            signals::HALT,
-            signals::HUP,
-            signals::ALRM,
-            signals::QUIT,
-            signals::USR1,
-            signals::USR2,
-            signals::WINCH,
+            Signal::CHLD,
+            Signal::CHANGE,
+            Signal::IO,
+            Signal::TERM,
+            Signal::INT,
+            Signal::PWR,
+            Signal::HALT,
+            Signal::HUP,
+            Signal::ALRM,
+            Signal::QUIT,
+            Signal::USR1,
+            Signal::USR2,
+            Signal::WINCH,
             // CMD may have the terminal; what we say there is not to stop us.
-            signals::TTOU,
+            Signal::TTOU,
         ];
         // What comes is for the command, as if it were process 1 itself.
-        let all: Vec<signals::Number> = signals::all().collect();
+        let all: Vec<Signal> = Signal::all_to_pass_on().collect();
         let wanted = if options.command.is_empty() { &ours } else { all.as_slice() };
         let signals = Signals::wait_for(wanted).while_doing(|| "unable to create selfpipe")?;
         oom::begin();
@@ -210,10 +210,10 @@ impl<'o> Init<'o> {
                 // It may have ended a moment ago; then its end is what counts.
                 if self.running.is_some() {
                     self.tell_command(self.options.stop_signal);
-                    self.tell_command(signals::CONT);
+                    self.tell_command(Signal::CONT);
                 } else if let Some(pid) = command {
-                    let _ = kill_process(pid, Signal::TERM);
-                    let _ = kill_process(pid, Signal::CONT);
+                    let _ = signal::send(pid, Signal::TERM);
+                    let _ = signal::send(pid, Signal::CONT);
                 }
             }
             Do::KillCommand => {
@@ -223,9 +223,9 @@ impl<'o> Init<'o> {
                         b"the command did not end in time: killed",
                         None,
                     );
-                    let _ = kill_process(pid, Signal::KILL);
+                    let _ = signal::send(pid, Signal::KILL);
                     if self.running.is_some() {
-                        self.tell_command(signals::KILL);
+                        self.tell_command(Signal::KILL);
                     }
                 }
             }
@@ -346,18 +346,18 @@ impl<'o> Init<'o> {
         if came.own {
             return;
         }
-        if matches!(came.signal, signals::HUP | signals::ALRM) && self.serving && self.stop.is_none() {
+        if matches!(came.signal, Signal::HUP | Signal::ALRM) && self.serving && self.stop.is_none() {
             self.served.look(&mut self.host, &mut self.output);
         }
         let is_to_stop = match came.signal {
-            signals::TERM | signals::PWR => true,
-            signals::HALT => {
+            Signal::TERM | Signal::PWR => true,
+            Signal::HALT => {
                 if let Some(code) = came.value {
                     self.code = Some(u8::try_from(code & 0xff).unwrap_or(0));
                 }
                 true
             }
-            signals::INT | signals::QUIT => self.running.is_none(),
+            Signal::INT | Signal::QUIT => self.running.is_none(),
             _ => false,
         };
         if is_to_stop {
@@ -368,7 +368,7 @@ impl<'o> Init<'o> {
         } else if let Some(pid) = self.running {
             // It may have ended a moment ago; then its end is what counts.
             let _ = if self.options.group {
-                signals::send_to_group(pid, came.signal)
+                signal::send_to_group(pid, came.signal)
             } else {
                 signals::pass_on(pid, came)
             };
@@ -376,10 +376,10 @@ impl<'o> Init<'o> {
     }
 
     /// Sends a signal to the command, or to its whole group if that is wanted.
-    fn tell_command(&self, signal: signals::Number) {
+    fn tell_command(&self, signal: Signal) {
         let Some(pid) = self.running else { return };
         let _ =
-            if self.options.group { signals::send_to_group(pid, signal) } else { signals::send(pid, signal) };
+            if self.options.group { signal::send_to_group(pid, signal) } else { signal::send(pid, signal) };
     }
 
     /// A process ended that belongs to no service.

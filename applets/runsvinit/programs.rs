@@ -7,12 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Dir, Mode, OFlags, Stat, StatVfsMountFlags, fstat, openat, statvfs};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 use svcore::error::reason;
 use svcore::service::words::Ended;
+use svcore::sys::signal;
 use svcore::sys::spawn::{Program, Stream, Terminal, spawn};
 use svcore::trust::{self, Refusal};
-use svcore::{exec, files, say};
+use svcore::{Signal, exec, files, say};
 
 /// A program that is not there, and one that cannot be executed, as shells have it.
 const NOT_THERE: u8 = 127;
@@ -161,7 +162,7 @@ impl Hooks {
         if let Some((pid, path)) = &self.running {
             let what = [path.to_bytes(), b" did not end in time: killed"].concat();
             say::supervisor(&[b"runsvinit: warning: "], &what, None);
-            let _ = kill_process(*pid, Signal::KILL);
+            let _ = signal::send(*pid, Signal::KILL);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use rustix::fd::AsFd;
+use rustix::fd::AsRawFd;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use svcore::control::Command;
 use svcore::moment::{Moment, earlier};
@@ -13,7 +13,7 @@ use svcore::scan::{Directory, Found, Identity, Leaving, Listing, Retry, Scan};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, now};
 use svcore::service::pair::Which;
-use svcore::sys::{clock, privilege, spawn};
+use svcore::sys::{clock, privilege};
 use svcore::{Context, Error, Result, say};
 
 use super::output::Output;
@@ -276,7 +276,7 @@ impl Served {
         let any = self.dir.changes().unwrap_or(rustix::stdio::stdin());
         match fcntl_dupfd_cloexec(any, 0) {
             Ok(next) => {
-                let next = u64::try_from(spawn::number(next.as_fd())).unwrap_or(0);
+                let next = u64::try_from(next.as_raw_fd()).unwrap_or(0);
                 next.saturating_add(more).saturating_add(reserve_of(limit)) <= limit
             }
             Err(Errno::MFILE) => false,

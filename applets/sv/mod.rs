@@ -19,7 +19,7 @@ use svcore::error::reason;
 use svcore::status::State;
 use svcore::sys::clock;
 use svcore::tai::Tai64N;
-use svcore::{Call, Error, Result, multicall, number, say, scan};
+use svcore::{Call, Error, Result, decimal, multicall, say, scan};
 
 use action::{Asked, Wait};
 use service::{Base, LOG, MAIN, Part, Service, Trouble};
@@ -107,7 +107,7 @@ fn parse(args: &[OsString]) -> Result<Options> {
     while let Some(arg) = parser.next()? {
         match arg {
             Short('v') => options.verbose = true,
-            Short('w') => options.wait = Some(number::leading(parser.value()?.as_bytes()).0),
+            Short('w') => options.wait = Some(decimal::leading(parser.value()?.as_bytes()).0),
             Short('V') => return Err(multicall::version()),
             // The first operand ends the options.
             Value(word) => {
@@ -121,7 +121,7 @@ fn parse(args: &[OsString]) -> Result<Options> {
 }
 
 fn patience_of_environment() -> Option<u64> {
-    std::env::var_os("SVWAIT").map(|text| number::leading(text.as_bytes()).0)
+    std::env::var_os("SVWAIT").map(|text| decimal::leading(text.as_bytes()).0)
 }
 
 /// Says how a service and its log service are.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 use svcore::error::reason;
@@ -16,7 +16,6 @@ use svcore::moment::Moment;
 use svcore::state::{Home, Place};
 use svcore::status::{LEN, Status};
 use svcore::supervise::{Marks, Taken};
-use svcore::sys::spawn;
 use svcore::tai::Tai64N;
 use svcore::{files, say, state, supervise, trust};
 
@@ -417,12 +416,7 @@ impl Sent {
 
     /// The highest number of a descriptor that is held open.
     pub(crate) fn highest(&self) -> i32 {
-        [&self.control, &self.elsewhere]
-            .into_iter()
-            .flatten()
-            .map(|fd| spawn::number(fd.as_fd()))
-            .max()
-            .unwrap_or(0)
+        [&self.control, &self.elsewhere].into_iter().flatten().map(|fd| fd.as_raw_fd()).max().unwrap_or(0)
     }
 }
 

@@ -5,18 +5,19 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, waitid, waitpid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
+use svcore::Signal;
 use svcore::event::{self, Wait};
 use svcore::moment::{Moment, earlier};
 use svcore::say;
 use svcore::status::Status;
-use svcore::sys::signals::{self, Signals};
+use svcore::sys::signals::Signals;
 use svcore::sys::spawn::{self, Failure, Program, Stream};
 use svcore::sys::watch;
-use svcore::sys::{clock, privilege};
+use svcore::sys::{clock, privilege, signal};
 
 use super::Teller;
 use super::action::{self, Action, Fulfilled};
@@ -46,9 +47,9 @@ const EACH_LOOK: Duration = Duration::from_micros(200);
 /// How long a `./check` that is told to end has for that.
 const ENDING: Duration = Duration::from_millis(300);
 /// What tells us to wake.
-const AWAITED: [signals::Number; 3] = [signals::CHLD, signals::CHANGE, signals::IO];
+const AWAITED: [Signal; 3] = [Signal::CHLD, Signal::CHANGE, Signal::IO];
 /// What may end us.
-const FATAL: [signals::Number; 4] = [signals::HUP, signals::INT, signals::QUIT, signals::TERM];
+const FATAL: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
 
 /// A service that is waited for.
 struct Pending {
@@ -110,8 +111,8 @@ impl Pending {
     /// The highest number of a descriptor that is held for it.
     fn highest(&self) -> i32 {
         let sent = self.sent.as_ref().map_or(0, Sent::highest);
-        let watch = self.watch.as_ref().map_or(0, |watch| spawn::number(watch.as_fd()));
-        self.service.dir().map_or(0, spawn::number).max(sent).max(watch)
+        let watch = self.watch.as_ref().map_or(0, |watch| watch.as_raw_fd());
+        self.service.dir().map_or(0, |dir| dir.as_raw_fd()).max(sent).max(watch)
     }
 
     fn rest(&mut self) {
@@ -149,7 +150,7 @@ pub(super) struct Waiter<'a> {
 ///
 /// No longer than `patience`, also for a FIFO that is full.
 pub(super) fn act(names: &[OsString], action: &Action, waits: bool, patience: Duration, teller: &mut Teller) {
-    let pipe_ignored = signals::ignore_pipe();
+    let pipe_ignored = signal::ignore_pipe();
     let mut waiter = None;
     let mut pending: Vec<Pending> = Vec::new();
     if waits {
@@ -235,7 +236,7 @@ impl<'a> Waiter<'a> {
     /// One that runs `./check` and lets nothing of it be seen.
     pub(super) fn silent(action: &'a Action, patience: Duration) -> Self {
         let silence = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok();
-        Waiter { silence, ..Waiter::new(action, patience, signals::ignore_pipe()) }
+        Waiter { silence, ..Waiter::new(action, patience, signal::ignore_pipe()) }
     }
 
     /// Sends the command to one service. `None` if it is not waited for, which was said.
@@ -466,13 +467,13 @@ impl<'a> Waiter<'a> {
         }
         let (mut all, mut changed) = (false, Vec::new());
         signals.take(|came| match came.signal {
-            signals::IO => all = true,
-            signals::CHANGE => changed.push(came.fd),
+            Signal::IO => all = true,
+            Signal::CHANGE => changed.push(came.fd),
             _ => {}
         });
         changed.sort_unstable();
         for pending in pending.iter_mut() {
-            let watch = pending.watch.as_ref().map(|watch| spawn::number(watch.as_fd()));
+            let watch = pending.watch.as_ref().map(|watch| watch.as_raw_fd());
             pending.stirred |= all || watch.is_some_and(|watch| changed.binary_search(&watch).is_ok());
         }
     }
@@ -508,8 +509,7 @@ impl<'a> Waiter<'a> {
             default_pipe: !self.pipe_ignored,
             ..Program::default()
         };
-        let fatal: Vec<signals::Number> =
-            FATAL.into_iter().filter(|signal| !signals::is_ignored(*signal)).collect();
+        let fatal: Vec<Signal> = FATAL.into_iter().filter(|signal| !signal::is_ignored(*signal)).collect();
         if let Some(signals) = &self.signals {
             signals.also(&AWAITED, &fatal);
         }
@@ -537,7 +537,7 @@ impl<'a> Waiter<'a> {
     }
 
     /// Whether `./check`, which leads a group of its own, agrees in time. A signal of `fatal` ends it and us.
-    fn check_agrees(&self, pid: Pid, fatal: &[signals::Number]) -> bool {
+    fn check_agrees(&self, pid: Pid, fatal: &[Signal]) -> bool {
         loop {
             match waitpid(Some(pid), WaitOptions::NOHANG) {
                 Ok(Some((_, status))) => return status.exit_status() == Some(0),
@@ -549,7 +549,7 @@ impl<'a> Waiter<'a> {
                 return false;
             }
             if let Some(signal) = self.fatal_signal(fatal, self.until) {
-                let _ = signals::send_to_group(pid, signal);
+                let _ = signal::send_to_group(pid, signal);
                 let until = clock::monotonic().saturating_add(ENDING);
                 let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
                 while matches!(waitid(WaitId::Pid(pid), look), Ok(None)) && clock::monotonic() < until {
@@ -557,14 +557,14 @@ impl<'a> Waiter<'a> {
                 }
                 // A shell lets what it runs in the background ignore what is typed.
                 end_group(pid);
-                signals::end_by(signal);
+                signal::end_by(signal);
                 return false;
             }
         }
     }
 
     /// Waits until something happens; gives a signal of `fatal` that came.
-    fn fatal_signal(&self, fatal: &[signals::Number], until: Moment) -> Option<signals::Number> {
+    fn fatal_signal(&self, fatal: &[Signal], until: Moment) -> Option<Signal> {
         let Some(signals) = &self.signals else {
             event::wait(&mut [], Wait::Until(clock::monotonic() + LOOK_EVERY));
             return None;
@@ -573,7 +573,7 @@ impl<'a> Waiter<'a> {
         let mut fatal_one = None;
         signals.take(|came| {
             // The end of the check itself is nobody's change.
-            if came.signal != signals::CHLD {
+            if came.signal != Signal::CHLD {
                 self.missed.set(true);
             }
             fatal_one = fatal_one.or(Some(came.signal).filter(|signal| fatal.contains(signal)));
@@ -584,7 +584,7 @@ impl<'a> Waiter<'a> {
 
 /// Kills a group and waits for the end of its leader: until that is waited for the number is that of no other group.
 fn end_group(leader: Pid) {
-    let _ = kill_process_group(leader, Signal::KILL);
+    let _ = signal::send_to_group(leader, Signal::KILL);
     let _ = waitpid(Some(leader), WaitOptions::empty());
 }
 

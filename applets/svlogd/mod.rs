@@ -32,8 +32,8 @@ use svcore::error::reason_of;
 use svcore::event::{self, Wait, Woken};
 use svcore::moment::Moment;
 use svcore::sys::clock;
-use svcore::sys::signals::{self, Signals};
-use svcore::{Call, Context, Error, Result, multicall, number, say};
+use svcore::sys::signals::Signals;
+use svcore::{Call, Context, Error, Result, Signal, decimal, multicall, say};
 
 use line::{Cutter, Piece};
 use logdir::{LogDir, Rules, Stamp, WhenFull};
@@ -69,7 +69,7 @@ struct Options {
 /// Runs the applet until its input ends or it is told to end.
 pub(crate) fn main(call: &Call<'_>) -> Result {
     let options = parse(call.args)?;
-    let signals = Signals::wait_for(&[signals::TERM, signals::HUP, signals::ALRM, signals::CHLD])
+    let signals = Signals::wait_for(&[Signal::TERM, Signal::HUP, Signal::ALRM, Signal::CHLD])
         .while_doing(|| "unable to open current working directory")?;
     let mut svlogd = Svlogd::new(options);
     svlogd.open_all()?;
@@ -99,8 +99,8 @@ fn parse(args: &[OsString]) -> Result<Options> {
                 _ => return Err(Error::usage()),
             },
             Short('R') => options.replaced = Some(parser.value()?.as_bytes().to_vec()),
-            Short('l') => options.length = or(number::leading(parser.value()?.as_bytes()).0, LENGTH),
-            Short('b') => options.buffer = or(number::leading(parser.value()?.as_bytes()).0, BUFFER),
+            Short('l') => options.length = or(decimal::leading(parser.value()?.as_bytes()).0, LENGTH),
+            Short('b') => options.buffer = or(decimal::leading(parser.value()?.as_bytes()).0, BUFFER),
             Short('L') => options.lose = options.lose.saturating_add(1),
             Short('v') => options.verbose = true,
             Short('V') => return Err(multicall::version()),
@@ -427,10 +427,10 @@ struct Taken {
 fn take(signals: &Signals) -> Taken {
     let mut taken = Taken::default();
     signals.take(|came| match came.signal {
-        signals::TERM => taken.term = true,
-        signals::HUP => taken.hangup = true,
-        signals::ALRM => taken.alarm = true,
-        signals::CHLD => taken.child = true,
+        Signal::TERM => taken.term = true,
+        Signal::HUP => taken.hangup = true,
+        Signal::ALRM => taken.alarm = true,
+        Signal::CHLD => taken.child = true,
         _ => {}
     });
     taken

@@ -16,10 +16,11 @@ use std::io;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, fchmod, renameat, statat, unlinkat};
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::Pid;
 use svcore::moment::Moment;
+use svcore::sys::signal;
 use svcore::sys::spawn::{Failure, Program, Stream, spawn};
-use svcore::{files, trust};
+use svcore::{Signal, files, trust};
 
 use super::config::Processor;
 use super::logdir::{COMPLETE, PAUSE, tell};
@@ -242,8 +243,8 @@ impl Work {
     fn end_process(&mut self) {
         if let Some((_, Stage::Running(pid))) = self.job.take() {
             // It leads a group, unless it has only just been made, and may have ended.
-            let _ = kill_process_group(pid, Signal::KILL);
-            let _ = kill_process(pid, Signal::KILL);
+            let _ = signal::send_to_group(pid, Signal::KILL);
+            let _ = signal::send(pid, Signal::KILL);
         }
     }
 }

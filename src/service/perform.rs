@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, statat};
 use rustix::io::Errno;
-use rustix::process::{Pid, kill_process};
+use rustix::process::Pid;
 
 pub use opening::{Late, Outputs};
 use opening::{Log, PATIENCE, find_log, home, open_service, patience_of, wanted_at_start};
@@ -22,14 +22,15 @@ use opening::{Log, PATIENCE, find_log, home, open_service, patience_of, wanted_a
 use super::machine::Machine;
 use super::pair::{Leave, Pair, Which};
 use super::words::{Action, Actions, Ended, Event, Now, Script};
-use crate::control::{Command, Hook, Signal};
+use crate::control::{Command, Hook};
 use crate::error::{Context, Error, Result};
 use crate::files::Identity;
 use crate::moment::{Moment, earlier};
 use crate::supervise::{self, Supervise};
+use crate::sys::signal;
 use crate::sys::spawn::{Failure, Program, Stream, spawn};
 use crate::sys::watch;
-use crate::{exec, files, oom, say, tai, trust};
+use crate::{Signal, exec, files, oom, say, tai, trust};
 
 /// How long a missing `supervise` is left alone: it may be on its way out with the whole directory.
 const REPAIR_AFTER: Duration = Duration::from_secs(1);
@@ -385,9 +386,9 @@ impl Service {
                             None,
                         );
                         // What stays would be in the way of the next log service. It may have just ended.
-                        let _ = kill_process(pid, rustix::process::Signal::TERM);
+                        let _ = signal::send(pid, Signal::TERM);
                         // One that is stopped would keep TERM, and the lock, for ever.
-                        let _ = kill_process(pid, rustix::process::Signal::CONT);
+                        let _ = signal::send(pid, Signal::CONT);
                     }
                     if is_unread {
                         let what =
@@ -398,7 +399,7 @@ impl Service {
                         let name =
                             [b"control/".as_slice(), &[running.hook.byte()], b" does not end: killing it"];
                         say::supervisor(&[&self.prefix, b"warning: "], &name.concat(), None);
-                        let _ = kill_process(running.pid, rustix::process::Signal::KILL);
+                        let _ = signal::send(running.pid, Signal::KILL);
                     }
                     return true;
                 }
@@ -448,7 +449,7 @@ impl Service {
             }
             Action::Signal(pid, signal) => {
                 // It may have ended a moment ago; then its end is what counts.
-                let _ = kill_process(pid, number_of(signal));
+                let _ = signal::send(pid, signal);
                 None
             }
             Action::End(pid) => {
@@ -592,20 +593,4 @@ impl Service {
 /// Whether a file belongs to somebody who is neither root nor us.
 fn is_of_others(dir: BorrowedFd<'_>, name: &CStr) -> bool {
     statat(dir, name, AtFlags::empty()).is_ok_and(|stat| trust::is_of_others(&stat))
-}
-
-const fn number_of(signal: Signal) -> rustix::process::Signal {
-    use rustix::process::Signal as Number;
-    match signal {
-        Signal::Alrm => Number::ALARM,
-        Signal::Cont => Number::CONT,
-        Signal::Hup => Number::HUP,
-        Signal::Int => Number::INT,
-        Signal::Kill => Number::KILL,
-        Signal::Quit => Number::QUIT,
-        Signal::Stop => Number::STOP,
-        Signal::Term => Number::TERM,
-        Signal::Usr1 => Number::USR1,
-        Signal::Usr2 => Number::USR2,
-    }
 }

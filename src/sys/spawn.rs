@@ -429,7 +429,7 @@ pub fn fork_to_files(
         rustix::stdio::dup2_stdout(output)
     };
     fork_to(move || {
-        super::signals::default_all();
+        super::signal::default_all();
         for signal in [libc::SIGHUP, libc::SIGALRM] {
             // SAFETY: nothing of ours runs when it comes.
             unsafe { libc::signal(signal, libc::SIG_IGN) };
@@ -483,12 +483,6 @@ fn close_from(first: c_int) {
     for fd in first..=last {
         close(fd);
     }
-}
-
-/// The number of a descriptor, for messages and names such as `/dev/fd/3`.
-#[must_use]
-pub fn number(fd: BorrowedFd<'_>) -> i32 {
-    fd.as_raw_fd()
 }
 
 pub use slots::share_table;

@@ -19,7 +19,7 @@ use crate::status::Want;
 use crate::supervise::{self, Supervise};
 use crate::sys;
 use crate::sys::watch;
-use crate::{files, number, say};
+use crate::{decimal, files, say};
 
 /// How long a log service has to read the rest, where `log/timeout-exit` does not say.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -151,7 +151,7 @@ pub(super) fn find_log(dir: BorrowedFd<'_>, prefix: &[u8]) -> Result<Option<Owne
 pub(super) fn patience_of(log: BorrowedFd<'_>) -> Duration {
     let mut buffer = [0; 32];
     match files::read_start(log, c"timeout-exit", &mut buffer) {
-        Ok(text @ [b'0'..=b'9', ..]) => Duration::from_millis(number::leading(text).0),
+        Ok(text @ [b'0'..=b'9', ..]) => Duration::from_millis(decimal::leading(text).0),
         Ok(_) | Err(_) => PATIENCE,
     }
 }

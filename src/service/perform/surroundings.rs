@@ -7,7 +7,7 @@
 //! Each function here takes one look. Whoever calls is called again by a watch, or by [`Service::deadline`]; nothing
 //! loops until the file system holds still.
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, fstat, statat};
 use rustix::io::Errno;
 
@@ -23,7 +23,6 @@ use crate::service::pair::Which;
 use crate::service::words::{Event, Now};
 use crate::status::Want;
 use crate::supervise::{self, Supervise};
-use crate::sys::spawn::number;
 use crate::sys::watch;
 
 impl Service {
@@ -45,7 +44,7 @@ impl Service {
             .into_iter()
             .chain(log)
             .chain(self.log_to_come.iter().chain(&self.around).map(AsFd::as_fd))
-            .map(number)
+            .map(|dir| dir.as_raw_fd())
     }
 
     /// Its `supervise` directories.
