@@ -29,28 +29,86 @@ pub(crate) const fn code_of(how: Ended) -> u8 {
     }
 }
 
-/// CMD, and the standard input that is only its own.
+/// CMD: the command that runs beside the services.
 #[derive(Debug)]
-pub(crate) struct Command {
+pub(crate) enum Cmd {
+    /// There is none, or it has ended.
+    None,
+    /// It is to be started.
+    Waiting(CommandLine),
+    /// It runs.
+    Running(Pid),
+}
+
+/// The words of CMD, and the standard input that is only its own.
+#[derive(Debug)]
+pub(crate) struct CommandLine {
     words: Vec<CString>,
     stdin: Option<OwnedFd>,
 }
 
-impl Command {
-    /// CMD; from now on our standard input, which services inherit, is `/dev/null`.
+impl Cmd {
+    /// CMD of these words, or none without words.
     pub(crate) fn new(words: &[OsString]) -> Self {
+        if words.is_empty() { Cmd::None } else { Cmd::Waiting(CommandLine::new(words)) }
+    }
+
+    /// Whether it runs or is to be started.
+    pub(crate) const fn is_any(&self) -> bool {
+        !matches!(self, Cmd::None)
+    }
+
+    /// Its process, if it runs.
+    pub(crate) const fn pid(&self) -> Option<Pid> {
+        if let Cmd::Running(pid) = self { Some(*pid) } else { None }
+    }
+
+    /// Starts it, if it waits for that. `Err` is the code to exit with; the reason was reported.
+    pub(crate) fn start(&mut self) -> Result<(), u8> {
+        if let Cmd::Waiting(line) = self {
+            *self = match line.start() {
+                Ok(pid) => Cmd::Running(pid),
+                Err(code) => {
+                    *self = Cmd::None;
+                    return Err(code);
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// It is not started any more.
+    pub(crate) fn cancel(&mut self) {
+        if let Cmd::Waiting(_) = self {
+            *self = Cmd::None;
+        }
+    }
+
+    /// Notes that a process ended. Whether it was that of CMD.
+    pub(crate) fn take_end(&mut self, pid: Pid) -> bool {
+        let is_cmd = self.pid() == Some(pid);
+        if is_cmd {
+            *self = Cmd::None;
+        }
+        is_cmd
+    }
+}
+
+impl CommandLine {
+    /// From now on our standard input, which services inherit, is `/dev/null`.
+    fn new(words: &[OsString]) -> Self {
         let words = words.iter().filter_map(|word| CString::new(word.as_bytes()).ok()).collect();
         let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).ok();
         if let Ok(null) = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
             // Where this fails, services share what CMD has.
             let _ = rustix::stdio::dup2_stdin(&null);
         }
-        Command { words, stdin }
+        CommandLine { words, stdin }
     }
 
-    /// Starts it, as the leader of a process group of its own, and in the foreground if it is on a terminal; otherwise
-    /// the code to end with, and why was said.
-    pub(crate) fn start(&mut self) -> Result<Pid, u8> {
+    /// Starts CMD as the leader of a process group of its own, in the foreground if it is on a terminal. `Err` is the code to
+    /// exit with; the reason was reported.
+    fn start(&mut self) -> Result<Pid, u8> {
         let Some(name) = self.words.first() else { return Err(NOT_THERE) };
         let files = exec::candidates(OsStr::from_bytes(name.to_bytes()), std::env::var_os("PATH").as_deref());
         let files: Vec<&CStr> = files.iter().map(CString::as_c_str).collect();
@@ -93,7 +151,7 @@ pub(crate) struct Hooks {
 type Refused = (Vec<u8>, io::Error);
 
 impl Hooks {
-    /// The executables in `dir`, or none if one of them is refused: [`Hooks::go_on`] fails then.
+    /// The executables in `dir`, or none if one of them is refused: [`Hooks::start_next`] fails then.
     pub(crate) fn all_or_none(dir: &CStr) -> Self {
         let (left, refused) = executables(dir);
         match refused.into_iter().next() {
@@ -123,7 +181,7 @@ impl Hooks {
     }
 
     /// Starts the next, unless one runs. `Err` is the code of one that cannot be started, which was said.
-    pub(crate) fn go_on(&mut self) -> Result<(), u8> {
+    pub(crate) fn start_next(&mut self) -> Result<(), u8> {
         if self.running.is_some() {
             return Ok(());
         }
@@ -147,7 +205,7 @@ impl Hooks {
     }
 
     /// Takes the end of a process, if it is the one that runs. `Some` is its name.
-    pub(crate) fn ended(&mut self, pid: Pid) -> Option<CString> {
+    pub(crate) fn take_end(&mut self, pid: Pid) -> Option<CString> {
         self.running.take_if(|(running, _)| *running == pid).map(|(_, path)| path)
     }
 
