@@ -13,11 +13,11 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, flock, openat, statat};
 use rustix::io::Errno;
 use svcore::envdir::{self, Change};
-use svcore::error::reason;
 use svcore::passwd::{self, Ids, Refused};
+use svcore::say::Message;
 use svcore::sys::privilege;
 use svcore::trust::{self, Refusal};
-use svcore::{Call, Context, Error, Result, exec, say};
+use svcore::{Call, Context, Failed, Result, exec, say};
 
 use plan::{Locked, Plan};
 
@@ -75,15 +75,15 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     }
     let said_to = close_descriptors(&plan, call.closed)?;
     for &(resource, value) in &plan.limits {
-        privilege::set_soft_limit(resource, value)
-            .map_err(|(doing, cause)| Error::Fatal { doing: doing.into(), cause: Some(cause) })?;
+        privilege::set_soft_limit(resource, value).while_doing(|| "unable to setrlimit()")?;
     }
     let error = become_program(&plan, path.as_deref(), environment);
     if plan.quiet_failure {
         return Ok(0);
     }
     let name = plan.argv0.as_ref().or(plan.argv.first()).map(|name| name.as_bytes()).unwrap_or_default();
-    let line = [b"chpst: fatal: unable to run: ", name, b": ", reason(&error).as_bytes()].concat();
+    let what = [b"unable to run: ", name].concat();
+    let line = Message::fatal("chpst", &what).because(&error).text();
     match &said_to {
         Some(fd) => say::write_all(fd.as_fd(), &[&say::printable(&line), b"\n"]),
         None => say::err_line(&[&line]),
@@ -103,14 +103,15 @@ fn become_program(plan: &Plan, path: Option<&OsStr>, environment: Vec<Vec<u8>>) 
     exec::replace(&exec::candidates(program, path), &argv, &environment)
 }
 
-fn change_directory(dir: &OsStr) -> Result<()> {
+fn change_directory(dir: &OsStr) -> Result<(), Failed> {
     rustix::process::chdir(dir).while_doing(|| [b"unable to change directory: ", dir.as_bytes()].concat())
 }
 
 /// Reads an environment directory, in the order in which the directory has its files.
-fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>> {
+fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>, Failed> {
     let failed = |what: &'static str| move || [what.as_bytes(), b": ", name.as_bytes()].concat();
-    let path = CString::new(name.as_bytes()).map_err(|_| Error::fatal("unable to switch to directory"))?;
+    let path =
+        CString::new(name.as_bytes()).map_err(|_| Failed::without_cause("unable to switch to directory"))?;
     let dir = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .while_doing(failed("unable to switch to directory"))?;
     let entries = Dir::read_from(&dir).while_doing(failed("unable to open directory"))?;
@@ -136,7 +137,7 @@ fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == io::ErrorKind::IsADirectory && plan.skip_directories => {
                 if plan.verbose {
-                    say::trouble(&[b"chpst: warning: "], &what(), Some(&error));
+                    Message::warning("chpst", &what()).because(&error).print();
                 }
             }
             Err(error) => return Err(error).while_doing(what),
@@ -165,7 +166,7 @@ fn read_variable(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Vec<u8>> {
 }
 
 /// Looks a user up, inside of what is the root directory by now.
-fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids> {
+fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids, Failed> {
     let spec_bytes = spec.as_bytes();
     let missing = |kind: &'static str| format!("unable to get {kind} file entry");
     let mut unreadable = None;
@@ -174,7 +175,7 @@ fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids> {
         // A system without users knows nobody.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
         Err(error) => {
-            unreadable = Some(Error::Fatal { doing: missing(kind).into(), cause: Some(error) });
+            unreadable = Some(Failed::because(error, missing(kind)));
             None
         }
     };
@@ -193,11 +194,15 @@ fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids> {
         passwd::find(spec_bytes, || get(c"/etc/passwd", "password"), || get(c"/etc/group", "group"))
     };
     found.map_err(|refused| match refused {
-        Refused::Unknown if plain_account => Error::fatal([b"unknown account: ", spec_bytes].concat()),
-        Refused::Unknown => Error::fatal([b"unknown user/group: ", spec_bytes].concat()),
-        Refused::Empty => Error::fatal([b"empty uid or gid: ", spec_bytes].concat()),
-        Refused::Numbers(numbers) => Error::fatal([b"invalid uid/gids: ".as_slice(), &numbers].concat()),
-        Refused::Unreadable => unreadable.unwrap_or_else(|| Error::fatal(missing("password"))),
+        Refused::Unknown if plain_account => {
+            Failed::without_cause([b"unknown account: ", spec_bytes].concat())
+        }
+        Refused::Unknown => Failed::without_cause([b"unknown user/group: ", spec_bytes].concat()),
+        Refused::Empty => Failed::without_cause([b"empty uid or gid: ", spec_bytes].concat()),
+        Refused::Numbers(numbers) => {
+            Failed::without_cause([b"invalid uid/gids: ".as_slice(), &numbers].concat())
+        }
+        Refused::Unreadable => unreadable.unwrap_or_else(|| Failed::without_cause(missing("password"))),
     })
 }
 
@@ -207,7 +212,7 @@ fn read_database(path: &CStr) -> io::Result<Vec<u8>> {
 
 /// Locks `file`. The descriptor is the program's: the lock lasts until the program, and whoever it gives the
 /// descriptor to, is gone.
-fn lock(file: &OsStr, locked: Locked) -> Result<()> {
+fn lock(file: &OsStr, locked: Locked) -> Result<(), Failed> {
     let failed = |what: &'static str| move || [what.as_bytes(), b": ", file.as_bytes()].concat();
     let fd = open_lock(file).while_doing(failed("unable to open lock"))?;
     let operation = match locked {
@@ -242,7 +247,7 @@ fn open_lock(file: &OsStr) -> io::Result<OwnedFd> {
 
 /// Closes or replaces descriptors 0 to 2. Gives where to say that the program cannot be run, if standard error is
 /// not the place any more.
-fn close_descriptors(plan: &Plan, closed: [bool; 3]) -> Result<Option<OwnedFd>> {
+fn close_descriptors(plan: &Plan, closed: [bool; 3]) -> Result<Option<OwnedFd>, Failed> {
     let takes_stderr = plan.close[2] || plan.null;
     let said_to =
         if takes_stderr { rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).ok() } else { None };

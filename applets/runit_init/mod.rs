@@ -7,8 +7,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{CWD, Mode, OFlags, fchmod, ftruncate, mkdirat};
 use rustix::io::Errno;
 use rustix::process::Pid;
+use svcore::say::{Class, Message};
 use svcore::sys::signal;
-use svcore::{Call, Error, Result, Signal, exec, multicall, say};
+use svcore::{Call, Context, Error, Failed, Result, Signal, exec, multicall};
 
 use crate::runit::flags::{self, REBOOT, STOP_IT};
 
@@ -34,9 +35,8 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
             let _ = signal::send(Pid::INIT, Signal::CONT);
             Ok(0)
         }
-        Err((what, path, errno)) => {
-            let what = [what, path.to_bytes()].concat();
-            say::trouble(&[b"init: fatal: "], &what, Some(&errno.into()));
+        Err(failed) => {
+            Message::of(Class::Fatal, "init", &failed).print();
             Ok(call.codes.fatal)
         }
     }
@@ -49,17 +49,15 @@ fn become_runit(call: &Call<'_>) -> Result {
         .collect();
     let error = exec::replace(&[RUNIT.to_owned()], &[c"runit".to_owned()], &environment);
     if error.raw_os_error() != Some(Errno::NOENT.raw_os_error()) {
-        say::trouble(&[b"init: warning: "], b"unable to start runit", Some(&error));
+        Message::warning("init", "unable to start runit").because(&error).print();
     }
     crate::runit::main(call)
 }
 
-type Failed = (&'static [u8], &'static CStr, Errno);
-
 /// Sets and takes back every flag that is there: which of them process 1 and the stages look at is for them to know,
 /// and one that is left at its old mode would count the next time. Where there is none, one is made: in `/etc/runit`, or
 /// what links there lead to, or in `/run`.
-fn tell(reboot: bool) -> std::result::Result<(), Failed> {
+fn tell(reboot: bool) -> Result<(), Failed> {
     let places = set_all(&STOP_IT, [false; 2])?;
     if reboot {
         // Whoever looks for the one flag in a place looks for the other there.
@@ -70,7 +68,7 @@ fn tell(reboot: bool) -> std::result::Result<(), Failed> {
             Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
             // One that is not set need not be taken back.
             Err(_) if !flags::is_set(path) => {}
-            Err(errno) => return Err((b"unable to chmod ", path, errno)),
+            Err(errno) => return Err(errno).while_doing(|| chmod(path)),
         }
     }
     Ok(())
@@ -78,9 +76,9 @@ fn tell(reboot: bool) -> std::result::Result<(), Failed> {
 
 /// Sets the flags that are there, makes those of the places `wanted`, and gives the places of those that are set now.
 /// At least one is.
-fn set_all(paths: &[&'static CStr; 2], wanted: [bool; 2]) -> std::result::Result<[bool; 2], Failed> {
+fn set_all(paths: &[&'static CStr; 2], wanted: [bool; 2]) -> Result<[bool; 2], Failed> {
     let mut failed = None;
-    let mut note = |result: std::result::Result<(), Failed>| match result {
+    let mut note = |result: Result<(), Failed>| match result {
         Ok(()) => true,
         Err(error) => {
             // What is said is what the usual place says.
@@ -92,7 +90,7 @@ fn set_all(paths: &[&'static CStr; 2], wanted: [bool; 2]) -> std::result::Result
     for ((place, path), wanted) in places.iter_mut().zip(paths).zip(wanted) {
         *place = match flags::set_mode(path, SET) {
             Err(Errno::NOENT | Errno::NOTDIR) => wanted && note(set(path)),
-            result => note(result.map_err(|errno| (b"unable to chmod ".as_slice(), *path, errno))),
+            result => note(result.while_doing(|| chmod(path))),
         };
     }
     if places == [false; 2] {
@@ -109,10 +107,14 @@ fn set_all(paths: &[&'static CStr; 2], wanted: [bool; 2]) -> std::result::Result
     }
 }
 
-fn set(path: &'static CStr) -> std::result::Result<(), Failed> {
+fn set(path: &'static CStr) -> Result<(), Failed> {
     let made = flags::open(path, OFlags::WRONLY | OFlags::CREATE, SET).and_then(|(file, _)| {
         ftruncate(&file, 0)?;
         fchmod(&file, SET)
     });
-    made.map_err(|errno| (b"unable to create ".as_slice(), path, errno))
+    made.while_doing(|| [b"unable to create ", path.to_bytes()].concat())
+}
+
+fn chmod(path: &CStr) -> Vec<u8> {
+    [b"unable to chmod ", path.to_bytes()].concat()
 }

@@ -18,12 +18,13 @@ use rustix::event::PollFlags;
 use rustix::process::Pid;
 use svcore::control::Command as Order;
 use svcore::event::earlier;
+use svcore::say::{Class, Message};
 use svcore::service::host::{Host, now};
 use svcore::service::pair::Which;
 use svcore::service::words::Ended;
 use svcore::sys::signals::{self, Came, Signals};
 use svcore::sys::{clock, memory, privilege, signal, spawn, start};
-use svcore::{Call, Context, Result, Signal, oom, say, scan};
+use svcore::{Call, Context, Failed, Result, Signal, oom, scan};
 
 use options::Options;
 use output::Output;
@@ -31,6 +32,8 @@ use programs::{Command, Hooks, code_of};
 use served::Served;
 use stop::{Do, Seen, Stop};
 
+/// How our messages begin.
+const WHO: &str = "runsvinit";
 /// Executables that run before the services, and after them.
 const BOOT: &CStr = c"/etc/runit/boot.d";
 const HALT: &CStr = c"/etc/runit/halt.d";
@@ -76,7 +79,7 @@ struct Init<'o> {
 }
 
 impl<'o> Init<'o> {
-    fn new(options: &'o Options) -> Result<Self> {
+    fn new(options: &'o Options) -> Result<Self, Failed> {
         signal::default_all();
         if start::is_first_process() {
             start::never_end_by_a_bug("runsvinit");
@@ -218,11 +221,7 @@ impl<'o> Init<'o> {
             }
             Do::KillCommand => {
                 if let Some(pid) = command {
-                    say::supervisor(
-                        &[b"runsvinit: warning: "],
-                        b"the command did not end in time: killed",
-                        None,
-                    );
+                    Message::warning(WHO, b"the command did not end in time: killed").print_now();
                     let _ = signal::send(pid, Signal::KILL);
                     if self.running.is_some() {
                         self.tell_command(Signal::KILL);
@@ -388,18 +387,18 @@ impl<'o> Init<'o> {
             self.running = None;
             if matches!(how, Ended::Signal { number: 9, .. }) && oom::killed(clock::monotonic()) {
                 let what = b"out of memory: the kernel has killed the command";
-                say::supervisor(&[b"runsvinit: warning: "], what, None);
+                Message::warning(WHO, what).print_now();
             }
             self.begin_to_stop(Some(code_of(how)));
         } else if let Some(path) = self.boot.ended(pid) {
             // One that we told to end ourselves has not failed.
             if how != Ended::Code(0) && self.stop.is_none() {
-                say_hook(b"runsvinit: fatal: ", &path, how);
+                say_hook(Class::Fatal, &path, how);
                 self.begin_to_stop(Some(code_of(how)));
             }
         } else if let Some(path) = self.halt.ended(pid) {
             if how != Ended::Code(0) {
-                say_hook(b"runsvinit: warning: ", &path, how);
+                say_hook(Class::Warning, &path, how);
             }
             self.run_halt_hook();
         }
@@ -409,16 +408,16 @@ impl<'o> Init<'o> {
         if self.stop.is_none() {
             let name = self.served.name(place).unwrap_or_default();
             let what = [b"essential service ", name, b" ", how.said().as_bytes()].concat();
-            say::supervisor(&[b"runsvinit: warning: "], &what, None);
+            Message::warning(WHO, &what).print_now();
         }
         self.begin_to_stop(Some(code_of(how)));
     }
 }
 
-fn say_hook(class: &[u8], path: &CStr, how: Ended) {
-    say::supervisor(&[class], &[path.to_bytes(), b" ", how.said().as_bytes()].concat(), None);
+fn say_hook(class: Class, path: &CStr, how: Ended) {
+    Message::new(class, WHO, &[path.to_bytes(), b" ", how.said().as_bytes()].concat()).print_now();
 }
 
 fn info(what: &[u8]) {
-    say::supervisor(&[b"runsvinit: info: "], what, None);
+    Message::info(WHO, what).print_now();
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::WHO;
 use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
+use svcore::say::Message;
 use svcore::sys::{clock, signal, start};
-use svcore::{Signal, files, say};
+use svcore::{Signal, files};
 
 /// A process as `/proc` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub(crate) fn kill(until: Duration) {
             let pid = process.pid.as_raw_nonzero().to_string();
             let name = &process.name;
             let what = [b"process ", pid.as_bytes(), b" (", name, b") did not end in time: killed"].concat();
-            say::supervisor(&[b"runsvinit: warning: "], &what, None);
+            Message::warning(WHO, &what).print_now();
         }
     }
     if start::is_first_process() {
