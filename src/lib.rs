@@ -10,6 +10,7 @@ pub mod error;
 pub mod event;
 pub mod exec;
 pub mod files;
+pub mod moment;
 pub mod multicall;
 
 pub mod oom;

@@ -17,6 +17,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Failed, Result};
+use crate::files::Identity;
 use crate::say::{Class, Message};
 use crate::{say, sys};
 
@@ -353,7 +354,8 @@ fn install(table: &[Applet], args: &[OsString]) -> Result {
         _ => return Err(Error::usage()),
     };
     let ours = ourselves().ok_or_else(|| Failed::without_cause("unable to find the executable"))?;
-    let identity = |path: &Path| path.metadata().map(|meta| (meta.dev(), meta.ino()));
+    let identity =
+        |path: &Path| path.metadata().map(|meta| Identity { device: meta.dev(), inode: meta.ino() });
     let us = identity(&ours).while_doing(|| "unable to find the executable")?;
     let place = |applet: &Applet| Path::new(dir).join(applet.name);
     let mut to_make = Vec::new();

@@ -34,6 +34,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::files::Identity;
 use crate::say::Message;
 use crate::trust::{self, Make, Refusal};
 use crate::{files, sys};
@@ -124,7 +125,7 @@ impl Home<'_> {
 
     /// Whose the state is to be.
     pub(crate) fn owner(&self) -> io::Result<Owner> {
-        let (device, inode) = files::identity(&fstat(self.dir)?);
+        let Identity { device, inode } = files::identity(&fstat(self.dir)?);
         Ok(Owner { device, inode, namespace: namespace() })
     }
 
@@ -390,7 +391,7 @@ impl Root {
 fn namespace() -> u64 {
     static NUMBER: OnceLock<u64> = OnceLock::new();
     let number = || statat(CWD, c"/proc/self/ns/mnt", AtFlags::empty());
-    *NUMBER.get_or_init(|| number().map_or(0, |stat| files::identity(&stat).1))
+    *NUMBER.get_or_init(|| number().map_or(0, |stat| files::identity(&stat).inode))
 }
 
 const fn is_same_or_0(one: u64, other: u64) -> bool {

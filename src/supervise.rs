@@ -577,11 +577,19 @@ pub enum Taken {
     Stuck,
 }
 
+impl Marks {
+    /// Whether a supervisor of ours set both times: a later change of them can be waited for.
+    #[must_use]
+    pub fn are_ours(&self) -> bool {
+        let is_ours = |time: (i64, i64)| time.1 % 1000 == i64::from(SIGNATURE);
+        is_ours(self.access) && is_ours(self.modification)
+    }
+}
+
 /// Whether a command that has been read was taken, by the marks from before it was sent, if there were any, and now.
 #[must_use]
 pub fn taken(before: Option<Marks>, now: Marks) -> Taken {
-    let is_ours = |time: (i64, i64)| time.1 % 1000 == i64::from(SIGNATURE);
-    if !is_ours(now.access) || !is_ours(now.modification) {
+    if !now.are_ours() {
         return Taken::Unknown;
     }
     // A supervisor that leaves marks has left one since, or had left it and not acknowledged yet.

@@ -3,7 +3,7 @@
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, fcntl_getfl, fcntl_setfl, openat};
-use svcore::event;
+use svcore::event::{self, Wait};
 use svcore::say::Class;
 
 /// The longest line.
@@ -50,7 +50,7 @@ const fn is_printable(byte: u8) -> bool {
 
 fn write_if_taken(fd: BorrowedFd<'_>, line: &[u8]) {
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-    event::wait(&mut fds, Some(std::time::Duration::ZERO));
+    event::wait(&mut fds, Wait::Poll);
     if fds.iter().all(|fd| fd.revents().contains(PollFlags::OUT)) {
         let _ = rustix::io::write(fd, line);
     }

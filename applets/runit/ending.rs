@@ -6,7 +6,7 @@ use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 use svcore::Signal;
 use svcore::error::reason_of;
-use svcore::event;
+use svcore::event::{self, Wait};
 use svcore::say::Class;
 use svcore::service::host;
 use svcore::service::words::Ended;
@@ -80,7 +80,7 @@ fn last_steps(ending: Ending, syncs: bool, remounts: bool) -> u8 {
     };
     for command in commands {
         if *command == RebootCommand::Halt {
-            event::wait(&mut [], Some(clock::monotonic().saturating_add(POWER_OFF)));
+            event::wait(&mut [], Wait::Until(clock::monotonic().saturating_add(POWER_OFF)));
             say(&[b"system halt."]);
         }
         failed = reboot(*command);
@@ -108,7 +108,7 @@ fn wait_for(signals: &Signals, child: Pid, time: Duration) -> Option<u8> {
         if clock::monotonic() >= until {
             return None;
         }
-        super::wait(signals, Some(until));
+        super::wait(signals, Wait::Until(until));
         signals.take(|_| {});
     }
 }
@@ -117,7 +117,7 @@ fn wait_for(signals: &Signals, child: Pid, time: Duration) -> Option<u8> {
 fn pause(signals: &Signals, time: Duration) {
     let until = clock::monotonic().saturating_add(time);
     while clock::monotonic() < until {
-        super::wait(signals, Some(until));
+        super::wait(signals, Wait::Until(until));
         signals.take(|_| {});
         while clock::monotonic() < until
             && let Ok(Some(_)) = wait(WaitOptions::NOHANG)

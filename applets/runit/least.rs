@@ -90,6 +90,7 @@ fn mount_all() {
 
 /// Whether a directory is on another device than the root.
 fn is_mounted(path: &CStr) -> bool {
-    let device = |path: &CStr| statat(CWD, path, AtFlags::empty()).map(|stat| files::identity(&stat).0).ok();
+    let device =
+        |path: &CStr| statat(CWD, path, AtFlags::empty()).map(|stat| files::identity(&stat).device).ok();
     device(path).is_some_and(|there| Some(there) != device(c"/"))
 }

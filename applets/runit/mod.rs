@@ -16,12 +16,13 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, OFlags};
 use rustix::process::WaitOptions;
 use rustix::system::{RebootCommand, reboot};
+use svcore::event::{self, Wait};
 use svcore::say::Class;
 use svcore::service::host;
 use svcore::sys::signals::Signals;
 use svcore::sys::spawn::{Program, Stream, Terminal, spawn};
 use svcore::sys::{clock, memory, signal, start};
-use svcore::{Call, Result, Signal, event, files};
+use svcore::{Call, Result, Signal, files};
 
 use console::{report, say};
 use least::Least;
@@ -86,15 +87,15 @@ fn wait_for_signals() -> Signals {
             Err(error) => {
                 let why = svcore::error::reason(&error);
                 report(Class::Fatal, &[b"unable to create selfpipe, pausing: ", why.as_bytes()]);
-                event::wait(&mut [], Some(clock::monotonic().saturating_add(stages::PAUSE)));
+                event::wait(&mut [], Wait::Until(clock::monotonic().saturating_add(stages::PAUSE)));
             }
         }
     }
 }
 
 /// Waits for signals, until that moment at the latest.
-fn wait(signals: &Signals, until: Option<Duration>) {
-    event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], until);
+fn wait(signals: &Signals, limit: Wait) {
+    event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], limit);
 }
 
 /// Whether any of the stage files is there.
@@ -126,8 +127,8 @@ impl Runit {
             if let Some(ending) = self.over {
                 return ending;
             }
-            let until = if more { Some(Duration::ZERO) } else { self.stages.deadline() };
-            wait(&self.signals, until);
+            let limit = if more { Wait::Poll } else { Wait::until(self.stages.deadline()) };
+            wait(&self.signals, limit);
             let (mut stop, mut ctrl_alt_del, mut power_fail, mut term) = (false, false, false, false);
             self.signals.take(|came| match came.signal {
                 Signal::CONT => stop = true,
@@ -191,7 +192,7 @@ impl Runit {
             }
             Action::Kill(pid) => drop(signal::send(pid, Signal::KILL)),
             Action::KillGroup(pid) => drop(signal::send_to_group(pid, Signal::KILL)),
-            Action::TakeStopIt => flags::take_stop_it(),
+            Action::TakeStopIt => flags::clear_stop_it(),
             Action::Finish(ending) => self.over = Some(ending),
         }
         None

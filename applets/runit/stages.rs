@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Pid;
+use svcore::moment::Moment;
 use svcore::service::words::Ended;
 
 /// How long a start waits when there could be no process, and the least time between two starts of stage 2.
@@ -128,14 +129,14 @@ impl Actions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// To be started at this moment.
-    Next(Stage, Duration),
+    Next(Stage, Moment),
     /// Its start was asked for.
     Starting(Stage),
     Running(Stage, Pid),
     /// Stage 2 was told to end; by then it is killed, or with `killed` left.
     Ending {
         pid: Pid,
-        until: Duration,
+        until: Moment,
         killed: bool,
     },
     Over,
@@ -146,7 +147,7 @@ enum State {
 pub(crate) struct Stages {
     state: State,
     /// When stage 2 was started last.
-    started: Duration,
+    started: Moment,
     /// The script under way, and its process once it has one.
     script: Option<(Script, Option<Pid>)>,
     /// There are no stages but one that is ours: the least that a machine needs.
@@ -160,8 +161,8 @@ impl Stages {
     /// From stage 1 on.
     pub(crate) const fn new() -> Self {
         Stages {
-            state: State::Next(Stage::One, Duration::ZERO),
-            started: Duration::ZERO,
+            state: State::Next(Stage::One, Moment::START),
+            started: Moment::START,
             script: None,
             least: false,
             patience: STOP,
@@ -171,11 +172,11 @@ impl Stages {
 
     /// With nothing but stage 2, which has `patience` to end, and no need of permission to do so.
     pub(crate) const fn least(patience: Duration) -> Self {
-        Stages { state: State::Next(Stage::Two, Duration::ZERO), least: true, patience, ..Stages::new() }
+        Stages { state: State::Next(Stage::Two, Moment::START), least: true, patience, ..Stages::new() }
     }
 
     /// When to say [`Event::Tick`], if ever.
-    pub(crate) const fn deadline(&self) -> Option<Duration> {
+    pub(crate) const fn deadline(&self) -> Option<Moment> {
         match self.state {
             State::Next(_, at) => Some(at),
             State::Ending { until, .. } => Some(until),
@@ -184,7 +185,7 @@ impl Stages {
     }
 
     /// Takes one event and says what to do about it.
-    pub(crate) fn step(&mut self, now: Duration, flags: Flags, event: Event) -> Actions {
+    pub(crate) fn step(&mut self, now: Moment, flags: Flags, event: Event) -> Actions {
         let none = Actions::default();
         match event {
             Event::Tick => self.tick(now),
@@ -228,7 +229,7 @@ impl Stages {
         }
     }
 
-    fn tick(&mut self, now: Duration) -> Actions {
+    fn tick(&mut self, now: Moment) -> Actions {
         match self.state {
             State::Next(stage, at) if now >= at => {
                 self.state = State::Starting(stage);
@@ -248,7 +249,7 @@ impl Stages {
     }
 
     /// A stage ended by itself.
-    fn ended(&mut self, now: Duration, stage: Stage, how: Ended) -> Actions {
+    fn ended(&mut self, now: Moment, stage: Stage, how: Ended) -> Actions {
         let said = Actions::default();
         let said = match how {
             Ended::Code(0) => said,
@@ -289,13 +290,13 @@ impl Stages {
         before.then(Action::Finish(self.ending))
     }
 
-    fn leave_for_stage_3(&mut self, now: Duration) -> Actions {
+    fn leave_for_stage_3(&mut self, now: Moment) -> Actions {
         self.state = State::Next(Stage::Three, now);
         let said = Actions::default().say(Text::Leave(Stage::Two));
         if self.least { self.finish(said) } else { said }
     }
 
-    fn asked(&mut self, now: Duration, flags: Flags, script: Script) -> Actions {
+    fn asked(&mut self, now: Moment, flags: Flags, script: Script) -> Actions {
         let State::Running(Stage::Two, _) = self.state else {
             return self.out_of_place();
         };
@@ -322,7 +323,7 @@ impl Stages {
         Actions::default().say(text).say(Text::EnterScript(script)).then(Action::Run(script))
     }
 
-    fn script_ended(&mut self, now: Duration, flags: Flags, script: Script, how: Ended) -> Actions {
+    fn script_ended(&mut self, now: Moment, flags: Flags, script: Script, how: Ended) -> Actions {
         self.script = None;
         let said = Actions::default();
         let said = match how {
@@ -338,7 +339,7 @@ impl Stages {
         }
     }
 
-    fn stop(&mut self, now: Duration, allowed: bool) -> Actions {
+    fn stop(&mut self, now: Moment, allowed: bool) -> Actions {
         match self.state {
             State::Running(Stage::Two, pid) if allowed || self.least => {
                 self.state = State::Ending { pid, until: now.saturating_add(self.patience), killed: false };
@@ -368,8 +369,8 @@ mod tests {
 
     const CRASH: Ended = Ended::Signal { number: 11, core: false };
 
-    fn at(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
+    fn at(seconds: u64) -> Moment {
+        Moment::from_start(Duration::from_secs(seconds))
     }
 
     fn pid(number: i32) -> Pid {
@@ -391,7 +392,7 @@ mod tests {
             world
         }
 
-        fn tell(&mut self, now: Duration, event: Event) {
+        fn tell(&mut self, now: Moment, event: Event) {
             for action in self.stages.step(now, self.flags, event).iter() {
                 self.done.push(action);
                 if matches!(action, Action::Start(_) | Action::Run(_)) {
@@ -559,7 +560,7 @@ mod tests {
             (Event::Asked(Script::CtrlAltDel), Some(Ending::Reboot)),
             (Event::Asked(Script::PowerFail), Some(Ending::PowerOff)),
         ] {
-            let mut world = in_stage_2(Stages::least(at(10)));
+            let mut world = in_stage_2(Stages::least(Duration::from_secs(10)));
             world.tell(at(2), event);
             assert_eq!(world.done(), [Action::TakeStopIt, Action::Term(pid(10))]);
             assert_eq!(world.stages.deadline(), Some(at(12)));

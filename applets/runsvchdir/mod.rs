@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use svcore::say::Message;
 use svcore::{Call, Context, Error, Failed, Result, files, say};
 
-/// Where the directories are, if `RUNSVDIR` does not say.
+/// The directory that holds the runlevel directories, unless the environment variable `RUNSVDIR` names another.
 const BASE: &str = "/etc/runit/runsvdir";
 
 /// Runs the applet.
@@ -28,7 +28,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     )
 }
 
-/// Makes `dir` the current one; whether it was already.
+/// Makes `current` a link to `dir`. Returns whether it already was.
 fn switch(dir: &[u8]) -> Result<bool, Failed> {
     let named = |what: &str| [dir, b": ", what.as_bytes()].concat();
     if dir.starts_with(b".") {
@@ -62,7 +62,7 @@ fn switch(dir: &[u8]) -> Result<bool, Failed> {
     Ok(false)
 }
 
-/// Lets `previous` be what `current` is. A link is copied, so that there is no moment without `current`.
+/// Makes `previous` what `current` is now. A link is copied and not renamed, so that `current` exists all the time.
 fn keep_previous(base: BorrowedFd<'_>) -> Result<(), Failed> {
     match readlinkat(base, c"current", Vec::new()) {
         Ok(target) => {

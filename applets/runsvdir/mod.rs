@@ -15,7 +15,8 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, wait};
-use svcore::event::{self, earlier};
+use svcore::event::{self, Wait, Woken};
+use svcore::moment::{Moment, earlier};
 use svcore::say::Message;
 use svcore::scan::{Directory, Found, Identity, Leaving, Plan, Scan, again_at};
 use svcore::sys::signals::Signals;
@@ -88,7 +89,7 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
             let shown = title.as_ref().map(|title| PollFd::from_borrowed_fd(title.as_fd(), PollFlags::IN));
             let has_watch = watched.is_some();
             fds.extend(watched.into_iter().chain(shown));
-            let all = event::wait(&mut fds, until);
+            let all = event::wait(&mut fds, Wait::until(until)) == Woken::Unknown;
             let came = |index: usize| all || fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
             (came(0), has_watch && came(1), came(1 + usize::from(has_watch)))
         };
@@ -153,11 +154,11 @@ struct Runsvdir {
     /// Told to leave and forgotten, but still there.
     leaving: Leaving,
     /// Since when the directory cannot be opened to start something in it, and when to try again.
-    closed: Option<(Duration, Duration)>,
+    closed: Option<(Moment, Moment)>,
     /// When to ask again for ended children: that failed.
-    reap_at: Option<Duration>,
+    reap_at: Option<Moment>,
     /// When to look whether each runsv serves the directory that it was started for.
-    verify_at: Option<Duration>,
+    verify_at: Option<Moment>,
     /// As process 1: all are to leave, and then this is the exit code.
     ending: Option<u8>,
 }
@@ -180,7 +181,7 @@ impl Runsvdir {
         })
     }
 
-    fn deadline(&self) -> Option<Duration> {
+    fn deadline(&self) -> Option<Moment> {
         if self.ending.is_some() {
             return self.reap_at;
         }
@@ -250,7 +251,7 @@ impl Runsvdir {
 
     /// Ends each runsv that serves another directory than it was started for: names were exchanged before it opened its
     /// own. It is then started again.
-    fn verify_if_due(&mut self, now: Duration) {
+    fn verify_if_due(&mut self, now: Moment) {
         if self.verify_at.take_if(|at| now >= *at).is_none() {
             return;
         }
@@ -287,7 +288,7 @@ impl Runsvdir {
     }
 
     /// Starts the runsv of each service that has none and whose time has come; not too many before we listen again.
-    fn start_due(&mut self, now: Duration) {
+    fn start_due(&mut self, now: Moment) {
         const AT_ONCE: usize = 200;
         const LOOK_AFTER: Duration = Duration::from_millis(20);
         let is_due = |service: &Known| {
@@ -326,7 +327,7 @@ impl Runsvdir {
         }
     }
 
-    fn start(&self, dir: &OwnedFd, name: &CStr, now: Duration) -> Runsv {
+    fn start(&self, dir: &OwnedFd, name: &CStr, now: Moment) -> Runsv {
         let runsv: Vec<&CStr> = self.runsv.iter().map(CString::as_c_str).collect();
         let program = Program {
             files: &runsv,
@@ -347,7 +348,7 @@ impl Runsvdir {
     }
 
     /// Takes the ends of all children; as process 1 also of those that nobody else waits for.
-    fn reap(&mut self, now: Duration) {
+    fn reap(&mut self, now: Moment) {
         const AGAIN: Duration = Duration::from_millis(100);
         self.reap_at = None;
         for _ in 0..REAPED_MAX {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::process::Pid;
 use svcore::control::Command as Order;
-use svcore::event::earlier;
+use svcore::moment::{Moment, earlier};
 use svcore::say::{Class, Message};
 use svcore::service::host::{Host, now};
 use svcore::service::pair::Which;
@@ -70,10 +70,10 @@ struct Init<'o> {
     /// All services that were there at the start are taken up.
     serving: bool,
     /// When nothing has happened for so long that nothing is likely to happen soon.
-    calm_at: Option<Duration>,
+    calm_at: Option<Moment>,
     stop: Option<Stop>,
     /// When the stop has to be over.
-    over_at: Duration,
+    over_at: Moment,
     /// What the exit code comes from, as far as it is known.
     code: Option<u8>,
 }
@@ -135,7 +135,7 @@ impl<'o> Init<'o> {
             serving: false,
             calm_at: Some(clock::monotonic().saturating_add(CALM)),
             stop: None,
-            over_at: Duration::ZERO,
+            over_at: Moment::START,
             code: None,
         })
     }
@@ -250,10 +250,10 @@ impl<'o> Init<'o> {
 
     /// How long may be looked for what is left: until the next of the stop is due, but a moment in any case, since what
     /// is not found is left alive.
-    fn until(&self) -> Duration {
+    fn until(&self) -> Moment {
         const MOMENT: Duration = Duration::from_millis(100);
         let next = self.stop.as_ref().and_then(|stop| stop.deadline(&self.seen()));
-        next.unwrap_or_default().max(clock::monotonic().saturating_add(MOMENT))
+        next.unwrap_or(Moment::START).max(clock::monotonic().saturating_add(MOMENT))
     }
 
     fn run_halt_hook(&mut self) {
@@ -286,7 +286,7 @@ impl<'o> Init<'o> {
             None => None,
         };
         if self.output.as_ref().is_some_and(Output::has_more) {
-            until = earlier(until, Some(Duration::ZERO));
+            until = earlier(until, Some(Moment::START));
         }
         until = earlier(until, self.calm_at);
         let serves = self.serving && self.stop.is_none();

@@ -5,12 +5,12 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::WHO;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use svcore::event;
+use svcore::event::{self, Wait};
+use svcore::moment::Moment;
 use svcore::say::Message;
 use svcore::service::{Late, Outputs};
 use svcore::sys::interest::Interest;
@@ -244,7 +244,7 @@ impl Output {
     }
 
     /// Moves all that is still in the pipes, until that moment at the latest.
-    pub(crate) fn drain(&mut self, until: Duration) {
+    pub(crate) fn drain(&mut self, until: Moment) {
         loop {
             let more = self.pass_on();
             if !more && !self.is_waiting() {
@@ -255,7 +255,7 @@ impl Output {
             }
             if !more {
                 let (fd, flags) = self.awaited();
-                event::wait(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(until));
+                event::wait(&mut [PollFd::from_borrowed_fd(fd, flags)], Wait::Until(until));
             }
         }
         let stamp = self.stamp.then(clock::wall);

@@ -9,7 +9,7 @@ use super::WHO;
 use rustix::fd::AsRawFd;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use svcore::control::Command;
-use svcore::event::earlier;
+use svcore::moment::{Moment, earlier};
 use svcore::say::Message;
 use svcore::scan::{Directory, Found, Identity, Leaving, Listing, Retry, Scan};
 use svcore::service::Service;
@@ -39,7 +39,7 @@ struct Entry {
     /// Where it is hosted, if it is.
     place: Option<Place>,
     /// Not taken up before this moment.
-    not_before: Duration,
+    not_before: Moment,
     /// The tries to take it up.
     retry: Retry,
     /// There was no room for it.
@@ -55,7 +55,7 @@ impl Entry {
         Entry {
             found,
             place: None,
-            not_before: Duration::ZERO,
+            not_before: Moment::START,
             retry: Retry::default(),
             unfit: false,
             said: None,
@@ -87,7 +87,7 @@ pub(crate) struct Served {
     /// How many were said not to fit.
     unfit: usize,
     /// When one of the services is to be taken up.
-    due: Option<Duration>,
+    due: Option<Moment>,
     /// At least one look found the directory.
     has_looked: bool,
 }
@@ -160,7 +160,7 @@ impl Served {
     /// Those that did not fit may do so now.
     pub(crate) fn retry(&mut self) {
         for entry in self.entries.values_mut().filter(|entry| entry.unfit) {
-            entry.not_before = Duration::ZERO;
+            entry.not_before = Moment::START;
         }
         self.find_due();
     }
@@ -171,7 +171,7 @@ impl Served {
     }
 
     /// When something is to be done here.
-    pub(crate) fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Moment> {
         earlier(self.dir.look_at(), self.due)
     }
 

@@ -12,6 +12,7 @@
 //! ends is not waited for much longer.
 
 use std::time::Duration;
+use svcore::moment::Moment;
 
 /// How long the log services have when all is to be over at once.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -76,15 +77,15 @@ pub(crate) enum Do {
 #[derive(Debug)]
 pub(crate) struct Stop {
     phase: Phase,
-    command_until: Duration,
-    services_until: Duration,
-    logs_until: Duration,
-    rest_until: Duration,
-    hooks_until: Duration,
+    command_until: Moment,
+    services_until: Moment,
+    logs_until: Moment,
+    rest_until: Moment,
+    hooks_until: Moment,
     /// When the command, services and the rest are left behind, killed and still there.
-    left: [Duration; 3],
+    left: [Moment; 3],
     /// When only log services were left.
-    only_logs: Option<Duration>,
+    only_logs: Option<Moment>,
     /// What was done already and is not done twice: a bit for each.
     done: u32,
     /// How often somebody asked for more haste.
@@ -93,7 +94,7 @@ pub(crate) struct Stop {
 
 impl Stop {
     /// A stop that begins now and takes no longer than `total`.
-    pub(crate) fn new(now: Duration, total: Duration, services: bool) -> Self {
+    pub(crate) fn new(now: Moment, total: Duration, services: bool) -> Self {
         let part = |hundredths: u32| now.saturating_add(total.saturating_mul(hundredths) / 100);
         Stop {
             phase: Phase::Begin,
@@ -110,7 +111,7 @@ impl Stop {
     }
 
     /// All is to be over at once; log services are given a moment, unless this was said before.
-    pub(crate) fn hurry(&mut self, now: Duration) {
+    pub(crate) fn hurry(&mut self, now: Moment) {
         self.hurries = self.hurries.saturating_add(1);
         let last_words = if self.hurries > 1 { Duration::ZERO } else { LAST_WORDS };
         for (until, time) in [
@@ -129,7 +130,7 @@ impl Stop {
     }
 
     /// The next thing to be done now, if there is one; to be asked again until there is none.
-    pub(crate) fn step(&mut self, now: Duration, seen: &Seen) -> Option<Do> {
+    pub(crate) fn step(&mut self, now: Moment, seen: &Seen) -> Option<Do> {
         let [command_left, services_left, rest_left] = self.left.map(|left| now >= left);
         loop {
             match self.phase {
@@ -190,7 +191,7 @@ impl Stop {
     }
 
     /// When to ask again, if nothing happens before.
-    pub(crate) fn deadline(&self, seen: &Seen) -> Option<Duration> {
+    pub(crate) fn deadline(&self, seen: &Seen) -> Option<Moment> {
         let [command_left, services_left, rest_left] = self.left;
         // Until it is killed; then until it is left behind.
         let until = |what: Do, until, left| Some(if self.is_done(what) { left } else { until });
@@ -203,7 +204,7 @@ impl Stop {
             Phase::Services => {
                 let since = self.only_logs.filter(|_| !self.is_done(Do::EndWriters));
                 let held_open = since.map(|since| since.saturating_add(HELD_OPEN));
-                svcore::event::earlier(until(Do::KillLogs, self.logs_until, services_left), held_open)
+                svcore::moment::earlier(until(Do::KillLogs, self.logs_until, services_left), held_open)
             }
             Phase::Rest => until(Do::KillRest, self.rest_until, rest_left),
             Phase::Hooks => Some(self.hooks_until),
@@ -231,11 +232,11 @@ mod tests {
 
     const TOTAL: Duration = Duration::from_secs(10);
 
-    fn at(millis: u64) -> Duration {
-        Duration::from_millis(millis)
+    fn at(millis: u64) -> Moment {
+        Moment::from_start(Duration::from_millis(millis))
     }
 
-    fn all(stop: &mut Stop, now: Duration, seen: &Seen) -> Vec<Do> {
+    fn all(stop: &mut Stop, now: Moment, seen: &Seen) -> Vec<Do> {
         std::iter::from_fn(|| stop.step(now, seen).filter(|it| *it != Do::Exit)).collect()
     }
 
@@ -327,13 +328,13 @@ mod tests {
             hurries in prop::collection::vec(0_u64..20_000, 0..3),
             unkillable in prop::array::uniform4(prop::bool::weighted(0.2)),
         ) {
-            let total = at(total);
+            let total = Duration::from_millis(total);
             let mut stop = Stop::new(at(0), total, true);
             let mut told: Vec<Do> = Vec::new();
             let (mut now, mut over) = (at(0), None);
             for _ in 0..10_000 {
                 for hurry in &hurries {
-                    if at(*hurry) <= now && at(*hurry) + at(1) > now {
+                    if at(*hurry) <= now && at(*hurry) + Duration::from_millis(1) > now {
                         stop.hurry(now);
                     }
                 }
@@ -365,7 +366,7 @@ mod tests {
                     }
                 }
             }
-            prop_assert!(over.is_some_and(|over| over <= total), "{over:?} of {total:?}, {told:?}");
+            prop_assert!(over.is_some_and(|over| over <= Moment::START + total), "{over:?} of {total:?}, {told:?}");
         }
     }
 }

@@ -11,12 +11,14 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 use svcore::error::reason;
+use svcore::event::{self, Wait};
+use svcore::moment::Moment;
 use svcore::say::Message;
 use svcore::state::{Home, Place};
 use svcore::status::{LEN, Status};
 use svcore::supervise::{Marks, Taken};
 use svcore::tai::Tai64N;
-use svcore::{event, files, say, state, supervise, trust};
+use svcore::{files, say, state, supervise, trust};
 
 use super::action;
 
@@ -26,6 +28,8 @@ const SETTLED: Duration = Duration::from_millis(50);
 const STUCK: Duration = Duration::from_secs(1);
 /// How often is asked where nothing tells.
 const ASK_EVERY: Duration = Duration::from_millis(10);
+/// How often a supervisor is asked whose answer is also an event.
+const ASK_MARKED: Duration = Duration::from_millis(250);
 
 /// Why there is no status, or why a command was not sent.
 #[derive(Debug)]
@@ -107,7 +111,7 @@ pub(crate) struct Sent {
     /// The marks on `ok` before.
     before: Option<Marks>,
     /// When it was found to have been read.
-    read_at: Option<Duration>,
+    read_at: Option<Moment>,
     /// It was found to have been acted upon.
     taken: bool,
 }
@@ -308,7 +312,7 @@ impl Service {
     }
 
     /// Whether the supervisor has acted upon what was sent, so that the status is one from after it.
-    pub(crate) fn has_taken(&self, sent: &mut Sent, now: Duration) -> bool {
+    pub(crate) fn has_taken(&self, sent: &mut Sent, now: Moment) -> bool {
         if sent.taken {
             return true;
         }
@@ -381,13 +385,17 @@ fn blame(dir: BorrowedFd<'_>, part: &Part, what: &'static str, error: io::Error)
 }
 
 impl Sent {
-    /// When it is worth asking again, if nothing happens before: some supervisors leave no mark.
-    pub(crate) fn ask_again(&self, now: Duration) -> Option<Duration> {
+    /// When to ask again, if nothing happens before. A supervisor that sets marks changes the directory when it has
+    /// acted; where that is `watched`, asking again is only a precaution. `pause`: the shortest time between two questions.
+    pub(crate) fn ask_again(&self, now: Moment, watched: bool, pause: Duration) -> Option<Moment> {
         if self.taken || !self.written {
             return None;
         }
+        if watched && self.before.is_some_and(|before| before.are_ours()) {
+            return Some(now.saturating_add(ASK_MARKED.max(pause)));
+        }
         let settled = self.read_at.map(|read_at| read_at.saturating_add(SETTLED)).filter(|at| *at > now);
-        Some(settled.unwrap_or_else(|| now.saturating_add(ASK_EVERY)))
+        Some(settled.unwrap_or_else(|| now.saturating_add(ASK_EVERY.max(pause))))
     }
 
     /// The FIFO, if it is held open.
@@ -399,7 +407,7 @@ impl Sent {
     pub(crate) fn has_reader(&self) -> bool {
         let Some(control) = self.control() else { return false };
         let mut fds = [PollFd::from_borrowed_fd(control, PollFlags::empty())];
-        event::wait(&mut fds, Some(Duration::ZERO));
+        event::wait(&mut fds, Wait::Poll);
         fds.iter().all(|fd| fd.revents().is_empty())
     }
 

@@ -10,7 +10,8 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 use svcore::Signal;
-use svcore::event::{self, earlier};
+use svcore::event::{self, Wait};
+use svcore::moment::{Moment, earlier};
 use svcore::say::{Class, Message};
 use svcore::status::Status;
 use svcore::sys::signals::Signals;
@@ -31,6 +32,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Of more than these, changes are gathered for a while, which grows with each.
 const FEW: usize = 64;
 const EACH: Duration = Duration::from_micros(10);
+/// How much longer each service makes the time between two questions to a supervisor that does not tell by itself.
+const EACH_ASKED: Duration = Duration::from_micros(40);
 /// How soon a `./check` that failed is run again, and how the pauses grow.
 const CHECK_FIRST: Duration = Duration::from_millis(20);
 const CHECK_LAST: Duration = Duration::from_millis(420);
@@ -64,11 +67,11 @@ struct Pending {
     /// Something happened since it was last looked at, or it has to be looked at anyway.
     stirred: bool,
     /// When its runsv was found to have left since the command was sent.
-    left: Option<Duration>,
+    left: Option<Moment>,
     /// When to look even if nothing happens.
-    look_at: Option<Duration>,
+    look_at: Option<Moment>,
     /// What `./check` failed for, and when to run it again if that stays so.
-    unchecked: Option<(Status, Duration)>,
+    unchecked: Option<(Status, Moment)>,
     check_pause: Duration,
 }
 
@@ -90,7 +93,7 @@ impl Pending {
     }
 
     /// When `./check` may be run again, if it failed for this very process.
-    fn check_again_at(&self, now: Duration, status: &Status) -> Option<Duration> {
+    fn check_again_at(&self, now: Moment, status: &Status) -> Option<Moment> {
         let (failed_for, at) = self.unchecked.as_ref()?;
         (failed_for == status && now < *at).then_some(*at)
     }
@@ -126,11 +129,13 @@ pub(super) struct Waiter<'a> {
     action: &'a Action,
     /// What is written is not waited for.
     only_sends: bool,
-    until: Duration,
+    until: Moment,
     /// The number that no descriptor which is held reaches.
     room: i32,
     /// How many services have no descriptor.
     resting: Cell<u32>,
+    /// The shortest time between two looks at a service without an event: it grows with the number of services.
+    pause: Cell<Duration>,
     /// Ends of `./check` and changes of directories.
     signals: Option<Signals>,
     /// Changes came while `./check` was waited for, and nobody knows whose.
@@ -175,6 +180,7 @@ pub(super) fn act(names: &[OsString], action: &Action, waits: bool, patience: Du
         let now = clock::monotonic();
         teller.now = clock::wall();
         let all = waiter.missed.take() || now >= waiter.until;
+        waiter.pause.set(for_each(EACH_ASKED, pending.len()));
         pending.retain_mut(|pending| {
             let due = pending.look_at.is_some_and(|at| now >= at);
             !((pending.stirred || due || all) && waiter.is_over(pending, teller))
@@ -184,6 +190,11 @@ pub(super) fn act(names: &[OsString], action: &Action, waits: bool, patience: Du
             waiter.wait(&mut pending);
         }
     }
+}
+
+/// A time that grows with the number of services.
+fn for_each(time: Duration, services: usize) -> Duration {
+    time.saturating_mul(u32::try_from(services).unwrap_or(u32::MAX))
 }
 
 /// A command could not be sent. That nobody is there who could leave is what `exit` wants.
@@ -214,6 +225,7 @@ impl<'a> Waiter<'a> {
             until,
             room,
             resting: Cell::new(0),
+            pause: Cell::new(Duration::ZERO),
             signals,
             missed: Cell::new(false),
             pipe_ignored,
@@ -322,6 +334,13 @@ impl<'a> Waiter<'a> {
         }
         // In this order: a status that is read after the command was taken is not one from before it.
         let taken = pending.sent.as_mut().is_none_or(|sent| pending.service.has_taken(sent, now));
+        if !taken && now < self.until && pending.sent.as_ref().is_some_and(Sent::has_reader) {
+            // No status is of use before that.
+            let asked = pending.sent.as_ref();
+            let again = asked.and_then(|sent| sent.ask_again(now, pending.watch.is_some(), self.pause.get()));
+            pending.look_at = earlier(pending.look_at, again);
+            return false;
+        }
         let status = match pending.service.status(&MAIN) {
             Ok(status) => status,
             Err(_) if now < self.until && pending.sent.as_ref().is_some_and(Sent::has_reader) => {
@@ -368,8 +387,6 @@ impl<'a> Waiter<'a> {
                 Fulfilled::No => {}
             }
         }
-        pending.look_at =
-            earlier(pending.look_at, pending.sent.as_ref().and_then(|sent| sent.ask_again(now)));
         if clock::monotonic() < self.until {
             return false;
         }
@@ -383,7 +400,7 @@ impl<'a> Waiter<'a> {
     }
 
     /// Writes the command if that is still to be done, and says whether that is all, or that there is no more time.
-    fn is_over_unwritten(&self, pending: &mut Pending, now: Duration, teller: &mut Teller) -> Option<bool> {
+    fn is_over_unwritten(&self, pending: &mut Pending, now: Moment, teller: &mut Teller) -> Option<bool> {
         let sent = pending.sent.as_mut().filter(|sent| !sent.written)?;
         let trouble = match pending.service.write(sent, self.action.bytes) {
             Ok(()) if sent.written => return self.only_sends.then_some(true),
@@ -399,7 +416,7 @@ impl<'a> Waiter<'a> {
     }
 
     /// Tries once more to send; whether it worked.
-    fn send_again(&self, pending: &mut Pending, now: Duration, teller: &mut Teller) -> bool {
+    fn send_again(&self, pending: &mut Pending, now: Moment, teller: &mut Teller) -> bool {
         pending.look_at = Some(now + LOOK_EVERY);
         match pending.service.send(self.action.bytes) {
             Ok(sent) => {
@@ -434,7 +451,7 @@ impl<'a> Waiter<'a> {
             let what = if pending.is_unwritten() { PollFlags::OUT } else { PollFlags::empty() };
             pending.control().map(|control| PollFd::from_borrowed_fd(control, what))
         }));
-        event::wait(&mut fds, until);
+        event::wait(&mut fds, Wait::until(until));
         let told: Vec<bool> = fds.iter().skip(first).map(|fd| !fd.revents().is_empty()).collect();
         for (pending, told) in pending.iter_mut().filter(|pending| pending.control().is_some()).zip(told) {
             pending.stirred |= told;
@@ -445,8 +462,8 @@ impl<'a> Waiter<'a> {
         let Some(signals) = &self.signals else { return };
         if pending.len() > FEW {
             // Each of them changes more than once; what has changed twice by then is looked at once.
-            let time = EACH.saturating_mul(u32::try_from(pending.len()).unwrap_or(u32::MAX));
-            event::wait(&mut [], Some(clock::monotonic().saturating_add(time).min(self.until)));
+            let time = clock::monotonic().saturating_add(for_each(EACH, pending.len()));
+            event::wait(&mut [], Wait::Until(time.min(self.until)));
         }
         let (mut all, mut changed) = (false, Vec::new());
         signals.take(|came| match came.signal {
@@ -539,12 +556,12 @@ impl<'a> Waiter<'a> {
     }
 
     /// Waits until something happens; gives a signal of `fatal` that came.
-    fn fatal_signal(&self, fatal: &[Signal], until: Duration) -> Option<Signal> {
+    fn fatal_signal(&self, fatal: &[Signal], until: Moment) -> Option<Signal> {
         let Some(signals) = &self.signals else {
-            event::wait(&mut [], Some(clock::monotonic() + LOOK_EVERY));
+            event::wait(&mut [], Wait::Until(clock::monotonic() + LOOK_EVERY));
             return None;
         };
-        event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], Some(until));
+        event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], Wait::Until(until));
         let mut fatal_one = None;
         signals.take(|came| {
             // The end of the check itself is nobody's change.

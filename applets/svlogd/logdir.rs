@@ -17,6 +17,7 @@ use rustix::fs::{fchmod, flock, fstat, fsync, openat, renameat, statat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::Pid;
 use svcore::files;
+use svcore::moment::Moment;
 use svcore::say::{Class, Message};
 use svcore::sys::clock;
 use svcore::sys::link::read_link;
@@ -320,17 +321,17 @@ pub(crate) struct LogDir {
     current: Option<OwnedFd>,
     length: u64,
     /// When `current` was opened.
-    since: Duration,
+    since: Moment,
     /// Whole lines, or pieces of long ones, and how many bytes of them are written.
     todo: Vec<u8>,
     done: usize,
     step: Option<Step>,
     last: Option<Tai64N>,
-    retry_at: Option<Duration>,
+    retry_at: Option<Moment>,
     pub(crate) work: Work,
     patience: Patience,
     /// How long the processor is waited for, while it is.
-    wait_until: Option<Duration>,
+    wait_until: Option<Moment>,
     /// The end is near, and the processor not waited for.
     hurried: bool,
     pub(crate) udp: Option<Sender>,
@@ -497,13 +498,13 @@ impl LogDir {
     }
 
     /// When it is worth trying again, or `current` gets too old.
-    pub(crate) fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Moment> {
         let too_old = self.too_old_at().filter(|_| self.length > 0 && self.step.is_none());
         [self.retry_at, too_old, self.work.deadline(), self.wait_until].into_iter().flatten().min()
     }
 
     /// When `current` gets too old.
-    fn too_old_at(&self) -> Option<Duration> {
+    fn too_old_at(&self) -> Option<Moment> {
         self.config.age.map(|age| self.since.saturating_add(age))
     }
 
@@ -515,7 +516,7 @@ impl LogDir {
     }
 
     /// Does all that can be done now: writing, rotating, processing.
-    pub(crate) fn advance(&mut self, now: Duration) {
+    pub(crate) fn advance(&mut self, now: Moment) {
         self.work.advance(
             now,
             &self.place.dir,
@@ -606,7 +607,7 @@ impl LogDir {
     }
 
     /// Takes the end of a process; says whether it was the processor's.
-    pub(crate) fn child_ended(&mut self, pid: Pid, well: bool, now: Duration) -> bool {
+    pub(crate) fn child_ended(&mut self, pid: Pid, well: bool, now: Moment) -> bool {
         self.work.ended(pid, well, now, &self.name)
     }
 

@@ -29,7 +29,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::AsFd;
 use rustix::process::{WaitOptions, wait};
 use svcore::error::reason_of;
-use svcore::event;
+use svcore::event::{self, Wait, Woken};
+use svcore::moment::Moment;
 use svcore::say::Message;
 use svcore::sys::clock;
 use svcore::sys::signals::Signals;
@@ -188,8 +189,8 @@ impl Svlogd {
 
     fn serve(&mut self, signals: &Signals) -> Result<()> {
         // Set by TERM: when to go whatever is left.
-        let mut last: Option<Duration> = None;
-        let mut line_end = Duration::ZERO;
+        let mut last: Option<Moment> = None;
+        let mut line_end = Moment::START;
         let mut ended = false;
         loop {
             let now = self.now(last.is_some());
@@ -251,10 +252,10 @@ impl Svlogd {
     }
 
     /// The monotonic clock, if anybody wants to know.
-    fn now(&self, ending: bool) -> Duration {
+    fn now(&self, ending: bool) -> Moment {
         let looks = |log: &LogDir| log.config.age.is_some() || log.deadline().is_some() || log.work.is_busy();
         let wanted = ending || self.logs.iter().any(looks);
-        if wanted { clock::monotonic() } else { Duration::ZERO }
+        if wanted { clock::monotonic() } else { Moment::START }
     }
 
     fn is_between_lines(&self) -> bool {
@@ -262,20 +263,20 @@ impl Svlogd {
     }
 
     /// Waits for a signal, for input unless there is no room for it, or for a moment.
-    fn wait(&self, signals: &Signals, no_input: bool, until: [Option<Duration>; 2]) -> (bool, bool) {
+    fn wait(&self, signals: &Signals, no_input: bool, until: [Option<Moment>; 2]) -> (bool, bool) {
         let until = self.logs.iter().map(LogDir::deadline).chain(until).flatten().min();
         let mut fds = [
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN),
         ];
         let asked = if no_input { 1 } else { 2 };
-        let all = event::wait(fds.get_mut(..asked).unwrap_or_default(), until);
+        let all = event::wait(fds.get_mut(..asked).unwrap_or_default(), Wait::until(until)) == Woken::Unknown;
         let [signal, input] = &fds;
         let came = |fd: &PollFd<'_>| all || !fd.revents().is_empty();
         (came(signal), !no_input && came(input))
     }
 
-    fn reap(&mut self, now: Duration) {
+    fn reap(&mut self, now: Moment) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             self.info("sigchild received.");
             let well = status.exit_status() == Some(0);

@@ -12,12 +12,12 @@
 
 use std::ffi::CString;
 use std::io;
-use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, fchmod, renameat, statat, unlinkat};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::Pid;
+use svcore::moment::Moment;
 use svcore::say::Class;
 use svcore::sys::signal;
 use svcore::sys::spawn::{self, Program, Stream, spawn};
@@ -56,7 +56,7 @@ pub(crate) struct Work {
     /// Oldest first.
     queue: Vec<Old>,
     job: Option<(Old, Stage)>,
-    retry_at: Option<Duration>,
+    retry_at: Option<Moment>,
     /// One was processed since this was asked for.
     done: bool,
     /// A processor that fails is not started again.
@@ -130,7 +130,7 @@ impl Work {
     }
 
     /// When it is worth trying again.
-    pub(crate) const fn deadline(&self) -> Option<Duration> {
+    pub(crate) const fn deadline(&self) -> Option<Moment> {
         self.retry_at
     }
 
@@ -151,7 +151,7 @@ impl Work {
     /// Does what can be done now.
     pub(crate) fn advance(
         &mut self,
-        now: Duration,
+        now: Moment,
         dir: &OwnedFd,
         name: &[u8],
         processor: Option<&Processor>,
@@ -216,7 +216,7 @@ impl Work {
     }
 
     /// Takes the end of a process; says whether it was ours.
-    pub(crate) fn ended(&mut self, pid: Pid, well: bool, now: Duration, dir: &[u8]) -> bool {
+    pub(crate) fn ended(&mut self, pid: Pid, well: bool, now: Moment, dir: &[u8]) -> bool {
         let Some((old, Stage::Running(running))) = self.job else { return false };
         if running != pid {
             return false;

@@ -10,11 +10,12 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
-use super::plan::{self, Identity, Kind, Listing};
+use super::plan::{self, Kind, Listing};
 use super::retry::Retry;
 use super::targets::Targets;
 use crate::error::{Failed, Result};
-use crate::event::earlier;
+use crate::files::Identity;
+use crate::moment::{Moment, earlier};
 use crate::say::{Class, Message};
 use crate::state::{self, Home};
 use crate::sys::watch::{self, Inotify};
@@ -42,7 +43,7 @@ pub struct Directory {
     /// Said already: that it cannot be watched.
     said_unwatched: bool,
     /// When to look without being told.
-    look_at: Option<Duration>,
+    look_at: Option<Moment>,
     /// The tries to read it.
     retry: Retry,
     /// Said already: what keeps it from being read.
@@ -134,7 +135,7 @@ impl Directory {
     }
 
     /// Watches where new links lead, and forgets those that are gone.
-    fn watch_targets(&mut self, links: &[Link], complete: bool, now: Duration) {
+    fn watch_targets(&mut self, links: &[Link], complete: bool, now: Moment) {
         let Some(watch) = &self.watch else { return };
         let before = self.targets.watches();
         let mut new = Vec::new();
@@ -158,12 +159,12 @@ impl Directory {
 
     /// When to look even if nothing is said to have changed.
     #[must_use]
-    pub const fn look_at(&self) -> Option<Duration> {
+    pub const fn look_at(&self) -> Option<Moment> {
         self.look_at
     }
 
     /// Looks not later than this.
-    pub fn look_again_at(&mut self, at: Option<Duration>) {
+    pub fn look_again_at(&mut self, at: Option<Moment>) {
         self.look_at = earlier(self.look_at, at);
     }
 
@@ -234,7 +235,7 @@ impl Directory {
     /// watched itself.
     ///
     /// What cannot be watched now is tried again at the next look, which then comes by itself.
-    fn set_watches(&mut self, now: Duration) -> bool {
+    fn set_watches(&mut self, now: Moment) -> bool {
         let mut failed = None;
         if self.watch.is_none() {
             self.watched.clear();
@@ -289,7 +290,7 @@ impl Directory {
         is_watched
     }
 
-    fn list(&mut self, now: Duration, links: &mut Vec<Link>) -> Result<Listing, Failed> {
+    fn list(&mut self, now: Moment, links: &mut Vec<Link>) -> Result<Listing, Failed> {
         statat(CWD, &self.path, AtFlags::empty()).map_err(|errno| self.unable("unable to stat", errno))?;
         let dir =
             openat(CWD, &self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -394,11 +395,11 @@ fn kind_of_failed(dir: BorrowedFd<'_>, name: &CStr, errno: Errno) -> Option<Kind
 }
 
 /// When a service directory that is being made has settled, by its times.
-fn settled_at(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, now: Duration, wall: (i64, u32)) -> Duration {
+fn settled_at(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, now: Moment, wall: (i64, u32)) -> Moment {
     let age = age(stat, wall);
     if age.is_some_and(|age| age >= plan::SETTLED) {
         // The usual case costs nothing more. A `run` that is written to later is not waited for.
-        return Duration::ZERO;
+        return Moment::START;
     }
     let run = CString::new([name.to_bytes(), b"/run"].concat()).ok();
     let run = run.and_then(|run| statat(dir, &run, AtFlags::empty()).ok()).filter(files::is_executable);

@@ -20,7 +20,7 @@ use rustix::process::Pid;
 use super::words::{Action, Actions, Ended, Event, Now, Script};
 use crate::Signal;
 use crate::control::{Command, Hook};
-use crate::event::earlier;
+use crate::moment::{Moment, earlier};
 use crate::status::{self, Status, Want};
 use crate::tai::Tai64N;
 
@@ -59,21 +59,21 @@ pub struct Machine {
     /// Nothing is started any more, whatever is wanted.
     held: bool,
     /// When what runs is killed, if it has not ended by then.
-    late_at: Option<Duration>,
+    late_at: Option<Moment>,
     /// The last ends that nobody asked for, the latest first.
-    ends: [Option<Duration>; FLAPPING_ENDS],
+    ends: [Option<Moment>; FLAPPING_ENDS],
     /// The last start failed because of the file `./run` itself.
     run_unusable: bool,
     /// `./run` was started at least once.
     ran: bool,
     since: Tai64N,
-    started: Duration,
-    not_before: Duration,
+    started: Moment,
+    not_before: Moment,
     /// Which hooks run, and which were asked for again meanwhile; a bit for each [`Hook::index`].
     hooks: u16,
     hooks_again: u16,
     /// When the last unasked end was said, and the ends after it.
-    said: Option<Duration>,
+    said: Option<Moment>,
     unsaid: u32,
     last_end: (Ended, Duration),
 }
@@ -96,8 +96,8 @@ impl Machine {
             run_unusable: false,
             ran: false,
             since: now.stamp,
-            started: Duration::ZERO,
-            not_before: Duration::ZERO,
+            started: Moment::START,
+            not_before: Moment::START,
             hooks: 0,
             hooks_again: 0,
             said: None,
@@ -163,7 +163,7 @@ impl Machine {
 
     /// When to say [`Event::Tick`], if ever.
     #[must_use]
-    pub fn deadline(&self) -> Option<Duration> {
+    pub fn deadline(&self) -> Option<Moment> {
         let start = match self.state {
             State::Down => self.is_to_start().then_some(self.not_before),
             State::Finishing(_, None) => Some(self.not_before),
@@ -500,7 +500,7 @@ impl Machine {
         if let Some(latest) = self.ends.first_mut() {
             *latest = Some(now.at);
         }
-        let left = first.and_then(|first| first.saturating_add(FLAPPING).checked_sub(now.at));
+        let left = first.map(|first| first.saturating_add(FLAPPING).since(now.at));
         let alone = self.say(now, how).then(Action::OnItsOwn(how));
         match left {
             Some(left) if left > Duration::ZERO => alone.then(Action::Flaps(left)),
@@ -512,7 +512,7 @@ impl Machine {
         if how == Ended::Code(0) {
             return Actions::default();
         }
-        let uptime = now.at.saturating_sub(self.started);
+        let uptime = now.at.since(self.started);
         if self.said.is_some_and(|said| now.at < said.saturating_add(SAY_AGAIN)) {
             self.unsaid = self.unsaid.saturating_add(1);
             self.last_end = (how, uptime);

@@ -24,7 +24,8 @@ use super::pair::{Leave, Pair, Which};
 use super::words::{Action, Actions, Ended, Event, Now, Script};
 use crate::control::{Command, Hook};
 use crate::error::{Context, Failed, Result};
-use crate::event::earlier;
+use crate::files::Identity;
+use crate::moment::{Moment, earlier};
 use crate::say::{Class, Message};
 use crate::supervise::{self, Supervise};
 use crate::sys::signal;
@@ -78,7 +79,7 @@ pub struct Service {
     /// Changes of the directory are told to us; where they are not, it is looked at whenever something else happens.
     watched: bool,
     /// `./run` appeared; when the directory counts as complete at the earliest and at the latest.
-    settling: Option<(Duration, Duration)>,
+    settling: Option<(Moment, Moment)>,
     /// Removals in `supervise` are signalled to us.
     watches_supervise: bool,
     /// Held open because they are watched: in them the directory goes, or the new one appears.
@@ -86,9 +87,9 @@ pub struct Service {
     /// The directory was made anew: after this service has ended, the new one is to be taken up.
     replaced: bool,
     /// When a directory in the place of the removed one is to be followed.
-    follow_at: Option<Duration>,
+    follow_at: Option<Moment>,
     /// When to look whether something has to be put in order: `supervise` made again, the status published.
-    repair_at: Option<Duration>,
+    repair_at: Option<Moment>,
     /// How long after a failure the next attempt is made.
     retry_pause: Duration,
     /// A failure was said and has not been overcome since.
@@ -170,7 +171,7 @@ impl Service {
 
     /// Which directory it serves; `None` if that cannot be told.
     #[must_use]
-    pub fn identity(&self) -> Option<(u64, u64)> {
+    pub fn identity(&self) -> Option<Identity> {
         rustix::fs::fstat(&self.dir).map(|stat| files::identity(&stat)).ok()
     }
 
@@ -214,7 +215,7 @@ impl Service {
 
     /// When something is due without an event, if ever.
     #[must_use]
-    pub fn deadline(&self) -> Option<Duration> {
+    pub fn deadline(&self) -> Option<Moment> {
         let settled = self.settling.map(|(earliest, latest)| earliest.min(latest));
         earlier(earlier(self.pair.deadline(), self.repair_at), settled)
     }

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::Machine;
 use crate::error::{Context, Failed, Result};
+use crate::files::Identity;
 use crate::say::Message;
 use crate::service::words::Now;
 use crate::state::Home;
@@ -31,7 +32,7 @@ const WRITABLE: Mode = Mode::from_raw_mode(0o622);
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) dir: OwnedFd,
-    pub(super) identity: (u64, u64),
+    pub(super) identity: Identity,
     pub(super) supervise: Supervise,
     /// The pipe between the two, where the log service reads.
     pub(super) read: OwnedFd,
@@ -72,7 +73,7 @@ impl Log {
     }
 
     /// Opens what a directory `log` needs, and watches it.
-    fn take_over(dir: OwnedFd, name: &CStr, who: &[u8]) -> Result<(OwnedFd, (u64, u64), Supervise), Failed> {
+    fn take_over(dir: OwnedFd, name: &CStr, who: &[u8]) -> Result<(OwnedFd, Identity, Supervise), Failed> {
         let identity =
             fstat(&dir).map(|stat| files::identity(&stat)).while_doing(|| "unable to stat ./log")?;
         let supervise = Supervise::open(supervise::LOG, &home(dir.as_fd(), name, true, who))?;

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::control::Command;
 use crate::error::{Failed, Result};
-use crate::event::earlier;
 use crate::files;
+use crate::moment::earlier;
 use crate::service::pair::Which;
 use crate::service::words::{Event, Now};
 use crate::status::Want;
