@@ -24,12 +24,13 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::process::Pid;
 use svcore::moment::{Moment, earlier};
+use svcore::say::{Class, Message};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, Turn};
 use svcore::service::words::Ended;
 use svcore::sys::signals::{self, Came, Signals};
 use svcore::sys::{clock, memory, privilege, signal, spawn, start};
-use svcore::{Call, Context, Result, Signal, oom, say, scan};
+use svcore::{Call, Context, Failed, Result, Signal, oom, scan};
 
 use options::Options;
 use output::Output;
@@ -37,6 +38,8 @@ use programs::{Cmd, Hooks, code_of};
 use served::Served;
 use stopping::Stopping;
 
+/// How our messages begin.
+const WHO: &str = "runsvinit";
 /// Executables that run before the services.
 const BOOT: &CStr = c"/etc/runit/boot.d";
 
@@ -82,7 +85,7 @@ struct Init<'o> {
 }
 
 impl<'o> Init<'o> {
-    fn new(options: &'o Options) -> Result<Self> {
+    fn new(options: &'o Options) -> Result<Self, Failed> {
         signal::default_all();
         if start::is_first_process() {
             start::never_end_by_a_bug("runsvinit");
@@ -312,7 +315,7 @@ impl<'o> Init<'o> {
         if self.cmd.take_end(pid) {
             if matches!(how, Ended::Signal { number: 9, .. }) && oom::killed(clock::monotonic()) {
                 let what = b"out of memory: the kernel has killed the command";
-                say::supervisor(&[b"runsvinit: warning: "], what, None);
+                Message::warning(WHO, what).print_now();
             }
             self.begin_to_stop(Some(code_of(how)));
             return;
@@ -322,7 +325,7 @@ impl<'o> Init<'o> {
                 if let Some(path) = hooks.take_end(pid)
                     && how != Ended::Code(0)
                 {
-                    say_hook(b"runsvinit: fatal: ", &path, how);
+                    say_hook(Class::Fatal, &path, how);
                     self.begin_to_stop(Some(code_of(how)));
                 }
             }
@@ -335,16 +338,16 @@ impl<'o> Init<'o> {
         if !matches!(self.phase, Phase::Stop(_)) {
             let name = self.served.name(place).unwrap_or_default();
             let what = [b"essential service ", name, b" ", how.said().as_bytes()].concat();
-            say::supervisor(&[b"runsvinit: warning: "], &what, None);
+            Message::warning(WHO, &what).print_now();
         }
         self.begin_to_stop(Some(code_of(how)));
     }
 }
 
-fn say_hook(class: &[u8], path: &CStr, how: Ended) {
-    say::supervisor(&[class], &[path.to_bytes(), b" ", how.said().as_bytes()].concat(), None);
+fn say_hook(class: Class, path: &CStr, how: Ended) {
+    Message::new(class, WHO, &[path.to_bytes(), b" ", how.said().as_bytes()].concat()).print_now();
 }
 
 fn info(what: &[u8]) {
-    say::supervisor(&[b"runsvinit: info: "], what, None);
+    Message::info(WHO, what).print_now();
 }

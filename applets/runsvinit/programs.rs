@@ -4,16 +4,17 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
+use super::WHO;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Dir, Mode, OFlags, Stat, StatVfsMountFlags, fstat, openat, statvfs};
 use rustix::io::Errno;
 use rustix::process::Pid;
-use svcore::error::reason;
+use svcore::say::{Class, Message};
 use svcore::service::words::Ended;
 use svcore::sys::signal;
 use svcore::sys::spawn::{Program, Stream, Terminal, spawn};
 use svcore::trust::{self, Refusal};
-use svcore::{Signal, exec, files, say};
+use svcore::{Failed, Signal, exec, files};
 
 /// A program that is not there, and one that cannot be executed, as shells have it.
 const NOT_THERE: u8 = 127;
@@ -121,16 +122,16 @@ impl CommandLine {
             terminal: Terminal::Foreground,
             ..Program::default()
         };
-        spawn(&program).map_err(|failure| {
-            let error = io::Error::from(failure);
+        spawn(&program).map_err(|why| {
+            let error = why.cause;
             let what = [b"unable to run ", name.to_bytes()].concat();
-            say::supervisor(&[b"runsvinit: fatal: "], &what, Some(&error));
+            Message::fatal(WHO, &what).because(&error).print_now();
             if error.kind() == io::ErrorKind::NotFound
                 && let Some(missing) = files.iter().find_map(|file| exec::missing_interpreter(CWD, file))
             {
                 let missing = String::from_utf8_lossy(missing.to_bytes());
                 let what = format!("its interpreter {} does not exist", missing.escape_debug());
-                say::supervisor(&[b"runsvinit: fatal: "], what.as_bytes(), None);
+                Message::fatal(WHO, &what).print_now();
             }
             if error.kind() == io::ErrorKind::NotFound { NOT_THERE } else { NOT_EXECUTABLE }
         })
@@ -144,11 +145,8 @@ pub(crate) struct Hooks {
     left: Vec<CString>,
     running: Option<(Pid, CString)>,
     /// Why none is run.
-    refused: Option<Refused>,
+    refused: Option<Failed>,
 }
-
-/// A hook or a directory that is not used, and why.
-type Refused = (Vec<u8>, io::Error);
 
 impl Hooks {
     /// The executables in `dir`, or none if one of them is refused: [`Hooks::start_next`] fails then.
@@ -163,9 +161,8 @@ impl Hooks {
     /// The executables in `dir` without those that are refused, which is said.
     pub(crate) fn those_allowed(dir: &CStr) -> Self {
         let (left, refused) = executables(dir);
-        for (path, error) in refused {
-            let what = [&path, b": ".as_slice(), reason(&error).as_bytes(), b": not run"].concat();
-            say::supervisor(&[b"runsvinit: warning: "], &what, None);
+        for refused in refused {
+            Message::warning(WHO, &format!("{refused}: not run")).print_now();
         }
         Hooks { left, ..Hooks::default() }
     }
@@ -185,8 +182,8 @@ impl Hooks {
         if self.running.is_some() {
             return Ok(());
         }
-        if let Some((path, error)) = self.refused.take() {
-            say::supervisor(&[b"runsvinit: fatal: "], &path, Some(&error));
+        if let Some(refused) = self.refused.take() {
+            Message::of(Class::Fatal, WHO, &refused).print_now();
             return Err(NO_HOOK);
         }
         let Some(path) = self.left.pop() else { return Ok(()) };
@@ -196,9 +193,9 @@ impl Hooks {
                 self.running = Some((pid, path));
                 Ok(())
             }
-            Err(failure) => {
+            Err(why) => {
                 let what = [b"unable to run ", path.to_bytes()].concat();
-                say::supervisor(&[b"runsvinit: fatal: "], &what, Some(&failure.into()));
+                Message::fatal(WHO, &what).because(&why.cause).print_now();
                 Err(NO_HOOK)
             }
         }
@@ -219,7 +216,7 @@ impl Hooks {
         self.no_more();
         if let Some((pid, path)) = &self.running {
             let what = [path.to_bytes(), b" did not end in time: killed"].concat();
-            say::supervisor(&[b"runsvinit: warning: "], &what, None);
+            Message::warning(WHO, &what).print_now();
             let _ = signal::send(*pid, Signal::KILL);
         }
     }
@@ -228,8 +225,8 @@ impl Hooks {
 /// The executables in `dir`, the first by name last, and those that are refused; of a directory that is not there, none.
 ///
 /// They run with all that we may do, so nobody else may be able to write them, or others in their place.
-fn executables(dir: &CStr) -> (Vec<CString>, Vec<Refused>) {
-    let failed = |errno: Errno| (dir.to_bytes().to_vec(), io::Error::from(errno));
+fn executables(dir: &CStr) -> (Vec<CString>, Vec<Failed>) {
+    let failed = |errno: Errno| Failed::because(errno, dir.to_bytes());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened =
         openat(CWD, dir, flags, Mode::empty()).and_then(|fd| Ok((fstat(&fd)?, Dir::read_from(&fd)?)));
@@ -252,18 +249,18 @@ fn executables(dir: &CStr) -> (Vec<CString>, Vec<Refused>) {
             Ok(Some(stat)) if files::is_executable(&stat) && !files::is_dir(&stat) => {
                 match allowed(&path, &stat) {
                     Ok(()) => left.push(path),
-                    Err(refusal) => refused.push((path.into_bytes(), refusal.into())),
+                    Err(refusal) => refused.push(Failed::because(refusal, path.into_bytes())),
                 }
             }
             Ok(_) => {}
-            Err(error) => refused.push((path.into_bytes(), error)),
+            Err(error) => refused.push(Failed::because(error, path.into_bytes())),
         }
     }
     if let (Err(refusal), false) = (allowed(dir, &stat), left.is_empty() && refused.is_empty()) {
-        return (Vec::new(), vec![(dir.to_bytes().to_vec(), refusal.into())]);
+        return (Vec::new(), vec![Failed::because(refusal, dir.to_bytes())]);
     }
     left.sort_unstable_by(|one, other| other.cmp(one));
-    refused.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    refused.sort_unstable_by(|one, other| one.doing.cmp(&other.doing));
     (left, refused)
 }
 

@@ -3,17 +3,18 @@
 use std::ffi::CStr;
 
 use rustix::process::Pid;
+use svcore::Signal;
 use svcore::control::Command;
 use svcore::moment::Moment;
+use svcore::say::{Class, Message};
 use svcore::service::host::now;
 use svcore::service::pair::Which;
 use svcore::service::words::Ended;
 use svcore::sys::{clock, signal};
-use svcore::{Signal, say};
 
 use super::programs::{Cmd, Hooks};
 use super::stop::{Remaining, Stop, Task};
-use super::{Init, Phase, info, rest, say_hook};
+use super::{Init, Phase, WHO, info, rest, say_hook};
 
 /// Executables that run after the services.
 const HALT: &CStr = c"/etc/runit/halt.d";
@@ -45,7 +46,7 @@ impl Stopping {
             && let Some(path) = self.halt.take_end(pid)
         {
             if how != Ended::Code(0) {
-                say_hook(b"runsvinit: warning: ", &path, how);
+                say_hook(Class::Warning, &path, how);
             }
             self.start_halt_hook();
         }
@@ -136,7 +137,7 @@ impl Init<'_> {
             }
             Task::KillCommand => {
                 let Some(pid) = self.cmd.pid().or(stopping.boot.running()) else { return };
-                say::supervisor(&[b"runsvinit: warning: "], b"the command did not end in time: killed", None);
+                Message::warning(WHO, b"the command did not end in time: killed").print_now();
                 let _ = signal::send(pid, Signal::KILL);
                 self.signal_cmd(Signal::KILL);
             }

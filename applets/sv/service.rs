@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use svcore::error::reason;
 use svcore::event::{self, Wait};
 use svcore::moment::Moment;
+use svcore::say::Message;
 use svcore::state::{Home, Place};
 use svcore::status::{LEN, Status};
 use svcore::supervise::{Marks, Taken};
@@ -53,11 +54,12 @@ impl Trouble {
                 [b"fail: ", name, b": unable to change to service directory: ", why].concat()
             }
             Trouble::Unable(what, error) => {
-                [b"warning: ", name, b": unable to ", what.as_bytes(), b": ", reason(error).as_bytes()]
-                    .concat()
+                let what = [name, b": unable to ", what.as_bytes()].concat();
+                Message::warning("", &what).because(error).text()
             }
             Trouble::BadFormat => {
-                [b"warning: ", name, b": unable to read supervise/status: bad format"].concat()
+                Message::warning("", &[name, b": unable to read supervise/status: bad format"].concat())
+                    .text()
             }
         }
     }
@@ -205,7 +207,7 @@ impl Service {
         let log_dir = if part.log { Some(open_directory(dir, b"log")?) } else { None };
         let dir = log_dir.as_ref().map_or(dir, AsFd::as_fd);
         let path = Path::new(OsStr::from_bytes(&self.path));
-        then(&Home { dir, path, log: part.log, prefix: b"" })
+        then(&Home { dir, path, log: part.log, who: b"" })
     }
 }
 
