@@ -63,9 +63,11 @@ pub fn bin() -> &'static Path {
     })
 }
 
-/// Our executable.
+/// Our executable: the one that was built with the tests, or the file `RUNITBOX_EXECUTABLE`, such as that of a release.
 pub fn executable() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_runitbox"))
+    static OTHER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let other = OTHER.get_or_init(|| std::env::var_os("RUNITBOX_EXECUTABLE").map(PathBuf::from));
+    other.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_runitbox")))
 }
 
 /// A directory that goes with its owner.
