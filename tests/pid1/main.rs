@@ -1,22 +1,14 @@
 //! `runsvdir`, and in the modules `runit` and `runsvinit`, as process 1 in a PID namespace of its own.
 //!
-//! Needs user and PID namespaces (util-linux' `unshare`). Where they are refused the cases fail when `CI` is set, and
-//! otherwise say that they did not run.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stderr
-)]
-#![allow(missing_docs, unreachable_pub, dead_code)]
+//! Needs user and PID namespaces (util-linux' `unshare`), and root for all but `runsvdir`.
+#![allow(clippy::restriction, unreachable_pub, reason = "a case fails by a panic")]
+
+#[macro_use] // for #[test]
+extern crate support_attribute;
 
 mod command;
-#[path = "../it/harness.rs"]
-mod harness;
 mod hosted;
 mod output;
-mod root;
 mod runit;
 mod runsvinit;
 mod shared;
@@ -25,19 +17,13 @@ mod trouble;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use harness::*;
+use support::*;
 
-/// Whether the cases can run; see [`can_run`].
-fn possible() -> bool {
-    static POSSIBLE: OnceLock<bool> = OnceLock::new();
-    let possible = *POSSIBLE.get_or_init(|| {
-        let tried = Command::new("unshare").args(["-Urpf", "--mount-proc", "true"]).output();
-        tried.is_ok_and(|output| output.status.success())
-    });
-    can_run("PID namespaces (unshare -Urpf --mount-proc)", possible)
+fn main() -> std::process::ExitCode {
+    support::set_executable(env!("CARGO_BIN_EXE_runitbox"));
+    support::run_cases()
 }
 
 /// A namespace whose process 1 is `runsvdir service`.
@@ -68,9 +54,9 @@ impl Namespace {
         let parent = i32::try_from(unshare.id()).unwrap();
         let mut init = None;
         eventually("process 1", || {
-            let children = read(format!("/proc/{parent}/task/{parent}/children").as_ref());
+            let children = read(format!("/proc/{parent}/task/{parent}/children"));
             init = children.trim().parse().ok();
-            init.is_some_and(|init: i32| read(format!("/proc/{init}/comm").as_ref()) == "runsvdir\n")
+            init.is_some_and(|init: i32| read(format!("/proc/{init}/comm")) == "runsvdir\n")
         });
         Namespace { root, unshare, init: init.unwrap() }
     }
@@ -111,8 +97,6 @@ impl Drop for Namespace {
     }
 }
 
-const SIGINT: i32 = 2;
-
 /// A service that says when it was told to end, and takes a moment over it.
 fn graceful(root: &TempDir, name: &str) {
     root.script(
@@ -128,9 +112,6 @@ fn ready(namespace: &Namespace, name: &str) -> bool {
 
 #[test]
 fn each_signal_stops_all_in_order_and_ends_with_its_code() {
-    if !possible() {
-        return;
-    }
     for (signal, code) in [(SIGTERM, 0), (SIGINT, 0), (SIGHUP, 111)] {
         let names = ["a", "b", "c"];
         let mut namespace =
@@ -148,9 +129,6 @@ fn each_signal_stops_all_in_order_and_ends_with_its_code() {
 
 #[test]
 fn it_ends_as_soon_as_all_are_gone() {
-    if !possible() {
-        return;
-    }
     let prepare = |root: &TempDir| {
         for number in 0..50 {
             root.script(&format!("service/{number}/run"), "exec sleep 1000");
@@ -166,9 +144,6 @@ fn it_ends_as_soon_as_all_are_gone() {
 
 #[test]
 fn services_that_just_started_or_crash_are_stopped_too() {
-    if !possible() {
-        return;
-    }
     let prepare = |root: &TempDir| {
         for number in 0..20 {
             root.script(&format!("service/crash{number}/run"), "exit 1");
@@ -185,9 +160,6 @@ fn services_that_just_started_or_crash_are_stopped_too() {
 
 #[test]
 fn nothing_starts_while_it_ends() {
-    if !possible() {
-        return;
-    }
     let mut namespace = Namespace::new(|root| graceful(root, "a"), &["service"]);
     eventually("ready", || ready(&namespace, "a"));
     namespace.signal(SIGTERM);
@@ -198,9 +170,6 @@ fn nothing_starts_while_it_ends() {
 
 #[test]
 fn orphans_are_reaped_and_none_is_left() {
-    if !possible() {
-        return;
-    }
     let prepare = |root: &TempDir| {
         // A thousand grandchildren whose parent does not wait for them.
         let script =
@@ -211,7 +180,7 @@ fn orphans_are_reaped_and_none_is_left() {
     eventually("made", || namespace.root.join("service/a/done").exists());
     let children = || {
         let init = namespace.init;
-        let children = read(format!("/proc/{init}/task/{init}/children").as_ref());
+        let children = read(format!("/proc/{init}/task/{init}/children"));
         children.split_whitespace().map(|pid| process_state(pid.parse().unwrap())).collect::<Vec<_>>()
     };
     // Its own runsv is all that stays, and no zombie.
@@ -220,9 +189,6 @@ fn orphans_are_reaped_and_none_is_left() {
 
 #[test]
 fn a_service_that_hangs_is_waited_for_by_the_others_only_in_the_end() {
-    if !possible() {
-        return;
-    }
     let prepare = |root: &TempDir| {
         root.script("service/stubborn/run", "trap '' TERM; echo >ready; while :; do sleep 0.02; done");
         graceful(root, "a");
@@ -239,9 +205,7 @@ fn a_service_that_hangs_is_waited_for_by_the_others_only_in_the_end() {
 
 #[test]
 fn an_empty_root_without_dev_and_with_closed_descriptors_is_survived() {
-    if !possible() || !is_root() {
-        return;
-    }
+    needs_root();
     let root = TempDir::new();
     for dir in ["service", "bin"] {
         fs::create_dir_all(root.join(dir)).unwrap();
@@ -264,7 +228,7 @@ fn an_empty_root_without_dev_and_with_closed_descriptors_is_survived() {
     let served = || open_fifo(&root.join("service/a/supervise/ok")).is_some();
     eventually("served", served);
     let parent = shell.id();
-    let init: i32 = read(format!("/proc/{parent}/task/{parent}/children").as_ref()).trim().parse().unwrap();
+    let init: i32 = read(format!("/proc/{parent}/task/{parent}/children")).trim().parse().unwrap();
     kill(init, SIGTERM);
     eventually("ended", || shell.try_wait().unwrap().is_some());
     assert_eq!(shell.wait().unwrap().code(), Some(0));

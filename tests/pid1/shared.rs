@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::*;
+use support::*;
 
 /// `$1`: where the services are; `$2`: what both have as `/dev/shm`, `$3`: as `/run`.
 const SET_UP: &str = r#"
@@ -38,19 +38,16 @@ impl Container {
         let parent = i32::try_from(unshare.id()).unwrap();
         let mut init = 0;
         eventually("process 1", || {
-            let children = read(format!("/proc/{parent}/task/{parent}/children").as_ref());
+            let children = read(format!("/proc/{parent}/task/{parent}/children"));
             init = children.trim().parse().unwrap_or(0);
-            read(format!("/proc/{init}/comm").as_ref()) == "runsvinit\n"
+            read(format!("/proc/{init}/comm")) == "runsvinit\n"
         });
         Container { unshare, init }
     }
 
     fn sv(&self, words: &[&str]) -> Outcome {
         let init = self.init.to_string();
-        run_file(std::path::Path::new("/usr/bin/nsenter"))
-            .args(&["-t", &init, "-p", "-m", "sv"])
-            .args(words)
-            .go()
+        run_file("/usr/bin/nsenter").args(&["-t", &init, "-p", "-m", "sv"]).args(words).go()
     }
 
     fn pid(&self, name: &str) -> Option<i32> {
@@ -75,9 +72,8 @@ impl Drop for Container {
 
 #[test]
 fn two_containers_that_share_everything_see_each_their_own_services() {
-    if !crate::possible() || !is_root() {
-        return;
-    }
+    needs_namespaces();
+    needs_root();
     // The state is in what was shared memory, and in what was `/run`.
     for run in ["ro", "rw"] {
         let root = TempDir::new();
