@@ -19,8 +19,7 @@ use support::*;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 fn main() -> std::process::ExitCode {
-    support::set_executable(env!("CARGO_BIN_EXE_runitbox"));
-    support::run_cases()
+    support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
 }
 
 fn brought(name: &str) -> PathBuf {

@@ -20,8 +20,7 @@ use std::time::{Duration, Instant};
 use support::*;
 
 fn main() -> std::process::ExitCode {
-    support::set_executable(env!("CARGO_BIN_EXE_runitbox"));
-    support::run_cases()
+    support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
 }
 
 /// podman with storage and settings of our own.

@@ -19,11 +19,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 const LAST: Duration = Duration::from_secs(3);
 
 /// Answers questions until there are no more.
-pub fn serve() {
-    let dir = PathBuf::from(std::env::var_os("FAULTS_WORKER").unwrap());
+pub fn serve(dir: &Path) {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let fault: Fault = line.parse().unwrap();
-        let mut life = Life::new(&dir, &fault);
+        let mut life = Life::new(dir, &fault);
         let lived = if fault.program == "svlogd" { life.of_svlogd() } else { life.of_supervisor() };
         life.end_all();
         let answer = match lived {

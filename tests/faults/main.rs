@@ -131,11 +131,10 @@ fn errors_of(call: &str) -> &'static [&'static str] {
 }
 
 fn main() -> ExitCode {
-    support::set_executable(env!("CARGO_BIN_EXE_runitbox"));
-    if std::env::var_os("FAULTS_WORKER").is_none() {
-        return support::run_cases();
-    }
-    life::serve();
+    let executable = env!("CARGO_BIN_EXE_runitbox");
+    let Some(dir) = std::env::var_os("FAULTS_WORKER") else { return support::run_cases(executable) };
+    support::set_executable(executable);
+    life::serve(Path::new(&dir));
     ExitCode::SUCCESS
 }
 

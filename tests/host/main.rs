@@ -17,8 +17,7 @@ use svcore::sys::signals::{self, Signals};
 const NAMES: [&str; 4] = ["plain", "logged", "crashing", "hanging"];
 
 fn main() -> std::process::ExitCode {
-    support::set_executable(env!("CARGO_BIN_EXE_runitbox"));
-    support::run_cases_on_the_main_thread()
+    support::run_cases_on_the_main_thread(env!("CARGO_BIN_EXE_runitbox"))
 }
 
 #[test]

@@ -8,8 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use support::*;
 
-const SIGALRM: i32 = 14;
-
 /// A tree with one service called `web`, which is up.
 fn tree() -> Tree {
     let mut tree = Tree::new();
@@ -106,7 +104,7 @@ fn invoke_run_runs_the_script_with_its_environment() {
     assert!(matches!(words.as_slice(), ["blue", "invoked", path] if path.ends_with("/invoked")), "{seen}");
     eventually("sleeps", || {
         let pid = tree.pid("invoked").unwrap_or(0);
-        read(format!("/proc/{pid}/comm")) == "sleep\n"
+        process_name(pid) == "sleep"
     });
 }
 
@@ -343,11 +341,11 @@ fn processes_are_called_as_ps_and_pgrep_expect() {
         let text = String::from_utf8(bytes).unwrap();
         text.trim_end_matches('\0').split('\0').map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(read(format!("/proc/{pid}/comm")), "runsvdir\n");
+    assert_eq!(process_name(pid), "runsvdir");
     let said = words(pid);
     assert!(said[0].ends_with("runsvdir") && said[1..] == ["-P", "service"], "{said:?}");
     let runsv = tree.runsv_of("web").unwrap();
-    assert_eq!(read(format!("/proc/{runsv}/comm")), "runsv\n");
+    assert_eq!(process_name(runsv), "runsv");
     assert_eq!(words(runsv), ["runsv", "web"]);
     assert_eq!(parent_of(runsv), Some(pid));
 }

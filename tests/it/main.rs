@@ -15,6 +15,5 @@ mod sv;
 mod svlogd;
 
 fn main() -> std::process::ExitCode {
-    support::set_executable(env!("CARGO_BIN_EXE_runitbox"));
-    support::run_cases()
+    support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
 }

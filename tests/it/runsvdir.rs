@@ -156,7 +156,7 @@ fn runsv_is_called_by_its_name_and_that_of_the_service() {
     eventually("up", || tree.is_up("a"));
     let runsv = tree.runsv_of("a").unwrap();
     assert_eq!(fs::read(format!("/proc/{runsv}/cmdline")).unwrap(), b"runsv\0a\0");
-    assert_eq!(fs::read_to_string(format!("/proc/{runsv}/comm")).unwrap(), "runsv\n");
+    assert_eq!(process_name(runsv), "runsv");
     let cwd = fs::read_link(format!("/proc/{}/cwd", tree.pid("a").unwrap())).unwrap();
     assert_eq!(cwd, fs::canonicalize(tree.root.join("sv/a")).unwrap());
 }
@@ -247,11 +247,8 @@ fn a_link_that_is_switched_ends_with_the_new_service() {
     tree.define("b", "exec sleep 1000");
     tree.start();
     eventually("up", || tree.is_up("a"));
-    let link = tree.root.join("service/a");
     for (new, old) in [("b", "a"), ("a", "b")].repeat(10) {
-        // It makes a link under another name and renames it.
-        let made = run_file("/bin/ln").args(&["-sfn", &format!("../sv/{new}")]).arg(&link).go();
-        assert_eq!(made.code, Some(0), "{made:?}");
+        tree.switch("a", new);
         eventually("switched", || tree.is_up(new) && tree.pid(old).is_none());
     }
 }
@@ -317,11 +314,9 @@ mod ours {
         tree.define("b", "exec sleep 1000");
         tree.start();
         eventually("up", || tree.is_up("a"));
-        let link = tree.root.join("service/a");
         let mut own = 0;
         for new in ["b", "a"].repeat(5) {
-            let made = run_file("/bin/ln").args(&["-sfn", &format!("../sv/{new}")]).arg(&link).go();
-            assert_eq!(made.code, Some(0), "{made:?}");
+            tree.switch("a", new);
             eventually("switched", || tree.runsv_of(new).is_some());
             let runsv = tree.runsv_of(new).unwrap();
             own += u32::from(read(format!("/proc/{runsv}/cmdline")) == "runsv\0a\0");
@@ -454,16 +449,20 @@ mod ours {
         assert!(least < Duration::from_millis(15), "{least:?}");
     }
 
+    /// Starts runsvdir in a user namespace, which has limits of its own.
+    fn where_nothing_can_be_watched(tree: &Tree) -> Running {
+        let deny = "echo 0 >/proc/sys/user/max_inotify_instances";
+        let inside = |script: &str| run_file("/usr/bin/unshare").args(&["-Ur", "sh", "-c", script]);
+        needs("user namespaces (unshare -Ur)", inside(deny).go().code == Some(0));
+        inside(&format!("{deny} && exec runsvdir service"))
+            .dir(tree.root.path())
+            .start(&tree.root.join("err"))
+    }
+
     #[test]
     fn alarm_lets_it_look_at_once() {
-        let deny = "echo 0 >/proc/sys/user/max_inotify_instances && exec runsvdir service";
-        let possible = run_file("/usr/bin/unshare")
-            .args(&["-Ur", "sh", "-c", "echo 0 >/proc/sys/user/max_inotify_instances"])
-            .go();
-        needs("user namespaces (unshare -Ur)", possible.code == Some(0));
         let tree = Tree::new();
-        let unshare = run_file("/usr/bin/unshare").args(&["-Ur", "sh", "-c", deny]).dir(tree.root.path());
-        let mut runsvdir = unshare.start(&tree.root.join("err"));
+        let mut runsvdir = where_nothing_can_be_watched(&tree);
         eventually("started", || tree.said().contains("unable to watch"));
         tree.sleeper("a");
         let begin = Instant::now();
@@ -514,8 +513,7 @@ mod ours {
             run_file("/bin/sh").args(&["-c", "rm -f service/*; rm -rf sv/*"]).dir(tree.root.path()).go();
         assert_eq!(removed.code, Some(0), "{removed:?}");
         let pid = tree.runsvdir().pid();
-        let children = || read(format!("/proc/{pid}/task/{pid}/children"));
-        eventually("all gone", || children().is_empty());
+        eventually("all gone", || children_of(pid).is_empty());
         let said = tree.said();
         let of_runsvdir: Vec<&str> = said.lines().filter(|line| line.starts_with("runsvdir")).collect();
         assert_eq!(of_runsvdir, [] as [&str; 0]);
@@ -706,15 +704,8 @@ mod ours {
 
     #[test]
     fn where_nothing_can_be_watched_it_says_so_once_and_looks() {
-        // A user namespace has limits of its own.
-        let deny = "echo 0 >/proc/sys/user/max_inotify_instances && exec runsvdir service";
-        let possible = run_file("/usr/bin/unshare")
-            .args(&["-Ur", "sh", "-c", "echo 0 >/proc/sys/user/max_inotify_instances"])
-            .go();
-        needs("user namespaces (unshare -Ur)", possible.code == Some(0));
         let tree = Tree::new();
-        let unshare = run_file("/usr/bin/unshare").args(&["-Ur", "sh", "-c", deny]).dir(tree.root.path());
-        let mut runsvdir = unshare.start(&tree.root.join("err"));
+        let mut runsvdir = where_nothing_can_be_watched(&tree);
         let expected = "runsvdir service: warning: unable to watch, looking every 5 seconds instead: \
                         process cannot open more files\n";
         eventually("said", || tree.said() == expected);

@@ -23,12 +23,8 @@ mod ours {
     impl Drop for Init {
         fn drop(&mut self) {
             self.runsvinit.signal(SIGTERM);
-            for _ in 0..1000 {
-                if self.runsvinit.ended().is_some() {
-                    return;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
+            // What is left then is killed.
+            holds_soon(|| self.runsvinit.ended().is_some());
         }
     }
 
@@ -40,10 +36,8 @@ mod ours {
         let init = Init::start(tree, "exec $0 service");
         let tree = &init.tree;
         eventually("up", || tree.is_up("a"));
-        let link = tree.root.join("service/a");
         for (new, old) in [("b", "a"), ("a", "b")].repeat(10) {
-            let made = run_file("/bin/ln").args(&["-sfn", &format!("../sv/{new}")]).arg(&link).go();
-            assert_eq!(made.code, Some(0), "{made:?}");
+            tree.switch("a", new);
             eventually("switched", || tree.is_up(new) && tree.pid(old).is_none());
         }
     }
@@ -88,9 +82,7 @@ mod ours {
             assert!(init.tree.root.read("strace.out").contains("INJECTED"));
             // strace passes no signal on.
             send(&init.tree.root.join("sv/a/supervise/control"), "d");
-            let child =
-                fs::read_to_string(format!("/proc/{0}/task/{0}/children", init.runsvinit.pid())).unwrap();
-            kill(child.trim().parse().unwrap(), SIGTERM);
+            kill(children_of(init.runsvinit.pid())[0], SIGTERM);
             eventually("ended", || init.runsvinit.ended().is_some());
         }
     }

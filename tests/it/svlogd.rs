@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 
 use support::*;
 
-const SIGALRM: i32 = 14;
-
 /// A log directory `log` with its config.
 struct Log {
     root: TempDir,
@@ -790,14 +788,10 @@ mod ours {
         let log = Log::new("s20000\nn0\n!gzip 9\n");
         let (mut svlogd, mut pipe) = log.start(&["-l", "50"]);
         let parent = svlogd.pid();
-        let children = || {
-            let children = read(format!("/proc/{parent}/task/{parent}/children"));
-            children.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<i32>>()
-        };
         let mut killed = 0;
         for number in 0..60 {
             pipe.write_all(lines(number * 1000..number * 1000 + 1000).as_bytes()).unwrap();
-            for child in children() {
+            for child in children_of(parent) {
                 if killed < 5 {
                     kill(child, SIGKILL);
                     killed += 1;
@@ -1066,9 +1060,7 @@ mod ours {
     }
 
     fn compressor_of(svlogd: &Running) -> Option<i32> {
-        let parent = svlogd.pid();
-        let children = read(format!("/proc/{parent}/task/{parent}/children"));
-        children.split_whitespace().next().map(|pid| pid.parse().unwrap())
+        children_of(svlogd.pid()).first().copied()
     }
 
     /// A log that takes long to compress, under way.
@@ -1114,7 +1106,7 @@ mod ours {
             files
         };
         eventually("closed", || files() == ["0", "1", "2"]);
-        assert_eq!(read(format!("/proc/{child}/comm")), "gzip\n");
+        assert_eq!(process_name(child), "gzip");
         assert!(!read(format!("/proc/{child}/cmdline")).contains("svlogd"));
         assert!(read(format!("/proc/{}/cmdline", svlogd.pid())).contains("svlogd"));
         kill(child, SIGHUP);

@@ -1,6 +1,5 @@
 //! `runsvinit` and CMD: which signals reach it, what its end means, and who else is touched.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::runsvinit::boot;
@@ -153,23 +152,14 @@ fn orphans_come_to_it_also_where_it_is_not_process_1() {
     // Grandchildren that outlive their parents; then nobody is a zombie, and their new parent is runsvinit.
     let command = "for i in $(seq 50); do (sh -c 'sleep 0.05' &); done; (sh -c 'echo $PPID >first; sleep 0.1; ps -o ppid= -p $$ >parent; exec sleep 1000' &); \
                    while [ ! -s parent ]; do sleep 0.02; done; sleep 0.2; echo >ready; exec sleep 1000";
-    let mut child = Command::new(program("runsvinit"))
-        .args(["none", "--", "sh", "-c", command])
-        .current_dir(dir.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let pid = i32::try_from(child.id()).unwrap();
+    let runsvinit = run("runsvinit").args(&["none", "--", "sh", "-c", command]).dir(dir.path());
+    let mut runsvinit = runsvinit.start(&dir.join("err"));
     eventually("ready", || dir.join("ready").exists());
-    assert_eq!(dir.read("parent").trim(), pid.to_string());
-    let children = read(format!("/proc/{pid}/task/{pid}/children"));
-    let states: Vec<_> =
-        children.split_whitespace().filter_map(|pid| process_state(pid.parse().unwrap())).collect();
+    assert_eq!(dir.read("parent").trim(), runsvinit.pid().to_string());
+    let states = states_of_children(runsvinit.pid());
     assert!(!states.contains(&'Z') && states.len() == 2, "{states:?}");
-    kill(pid, SIGTERM);
-    assert_eq!(child.wait().unwrap().code(), Some(143));
+    runsvinit.signal(SIGTERM);
+    assert_eq!(runsvinit.exit_code(), 143);
 }
 
 #[test]

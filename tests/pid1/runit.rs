@@ -60,7 +60,7 @@ fn init_is_runit_init_and_becomes_runit_as_process_1() {
     needs_machine();
     let mut machine = Root::new().stages(ALLOW, "").boot(&["/sbin/init", "auto", "ro"]);
     machine.says("stage 2");
-    assert_eq!(read(format!("/proc/{}/comm", machine.init)), "runit\n");
+    assert_eq!(process_name(machine.init), "runit");
     assert_eq!(machine.inside("init 0").code, Some(0));
     assert_eq!(machine.ends(), HALTED);
 }

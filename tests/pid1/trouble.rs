@@ -110,18 +110,12 @@ fn a_stop_outside_process_1_takes_no_longer_whatever_strangers_have() {
     );
     let _chain = Chain::of(2000, &dir);
     eventually("a chain", || dir.join("chain").exists());
-    let mut child = Command::new(program("runsvinit"))
-        .args(["-w", "1", "service"])
-        .current_dir(dir.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let runsvinit = run("runsvinit").args(&["-w", "1", "service"]).dir(dir.path());
+    let mut runsvinit = runsvinit.start(&dir.join("err"));
     eventually("ready", || dir.join("service/deaf/ready").exists());
     let begin = Instant::now();
-    kill(i32::try_from(child.id()).unwrap(), SIGTERM);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    runsvinit.signal(SIGTERM);
+    assert_eq!(runsvinit.exit_code(), 0);
     let took = begin.elapsed();
     let left = dir.read("service/deaf/ready").trim().parse().unwrap();
     eventually("killed", || !is_alive(left));
@@ -230,12 +224,8 @@ fn serves_as_ever(words: &[&std::ffi::OsStr]) {
         let _ = child.kill();
     }
     assert!(begun, "{}", dir.read("said"));
-    let init = i32::try_from(child.id()).unwrap();
-    let init = read(format!("/proc/{init}/task/{init}/children"))
-        .split_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .find(|_| all[0] == "strace")
-        .unwrap_or(init);
+    let started = i32::try_from(child.id()).unwrap();
+    let init = if all[0] == "strace" { children_of(started)[0] } else { started };
     kill(init, SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(143), "{}", dir.read("said"));
 }

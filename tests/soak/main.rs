@@ -15,8 +15,7 @@ use support::*;
 const SERVICES: usize = 20;
 
 fn main() -> std::process::ExitCode {
-    support::set_executable(env!("CARGO_BIN_EXE_runitbox"));
-    support::run_cases()
+    support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
 }
 
 /// A small generator, so that a run can be repeated from its seed.

@@ -47,14 +47,11 @@ const REPEATS: u32 = 3;
 const ONCE_MAX: u64 = 40;
 
 fn main() -> ExitCode {
-    support::set_executable(env!("CARGO_BIN_EXE_runitbox"));
-    match number_of("STORM_WORKER") {
-        None => support::run_cases(),
-        Some(worker) => {
-            work(worker);
-            ExitCode::SUCCESS
-        }
-    }
+    let executable = env!("CARGO_BIN_EXE_runitbox");
+    let Some(worker) = number_of("STORM_WORKER") else { return support::run_cases(executable) };
+    support::set_executable(executable);
+    work(worker);
+    ExitCode::SUCCESS
 }
 
 /// One of the processes that tell stories, process 1 of a namespace.

@@ -9,7 +9,6 @@ use std::time::Duration;
 use support::*;
 
 const STRANGER: u32 = 65534;
-const SIGALRM: i32 = 14;
 
 /// A log directory of the stranger's, and a file of root's that nobody else may read.
 struct Theirs {

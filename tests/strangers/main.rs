@@ -13,6 +13,5 @@ mod processes;
 mod state;
 
 fn main() -> std::process::ExitCode {
-    support::set_executable(env!("CARGO_BIN_EXE_runitbox"));
-    support::run_cases()
+    support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
 }

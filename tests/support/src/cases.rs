@@ -44,17 +44,19 @@ thread_local! {
     static MESSAGE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// The `main` of a target: runs the cases that the command line asks for, several at once.
-pub fn run_cases() -> ExitCode {
-    run_with(Arguments::from_args())
+/// The `main` of a target: runs the cases that the command line asks for, several at once. Only the target knows where
+/// our executable is, from the variable `CARGO_BIN_EXE_runitbox`.
+pub fn run_cases(executable: &'static str) -> ExitCode {
+    run_with(executable, Arguments::from_args())
 }
 
 /// The same, one case after the other, in a process that has no other thread.
-pub fn run_cases_on_the_main_thread() -> ExitCode {
-    run_with(Arguments { test_threads: Some(1), ..Arguments::from_args() })
+pub fn run_cases_on_the_main_thread(executable: &'static str) -> ExitCode {
+    run_with(executable, Arguments { test_threads: Some(1), ..Arguments::from_args() })
 }
 
-fn run_with(mut arguments: Arguments) -> ExitCode {
+fn run_with(executable: &'static str, mut arguments: Arguments) -> ExitCode {
+    programs::set_executable(executable);
     let threads = || number_of("RUST_TEST_THREADS").and_then(|number| usize::try_from(number).ok());
     arguments.test_threads = arguments.test_threads.or_else(threads);
     let usual = panic::take_hook();

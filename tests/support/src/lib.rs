@@ -7,8 +7,7 @@
 //! extern crate support_attribute;
 //!
 //! fn main() -> std::process::ExitCode {
-//!     support::set_executable(env!("CARGO_BIN_EXE_runitbox"));
-//!     support::run_cases()
+//!     support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
 //! }
 //! ```
 //!
@@ -22,6 +21,7 @@ mod files;
 mod machine;
 mod needs;
 mod payload;
+mod process1;
 mod processes;
 mod programs;
 mod service;
@@ -37,6 +37,7 @@ pub use inventory;
 pub use machine::{Machine, Root, needs_machine};
 pub use needs::{needs, needs_namespaces, needs_program, needs_root, needs_stock, needs_unshare};
 pub use payload::payload;
+pub use process1::Process1;
 pub use processes::*;
 pub use programs::{
     Outcome, Run, Running, bin, differs, executable, number_of, path_variable, program, reference, run,

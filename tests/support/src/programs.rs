@@ -13,14 +13,14 @@ use crate::{SIGKILL, TempDir, eventually, kill};
 static EXECUTABLE: OnceLock<&str> = OnceLock::new();
 static SCRATCH: OnceLock<TempDir> = OnceLock::new();
 
-/// Says where our executable is. Only a test target knows, from the variable `CARGO_BIN_EXE_runitbox`.
+/// Says where our executable is, to a process that uses it without running cases.
 pub fn set_executable(path: &'static str) {
     EXECUTABLE.set(path).unwrap();
 }
 
 /// Our executable.
 pub fn executable() -> &'static Path {
-    Path::new(EXECUTABLE.get().expect("main calls set_executable"))
+    Path::new(EXECUTABLE.get().expect("main says where it is"))
 }
 
 /// What all cases of this process share.

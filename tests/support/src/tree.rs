@@ -33,6 +33,15 @@ impl Tree {
         symlink(format!("../sv/{name}"), self.root.join(&format!("service/{name}"))).unwrap();
     }
 
+    /// Lets the link `name` lead to another definition, as `ln -sfn` does: it makes a link under another name and
+    /// renames it.
+    #[track_caller]
+    pub fn switch(&self, name: &str, to: &str) {
+        let link = self.root.join(&format!("service/{name}"));
+        let made = run_file("/bin/ln").args(&["-sfn", &format!("../sv/{to}")]).arg(link).go();
+        assert_eq!(made.code, Some(0), "{made:?}");
+    }
+
     /// A service that runs until it is told to end, defined and enabled.
     pub fn sleeper(&self, name: &str) {
         self.define(name, "exec sleep 1000");
