@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use lexopt::Arg::{Short, Value};
 use lexopt::Parser;
 use svcore::sys::privilege::Resource;
-use svcore::{Error, Result, multicall, number};
+use svcore::{Error, Result, decimal, multicall};
 
 /// What to do if another process holds the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,7 +227,7 @@ fn program_and_arguments(program: OsString, parser: &mut Parser) -> Result<Vec<O
 
 /// The value of a limit; `None` for numbers above 2^63 - 1, which have always meant the hard limit.
 fn limit_of(text: &OsStr) -> Result<Option<u64>> {
-    let value = number::whole(text.as_bytes()).ok_or_else(Error::usage)?;
+    let value = decimal::whole(text.as_bytes()).ok_or_else(Error::usage)?;
     Ok(i64::try_from(value).is_ok().then_some(value))
 }
 
@@ -237,7 +237,7 @@ fn nice_of(text: &OsStr) -> Result<i32> {
         [b'-', digits @ ..] => (-1, digits),
         [b'+', digits @ ..] | digits => (1, digits),
     };
-    let value = number::whole(digits).ok_or_else(Error::usage)?;
+    let value = decimal::whole(digits).ok_or_else(Error::usage)?;
     Ok(sign * i32::try_from(value).unwrap_or(i32::MAX))
 }
 

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, wait};
+use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
+use svcore::Signal;
 use svcore::error::reason_of;
 use svcore::event::{self, Wait};
+use svcore::say::Class;
 use svcore::service::host;
 use svcore::service::words::Ended;
 use svcore::sys::clock;
+use svcore::sys::signal;
 use svcore::sys::signals::Signals;
 use svcore::sys::spawn::fork_to;
 
-use super::console::say;
+use super::console::{report, say};
 use super::flags;
 use super::stages::Ending;
 
@@ -26,7 +29,7 @@ const POWER_OFF: Duration = Duration::from_secs(2);
 /// Ends everything. Returns only in a container that may not do what machines do, and there there is nothing left.
 pub(crate) fn end(signals: &Signals, ending: Option<Ending>, machine: bool, least: bool) {
     say(&[b"sending KILL signal to all processes..."]);
-    let _ = kill_process_group(Pid::INIT, Signal::KILL);
+    let _ = signal::send_to_every_process(Signal::KILL);
     let ending = ending.unwrap_or(if flags::reboot() { Ending::Reboot } else { Ending::PowerOff });
     say(&[if ending == Ending::Reboot { b"system reboot." } else { b"power off...".as_slice() }]);
     loop {
@@ -40,17 +43,19 @@ pub(crate) fn end(signals: &Signals, ending: Option<Ending>, machine: bool, leas
         match errno {
             Some(errno) if !machine => {
                 let why = reason_of(errno.into());
-                say(&[b"warning: unable to end the container: ", why.as_bytes(), b"; exiting instead"]);
+                report(
+                    Class::Warning,
+                    &[b"unable to end the container: ", why.as_bytes(), b"; exiting instead"],
+                );
                 return;
             }
             Some(0) => {}
-            Some(errno) => say(&[
-                b"warning: unable to end the machine: ",
-                reason_of(errno.into()).as_bytes(),
-                b"; trying again",
-            ]),
+            Some(errno) => report(
+                Class::Warning,
+                &[b"unable to end the machine: ", reason_of(errno.into()).as_bytes(), b"; trying again"],
+            ),
             None => {
-                say(&[b"warning: writing to disk takes too long, going on without"]);
+                report(Class::Warning, &[b"writing to disk takes too long, going on without"]);
                 let _ = last_steps(ending, false, false);
             }
         }

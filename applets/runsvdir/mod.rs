@@ -14,14 +14,15 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+use rustix::process::{Pid, WaitOptions, wait};
 use svcore::event::{self, Wait, Woken};
 use svcore::moment::{Moment, earlier};
+use svcore::say::Message;
 use svcore::scan::{Directory, Found, Identity, Leaving, Plan, Scan, again_at};
-use svcore::sys::signals::{self, Signals};
-use svcore::sys::spawn::{Failure, Program, spawn};
-use svcore::sys::{clock, start};
-use svcore::{Call, Context, Error, Result, exec, say};
+use svcore::sys::signals::Signals;
+use svcore::sys::spawn::{Program, spawn};
+use svcore::sys::{clock, signal, start};
+use svcore::{Call, Context, Error, Failed, Result, Signal, exec};
 
 use known::{Known, Runsv};
 use title::Title;
@@ -53,8 +54,8 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     match serve(dir, new_session, log) {
         Ok(code) => Ok(code),
         Err(error) => {
-            let what = error.to_string();
-            say::supervisor(&[b"runsvdir ", dir.as_bytes(), b": fatal: "], what.as_bytes(), None);
+            let who = [b"runsvdir ", dir.as_bytes()].concat();
+            Message::fatal(&who, &error.to_string()).print_now();
             Ok(call.codes.fatal)
         }
     }
@@ -62,10 +63,10 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
 
 fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
     let first = start::is_first_process();
-    let mut wanted = vec![signals::CHLD, signals::TERM, signals::HUP, signals::ALRM];
+    let mut wanted = vec![Signal::CHLD, Signal::TERM, Signal::HUP, Signal::ALRM];
     if first {
         start::never_end_by_a_bug("runsvdir");
-        wanted.push(signals::INT);
+        wanted.push(Signal::INT);
     }
     let signals = Signals::wait_for(&wanted).while_doing(|| "unable to create selfpipe")?;
     let mut runsvdir = Runsvdir::new(dir, new_session)?;
@@ -108,10 +109,10 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
         let mut children = runsvdir.reap_at.is_some_and(|at| now >= at);
         if came_signal {
             signals.take(|came| match came.signal {
-                signals::CHLD => children = true,
-                signals::ALRM => look = true,
-                signals::HUP => end = Some(HUNG_UP),
-                signals::TERM | signals::INT => end = Some(0),
+                Signal::CHLD => children = true,
+                Signal::ALRM => look = true,
+                Signal::HUP => end = Some(HUNG_UP),
+                Signal::TERM | Signal::INT => end = Some(0),
                 _ => {}
             });
         }
@@ -163,7 +164,7 @@ struct Runsvdir {
 }
 
 impl Runsvdir {
-    fn new(dir: &OsStr, new_session: bool) -> Result<Self> {
+    fn new(dir: &OsStr, new_session: bool) -> Result<Self, Failed> {
         let mut runsv = exec::candidates(OsStr::new("runsv"), std::env::var_os("PATH").as_deref());
         runsv.extend(ourselves());
         Ok(Runsvdir {
@@ -281,7 +282,7 @@ impl Runsvdir {
     fn tell_to_leave(&mut self, service: &Known) {
         if let Runsv::Alive { pid, .. } = service.runsv {
             // It may have ended a moment ago; the next SIGCHLD tells.
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = signal::send(pid, Signal::TERM);
             self.leaving.add(number_of(pid), service.found.identity);
         }
     }
@@ -337,14 +338,11 @@ impl Runsvdir {
         };
         match spawn(&program) {
             Ok(pid) => Runsv::Alive { pid, started: now },
-            Err(Failure::Fork(error)) => {
-                self.dir.warn(&[b"unable to fork for ", name.to_bytes()].concat(), Some(&error));
-                Runsv::Dead { not_before: now + NO_PROCESS }
-            }
-            Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
-                let what = [b"unable to start runsv ", name.to_bytes()].concat();
-                self.dir.say(b"fatal: ", &what, Some(&error));
-                Runsv::Dead { not_before: now + known::PACE }
+            Err(why) => {
+                let no_process = [b"unable to fork for ", name.to_bytes()].concat();
+                let not_run = [b"unable to start runsv ", name.to_bytes()].concat();
+                Message::not_started(&self.dir.who(), &why, &no_process, &not_run).print_now();
+                Runsv::Dead { not_before: now + if why.lacks_process() { NO_PROCESS } else { known::PACE } }
             }
         }
     }

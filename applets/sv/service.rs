@@ -7,16 +7,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 use svcore::error::reason;
 use svcore::event::{self, Wait};
 use svcore::moment::Moment;
+use svcore::say::Message;
 use svcore::state::{Home, Place};
 use svcore::status::{LEN, Status};
 use svcore::supervise::{Marks, Taken};
-use svcore::sys::spawn;
 use svcore::tai::Tai64N;
 use svcore::{files, say, state, supervise, trust};
 
@@ -28,6 +28,8 @@ const SETTLED: Duration = Duration::from_millis(50);
 const STUCK: Duration = Duration::from_secs(1);
 /// How often is asked where nothing tells.
 const ASK_EVERY: Duration = Duration::from_millis(10);
+/// How often a supervisor is asked whose answer is also an event.
+const ASK_MARKED: Duration = Duration::from_millis(250);
 
 /// Why there is no status, or why a command was not sent.
 #[derive(Debug)]
@@ -52,11 +54,12 @@ impl Trouble {
                 [b"fail: ", name, b": unable to change to service directory: ", why].concat()
             }
             Trouble::Unable(what, error) => {
-                [b"warning: ", name, b": unable to ", what.as_bytes(), b": ", reason(error).as_bytes()]
-                    .concat()
+                let what = [name, b": unable to ", what.as_bytes()].concat();
+                Message::warning("", &what).because(error).text()
             }
             Trouble::BadFormat => {
-                [b"warning: ", name, b": unable to read supervise/status: bad format"].concat()
+                Message::warning("", &[name, b": unable to read supervise/status: bad format"].concat())
+                    .text()
             }
         }
     }
@@ -204,7 +207,7 @@ impl Service {
         let log_dir = if part.log { Some(open_directory(dir, b"log")?) } else { None };
         let dir = log_dir.as_ref().map_or(dir, AsFd::as_fd);
         let path = Path::new(OsStr::from_bytes(&self.path));
-        then(&Home { dir, path, log: part.log, prefix: b"" })
+        then(&Home { dir, path, log: part.log, who: b"" })
     }
 }
 
@@ -382,13 +385,17 @@ fn blame(dir: BorrowedFd<'_>, part: &Part, what: &'static str, error: io::Error)
 }
 
 impl Sent {
-    /// When it is worth asking again, if nothing happens before: some supervisors leave no mark.
-    pub(crate) fn ask_again(&self, now: Moment) -> Option<Moment> {
+    /// When to ask again, if nothing happens before. A supervisor that sets marks changes the directory when it has
+    /// acted; where that is `watched`, asking again is only a precaution. `pause`: the shortest time between two questions.
+    pub(crate) fn ask_again(&self, now: Moment, watched: bool, pause: Duration) -> Option<Moment> {
         if self.taken || !self.written {
             return None;
         }
+        if watched && self.before.is_some_and(|before| before.are_ours()) {
+            return Some(now.saturating_add(ASK_MARKED.max(pause)));
+        }
         let settled = self.read_at.map(|read_at| read_at.saturating_add(SETTLED)).filter(|at| *at > now);
-        Some(settled.unwrap_or_else(|| now.saturating_add(ASK_EVERY)))
+        Some(settled.unwrap_or_else(|| now.saturating_add(ASK_EVERY.max(pause))))
     }
 
     /// The FIFO, if it is held open.
@@ -411,12 +418,7 @@ impl Sent {
 
     /// The highest number of a descriptor that is held open.
     pub(crate) fn highest(&self) -> i32 {
-        [&self.control, &self.elsewhere]
-            .into_iter()
-            .flatten()
-            .map(|fd| spawn::number(fd.as_fd()))
-            .max()
-            .unwrap_or(0)
+        [&self.control, &self.elsewhere].into_iter().flatten().map(|fd| fd.as_raw_fd()).max().unwrap_or(0)
     }
 }
 

@@ -5,18 +5,19 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, waitid, waitpid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
+use svcore::Signal;
 use svcore::event::{self, Wait};
 use svcore::moment::{Moment, earlier};
-use svcore::say;
+use svcore::say::{Class, Message};
 use svcore::status::Status;
-use svcore::sys::signals::{self, Signals};
-use svcore::sys::spawn::{self, Failure, Program, Stream};
+use svcore::sys::signals::Signals;
+use svcore::sys::spawn::{self, Program, Stream};
 use svcore::sys::watch;
-use svcore::sys::{clock, privilege};
+use svcore::sys::{clock, privilege, signal};
 
 use super::Teller;
 use super::action::{self, Action, Fulfilled};
@@ -31,6 +32,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Of more than these, changes are gathered for a while, which grows with each.
 const FEW: usize = 64;
 const EACH: Duration = Duration::from_micros(10);
+/// How much longer each service makes the time between two questions to a supervisor that does not tell by itself.
+const EACH_ASKED: Duration = Duration::from_micros(40);
 /// How soon a `./check` that failed is run again, and how the pauses grow.
 const CHECK_FIRST: Duration = Duration::from_millis(20);
 const CHECK_LAST: Duration = Duration::from_millis(420);
@@ -44,9 +47,9 @@ const EACH_LOOK: Duration = Duration::from_micros(200);
 /// How long a `./check` that is told to end has for that.
 const ENDING: Duration = Duration::from_millis(300);
 /// What tells us to wake.
-const AWAITED: [signals::Number; 3] = [signals::CHLD, signals::CHANGE, signals::IO];
+const AWAITED: [Signal; 3] = [Signal::CHLD, Signal::CHANGE, Signal::IO];
 /// What may end us.
-const FATAL: [signals::Number; 4] = [signals::HUP, signals::INT, signals::QUIT, signals::TERM];
+const FATAL: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
 
 /// A service that is waited for.
 struct Pending {
@@ -108,8 +111,8 @@ impl Pending {
     /// The highest number of a descriptor that is held for it.
     fn highest(&self) -> i32 {
         let sent = self.sent.as_ref().map_or(0, Sent::highest);
-        let watch = self.watch.as_ref().map_or(0, |watch| spawn::number(watch.as_fd()));
-        self.service.dir().map_or(0, spawn::number).max(sent).max(watch)
+        let watch = self.watch.as_ref().map_or(0, |watch| watch.as_raw_fd());
+        self.service.dir().map_or(0, |dir| dir.as_raw_fd()).max(sent).max(watch)
     }
 
     fn rest(&mut self) {
@@ -131,6 +134,8 @@ pub(super) struct Waiter<'a> {
     room: i32,
     /// How many services have no descriptor.
     resting: Cell<u32>,
+    /// The shortest time between two looks at a service without an event: it grows with the number of services.
+    pause: Cell<Duration>,
     /// Ends of `./check` and changes of directories.
     signals: Option<Signals>,
     /// Changes came while `./check` was waited for, and nobody knows whose.
@@ -145,7 +150,7 @@ pub(super) struct Waiter<'a> {
 ///
 /// No longer than `patience`, also for a FIFO that is full.
 pub(super) fn act(names: &[OsString], action: &Action, waits: bool, patience: Duration, teller: &mut Teller) {
-    let pipe_ignored = signals::ignore_pipe();
+    let pipe_ignored = signal::ignore_pipe();
     let mut waiter = None;
     let mut pending: Vec<Pending> = Vec::new();
     if waits {
@@ -175,6 +180,7 @@ pub(super) fn act(names: &[OsString], action: &Action, waits: bool, patience: Du
         let now = clock::monotonic();
         teller.now = clock::wall();
         let all = waiter.missed.take() || now >= waiter.until;
+        waiter.pause.set(for_each(EACH_ASKED, pending.len()));
         pending.retain_mut(|pending| {
             let due = pending.look_at.is_some_and(|at| now >= at);
             !((pending.stirred || due || all) && waiter.is_over(pending, teller))
@@ -184,6 +190,11 @@ pub(super) fn act(names: &[OsString], action: &Action, waits: bool, patience: Du
             waiter.wait(&mut pending);
         }
     }
+}
+
+/// A time that grows with the number of services.
+fn for_each(time: Duration, services: usize) -> Duration {
+    time.saturating_mul(u32::try_from(services).unwrap_or(u32::MAX))
 }
 
 /// A command could not be sent. That nobody is there who could leave is what `exit` wants.
@@ -214,6 +225,7 @@ impl<'a> Waiter<'a> {
             until,
             room,
             resting: Cell::new(0),
+            pause: Cell::new(Duration::ZERO),
             signals,
             missed: Cell::new(false),
             pipe_ignored,
@@ -224,7 +236,7 @@ impl<'a> Waiter<'a> {
     /// One that runs `./check` and lets nothing of it be seen.
     pub(super) fn silent(action: &'a Action, patience: Duration) -> Self {
         let silence = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok();
-        Waiter { silence, ..Waiter::new(action, patience, signals::ignore_pipe()) }
+        Waiter { silence, ..Waiter::new(action, patience, signal::ignore_pipe()) }
     }
 
     /// Sends the command to one service. `None` if it is not waited for, which was said.
@@ -322,6 +334,13 @@ impl<'a> Waiter<'a> {
         }
         // In this order: a status that is read after the command was taken is not one from before it.
         let taken = pending.sent.as_mut().is_none_or(|sent| pending.service.has_taken(sent, now));
+        if !taken && now < self.until && pending.sent.as_ref().is_some_and(Sent::has_reader) {
+            // No status is of use before that.
+            let asked = pending.sent.as_ref();
+            let again = asked.and_then(|sent| sent.ask_again(now, pending.watch.is_some(), self.pause.get()));
+            pending.look_at = earlier(pending.look_at, again);
+            return false;
+        }
         let status = match pending.service.status(&MAIN) {
             Ok(status) => status,
             Err(_) if now < self.until && pending.sent.as_ref().is_some_and(Sent::has_reader) => {
@@ -368,8 +387,6 @@ impl<'a> Waiter<'a> {
                 Fulfilled::No => {}
             }
         }
-        pending.look_at =
-            earlier(pending.look_at, pending.sent.as_ref().and_then(|sent| sent.ask_again(now)));
         if clock::monotonic() < self.until {
             return false;
         }
@@ -445,18 +462,18 @@ impl<'a> Waiter<'a> {
         let Some(signals) = &self.signals else { return };
         if pending.len() > FEW {
             // Each of them changes more than once; what has changed twice by then is looked at once.
-            let time = EACH.saturating_mul(u32::try_from(pending.len()).unwrap_or(u32::MAX));
-            event::wait(&mut [], Wait::Until(clock::monotonic().saturating_add(time).min(self.until)));
+            let time = clock::monotonic().saturating_add(for_each(EACH, pending.len()));
+            event::wait(&mut [], Wait::Until(time.min(self.until)));
         }
         let (mut all, mut changed) = (false, Vec::new());
         signals.take(|came| match came.signal {
-            signals::IO => all = true,
-            signals::CHANGE => changed.push(came.fd),
+            Signal::IO => all = true,
+            Signal::CHANGE => changed.push(came.fd),
             _ => {}
         });
         changed.sort_unstable();
         for pending in pending.iter_mut() {
-            let watch = pending.watch.as_ref().map(|watch| spawn::number(watch.as_fd()));
+            let watch = pending.watch.as_ref().map(|watch| watch.as_raw_fd());
             pending.stirred |= all || watch.is_some_and(|watch| changed.binary_search(&watch).is_ok());
         }
     }
@@ -468,11 +485,8 @@ impl<'a> Waiter<'a> {
             Ok(None) => return true,
             Ok(Some(_)) => {}
             Err(error) => {
-                say::trouble(
-                    &[b"warning: "],
-                    &[b"unable to stat ", name().as_slice()].concat(),
-                    Some(&error),
-                );
+                let what = [b"unable to stat ", name().as_slice()].concat();
+                Message::warning("", &what).because(&error).print();
                 return false;
             }
         }
@@ -492,26 +506,20 @@ impl<'a> Waiter<'a> {
             default_pipe: !self.pipe_ignored,
             ..Program::default()
         };
-        let fatal: Vec<signals::Number> =
-            FATAL.into_iter().filter(|signal| !signals::is_ignored(*signal)).collect();
+        let fatal: Vec<Signal> = FATAL.into_iter().filter(|signal| !signal::is_ignored(*signal)).collect();
         if let Some(signals) = &self.signals {
             signals.also(&AWAITED, &fatal);
         }
         let spawned = spawn::spawn(&program);
         let agrees = match spawned {
             Ok(pid) => self.check_agrees(pid, &fatal),
-            Err(Failure::Fork(error)) => {
-                say::trouble(
-                    &[b"warning: "],
-                    &[b"unable to fork for ", name().as_slice()].concat(),
-                    Some(&error),
-                );
-                false
-            }
-            // Source: sv(8): a check that cannot be run does not stand in the way.
-            Err(Failure::Exec(error) | Failure::Descriptors(error) | Failure::Directory(error)) => {
-                say::trouble(&[b"warning: "], &[b"unable to run ", name().as_slice()].concat(), Some(&error));
-                true
+            Err(why) => {
+                let no_process = [b"unable to fork for ", name().as_slice()].concat();
+                let not_run = [b"unable to run ", name().as_slice()].concat();
+                let message = Message::not_started("", &why, &no_process, &not_run);
+                Message { class: Class::Warning, ..message }.print();
+                // Source: sv(8): a check that cannot be run does not stand in the way.
+                !why.lacks_process()
             }
         };
         if let Some(signals) = &self.signals {
@@ -521,7 +529,7 @@ impl<'a> Waiter<'a> {
     }
 
     /// Whether `./check`, which leads a group of its own, agrees in time. A signal of `fatal` ends it and us.
-    fn check_agrees(&self, pid: Pid, fatal: &[signals::Number]) -> bool {
+    fn check_agrees(&self, pid: Pid, fatal: &[Signal]) -> bool {
         loop {
             match waitpid(Some(pid), WaitOptions::NOHANG) {
                 Ok(Some((_, status))) => return status.exit_status() == Some(0),
@@ -533,7 +541,7 @@ impl<'a> Waiter<'a> {
                 return false;
             }
             if let Some(signal) = self.fatal_signal(fatal, self.until) {
-                let _ = signals::send_to_group(pid, signal);
+                let _ = signal::send_to_group(pid, signal);
                 let until = clock::monotonic().saturating_add(ENDING);
                 let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
                 while matches!(waitid(WaitId::Pid(pid), look), Ok(None)) && clock::monotonic() < until {
@@ -541,14 +549,14 @@ impl<'a> Waiter<'a> {
                 }
                 // A shell lets what it runs in the background ignore what is typed.
                 end_group(pid);
-                signals::end_by(signal);
+                signal::end_by(signal);
                 return false;
             }
         }
     }
 
     /// Waits until something happens; gives a signal of `fatal` that came.
-    fn fatal_signal(&self, fatal: &[signals::Number], until: Moment) -> Option<signals::Number> {
+    fn fatal_signal(&self, fatal: &[Signal], until: Moment) -> Option<Signal> {
         let Some(signals) = &self.signals else {
             event::wait(&mut [], Wait::Until(clock::monotonic() + LOOK_EVERY));
             return None;
@@ -557,7 +565,7 @@ impl<'a> Waiter<'a> {
         let mut fatal_one = None;
         signals.take(|came| {
             // The end of the check itself is nobody's change.
-            if came.signal != signals::CHLD {
+            if came.signal != Signal::CHLD {
                 self.missed.set(true);
             }
             fatal_one = fatal_one.or(Some(came.signal).filter(|signal| fatal.contains(signal)));
@@ -568,7 +576,7 @@ impl<'a> Waiter<'a> {
 
 /// Kills a group and waits for the end of its leader: until that is waited for the number is that of no other group.
 fn end_group(leader: Pid) {
-    let _ = kill_process_group(leader, Signal::KILL);
+    let _ = signal::send_to_group(leader, Signal::KILL);
     let _ = waitpid(Some(leader), WaitOptions::empty());
 }
 

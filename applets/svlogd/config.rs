@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use svcore::number;
+use svcore::decimal;
 
 use super::pattern;
 
@@ -153,7 +153,7 @@ fn scaled(text: &[u8], units: &[(u8, u64)]) -> Result<u64, String> {
     if !text.first().is_some_and(u8::is_ascii_digit) {
         return Err(format!("not a number: {}", printable(text)));
     }
-    let (value, rest) = number::leading(text);
+    let (value, rest) = decimal::leading(text);
     let factor = units.iter().find(|(unit, _)| rest.first() == Some(unit)).map_or(1, |(_, factor)| *factor);
     Ok(value.saturating_mul(factor))
 }
@@ -189,7 +189,7 @@ fn address(text: &[u8]) -> Result<SocketAddrV4, String> {
     let port = match port {
         None => PORT,
         Some(port) => {
-            let port = u16::try_from(number::leading(port.as_bytes()).0).ok().filter(|&port| port > 0);
+            let port = u16::try_from(decimal::leading(port.as_bytes()).0).ok().filter(|&port| port > 0);
             port.ok_or_else(|| format!("unable to scan port number: {text}"))?
         }
     };

@@ -3,8 +3,7 @@
 use memchr::memrchr;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use svcore::error::reason_of;
-use svcore::say;
+use svcore::say::{self, Message};
 use svcore::sys::clock;
 
 use super::line::{Cutter, Piece};
@@ -82,8 +81,8 @@ impl Input {
             // AGAIN: another process that has the same descriptor was faster, or made it non-blocking.
             Err(Errno::INTR | Errno::AGAIN) => false,
             Err(errno) => {
-                let why = reason_of(errno.raw_os_error());
-                say::err(&[b"svlogd: warning: unable to read standard input: ", why.as_bytes(), b"\n"]);
+                let cause = std::io::Error::from(errno);
+                Message::warning("svlogd", "unable to read standard input").because(&cause).print();
                 true
             }
         }

@@ -18,17 +18,18 @@ use rustix::process::Pid;
 use svcore::moment::Moment;
 use svcore::sys::clock;
 use svcore::tai::Tai64N;
+use svcore::{Context, Failed};
 
 use super::config::Config;
 use super::options::Settings;
 use super::processor::Processing;
-use super::report::{Failed, PAUSE, Report};
+use super::report::{PAUSE, Report};
 use super::stamp::StampText;
 use super::udp::Sender;
 use current::{Current, Opened};
 use locked_directory::LockedDirectory;
 use pending::Pending;
-use rotation::{Patience, Step};
+use rotation::{Patience, RotationStep};
 use writing::{Dropped, Written};
 
 /// A log directory.
@@ -42,7 +43,7 @@ pub(crate) struct LogDir {
     pending: Pending,
     dropped: Dropped,
     /// The next step of the rotation that is under way.
-    step: Option<Step>,
+    step: Option<RotationStep>,
     /// Something failed and is tried again at this moment.
     retry_at: Option<Moment>,
     /// The stamp of the latest old log: new ones get later stamps.
@@ -60,12 +61,10 @@ impl LogDir {
     /// Opens and locks a directory, and opens its `current`. If that fails it is reported, and `None` is returned.
     pub(crate) fn open(name: &OsStr, settings: Settings) -> Option<Self> {
         let report = Report::new(name.as_bytes(), settings.verbose);
-        let warn = |(what, error): Failed| report.warning(what, Some(&error));
+        let warn = |failed: Failed| report.failure(&failed);
         let directory = LockedDirectory::open(report.directory(), None).map_err(warn).ok()?;
-        let config = config_file::read(&directory, &report).unwrap_or_else(|error| {
-            warn(("unable to read config", error));
-            Config::default()
-        });
+        let config = config_file::read(&directory, &report).while_doing(|| "unable to read config");
+        let config = config.map_err(warn).unwrap_or_default();
         let mut last_stamp = old_logs::newest_stamp(&directory.fd, &report).map_err(warn).ok()?;
         let opened = current::open_or_create(&directory.fd, None, &mut last_stamp).map_err(warn).ok()?;
         let mut log = LogDir {
@@ -94,8 +93,8 @@ impl LogDir {
     pub(crate) fn reopen(&mut self) -> bool {
         match self.try_reopen() {
             Ok(()) => true,
-            Err((what, error)) => {
-                self.report.warning(what, Some(&error));
+            Err(failed) => {
+                self.report.failure(&failed);
                 !self.directory.is_removed()
             }
         }
@@ -103,8 +102,7 @@ impl LogDir {
 
     fn try_reopen(&mut self) -> Result<(), Failed> {
         let directory = LockedDirectory::open(self.report.directory(), Some(&self.directory))?;
-        let config =
-            config_file::read(&directory, &self.report).map_err(|error| ("unable to read config", error))?;
+        let config = config_file::read(&directory, &self.report).while_doing(|| "unable to read config")?;
         self.last_stamp = self.last_stamp.max(old_logs::newest_stamp(&directory.fd, &self.report)?);
         let opened = current::open_or_create(&directory.fd, self.current.as_ref(), &mut self.last_stamp)?;
         if !directory.is_same(&self.directory) {
@@ -220,7 +218,7 @@ impl LogDir {
     /// Begins a rotation, unless `current` is empty or one is under way.
     pub(crate) fn rotate(&mut self) {
         if self.length() > 0 && self.step.is_none() {
-            self.step = Some(Step::AwaitProcessor);
+            self.step = Some(RotationStep::AwaitProcessor);
         }
     }
 
@@ -242,15 +240,15 @@ impl LogDir {
             let result = match self.step {
                 Some(step) => self.perform(step).map(|next| {
                     self.step = next;
-                    next == Some(Step::AwaitProcessor)
+                    next == Some(RotationStep::AwaitProcessor)
                 }),
                 None => self.write().map(|written| written != Written::Some),
             };
             match result {
                 Ok(false) => {}
                 Ok(true) => return,
-                Err((what, error)) => {
-                    self.report.pausing(what, &error);
+                Err(failed) => {
+                    self.report.pausing(&failed);
                     // The caller's `now` may not be the time: without a deadline it does not read the clock.
                     self.retry_at = Some(clock::monotonic().saturating_add(PAUSE));
                     return;

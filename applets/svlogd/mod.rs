@@ -47,9 +47,10 @@ use rustix::fd::AsFd;
 use rustix::process::{WaitOptions, wait};
 use svcore::event::{self, Wait, Woken};
 use svcore::moment::Moment;
+use svcore::say::Message;
 use svcore::sys::clock;
-use svcore::sys::signals::{self, Signals};
-use svcore::{Call, Context, Error, Result, say};
+use svcore::sys::signals::Signals;
+use svcore::{Call, Context, Failed, Result, Signal};
 
 use input::Input;
 use logdir::LogDir;
@@ -63,7 +64,7 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(4);
 /// Runs the applet until its input ends or TERM arrives.
 pub(crate) fn main(call: &Call<'_>) -> Result {
     let options = options::parse(call.args)?;
-    let signals = Signals::wait_for(&[signals::TERM, signals::HUP, signals::ALRM, signals::CHLD])
+    let signals = Signals::wait_for(&[Signal::TERM, Signal::HUP, Signal::ALRM, Signal::CHLD])
         .while_doing(|| "unable to open current working directory")?;
     let mut svlogd = Svlogd::new(options);
     svlogd.open_all()?;
@@ -106,7 +107,7 @@ impl Svlogd {
     }
 
     /// Opens all directories; those that are open are reopened.
-    fn open_all(&mut self) -> Result<()> {
+    fn open_all(&mut self) -> Result<(), Failed> {
         let mut before = std::mem::take(&mut self.logs);
         for name in &self.names {
             let open = before.iter().position(|log| log.name() == name.as_bytes());
@@ -121,11 +122,15 @@ impl Svlogd {
                 None => self.logs.extend(LogDir::open(name, self.settings)),
             }
         }
-        if self.logs.is_empty() { Err(Error::fatal("no functional log directories.")) } else { Ok(()) }
+        if self.logs.is_empty() {
+            Err(Failed::without_cause("no functional log directories."))
+        } else {
+            Ok(())
+        }
     }
 
     /// Logs until the input has ended and everything is written and processed, or until the deadline after TERM.
-    fn serve(&mut self, signals: &Signals) -> Result<()> {
+    fn serve(&mut self, signals: &Signals) -> Result<(), Failed> {
         let mut termination: Option<Termination> = None;
         let mut input_ended = false;
         loop {
@@ -198,13 +203,13 @@ impl Svlogd {
     }
 
     /// Does what the signals that have arrived ask for. Returns whether TERM is among them.
-    fn handle_signals(&mut self, signals: &Signals) -> Result<bool> {
+    fn handle_signals(&mut self, signals: &Signals) -> Result<bool, Failed> {
         let (mut term, mut hangup, mut alarm, mut child) = (false, false, false, false);
         signals.take(|came| match came.signal {
-            signals::TERM => term = true,
-            signals::HUP => hangup = true,
-            signals::ALRM => alarm = true,
-            signals::CHLD => child = true,
+            Signal::TERM => term = true,
+            Signal::HUP => hangup = true,
+            Signal::ALRM => alarm = true,
+            Signal::CHLD => child = true,
             _ => {}
         });
         if child {
@@ -235,7 +240,7 @@ impl Svlogd {
 
     fn info(&self, what: &str) {
         if self.settings.verbose {
-            say::err_line(&[b"svlogd: info: ", what.as_bytes()]);
+            Message::info("svlogd", what).print();
         }
     }
 }

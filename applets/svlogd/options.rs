@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use lexopt::Arg::{Short, Value};
-use svcore::{Error, Result, multicall, number};
+use svcore::{Error, Result, decimal, multicall};
 
 use super::replace::Replacements;
 use super::stamp::LineStamp;
@@ -110,9 +110,9 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
             },
             Short('R') => options.replaced = Some(parser.value()?.as_bytes().to_vec()),
             Short('l') => {
-                options.line_max = or(number::leading(parser.value()?.as_bytes()).0, LINE_MAX_DEFAULT);
+                options.line_max = or(decimal::leading(parser.value()?.as_bytes()).0, LINE_MAX_DEFAULT);
             }
-            Short('b') => options.buffer = or(number::leading(parser.value()?.as_bytes()).0, BUFFER_DEFAULT),
+            Short('b') => options.buffer = or(decimal::leading(parser.value()?.as_bytes()).0, BUFFER_DEFAULT),
             Short('L') => options.lose = options.lose.saturating_add(1),
             Short('v') => options.verbose = true,
             Short('V') => return Err(multicall::version()),

@@ -17,16 +17,18 @@ use std::io;
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, statat, unlinkat};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::io::Errno;
+use rustix::process::Pid;
 use svcore::moment::Moment;
-use svcore::trust;
+use svcore::sys::signal;
+use svcore::{Context, Signal, trust};
 
 use super::completion::is_complete;
 use super::config::Processor;
 use super::label::Label;
 use super::old_log::{Kind, OldLog};
 use super::report::{PAUSE, Report};
-use job::{FinishStep, StartError};
+use job::FinishStep;
 
 /// The old log that is being processed.
 #[derive(Debug, Clone, Copy)]
@@ -180,20 +182,18 @@ impl Processing {
                 (JobState::ToStart, None) => Ok(None),
                 (JobState::ToStart, Some(processor)) => {
                     report.file_info("processing", &old.name());
-                    match job::start(directory, &old, processor) {
-                        Ok(pid) => Ok(Some(JobState::Running(pid))),
+                    match job::open_input(directory, &old) {
                         // Somebody has removed the old log.
-                        Err(StartError::Input(_, error)) if error.kind() == io::ErrorKind::NotFound => {
-                            Ok(None)
-                        }
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                         // It is not a file that svlogd can have made.
-                        Err(StartError::Input(_, error)) if trust::refusal(&error).is_some() => {
+                        Err(error) if trust::refusal(&error).is_some() => {
                             report.file_warning("not processed", &old.name(), Some(&error));
                             Ok(None)
                         }
-                        Err(StartError::Input(what, error) | StartError::Other((what, error))) => {
-                            Err((what, error))
-                        }
+                        input => input
+                            .while_doing(|| "unable to open input for processor")
+                            .and_then(|input| job::start(directory, &old, &input, processor))
+                            .map(|pid| Some(JobState::Running(pid))),
                     }
                 }
                 (JobState::Finishing(step), _) => {
@@ -207,13 +207,11 @@ impl Processing {
             };
             match result {
                 Ok(state) => self.job = state.map(|state| Job { old, state }),
-                Err((what, error)) => {
-                    report.pausing(what, &error);
+                Err(failed) => {
+                    report.pausing(&failed);
                     self.retry_at = Some(now.saturating_add(PAUSE));
                     // Somebody has removed the result: it is made again.
-                    if state == JobState::Finishing(FinishStep::Rename)
-                        && error.kind() == io::ErrorKind::NotFound
-                    {
+                    if state == JobState::Finishing(FinishStep::Rename) && failed.is_any_of(&[Errno::NOENT]) {
                         self.job = Some(Job { old, state: JobState::ToStart });
                     }
                     return;
@@ -244,8 +242,8 @@ impl Processing {
     fn kill_processor(&mut self) {
         if let Some(Job { state: JobState::Running(pid), .. }) = self.job.take() {
             // Between fork and setsid it does not lead a group yet. Either signal may find that it has ended.
-            let _ = kill_process_group(pid, Signal::KILL);
-            let _ = kill_process(pid, Signal::KILL);
+            let _ = signal::send_to_group(pid, Signal::KILL);
+            let _ = signal::send(pid, Signal::KILL);
         }
     }
 }

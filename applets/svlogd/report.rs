@@ -4,14 +4,11 @@
 use std::io;
 use std::time::Duration;
 
-use svcore::error::reason;
-use svcore::say;
+use svcore::Failed;
+use svcore::say::{Class, Message};
 
 /// How long svlogd waits after a `pausing` message before it tries again. Source: svlogd(8).
 pub(crate) const PAUSE: Duration = Duration::from_secs(3);
-
-/// What could not be done, and why.
-pub(crate) type Failed = (&'static str, io::Error);
 
 /// Writes messages about one log directory to standard error.
 pub(crate) struct Report {
@@ -34,50 +31,47 @@ impl Report {
 
     /// Something about the directory went wrong, and svlogd goes on.
     pub(crate) fn warning(&self, what: &str, cause: Option<&io::Error>) {
-        self.write("warning", what, None, cause);
+        self.print(Class::Warning, what.as_bytes(), None, cause);
+    }
+
+    /// A step failed, and svlogd goes on without it.
+    pub(crate) fn failure(&self, failed: &Failed) {
+        self.print(Class::Warning, &failed.doing, None, failed.cause.as_ref());
     }
 
     /// Something about a file in the directory went wrong, and svlogd goes on.
     pub(crate) fn file_warning(&self, what: &str, file: &str, cause: Option<&io::Error>) {
-        self.write("warning", what, Some(file), cause);
+        self.print(Class::Warning, what.as_bytes(), Some(file), cause);
     }
 
-    /// Something could not be done and is tried again after [`PAUSE`].
-    pub(crate) fn pausing(&self, what: &str, cause: &io::Error) {
-        self.write("pausing", what, None, Some(cause));
+    /// A step failed and is tried again after [`PAUSE`].
+    pub(crate) fn pausing(&self, failed: &Failed) {
+        self.print(Class::Pausing, &failed.doing, None, failed.cause.as_ref());
     }
 
     /// What is done with the directory; only with `-v`.
     pub(crate) fn info(&self, what: &str) {
         if self.verbose {
-            self.write("info", what, None, None);
+            self.print(Class::Info, what.as_bytes(), None, None);
         }
     }
 
     /// What is done with a file in the directory; only with `-v`.
     pub(crate) fn file_info(&self, what: &str, file: &str) {
         if self.verbose {
-            self.write("info", what, Some(file), None);
+            self.print(Class::Info, what.as_bytes(), Some(file), None);
         }
     }
 
     /// A line of `config` cannot be used.
     pub(crate) fn config_warning(&self, number: usize, what: &str) {
-        let place = format!("/config:{number}: ");
-        say::err_line(&[b"svlogd: warning: ", &self.directory, place.as_bytes(), what.as_bytes()]);
+        let what = [&self.directory, format!("/config:{number}: ").as_bytes(), what.as_bytes()].concat();
+        Message::warning("svlogd", &what).print();
     }
 
-    fn write(&self, class: &str, what: &str, file: Option<&str>, cause: Option<&io::Error>) {
-        let mut line =
-            [b"svlogd: ", class.as_bytes(), b": ", what.as_bytes(), b": ", &self.directory].concat();
-        if let Some(file) = file {
-            line.push(b'/');
-            line.extend_from_slice(file.as_bytes());
-        }
-        if let Some(cause) = cause {
-            line.extend_from_slice(b": ");
-            line.extend_from_slice(reason(cause).as_bytes());
-        }
-        say::err_line(&[&line]);
+    fn print(&self, class: Class, what: &[u8], file: Option<&str>, cause: Option<&io::Error>) {
+        let file = file.map(|file| [b"/", file.as_bytes()].concat()).unwrap_or_default();
+        let what = [what, b": ", &self.directory, &file].concat();
+        Message::new(class, "svlogd", &what).because(cause).print();
     }
 }

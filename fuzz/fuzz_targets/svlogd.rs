@@ -1,7 +1,7 @@
 //! Config, patterns, line cutting and old logs of svlogd: whatever comes in, nothing panics, joined pieces are the input,
 //! and a new log is later than all that are there and not the one that goes.
 //!
-//! `cargo +nightly fuzz run svlogd`
+//! `scripts/fuzz 60 svlogd`
 #![no_main]
 #![allow(dead_code, missing_docs)]
 

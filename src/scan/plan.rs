@@ -471,7 +471,8 @@ mod tests {
             prop_assert_eq!(served, there);
             for known in &known {
                 let name = known.name.to_bytes()[0] - b'a';
-                prop_assert_eq!(truth.get(&name), Some(&directory(known.identity.inode)));
+                let seen = directory(known.identity.inode);
+                prop_assert_eq!(truth.get(&name), Some(&seen));
             }
         }
     }

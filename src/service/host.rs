@@ -8,20 +8,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, wait};
 
 use super::pair::Which;
 use super::perform::Service;
 use super::words::{Ended, Now};
+use crate::Signal;
 use crate::control::Command;
 use crate::event::{self, Wait, Woken};
 use crate::moment::{Moment, earlier};
 use crate::sys::clock;
 use crate::sys::interest::Interest;
-use crate::sys::signals::{self, Came, Signals};
-use crate::sys::spawn::number;
+use crate::sys::signals::{Came, Signals};
 use crate::sys::watch::Inotify;
 
 /// A service among others keeps its place, by which it is known here.
@@ -386,7 +386,7 @@ impl Host {
         let (mut children, mut all) = (self.reap_at.take().is_some(), false);
         let mut changed = Vec::new();
         self.signals.take(|came| match came.signal {
-            signals::CHLD => children = true,
+            Signal::CHLD => children = true,
             _ if came.is_change() => changed.push(came.fd),
             _ if came.is_overflow() => all = true,
             _ => turn.signals.push(came),
@@ -424,7 +424,7 @@ impl Host {
             if all || service.watches().any(is_among) {
                 service.look_again(now());
                 touched.push(place);
-            } else if service.supervise_dirs().map(number).any(is_among) {
+            } else if service.supervise_dirs().map(|dir| dir.as_raw_fd()).any(is_among) {
                 service.look_for_removals(now());
                 touched.push(place);
             }

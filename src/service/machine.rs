@@ -18,7 +18,8 @@ use std::time::Duration;
 use rustix::process::Pid;
 
 use super::words::{Action, Actions, Ended, Event, Now, Script};
-use crate::control::{Command, Hook, Signal};
+use crate::Signal;
+use crate::control::{Command, Hook};
 use crate::moment::{Moment, earlier};
 use crate::status::{self, Status, Want};
 use crate::tai::Tai64N;
@@ -308,13 +309,13 @@ impl Machine {
                 self.restart = self.running().is_some();
                 self.end()
             }
-            Command::Term => self.signal(Signal::Term),
-            Command::Kill => self.signal(Signal::Kill),
+            Command::Term => self.signal(Signal::TERM),
+            Command::Kill => self.signal(Signal::KILL),
             Command::Send(signal) => self.signal(signal),
             Command::Pause | Command::Continue => {
                 let pause = command == Command::Pause;
                 match self.state {
-                    State::Running(_) => self.signal(if pause { Signal::Stop } else { Signal::Cont }),
+                    State::Running(_) => self.signal(if pause { Signal::STOP } else { Signal::CONT }),
                     State::Down | State::Preparing | State::Finishing(..) => {
                         self.paused = pause;
                         [Action::Publish].into()
@@ -327,7 +328,7 @@ impl Machine {
     /// Tells `./run` to end; from now on its time is counted.
     fn end(&mut self) -> Actions {
         match self.running() {
-            Some(_) => Actions::from([Action::Patience(Script::Run)]).and(self.signal(Signal::Term)),
+            Some(_) => Actions::from([Action::Patience(Script::Run)]).and(self.signal(Signal::TERM)),
             None => Actions::default(),
         }
     }
@@ -337,8 +338,11 @@ impl Machine {
         match self.state {
             State::Running(pid) => {
                 // Only what is sent to end it: a service that survived HUP and crashes later crashed by itself.
-                self.asked |= matches!(signal, Signal::Term | Signal::Kill);
-                self.hook(Hook::Instead(signal), Some(pid))
+                self.asked |= matches!(signal, Signal::TERM | Signal::KILL);
+                match Hook::instead_of(signal) {
+                    Some(hook) => self.hook(hook, Some(pid)),
+                    None => [Action::Signal(pid, signal)].into(),
+                }
             }
             State::Down | State::Preparing | State::Finishing(..) => Actions::default(),
         }
@@ -357,7 +361,8 @@ impl Machine {
 
     fn hook_ended(&mut self, hook: Hook, pid: Option<Pid>, instead: bool) -> Actions {
         let mine = self.running().filter(|&running| pid == Some(running));
-        let send = |signal| mine.filter(|_| !instead).map(|pid| Action::Signal(pid, signal));
+        let send =
+            mine.filter(|_| !instead).zip(hook.signal()).map(|(pid, signal)| Action::Signal(pid, signal));
         match hook {
             Hook::Up => match self.state {
                 State::Preparing if self.is_to_start() => [Action::Start(Script::Run)].into(),
@@ -368,11 +373,11 @@ impl Machine {
                 State::Down | State::Running(_) | State::Finishing(..) => Actions::default(),
             },
             Hook::Down | Hook::Exit => Actions::default(),
-            Hook::Instead(Signal::Term) => {
+            Hook::Term => {
                 let ends = std::mem::take(&mut self.restart) || self.want != Want::Up;
                 let sent = mine
                     .filter(|_| !instead)
-                    .map(|pid| if ends { Action::End(pid) } else { Action::Signal(pid, Signal::Term) });
+                    .map(|pid| if ends { Action::End(pid) } else { Action::Signal(pid, Signal::TERM) });
                 self.term |= sent.is_some();
                 let mut actions = sent.map_or_else(Actions::default, |sent| [sent, Action::Publish].into());
                 let after = match self.want {
@@ -385,18 +390,20 @@ impl Machine {
                     return actions;
                 }
                 if let Some(pid) = mine {
-                    actions = actions.then(Action::Signal(pid, Signal::Cont));
+                    actions = actions.then(Action::Signal(pid, Signal::CONT));
                 }
                 actions.and(self.hook(after, mine))
             }
-            Hook::Instead(signal @ (Signal::Stop | Signal::Cont)) => {
+            Hook::Stop | Hook::Cont => {
                 if mine.is_none() {
                     return Actions::default();
                 }
-                self.paused = signal == Signal::Stop;
-                send(signal).map_or_else(Actions::default, |sent| [sent].into()).then(Action::Publish)
+                self.paused = hook == Hook::Stop;
+                send.map_or_else(Actions::default, |sent| [sent].into()).then(Action::Publish)
             }
-            Hook::Instead(signal) => send(signal).map_or_else(Actions::default, |sent| [sent].into()),
+            Hook::Alrm | Hook::Hup | Hook::Int | Hook::Kill | Hook::Quit | Hook::Usr1 | Hook::Usr2 => {
+                send.map_or_else(Actions::default, |sent| [sent].into())
+            }
         }
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-use crate::control::{Command, Hook, Signal};
+use crate::Signal;
+use crate::control::{Command, Hook};
 use crate::moment::Moment;
 use crate::tai::Tai64N;
 

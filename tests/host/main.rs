@@ -16,10 +16,11 @@ mod harness;
 use std::time::{Duration, Instant};
 
 use harness::*;
+use svcore::Signal;
 use svcore::control::Command;
 use svcore::service::Service;
 use svcore::service::host::{Host, now};
-use svcore::sys::signals::{self, Signals};
+use svcore::sys::signals::Signals;
 
 const NAMES: [&str; 4] = ["plain", "logged", "crashing", "hanging"];
 
@@ -38,7 +39,7 @@ fn several_services_are_hosted_and_a_hook_that_hangs_holds_up_no_other() {
     root.script("hanging/run", "exec sleep 1000");
     root.script("hanging/control/h", "echo $$ >../hook; exec sleep 1000");
 
-    let signals = Signals::wait_for(&[signals::CHLD, signals::TERM, signals::CHANGE, signals::IO]).unwrap();
+    let signals = Signals::wait_for(&[Signal::CHLD, Signal::TERM, Signal::CHANGE, Signal::IO]).unwrap();
     let mut host = Host::of_many(signals);
     for name in NAMES {
         let mut service = Service::open("host", name.as_ref(), file(name).as_os_str(), now()).unwrap();
@@ -65,7 +66,7 @@ fn several_services_are_hosted_and_a_hook_that_hangs_holds_up_no_other() {
     while !host.is_empty() {
         assert!(begin.elapsed() < Duration::from_secs(10), "left: only {gone:?}");
         let turn = host.turn(&[], None, |_, service| gone.push(service.name().to_owned()));
-        if turn.signals.iter().any(|came| came.signal == signals::TERM) {
+        if turn.signals.iter().any(|came| came.signal == Signal::TERM) {
             host.command_all(now(), Command::Exit);
         }
     }

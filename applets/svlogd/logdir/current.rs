@@ -8,12 +8,12 @@ use rustix::io::Errno;
 use svcore::moment::Moment;
 use svcore::sys::clock;
 use svcore::tai::Tai64N;
-use svcore::trust;
+use svcore::{Context, Failed, trust};
 
 use super::super::completion::{is_complete, mark_complete, mark_incomplete};
 use super::super::label::next_label;
 use super::super::old_log::{Kind, OldLog};
-use super::super::report::{Failed, Report};
+use super::super::report::Report;
 use super::locked_directory::is_name_of;
 
 /// The open `current`.
@@ -55,24 +55,23 @@ pub(super) fn open_or_create(
     before: Option<&Current>,
     last: &mut Option<Tai64N>,
 ) -> Result<Opened, Failed> {
-    let failed = |what: &'static str| move |error: io::Error| (what, error);
     let mut made_old_log = false;
     match open(directory, OFlags::empty()) {
         Ok((file, stat)) => {
             let is_same = before.is_some_and(|before| is_name_of(directory, c"current", &before.file));
             if is_same || stat.st_size == 0 || is_complete(&stat) {
                 if !is_same {
-                    mark_incomplete(&file).map_err(|errno| ("unable to open current", errno.into()))?;
+                    mark_incomplete(&file).while_doing(|| "unable to open current")?;
                 }
                 return Ok(Opened { current: Current::new(file, &stat), is_same, made_old_log });
             }
-            make_old_log(directory, Kind::Unprocessed, last).map_err(failed("unable to rename current"))?;
+            make_old_log(directory, Kind::Unprocessed, last).while_doing(|| "unable to rename current")?;
             made_old_log = true;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(("unable to open current", error)),
+        Err(error) => return Err(Failed::because(error, "unable to open current")),
     }
-    let current = create(directory).map_err(failed("unable to open current"))?;
+    let current = create(directory).while_doing(|| "unable to open current")?;
     Ok(Opened { current, is_same: false, made_old_log })
 }
 

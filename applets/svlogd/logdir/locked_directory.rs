@@ -5,10 +5,8 @@ use std::io;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Stat, flock, fstat, openat, statat};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use svcore::{files, trust};
-
-use super::super::report::Failed;
+use rustix::io::fcntl_dupfd_cloexec;
+use svcore::{Context, Failed, files, trust};
 
 /// An open log directory, locked against another svlogd.
 pub(super) struct LockedDirectory {
@@ -21,13 +19,12 @@ impl LockedDirectory {
     /// Opens and locks a directory. If `held` is the same directory and its lock is still the file `lock`, that lock is
     /// kept, so that no other svlogd can get it meanwhile.
     pub(super) fn open(name: &[u8], held: Option<&Self>) -> Result<Self, Failed> {
-        let failed = |what: &'static str| move |errno: Errno| (what, io::Error::from(errno));
-        let path = CString::new(name).map_err(|error| ("unable to open log directory", error.into()))?;
+        let path = CString::new(name).while_doing(|| "unable to open log directory")?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(CWD, &path, flags, Mode::empty()).map_err(failed("unable to open log directory"))?;
+        let fd = openat(CWD, &path, flags, Mode::empty()).while_doing(|| "unable to open log directory")?;
         // Stock svlogd has another message for a directory that can be opened but not entered.
-        openat(&fd, c".", flags, Mode::empty()).map_err(failed("unable to change directory"))?;
-        let stat = fstat(&fd).map_err(failed("unable to open log directory"))?;
+        openat(&fd, c".", flags, Mode::empty()).while_doing(|| "unable to change directory")?;
+        let stat = fstat(&fd).while_doing(|| "unable to open log directory")?;
         let held = held.filter(|held| {
             files::identity(&held.stat) == files::identity(&stat) && is_name_of(&fd, c"lock", &held.lock)
         });
@@ -35,7 +32,7 @@ impl LockedDirectory {
             Some(held) => fcntl_dupfd_cloexec(&held.lock, 0).map_err(io::Error::from),
             None => lock(&fd),
         };
-        Ok(LockedDirectory { fd, stat, lock: lock.map_err(|error| ("unable to lock directory", error))? })
+        Ok(LockedDirectory { fd, stat, lock: lock.while_doing(|| "unable to lock directory")? })
     }
 
     /// Whether both are the same directory, maybe under different names.

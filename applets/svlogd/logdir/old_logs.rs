@@ -7,11 +7,12 @@ use rustix::fs::{AtFlags, Dir, FileType, renameat, unlinkat};
 use rustix::io::Errno;
 use svcore::sys::clock;
 use svcore::tai::Tai64N;
+use svcore::{Context, Failed};
 
 use super::super::config::Processor;
 use super::super::label::Label;
 use super::super::old_log::{self, Kind, OldLog};
-use super::super::report::{Failed, Report};
+use super::super::report::Report;
 use super::LogDir;
 
 /// The old logs in a directory.
@@ -30,10 +31,10 @@ pub(super) fn list(directory: &OwnedFd) -> io::Result<Vec<OldLog>> {
 /// The latest stamp of an old log in a directory. First, old logs whose label is no time that a clock can show are
 /// renamed.
 pub(super) fn newest_stamp(directory: &OwnedFd, report: &Report) -> Result<Option<Tai64N>, Failed> {
-    let failed = |error| ("unable to read directory", error);
-    let mut old = list(directory).map_err(failed)?;
+    let doing = || "unable to read directory";
+    let mut old = list(directory).while_doing(doing)?;
     if rename_implausible(directory, report, &old) {
-        old = list(directory).map_err(failed)?;
+        old = list(directory).while_doing(doing)?;
     }
     Ok(old_log::newest_stamp(&old))
 }

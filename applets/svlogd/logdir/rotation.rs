@@ -6,11 +6,11 @@ use rustix::fs::fsync;
 use rustix::io::Errno;
 use svcore::moment::Moment;
 use svcore::sys::clock;
+use svcore::{Context, Failed};
 
 use super::super::completion::mark_complete;
 use super::super::config::Processor;
 use super::super::old_log::{self, Kind};
-use super::super::report::Failed;
 use super::{LogDir, current};
 
 /// How long a rotation waits for a processor that finishes no old log.
@@ -18,7 +18,7 @@ const PROCESSOR_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The next step of a rotation that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum RotationStep {
     /// Wait until the next old log removes none that is unprocessed.
     AwaitProcessor,
     /// Write `current` to the disk.
@@ -56,53 +56,54 @@ impl Patience {
 
 impl LogDir {
     /// Performs one step of a rotation. Returns the next one, or `None` after the last.
-    pub(super) fn perform(&mut self, step: Step) -> Result<Option<Step>, Failed> {
+    pub(super) fn perform(&mut self, step: RotationStep) -> Result<Option<RotationStep>, Failed> {
         Ok(Some(match step {
-            Step::AwaitProcessor if self.awaits_processor() => Step::AwaitProcessor,
-            Step::AwaitProcessor => Step::Sync,
-            Step::Sync => {
-                let what = "unable to fsync current logfile";
-                match fsync(&self.opened_current(what)?.file) {
+            RotationStep::AwaitProcessor if self.awaits_processor() => RotationStep::AwaitProcessor,
+            RotationStep::AwaitProcessor => RotationStep::Sync,
+            RotationStep::Sync => {
+                match self.opened_current().and_then(|current| fsync(&current.file)) {
                     // INVAL and ROFS: some file systems cannot sync.
-                    Ok(()) | Err(Errno::INVAL | Errno::ROFS) => Step::MarkComplete,
-                    Err(errno) => return Err((what, errno.into())),
+                    Err(Errno::INVAL | Errno::ROFS) => {}
+                    synced => synced.while_doing(|| "unable to fsync current logfile")?,
                 }
+                RotationStep::MarkComplete
             }
-            Step::MarkComplete => {
-                let what = "unable to set mode of current";
-                mark_complete(&self.opened_current(what)?.file).map_err(|errno| (what, errno.into()))?;
-                Step::Rename
+            RotationStep::MarkComplete => {
+                self.opened_current()
+                    .and_then(|current| mark_complete(&current.file))
+                    .while_doing(|| "unable to set mode of current")?;
+                RotationStep::Rename
             }
-            Step::Rename => {
+            RotationStep::Rename => {
                 let has_processor = self.config.processor.is_some();
                 let kind = if has_processor { Kind::Unprocessed } else { Kind::Saved };
                 let length = self.length();
                 let old = current::make_old_log(&self.directory.fd, kind, &mut self.last_stamp)
-                    .map_err(|error| ("unable to rename current", error))?;
+                    .while_doing(|| "unable to rename current")?;
                 self.report.file_info("rename", &format!("current {} {length}", old.name()));
                 if has_processor {
                     self.processing.add(old);
                 }
                 self.current = None;
-                Step::Create
+                RotationStep::Create
             }
-            Step::Create => {
+            RotationStep::Create => {
                 let current = current::create_next(&self.directory.fd, &self.report)
-                    .map_err(|error| ("unable to create new current", error))?;
+                    .while_doing(|| "unable to create new current")?;
                 self.current = Some(current);
                 self.report.file_info("new", "current");
-                Step::Prune
+                RotationStep::Prune
             }
-            Step::Prune => {
-                self.prune().map_err(|error| ("unable to open directory, want remove old logfile", error))?;
+            RotationStep::Prune => {
+                self.prune().while_doing(|| "unable to open directory, want remove old logfile")?;
                 self.advance_processing(clock::monotonic());
                 return Ok(None);
             }
         }))
     }
 
-    fn opened_current(&self, what: &'static str) -> Result<&current::Current, Failed> {
-        self.current.as_ref().ok_or_else(|| (what, std::io::ErrorKind::NotFound.into()))
+    fn opened_current(&self) -> Result<&current::Current, Errno> {
+        self.current.as_ref().ok_or(Errno::NOENT)
     }
 
     /// Whether the rotation waits for the processor, because it would remove an old log that is not processed yet.

@@ -1,13 +1,13 @@
 //! Writes pending bytes to `current`; when the disk is full, makes room or drops lines.
 
 use rustix::io::Errno;
+use svcore::Failed;
 use svcore::sys::clock;
 
 use super::super::limit::Limit;
 use super::super::options::WhenFull;
-use super::super::report::Failed;
 use super::LogDir;
-use super::rotation::Step;
+use super::rotation::RotationStep;
 
 /// Lines that were dropped because the disk is full, and that the log does not mention yet.
 #[derive(Debug, Default)]
@@ -35,13 +35,13 @@ impl LogDir {
             return Ok(Written::All);
         }
         let Some(current) = &mut self.current else {
-            self.step = Some(Step::Create);
+            self.step = Some(RotationStep::Create);
             return Ok(Written::Some);
         };
         let limit = Limit { size: self.config.size, line_max: self.settings.line_max as u64 };
         let room = limit.room(current.length, self.pending.unwritten());
         if room.fits.is_empty() {
-            self.step = Some(Step::AwaitProcessor);
+            self.step = Some(RotationStep::AwaitProcessor);
             return Ok(Written::Some);
         }
         if self.dropped.lines > 0 && !self.pending.is_in_line() {
@@ -59,7 +59,7 @@ impl LogDir {
         match rustix::io::write(&current.file, room.fits) {
             Ok(written) => {
                 if room.then_full && written == room.fits.len() {
-                    self.step = Some(Step::AwaitProcessor);
+                    self.step = Some(RotationStep::AwaitProcessor);
                 }
                 current.length = current.length.saturating_add(written as u64);
                 self.pending.wrote(written);
@@ -72,7 +72,7 @@ impl LogDir {
                     return Ok(Written::Stuck);
                 }
             }
-            Err(errno) => return Err(("unable to write to current", errno.into())),
+            Err(errno) => return Err(Failed::because(errno, "unable to write to current")),
         }
         Ok(Written::Some)
     }

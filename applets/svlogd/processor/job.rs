@@ -7,14 +7,14 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, renameat, statat};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::Pid;
-use svcore::sys::spawn::{Failure, Program, Stream, spawn};
-use svcore::trust;
+use svcore::sys::spawn::{self, Program, Stream, spawn};
+use svcore::{Context, Failed, trust};
 
 use super::super::completion::mark_complete;
 use super::super::config::Processor;
 use super::super::gzip;
 use super::super::old_log::{Kind, OldLog};
-use super::super::report::{Failed, Report};
+use super::super::report::Report;
 use super::remove;
 
 /// Files for the processor are opened with descriptors from this number on, so that none is closed or replaced when they
@@ -37,36 +37,27 @@ pub(super) enum FinishStep {
     RenameState,
 }
 
-/// Why a processor could not be started.
-pub(super) enum StartError {
-    /// The old log could not be opened.
-    Input(&'static str, io::Error),
-    /// Anything else.
-    Other(Failed),
+/// Opens an old log for its processor.
+pub(super) fn open_input(directory: &OwnedFd, old: &OldLog) -> io::Result<OwnedFd> {
+    open(directory.as_fd(), &old.name(), OFlags::empty())
 }
 
 /// Starts the processor of an old log.
-pub(super) fn start(directory: &OwnedFd, old: &OldLog, processor: &Processor) -> Result<Pid, StartError> {
-    let input = open(directory.as_fd(), &old.name(), OFlags::empty())
-        .map_err(|error| StartError::Input("unable to open input for processor", error))?;
-    start_with(directory.as_fd(), old, processor, &input).map_err(StartError::Other)
-}
-
-fn start_with(
-    directory: BorrowedFd<'_>,
+pub(super) fn start(
+    directory: &OwnedFd,
     old: &OldLog,
-    processor: &Processor,
     input: &OwnedFd,
+    processor: &Processor,
 ) -> Result<Pid, Failed> {
-    let failed = |what: &'static str| move |error: io::Error| (what, error);
+    let directory = directory.as_fd();
     let output = create(directory, &old.with_kind(Kind::Output).name())
-        .map_err(failed("unable to open output for processor"))?;
+        .while_doing(|| "unable to open output for processor")?;
     match processor {
         Processor::Shell(command) => {
             let state = open(directory, "state", OFlags::CREATE)
-                .map_err(failed("unable to open state for processor"))?;
+                .while_doing(|| "unable to open state for processor")?;
             let new_state =
-                create(directory, "newstate").map_err(failed("unable to open newstate for processor"))?;
+                create(directory, "newstate").while_doing(|| "unable to open newstate for processor")?;
             let command = CString::new(command.as_slice()).unwrap_or_default();
             spawn(&Program {
                 files: &[c"/bin/sh"],
@@ -79,15 +70,18 @@ fn start_with(
                 new_session: true,
                 ..Program::default()
             })
-            .map_err(|failure| match failure {
-                Failure::Fork(error) => ("unable to fork for processor", error),
-                Failure::Descriptors(error) => ("unable to move filedescriptor for processor", error),
-                Failure::Directory(error) => ("unable to change directory, want processor", error),
-                Failure::Exec(error) => ("unable to run processor", error),
+            .map_err(|not_started| {
+                let doing = match not_started.step {
+                    spawn::Step::Fork => "unable to fork for processor",
+                    spawn::Step::Descriptors => "unable to move filedescriptor for processor",
+                    spawn::Step::Directory => "unable to change directory, want processor",
+                    spawn::Step::Exec => "unable to run processor",
+                };
+                Failed::because(not_started.cause, doing)
             })
         }
         Processor::Gzip(level) => {
-            gzip::start(input.as_fd(), output.as_fd(), *level).map_err(failed("unable to fork for processor"))
+            gzip::start(input.as_fd(), output.as_fd(), *level).while_doing(|| "unable to fork for processor")
         }
     }
 }
@@ -105,7 +99,7 @@ pub(super) fn finish(
         FinishStep::Rename => {
             let output = old.with_kind(Kind::Output).name();
             renameat(directory, output.as_str(), directory, saved.as_str())
-                .map_err(|errno| ("unable to rename processed", errno.into()))?;
+                .while_doing(|| "unable to rename processed")?;
             Some(FinishStep::MarkComplete)
         }
         FinishStep::MarkComplete => {
@@ -119,7 +113,7 @@ pub(super) fn finish(
                 // Somebody has removed the file or put another in its place, which is not ours to mark.
                 Err(error) if trust::refusal(&error).is_some() || error.kind() == io::ErrorKind::NotFound => {
                 }
-                marked => marked.map_err(|error| ("unable to set mode of processed", error))?,
+                marked => marked.while_doing(|| "unable to set mode of processed")?,
             }
             Some(FinishStep::Remove)
         }
@@ -130,7 +124,7 @@ pub(super) fn finish(
         FinishStep::RenameState => {
             if statat(directory, c"newstate", AtFlags::SYMLINK_NOFOLLOW).is_ok() {
                 renameat(directory, c"newstate", directory, c"state")
-                    .map_err(|errno| ("unable to rename state", errno.into()))?;
+                    .while_doing(|| "unable to rename state")?;
             }
             None
         }

@@ -155,14 +155,14 @@ impl World {
                 None
             }
             Action::Signal(pid, signal) => {
-                if signal == Signal::Term {
+                if signal == Signal::TERM {
                     self.told.push('t');
                 }
                 let mine = self.child.is_some_and(|(child, finish, _)| child == pid && !finish);
                 self.rule(mine, "signalled a stranger, or ./finish");
                 let number = match signal {
-                    Signal::Stop | Signal::Cont => return None,
-                    Signal::Kill => 9,
+                    Signal::STOP | Signal::CONT => return None,
+                    Signal::KILL => 9,
                     _ => 15,
                 };
                 self.end(Ended::Signal { number, core: false });
