@@ -7,8 +7,7 @@ use rustix::system::{RebootCommand, reboot};
 use svcore::Signal;
 use svcore::error::reason_of;
 use svcore::event::{self, Wait};
-use svcore::service::host;
-use svcore::service::words::Ended;
+use svcore::process::Ended;
 use svcore::sys::clock;
 use svcore::sys::signal;
 use svcore::sys::signals::Signals;
@@ -96,7 +95,7 @@ fn wait_for(signals: &Signals, child: Pid, time: Duration) -> Option<u8> {
             && let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG)
         {
             if pid == child {
-                return Some(match host::ended(status) {
+                return Some(match Ended::from_status(status) {
                     Some(Ended::Code(code)) => code,
                     _ => 0,
                 });

@@ -17,7 +17,7 @@ use rustix::fs::{CWD, OFlags};
 use rustix::process::WaitOptions;
 use rustix::system::{RebootCommand, reboot};
 use svcore::event::{self, Wait};
-use svcore::service::host;
+use svcore::process::Ended;
 use svcore::sys::signals::Signals;
 use svcore::sys::spawn::{Failure, Program, Stream, Terminal, spawn};
 use svcore::sys::{clock, memory, signal, start};
@@ -141,7 +141,7 @@ impl Runit {
                 && let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG)
             {
                 left -= 1;
-                if let Some(how) = host::ended(status) {
+                if let Some(how) = Ended::from_status(status) {
                     self.tell(Event::Ended(pid, how));
                 }
             }
@@ -169,7 +169,7 @@ impl Runit {
                 stop_it: matches!(event, Event::Stop | Event::Ended(..)) && flags::stop_it(),
             };
             // A start is the last of the actions that it is among.
-            for action in self.stages.step(clock::monotonic(), flags, event).iter() {
+            for action in self.stages.step(clock::monotonic(), flags, event) {
                 if let Some(event) = self.perform(action) {
                     next = Some(event);
                 }

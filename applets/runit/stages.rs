@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 use svcore::moment::Moment;
-use svcore::service::words::Ended;
+use svcore::process::Ended;
 
 /// How long a start waits when there could be no process, and the least time between two starts of stage 2.
 pub(crate) const PAUSE: Duration = Duration::from_secs(5);
@@ -103,26 +103,18 @@ pub(crate) enum Text {
     NotTerminated,
 }
 
-/// Actions, in order.
-#[must_use]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Actions([Option<Action>; 6]);
+/// What is to be done about one event.
+pub(crate) type Actions = svcore::actions::Actions<Action>;
 
-impl Actions {
-    fn then(mut self, action: Action) -> Self {
-        debug_assert!(self.0.iter().any(Option::is_none), "too many actions");
-        if let Some(slot) = self.0.iter_mut().find(|slot| slot.is_none()) {
-            *slot = Some(action);
-        }
-        self
-    }
+/// Messages among the actions.
+trait Say {
+    /// These actions, and after them a message.
+    fn say(self, text: Text) -> Self;
+}
 
+impl Say for Actions {
     fn say(self, text: Text) -> Self {
         self.then(Action::Say(text))
-    }
-
-    pub(crate) fn iter(self) -> impl Iterator<Item = Action> {
-        self.0.into_iter().flatten()
     }
 }
 
@@ -186,7 +178,7 @@ impl Stages {
 
     /// Takes one event and says what to do about it.
     pub(crate) fn step(&mut self, now: Moment, flags: Flags, event: Event) -> Actions {
-        let none = Actions::default();
+        let none = Actions::none();
         match event {
             Event::Tick => self.tick(now),
             Event::Started(pid) => match (&mut self.script, self.state) {
@@ -236,21 +228,21 @@ impl Stages {
                 if stage == Stage::Two {
                     self.started = now;
                 }
-                Actions::default().say(Text::Enter(stage)).then(Action::Start(stage))
+                Actions::none().say(Text::Enter(stage)).then(Action::Start(stage))
             }
             State::Ending { pid, until, killed: false } if now >= until => {
                 self.state = State::Ending { pid, until: now.saturating_add(STOP), killed: true };
-                Actions::default().say(Text::NotTerminated).then(Action::Kill(pid))
+                Actions::none().say(Text::NotTerminated).then(Action::Kill(pid))
             }
             // Not even that helped. What is next does not wait for it.
             State::Ending { until, killed: true, .. } if now >= until => self.leave_for_stage_3(now),
-            _ => Actions::default(),
+            _ => Actions::none(),
         }
     }
 
     /// A stage ended by itself.
     fn ended(&mut self, now: Moment, stage: Stage, how: Ended) -> Actions {
-        let said = Actions::default();
+        let said = Actions::none();
         let said = match how {
             Ended::Code(0) => said,
             Ended::Code(_) => said.say(Text::Failed(stage)),
@@ -274,7 +266,8 @@ impl Stages {
                 // Not in a busy loop, and with no sleep where it ran for a while.
                 self.state = State::Next(Stage::Two, now.max(self.started.saturating_add(PAUSE)));
                 let said = said.say(Text::KillingStage2);
-                group.map_or(said, |pid| said.then(Action::KillGroup(pid))).say(Text::Restarting)
+                let killed = group.map_or_else(Actions::none, |pid| Action::KillGroup(pid).into());
+                said.and(killed).say(Text::Restarting)
             }
             Stage::Two => {
                 self.state = State::Next(Stage::Three, now);
@@ -292,7 +285,7 @@ impl Stages {
 
     fn leave_for_stage_3(&mut self, now: Moment) -> Actions {
         self.state = State::Next(Stage::Three, now);
-        let said = Actions::default().say(Text::Leave(Stage::Two));
+        let said = Actions::none().say(Text::Leave(Stage::Two));
         if self.least { self.finish(said) } else { said }
     }
 
@@ -314,18 +307,18 @@ impl Stages {
         if !there && script == Script::PowerFail {
             // Whoever says that power fails, as container managers do, wants more than silence.
             self.ending = Some(Ending::PowerOff);
-            return self.stop(now, true).iter().fold(Actions::default().say(Text::PowerFail), Actions::then);
+            return Actions::none().say(Text::PowerFail).and(self.stop(now, true));
         }
         if !there || self.script.is_some() {
-            return Actions::default();
+            return Actions::none();
         }
         self.script = Some((script, None));
-        Actions::default().say(text).say(Text::EnterScript(script)).then(Action::Run(script))
+        Actions::none().say(text).say(Text::EnterScript(script)).then(Action::Run(script))
     }
 
     fn script_ended(&mut self, now: Moment, flags: Flags, script: Script, how: Ended) -> Actions {
         self.script = None;
-        let said = Actions::default();
+        let said = Actions::none();
         let said = match how {
             Ended::Signal { .. } => said.say(Text::ScriptCrashed(script)),
             Ended::Code(_) => said,
@@ -333,7 +326,7 @@ impl Stages {
         let said = said.say(Text::LeaveScript(script));
         // Stage 2 may have ended meanwhile.
         if matches!(self.state, State::Running(Stage::Two, _)) {
-            self.stop(now, flags.stop_it).iter().fold(said, Actions::then)
+            said.and(self.stop(now, flags.stop_it))
         } else {
             said
         }
@@ -343,13 +336,13 @@ impl Stages {
         match self.state {
             State::Running(Stage::Two, pid) if allowed || self.least => {
                 self.state = State::Ending { pid, until: now.saturating_add(self.patience), killed: false };
-                Actions::default().then(Action::TakeStopIt).then(Action::Term(pid))
+                Actions::none().then(Action::TakeStopIt).then(Action::Term(pid))
             }
             // It ends already, or is not allowed to.
-            State::Running(Stage::Two, _) | State::Ending { .. } | State::Over => Actions::default(),
+            State::Running(Stage::Two, _) | State::Ending { .. } | State::Over => Actions::none(),
             State::Next(Stage::Two, _) if self.least => {
                 self.state = State::Next(Stage::Three, now);
-                self.finish(Actions::default())
+                self.finish(Actions::none())
             }
             _ => self.out_of_place(),
         }
@@ -357,8 +350,8 @@ impl Stages {
 
     fn out_of_place(&self) -> Actions {
         match self.state {
-            State::Ending { .. } | State::Over => Actions::default(),
-            _ => Actions::default().say(Text::SignalsOnlyInStage2),
+            State::Ending { .. } | State::Over => Actions::none(),
+            _ => Actions::none().say(Text::SignalsOnlyInStage2),
         }
     }
 }
@@ -393,7 +386,7 @@ mod tests {
         }
 
         fn tell(&mut self, now: Moment, event: Event) {
-            for action in self.stages.step(now, self.flags, event).iter() {
+            for action in self.stages.step(now, self.flags, event) {
                 self.done.push(action);
                 if matches!(action, Action::Start(_) | Action::Run(_)) {
                     self.next += 10;

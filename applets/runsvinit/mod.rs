@@ -18,9 +18,9 @@ use rustix::event::PollFlags;
 use rustix::process::Pid;
 use svcore::control::Command as Order;
 use svcore::moment::{Moment, earlier};
+use svcore::process::Ended;
+use svcore::role::Role;
 use svcore::service::host::{Host, now};
-use svcore::service::pair::Which;
-use svcore::service::words::Ended;
 use svcore::sys::signals::{self, Came, Signals};
 use svcore::sys::{clock, memory, privilege, signal, spawn, start};
 use svcore::{Call, Context, Result, Signal, oom, say, scan};
@@ -234,11 +234,11 @@ impl<'o> Init<'o> {
                 // Its end can take the kernel some milliseconds, which pass while the services end.
                 self.served.dir.stop_watching();
             }
-            Do::KillServices => self.host.kill_all(Which::Main),
-            Do::KillLogs => self.host.kill_all(Which::Log),
+            Do::KillServices => self.host.kill_services(),
+            Do::KillLogs => self.host.kill_logs(),
             Do::EndWriters => {
                 let logs: Vec<Pid> =
-                    self.host.services().filter_map(|(_, service)| service.process(Which::Log)).collect();
+                    self.host.services().filter_map(|(_, service)| service.unit(Role::Log)?.pid()).collect();
                 rest::end(&logs, self.until());
             }
             Do::EndRest => rest::end(&[], self.until()),
@@ -408,7 +408,7 @@ impl<'o> Init<'o> {
     fn essential_ended(&mut self, place: usize, how: Ended) {
         if self.stop.is_none() {
             let name = self.served.name(place).unwrap_or_default();
-            let what = [b"essential service ", name, b" ", how.said().as_bytes()].concat();
+            let what = [b"essential service ", name, b" ", how.in_words().as_bytes()].concat();
             say::supervisor(&[b"runsvinit: warning: "], &what, None);
         }
         self.begin_to_stop(Some(code_of(how)));
@@ -416,7 +416,7 @@ impl<'o> Init<'o> {
 }
 
 fn say_hook(class: &[u8], path: &CStr, how: Ended) {
-    say::supervisor(&[class], &[path.to_bytes(), b" ", how.said().as_bytes()].concat(), None);
+    say::supervisor(&[class], &[path.to_bytes(), b" ", how.in_words().as_bytes()].concat(), None);
 }
 
 fn info(what: &[u8]) {

@@ -9,7 +9,7 @@ use rustix::fs::{CWD, Dir, Mode, OFlags, Stat, StatVfsMountFlags, fstat, openat,
 use rustix::io::Errno;
 use rustix::process::Pid;
 use svcore::error::reason;
-use svcore::service::words::Ended;
+use svcore::process::Ended;
 use svcore::sys::signal;
 use svcore::sys::spawn::{Program, Stream, Terminal, spawn};
 use svcore::trust::{self, Refusal};

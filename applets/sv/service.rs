@@ -13,9 +13,10 @@ use rustix::io::Errno;
 use svcore::error::reason;
 use svcore::event::{self, Wait};
 use svcore::moment::Moment;
+use svcore::role::Role;
 use svcore::state::{Home, Place};
 use svcore::status::{LEN, Status};
-use svcore::supervise::{Marks, Taken};
+use svcore::supervise::{OkTimes, Progress};
 use svcore::tai::Tai64N;
 use svcore::{files, say, state, supervise, trust};
 
@@ -85,17 +86,17 @@ pub(crate) struct Service {
 pub(crate) struct Part {
     /// Something that can be opened only where one can go into the directory.
     inside: &'static CStr,
-    /// It is the log service.
-    log: bool,
+    role: Role,
     ok: &'static CStr,
     /// The file that keeps it down.
     pub(crate) down: &'static CStr,
 }
 
 /// Those of the service.
-pub(crate) const MAIN: Part = Part { inside: c".", log: false, ok: c"supervise/ok", down: c"down" };
+pub(crate) const MAIN: Part = Part { inside: c".", role: Role::Main, ok: c"supervise/ok", down: c"down" };
 /// Those of its log service.
-pub(crate) const LOG: Part = Part { inside: c"log/.", log: true, ok: c"log/supervise/ok", down: c"log/down" };
+pub(crate) const LOG: Part =
+    Part { inside: c"log/.", role: Role::Log, ok: c"log/supervise/ok", down: c"log/down" };
 
 /// A command that was written, or that is to be as soon as the FIFO takes it.
 #[derive(Debug)]
@@ -107,7 +108,7 @@ pub(crate) struct Sent {
     /// The FIFO was not full.
     pub(crate) written: bool,
     /// The marks on `ok` before.
-    before: Option<Marks>,
+    before: Option<OkTimes>,
     /// When it was found to have been read.
     read_at: Option<Moment>,
     /// It was found to have been acted upon.
@@ -202,10 +203,10 @@ impl Service {
 
     fn with_home<T>(&self, part: &Part, then: impl FnOnce(&Home<'_>) -> io::Result<T>) -> io::Result<T> {
         let dir = self.dir.as_ref().map_err(|errno| io::Error::from(*errno))?.as_fd();
-        let log_dir = if part.log { Some(open_directory(dir, b"log")?) } else { None };
+        let log_dir = if part.role == Role::Log { Some(open_directory(dir, b"log")?) } else { None };
         let dir = log_dir.as_ref().map_or(dir, AsFd::as_fd);
         let path = Path::new(OsStr::from_bytes(&self.path));
-        then(&Home { dir, path, log: part.log, prefix: b"" })
+        then(&Home { dir, path, role: part.role, prefix: b"" })
     }
 }
 
@@ -325,11 +326,11 @@ impl Service {
         // In this order: what was read, and after that found idle, was taken. Stock's runsv leaves no mark; it acts
         // within much less than this after it has read.
         let marks = self.marks(sent);
-        sent.taken = match marks.map_or(Taken::Unknown, |marks| supervise::taken(sent.before, marks)) {
-            Taken::Yes => true,
-            Taken::NotYet => false,
-            Taken::Unknown => now >= read_at.saturating_add(SETTLED),
-            Taken::Stuck => now >= read_at.saturating_add(STUCK),
+        sent.taken = match marks.map_or(Progress::Unknown, |marks| supervise::progress(sent.before, marks)) {
+            Progress::Done => true,
+            Progress::NotYet => false,
+            Progress::Unknown => now >= read_at.saturating_add(SETTLED),
+            Progress::Stuck => now >= read_at.saturating_add(STUCK),
         };
         sent.taken
     }
@@ -349,13 +350,13 @@ impl Service {
         clippy::unnecessary_cast,
         reason = "widths differ"
     )]
-    fn marks(&self, sent: &Sent) -> Option<Marks> {
+    fn marks(&self, sent: &Sent) -> Option<OkTimes> {
         let stat = match &sent.elsewhere {
             Some(place) => statat(place, c"ok", AtFlags::SYMLINK_NOFOLLOW),
             None => statat(self.dir().ok()?, MAIN.ok, AtFlags::SYMLINK_NOFOLLOW),
         }
         .ok()?;
-        Some(Marks {
+        Some(OkTimes {
             access: (i64::from(stat.st_atime), stat.st_atime_nsec as i64),
             modification: (i64::from(stat.st_mtime), stat.st_mtime_nsec as i64),
         })
