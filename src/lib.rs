@@ -28,6 +28,6 @@ pub mod tai;
 pub mod trust;
 pub mod utmp;
 
-pub use error::{Context, Error, Result};
+pub use error::{Context, Error, Failed, Result};
 pub use multicall::{Applet, Call, Codes};
 pub use sys::signal::Signal;

@@ -36,8 +36,9 @@ use rustix::io::Errno;
 
 use crate::files::Identity;
 use crate::role::Role;
+use crate::say::Message;
 use crate::trust::{self, Make, Refusal};
-use crate::{files, say, sys};
+use crate::{files, sys};
 
 /// The variable that names another directory.
 pub const VARIABLE: &str = "RUNITBOX_STATE";
@@ -62,7 +63,7 @@ pub struct Home<'a> {
     /// Whose state it is: that of the service, or that of its log service.
     pub role: Role,
     /// What messages about it begin with.
-    pub prefix: &'a [u8],
+    pub who: &'a [u8],
 }
 
 /// Whose a state is.
@@ -207,7 +208,7 @@ impl Home<'_> {
         } << if inside { 4 } else { 0 };
         if TOLD.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
             let what = [b"no state is kept in ", path.as_os_str().as_bytes()].concat();
-            say::supervisor(&[self.prefix, b"warning: "], &what, Some(error));
+            Message::warning(self.who, &what).because(error).print_now();
         }
     }
 
@@ -216,7 +217,7 @@ impl Home<'_> {
         static TOLD: AtomicBool = AtomicBool::new(false);
         if !TOLD.swap(true, Ordering::Relaxed) {
             let what = format!("what the link {} leads to is not used", self.role.supervise());
-            say::supervisor(&[self.prefix, b"warning: "], what.as_bytes(), Some(error));
+            Message::warning(self.who, &what).because(error).print_now();
         }
     }
 
@@ -459,7 +460,7 @@ mod tests {
         let dir = rustix::fs::open(&root, OFlags::RDONLY, Mode::empty()).unwrap();
         let name = |path: &Path, log: bool| {
             let role = if log { Role::Log } else { Role::Main };
-            let home = Home { dir: dir.as_fd(), path, role, prefix: b"" };
+            let home = Home { dir: dir.as_fd(), path, role, who: b"" };
             home.name().map(|name| String::from_utf8(name).unwrap())
         };
         for (path, log, expected) in [

@@ -28,7 +28,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Failed, Result};
 use crate::role::Role;
 use crate::state;
 use crate::trust::{self, Refusal};
@@ -36,8 +36,8 @@ use crate::{files, sys};
 
 use marks::Mark;
 pub use marks::{OkTimes, Progress, progress};
+pub use status_files::FLAPS;
 use status_files::StatusFiles;
-pub use status_files::{FLAPS, Trouble};
 
 /// Mode of new files that only we open.
 const PRIVATE: Mode = Mode::from_raw_mode(0o600);
@@ -58,7 +58,7 @@ pub struct Supervise {
 
 impl Supervise {
     /// Locks the directory and opens `control`.
-    fn open_at(dir: OwnedFd, role: Role) -> Result<Self> {
+    fn open_at(dir: OwnedFd, role: Role) -> Result<Self, Failed> {
         let lock = open_lock(dir.as_fd(), role)?;
         take_lock(&lock, role)?;
         let control = open_control(dir.as_fd(), role)?;
@@ -84,7 +84,7 @@ impl Supervise {
     /// # Errors
     ///
     /// That `ok` cannot be opened.
-    pub fn announce(&mut self) -> Result<()> {
+    pub fn announce(&mut self) -> Result<(), Failed> {
         let ok = open_ok(self.dir.as_fd())
             .while_doing(|| format!("unable to read {}/ok", self.role.supervise()))?;
         // Nothing is ever written to it, so the smallest buffer will do.
@@ -129,7 +129,7 @@ impl Supervise {
     /// # Errors
     ///
     /// What failed, in the words of runsv(8).
-    pub fn make_whole(&mut self) -> Result<()> {
+    pub fn make_whole(&mut self) -> Result<(), Failed> {
         let lock = open_lock(self.dir.as_fd(), self.role)?;
         // One that is still there is locked by ourselves.
         if let (Ok(ours), Ok(there)) = (fstat(&self.lock), fstat(&lock))
@@ -182,7 +182,7 @@ impl Supervise {
 }
 
 /// Makes the FIFO `ok`, where it is missing.
-fn make_ok(dir: BorrowedFd<'_>, role: Role) -> Result<()> {
+fn make_ok(dir: BorrowedFd<'_>, role: Role) -> Result<(), Failed> {
     sys::fifo::make(dir, c"ok")
         .and_then(|()| check_ok(dir))
         .while_doing(|| format!("unable to read {}/ok", role.supervise()))
@@ -199,23 +199,23 @@ fn open_ok(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(trust::open_fifo(dir, c"ok", OFlags::RDONLY)?.0)
 }
 
-fn open_lock(dir: BorrowedFd<'_>, role: Role) -> Result<OwnedFd> {
+fn open_lock(dir: BorrowedFd<'_>, role: Role) -> Result<OwnedFd, Failed> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
     trust::open_regular(dir, c"lock", flags, PRIVATE)
         .map(|(lock, _)| lock)
         .map_err(|error| failed_to_open(role, error))
 }
 
-fn failed_to_open(role: Role, error: io::Error) -> Error {
-    Error::Fatal { doing: format!("unable to open {}/lock", role.supervise()).into(), cause: Some(error) }
+fn failed_to_open(role: Role, cause: io::Error) -> Failed {
+    Failed::because(cause, format!("unable to open {}/lock", role.supervise()))
 }
 
-fn take_lock(lock: &OwnedFd, role: Role) -> Result<()> {
+fn take_lock(lock: &OwnedFd, role: Role) -> Result<(), Failed> {
     flock(lock, FlockOperation::NonBlockingLockExclusive)
         .while_doing(|| format!("unable to lock {}/lock", role.supervise()))
 }
 
-fn open_control(dir: BorrowedFd<'_>, role: Role) -> Result<OwnedFd> {
+fn open_control(dir: BorrowedFd<'_>, role: Role) -> Result<OwnedFd, Failed> {
     let failed = || format!("unable to open {}/control", role.supervise());
     sys::fifo::make(dir, c"control").while_doing(failed)?;
     // For writing too: with a writer of our own, reading never meets the end of the file.
@@ -228,7 +228,7 @@ fn open_control(dir: BorrowedFd<'_>, role: Role) -> Result<OwnedFd> {
                     .any(|it| error.raw_os_error() == Some(it.raw_os_error()));
             if is_none {
                 let what = format!("{}/control exists but is not a fifo", role.supervise());
-                return Err(Error::fatal(what));
+                return Err(Failed::without_cause(what));
             }
             Err(error).while_doing(failed)
         }

@@ -13,11 +13,11 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, flock, openat, statat};
 use rustix::io::Errno;
 use svcore::envdir::{self, Change};
-use svcore::error::reason;
 use svcore::passwd::{self, Ids, Refused};
+use svcore::say::Message;
 use svcore::sys::privilege;
 use svcore::trust::{self, Refusal};
-use svcore::{Call, Context, Error, Result, exec, say};
+use svcore::{Call, Context, Failed, Result, exec, say};
 
 use plan::{Plan, WhenLocked};
 
@@ -75,15 +75,15 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     }
     let saved_stderr = close_descriptors(&plan, call.closed)?;
     for &(resource, value) in &plan.limits {
-        privilege::set_soft_limit(resource, value)
-            .map_err(|(doing, cause)| Error::Fatal { doing: doing.into(), cause: Some(cause) })?;
+        privilege::set_soft_limit(resource, value).while_doing(|| "unable to setrlimit()")?;
     }
     let error = execute(&plan, path.as_deref(), environment);
     if plan.quiet_failure {
         return Ok(0);
     }
     let name = plan.argv0.as_ref().or(plan.argv.first()).map(|name| name.as_bytes()).unwrap_or_default();
-    let line = [b"chpst: fatal: unable to run: ", name, b": ", reason(&error).as_bytes()].concat();
+    let what = [b"unable to run: ", name].concat();
+    let line = Message::fatal("chpst", &what).because(&error).text();
     match &saved_stderr {
         Some(stderr) => say::write_all(stderr.as_fd(), &[&say::printable(&line), b"\n"]),
         None => say::err_line(&[&line]),
@@ -105,14 +105,15 @@ fn execute(plan: &Plan, path: Option<&OsStr>, environment: Vec<Vec<u8>>) -> io::
     exec::replace(&exec::candidates(program, path), &argv, &environment)
 }
 
-fn change_directory(dir: &OsStr) -> Result<()> {
+fn change_directory(dir: &OsStr) -> Result<(), Failed> {
     rustix::process::chdir(dir).while_doing(|| [b"unable to change directory: ", dir.as_bytes()].concat())
 }
 
 /// Reads an environment directory. The changes are in the order in which the directory lists its files.
-fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>> {
+fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>, Failed> {
     let failed = |what: &'static str| move || [what.as_bytes(), b": ", name.as_bytes()].concat();
-    let path = CString::new(name.as_bytes()).map_err(|_| Error::fatal("unable to switch to directory"))?;
+    let path =
+        CString::new(name.as_bytes()).map_err(|_| Failed::without_cause("unable to switch to directory"))?;
     let dir = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .while_doing(failed("unable to switch to directory"))?;
     let entries = Dir::read_from(&dir).while_doing(failed("unable to open directory"))?;
@@ -138,7 +139,7 @@ fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == io::ErrorKind::IsADirectory && plan.skip_directories => {
                 if plan.verbose {
-                    say::trouble(&[b"chpst: warning: "], &what(), Some(&error));
+                    Message::warning("chpst", &what()).because(&error).print();
                 }
             }
             Err(error) => return Err(error).while_doing(what),
@@ -167,7 +168,7 @@ fn read_variable(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Vec<u8>> {
 }
 
 /// Looks up a user in `/etc/passwd` and `/etc/group`, below the root directory as `-/` has changed it.
-fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids> {
+fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids, Failed> {
     let spec_bytes = spec.as_bytes();
     let missing = |kind: &'static str| format!("unable to get {kind} file entry");
     let mut unreadable = None;
@@ -176,7 +177,7 @@ fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids> {
         // Without the file, every name is unknown; numbers still work.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
         Err(error) => {
-            unreadable = Some(Error::Fatal { doing: missing(kind).into(), cause: Some(error) });
+            unreadable = Some(Failed::because(error, missing(kind)));
             None
         }
     };
@@ -195,11 +196,15 @@ fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids> {
         passwd::find(spec_bytes, || get(c"/etc/passwd", "password"), || get(c"/etc/group", "group"))
     };
     found.map_err(|refused| match refused {
-        Refused::Unknown if plain_account => Error::fatal([b"unknown account: ", spec_bytes].concat()),
-        Refused::Unknown => Error::fatal([b"unknown user/group: ", spec_bytes].concat()),
-        Refused::Empty => Error::fatal([b"empty uid or gid: ", spec_bytes].concat()),
-        Refused::Numbers(numbers) => Error::fatal([b"invalid uid/gids: ".as_slice(), &numbers].concat()),
-        Refused::Unreadable => unreadable.unwrap_or_else(|| Error::fatal(missing("password"))),
+        Refused::Unknown if plain_account => {
+            Failed::without_cause([b"unknown account: ", spec_bytes].concat())
+        }
+        Refused::Unknown => Failed::without_cause([b"unknown user/group: ", spec_bytes].concat()),
+        Refused::Empty => Failed::without_cause([b"empty uid or gid: ", spec_bytes].concat()),
+        Refused::Numbers(numbers) => {
+            Failed::without_cause([b"invalid uid/gids: ".as_slice(), &numbers].concat())
+        }
+        Refused::Unreadable => unreadable.unwrap_or_else(|| Failed::without_cause(missing("password"))),
     })
 }
 
@@ -209,7 +214,7 @@ fn read_database(path: &CStr) -> io::Result<Vec<u8>> {
 
 /// Locks `file`. The descriptor stays open for the program: the lock is held until the program, and every process that
 /// inherited the descriptor from it, is gone.
-fn lock(file: &OsStr, when_locked: WhenLocked) -> Result<()> {
+fn lock(file: &OsStr, when_locked: WhenLocked) -> Result<(), Failed> {
     let failed = |what: &'static str| move || [what.as_bytes(), b": ", file.as_bytes()].concat();
     let fd = open_lock(file).while_doing(failed("unable to open lock"))?;
     let operation = match when_locked {
@@ -244,7 +249,7 @@ fn open_lock(file: &OsStr) -> io::Result<OwnedFd> {
 
 /// Closes or replaces descriptors 0 to 2. Returns a copy of the original standard error if that is closed or replaced:
 /// the message that the program cannot be run goes there.
-fn close_descriptors(plan: &Plan, closed: [bool; 3]) -> Result<Option<OwnedFd>> {
+fn close_descriptors(plan: &Plan, closed: [bool; 3]) -> Result<Option<OwnedFd>, Failed> {
     let stderr_goes = plan.close[2] || plan.null;
     let saved_stderr =
         if stderr_goes { rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).ok() } else { None };

@@ -4,6 +4,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, fcntl_getfl, fcntl_setfl, openat};
 use svcore::event::{self, Wait};
+use svcore::say::Class;
 
 /// The longest line.
 const LONGEST: usize = 512;
@@ -12,16 +13,27 @@ const LONGEST: usize = 512;
 /// standard error. Nothing waits for it, and nothing is allocated.
 pub(crate) fn say(parts: &[&[u8]]) {
     let mut line = [0; LONGEST];
-    let line = fill(&mut line, parts);
+    write(fill(&mut line, None, parts));
+}
+
+fn write(line: &[u8]) {
     match open(OFlags::WRONLY) {
         Some(console) => drop(rustix::io::write(&console, line)),
         None => write_if_taken(rustix::stdio::stderr(), line),
     }
 }
 
+/// Says something of a class: `warning: …`.
+pub(crate) fn report(class: Class, parts: &[&[u8]]) {
+    let mut line = [0; LONGEST];
+    write(fill(&mut line, Some(class), parts));
+}
+
 /// A line with our name in front; what is not printable in it becomes `?`, since to escape it would need memory.
-fn fill<'l>(line: &'l mut [u8; LONGEST], parts: &[&[u8]]) -> &'l [u8] {
-    let bytes = [b"- runit: ".as_slice()].into_iter().chain(parts.iter().copied()).flatten().copied();
+fn fill<'l>(line: &'l mut [u8; LONGEST], class: Option<Class>, parts: &[&[u8]]) -> &'l [u8] {
+    let class = class.map(|class| [class.word().as_bytes(), b": "]);
+    let name: [&[u8]; 1] = [b"- runit: "];
+    let bytes = name.iter().chain(class.iter().flatten()).chain(parts).copied().flatten().copied();
     let bytes = bytes.map(|byte| if is_printable(byte) { byte } else { b'?' });
     let mut length = 0;
     for (place, byte) in line.iter_mut().zip(bytes.take(LONGEST - 1).chain([b'\n'])) {
@@ -64,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_line_tells_the_console_nothing_but_its_text() {
-        let line = |parts: &[&[u8]]| fill(&mut [0; LONGEST], parts).to_vec();
+        let line = |parts: &[&[u8]]| fill(&mut [0; LONGEST], None, parts).to_vec();
         assert_eq!(line(&[b"enter stage: ", b"/etc/runit/1"]), b"- runit: enter stage: /etc/runit/1\n");
         assert_eq!(line(&[b"serving ", b"/a\n\x1b[2J\x9b\x7f"]), b"- runit: serving /a??[2J??\n");
         let long = line(&[&[b'x'; 2000]]);

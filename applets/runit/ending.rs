@@ -8,12 +8,13 @@ use svcore::Signal;
 use svcore::error::reason_of;
 use svcore::event::{self, Wait};
 use svcore::process::Ended;
+use svcore::say::Class;
 use svcore::sys::clock;
 use svcore::sys::signal;
 use svcore::sys::signals::Signals;
 use svcore::sys::spawn::fork_to;
 
-use super::console::say;
+use super::console::{report, say};
 use super::flags;
 use super::stages::Ending;
 
@@ -41,17 +42,19 @@ pub(crate) fn end(signals: &Signals, ending: Option<Ending>, machine: bool, leas
         match errno {
             Some(errno) if !machine => {
                 let why = reason_of(errno.into());
-                say(&[b"warning: unable to end the container: ", why.as_bytes(), b"; exiting instead"]);
+                report(
+                    Class::Warning,
+                    &[b"unable to end the container: ", why.as_bytes(), b"; exiting instead"],
+                );
                 return;
             }
             Some(0) => {}
-            Some(errno) => say(&[
-                b"warning: unable to end the machine: ",
-                reason_of(errno.into()).as_bytes(),
-                b"; trying again",
-            ]),
+            Some(errno) => report(
+                Class::Warning,
+                &[b"unable to end the machine: ", reason_of(errno.into()).as_bytes(), b"; trying again"],
+            ),
             None => {
-                say(&[b"warning: writing to disk takes too long, going on without"]);
+                report(Class::Warning, &[b"writing to disk takes too long, going on without"]);
                 let _ = last_steps(ending, false, false);
             }
         }

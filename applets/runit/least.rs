@@ -7,11 +7,12 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, readlinkat, statat};
 use rustix::mount::MountFlags;
 use rustix::process::{Pid, test_kill_process};
+use svcore::say::Class;
 use svcore::sys::spawn::{Program, Stream};
 use svcore::sys::start;
 use svcore::{files, scan};
 
-use super::console::{self, say};
+use super::console::{self, report};
 use super::stages::Event;
 
 /// What stage 2 is then: our own runsvinit.
@@ -77,7 +78,7 @@ fn mount_all() {
         }
         if let Err(errno) = rustix::mount::mount(kind, path, kind, flags, data) {
             let why = svcore::error::reason_of(errno.raw_os_error());
-            say(&[b"warning: unable to mount ", path.to_bytes(), b": ", why.as_bytes()]);
+            report(Class::Warning, &[b"unable to mount ", path.to_bytes(), b": ", why.as_bytes()]);
         }
     }
     if let Some(console) = console::open_for_program(OFlags::RDWR) {

@@ -18,12 +18,13 @@ use rustix::process::WaitOptions;
 use rustix::system::{RebootCommand, reboot};
 use svcore::event::{self, Wait};
 use svcore::process::Ended;
+use svcore::say::Class;
 use svcore::sys::signals::Signals;
-use svcore::sys::spawn::{Failure, Program, Stream, Terminal, spawn};
+use svcore::sys::spawn::{Program, Stream, Terminal, spawn};
 use svcore::sys::{clock, memory, signal, start};
 use svcore::{Call, Result, Signal, files};
 
-use console::say;
+use console::{report, say};
 use least::Least;
 use stages::{Action, Event, Flags, Script, Stage, Stages, Text};
 
@@ -85,7 +86,7 @@ fn wait_for_signals() -> Signals {
             Ok(signals) => return signals,
             Err(error) => {
                 let why = svcore::error::reason(&error);
-                say(&[b"fatal: unable to create selfpipe, pausing: ", why.as_bytes()]);
+                report(Class::Fatal, &[b"unable to create selfpipe, pausing: ", why.as_bytes()]);
                 event::wait(&mut [], Wait::Until(clock::monotonic().saturating_add(stages::PAUSE)));
             }
         }
@@ -216,18 +217,18 @@ impl Runit {
             Text::Enter(_) | Text::Leave(_) if self.least.is_some() => {}
             Text::Enter(it) => say(&[b"enter stage: ", stage(it)]),
             Text::Leave(it) => say(&[b"leave stage: ", stage(it)]),
-            Text::Failed(it) => say(&[b"warning: child failed: ", stage(it)]),
-            Text::Crashed(it) => say(&[b"warning: child crashed: ", stage(it)]),
-            Text::Skipping => say(&[b"warning: skipping stage 2..."]),
-            Text::KillingStage2 => say(&[b"warning: killing all processes in stage 2..."]),
-            Text::Restarting => say(&[b"warning: restarting."]),
-            Text::SignalsOnlyInStage2 => say(&[b"warning: signals only work in stage 2."]),
+            Text::Failed(it) => report(Class::Warning, &[b"child failed: ", stage(it)]),
+            Text::Crashed(it) => report(Class::Warning, &[b"child crashed: ", stage(it)]),
+            Text::Skipping => report(Class::Warning, &[b"skipping stage 2..."]),
+            Text::KillingStage2 => report(Class::Warning, &[b"killing all processes in stage 2..."]),
+            Text::Restarting => report(Class::Warning, &[b"restarting."]),
+            Text::SignalsOnlyInStage2 => report(Class::Warning, &[b"signals only work in stage 2."]),
             Text::CtrlAltDel => say(&[b"ctrl-alt-del request..."]),
             Text::PowerFail => say(&[b"power failure..."]),
             Text::EnterScript(it) => say(&[b"enter stage: ", script(it)]),
             Text::LeaveScript(it) => say(&[b"leave stage: ", script(it)]),
-            Text::ScriptCrashed(it) => say(&[b"warning: child crashed: ", script(it)]),
-            Text::NotTerminated => say(&[b"warning: stage 2 not terminated, sending sigkill..."]),
+            Text::ScriptCrashed(it) => report(Class::Warning, &[b"child crashed: ", script(it)]),
+            Text::NotTerminated => report(Class::Warning, &[b"stage 2 not terminated, sending sigkill..."]),
         }
     }
 }
@@ -252,14 +253,14 @@ fn begin_program(program: &Program<'_>) -> Event {
     let path = program.files.first().map_or(b"".as_slice(), |path| path.to_bytes());
     match spawn(program) {
         Ok(pid) => Event::Started(pid),
-        Err(Failure::Fork(error)) => {
-            let why = svcore::error::reason(&error);
-            say(&[b"fatal: unable to fork for \"", path, b"\" pausing: ", why.as_bytes()]);
+        Err(why) if why.lacks_process() => {
+            let why = svcore::error::reason(&why.cause);
+            report(Class::Fatal, &[b"unable to fork for \"", path, b"\" pausing: ", why.as_bytes()]);
             Event::NoProcess
         }
-        Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
-            let why = svcore::error::reason(&error);
-            say(&[b"fatal: unable to start child: ", path, b": ", why.as_bytes()]);
+        Err(why) => {
+            let why = svcore::error::reason(&why.cause);
+            report(Class::Fatal, &[b"unable to start child: ", path, b": ", why.as_bytes()]);
             Event::NotStarted
         }
     }

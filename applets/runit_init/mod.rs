@@ -7,8 +7,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{CWD, Mode, OFlags, fchmod, ftruncate, mkdirat};
 use rustix::io::Errno;
 use rustix::process::Pid;
+use svcore::say::{Class, Message};
 use svcore::sys::signal;
-use svcore::{Call, Error, Result, Signal, exec, multicall, say};
+use svcore::{Call, Context, Error, Failed, Result, Signal, exec, multicall};
 
 use crate::runit::flags::{self, REBOOT, STOP_IT};
 
@@ -34,9 +35,8 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
             let _ = signal::send(Pid::INIT, Signal::CONT);
             Ok(0)
         }
-        Err((doing, path, errno)) => {
-            let doing = [doing, path.to_bytes()].concat();
-            say::trouble(&[b"init: fatal: "], &doing, Some(&errno.into()));
+        Err(failed) => {
+            Message::of(Class::Fatal, "init", &failed).print();
             Ok(call.codes.fatal)
         }
     }
@@ -49,20 +49,17 @@ fn become_runit(call: &Call<'_>) -> Result {
         .collect();
     let error = exec::replace(&[RUNIT.to_owned()], &[c"runit".to_owned()], &environment);
     if error.raw_os_error() != Some(Errno::NOENT.raw_os_error()) {
-        say::trouble(&[b"init: warning: "], b"unable to start runit", Some(&error));
+        Message::warning("init", "unable to start runit").because(&error).print();
     }
     crate::runit::main(call)
 }
-
-/// What was being done, to which flag file, and the error.
-type Failed = (&'static [u8], &'static CStr, Errno);
 
 /// Sets `stopit`, and sets or clears `reboot`.
 ///
 /// A flag file may exist in `/etc/runit` and in `/run`. Every one that exists is changed: we do not know which of them
 /// process 1 and the stages read, and one that kept its old mode would count at the next shutdown. If neither exists,
 /// one is created: in `/etc/runit` (or where a link there points to), otherwise in `/run`.
-fn set_flags(reboot: bool) -> std::result::Result<(), Failed> {
+fn set_flags(reboot: bool) -> Result<(), Failed> {
     let stop_it_set = set_all(&STOP_IT, [false; 2])?;
     if reboot {
         // A program that reads `stopit` in a directory reads `reboot` in the same one.
@@ -73,7 +70,7 @@ fn set_flags(reboot: bool) -> std::result::Result<(), Failed> {
             Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
             // It could not be changed, but it is not set, so nothing has to be cleared.
             Err(_) if !flags::is_set(path) => {}
-            Err(errno) => return Err((b"unable to chmod ", path, errno)),
+            Err(errno) => return Err(errno).while_doing(|| chmod(path)),
         }
     }
     Ok(())
@@ -81,9 +78,9 @@ fn set_flags(reboot: bool) -> std::result::Result<(), Failed> {
 
 /// Sets each of a flag's two files that exists, and creates those for which `create` is true. If none is set then, one
 /// is created. Returns which of the two are set: at least one.
-fn set_all(paths: &[&'static CStr; 2], create: [bool; 2]) -> std::result::Result<[bool; 2], Failed> {
+fn set_all(paths: &[&'static CStr; 2], create: [bool; 2]) -> Result<[bool; 2], Failed> {
     let mut first_error = None;
-    let mut succeeds = |result: std::result::Result<(), Failed>| match result {
+    let mut succeeds = |result: Result<(), Failed>| match result {
         Ok(()) => true,
         Err(error) => {
             // The error that is reported is that of the first path, the usual one.
@@ -95,7 +92,7 @@ fn set_all(paths: &[&'static CStr; 2], create: [bool; 2]) -> std::result::Result
     for ((is_set, path), create) in set.iter_mut().zip(paths).zip(create) {
         *is_set = match flags::set_mode(path, SET) {
             Err(Errno::NOENT | Errno::NOTDIR) => create && succeeds(create_set(path)),
-            result => succeeds(result.map_err(|errno| (b"unable to chmod ".as_slice(), *path, errno))),
+            result => succeeds(result.while_doing(|| chmod(path))),
         };
     }
     if set == [false; 2] {
@@ -112,10 +109,14 @@ fn set_all(paths: &[&'static CStr; 2], create: [bool; 2]) -> std::result::Result
 }
 
 /// Creates a flag file, or empties the one that somebody created meanwhile, and sets it.
-fn create_set(path: &'static CStr) -> std::result::Result<(), Failed> {
+fn create_set(path: &'static CStr) -> Result<(), Failed> {
     let created = flags::open(path, OFlags::WRONLY | OFlags::CREATE, SET).and_then(|(file, _)| {
         ftruncate(&file, 0)?;
         fchmod(&file, SET)
     });
-    created.map_err(|errno| (b"unable to create ".as_slice(), path, errno))
+    created.while_doing(|| [b"unable to create ", path.to_bytes()].concat())
+}
+
+fn chmod(path: &CStr) -> Vec<u8> {
+    [b"unable to chmod ", path.to_bytes()].concat()
 }

@@ -17,11 +17,12 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, wait};
 use svcore::event::{self, Wait, Woken};
 use svcore::moment::{Moment, earlier};
+use svcore::say::Message;
 use svcore::scan::{Directory, Found, Identity, Leaving, Plan, Scan, again_at};
 use svcore::sys::signals::Signals;
-use svcore::sys::spawn::{Failure, Program, spawn};
+use svcore::sys::spawn::{Program, spawn};
 use svcore::sys::{clock, signal, start};
-use svcore::{Call, Context, Error, Result, Signal, exec, say};
+use svcore::{Call, Context, Error, Failed, Result, Signal, exec};
 
 use known::{Known, Runsv};
 use title::Title;
@@ -53,8 +54,8 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     match serve(dir, new_session, log) {
         Ok(code) => Ok(code),
         Err(error) => {
-            let what = error.to_string();
-            say::supervisor(&[b"runsvdir ", dir.as_bytes(), b": fatal: "], what.as_bytes(), None);
+            let who = [b"runsvdir ", dir.as_bytes()].concat();
+            Message::fatal(&who, &error.to_string()).print_now();
             Ok(call.codes.fatal)
         }
     }
@@ -163,7 +164,7 @@ struct Runsvdir {
 }
 
 impl Runsvdir {
-    fn new(dir: &OsStr, new_session: bool) -> Result<Self> {
+    fn new(dir: &OsStr, new_session: bool) -> Result<Self, Failed> {
         let mut runsv = exec::candidates(OsStr::new("runsv"), std::env::var_os("PATH").as_deref());
         runsv.extend(ourselves());
         Ok(Runsvdir {
@@ -337,14 +338,11 @@ impl Runsvdir {
         };
         match spawn(&program) {
             Ok(pid) => Runsv::Alive { pid, started: now },
-            Err(Failure::Fork(error)) => {
-                self.dir.warn(&[b"unable to fork for ", name.to_bytes()].concat(), Some(&error));
-                Runsv::Dead { not_before: now + NO_PROCESS }
-            }
-            Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
-                let what = [b"unable to start runsv ", name.to_bytes()].concat();
-                self.dir.say(b"fatal: ", &what, Some(&error));
-                Runsv::Dead { not_before: now + known::PACE }
+            Err(why) => {
+                let no_process = [b"unable to fork for ", name.to_bytes()].concat();
+                let not_run = [b"unable to start runsv ", name.to_bytes()].concat();
+                Message::not_started(&self.dir.who(), &why, &no_process, &not_run).print_now();
+                Runsv::Dead { not_before: now + if why.lacks_process() { NO_PROCESS } else { known::PACE } }
             }
         }
     }

@@ -6,11 +6,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::WHO;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use svcore::event::{self, Wait};
 use svcore::moment::Moment;
-use svcore::say;
+use svcore::say::Message;
 use svcore::service::{Late, Outputs};
 use svcore::sys::interest::Interest;
 use svcore::sys::{clock, output};
@@ -109,7 +110,7 @@ impl Target {
                     let lines = rest.iter().filter(|&&byte| byte == b'\n').count();
                     if self.lost == 0 {
                         let what = format!("unable to write to {}, lines are dropped", self.name);
-                        say::supervisor(&[b"runsvinit: warning: "], what.as_bytes(), Some(&error));
+                        Message::warning(WHO, &what).because(&error).print_now();
                     }
                     self.add_lost(lines);
                     written = self.waiting.len();
@@ -130,7 +131,7 @@ impl Target {
     fn tell_lost(&mut self) {
         let lost = std::mem::take(&mut self.lost);
         let what = format!("{lost} lines for {} were dropped", self.name);
-        say::supervisor(&[b"runsvinit: warning: "], what.as_bytes(), None);
+        Message::warning(WHO, &what).print_now();
     }
 }
 

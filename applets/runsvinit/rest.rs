@@ -1,9 +1,11 @@
 //! What is left beside the services: orphans, daemons that went into the background, other people's shells.
 
+use super::WHO;
 use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 use svcore::moment::Moment;
+use svcore::say::Message;
 use svcore::sys::{clock, signal, start};
-use svcore::{Signal, files, say};
+use svcore::{Signal, files};
 
 /// A process as `/proc` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub(crate) fn kill(until: Moment) {
             let pid = process.pid.as_raw_nonzero().to_string();
             let name = &process.name;
             let what = [b"process ", pid.as_bytes(), b" (", name, b") did not end in time: killed"].concat();
-            say::supervisor(&[b"runsvinit: warning: "], &what, None);
+            Message::warning(WHO, &what).print_now();
         }
     }
     if start::is_first_process() {

@@ -5,15 +5,17 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use super::WHO;
 use rustix::fd::AsRawFd;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use svcore::control::Command;
 use svcore::moment::{Moment, earlier};
+use svcore::say::Message;
 use svcore::scan::{Directory, Found, Identity, Leaving, Listing, Retry, Scan};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, now};
 use svcore::sys::{clock, privilege};
-use svcore::{Context, Error, Result, say};
+use svcore::{Context, Failed, Result};
 
 use super::output::Output;
 
@@ -61,11 +63,11 @@ impl Entry {
     }
 
     /// Says what stood in the way, unless that was said last time.
-    fn say(&mut self, error: &Error) {
+    fn say(&mut self, error: &Failed) {
         let what = error.to_string();
         if self.said.as_ref() != Some(&what) {
-            let prefix: [&[u8]; 3] = [b"runsvinit ", self.found.name.to_bytes(), b": fatal: "];
-            say::supervisor(&prefix, what.as_bytes(), None);
+            let who = [WHO.as_bytes(), b" ", self.found.name.to_bytes()].concat();
+            Message::fatal(&who, &what).print_now();
             self.said = Some(what);
         }
     }
@@ -95,14 +97,14 @@ enum Obstacle {
     NoRoom,
     /// Its name leads to another directory by now.
     Moved,
-    Failed(Error),
+    Failed(Failed),
 }
 
 impl Served {
     /// The services of `dir`; none is taken up yet.
-    pub(crate) fn new(dir: &OsStr) -> Result<Self> {
+    pub(crate) fn new(dir: &OsStr) -> Result<Self, Failed> {
         Ok(Served {
-            dir: Directory::new("runsvinit", dir)?,
+            dir: Directory::new(WHO, dir)?,
             scan: Scan::default(),
             entries: BTreeMap::new(),
             hosted: BTreeMap::new(),
@@ -255,7 +257,7 @@ impl Served {
         Ok(host.add(service))
     }
 
-    fn open(&self, entry: &Entry, output: &mut Option<Output>) -> Result<Box<Service>> {
+    fn open(&self, entry: &Entry, output: &mut Option<Output>) -> Result<Box<Service>, Failed> {
         let name = entry.found.name.as_c_str();
         let path = [self.dir.path().to_bytes(), b"/", name.to_bytes()].concat();
         let shown = OsStr::from_bytes(name.to_bytes());

@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use svcore::say;
 use svcore::status::{State, Status, Want};
+use svcore::{Failed, say};
 
 use super::action::{Action, Wait};
 use super::service::{LOG, MAIN, Part, Service, Trouble};
@@ -26,7 +26,8 @@ pub(super) fn health(names: &[OsString], patience: Duration, teller: &mut Teller
                 &all
             }
             Err(error) => {
-                say::trouble(&[], &[b"unable to read ", teller.base.path.as_bytes()].concat(), Some(&error));
+                let what = [b"unable to read ", teller.base.path.as_bytes()].concat();
+                say::err_line(&[Failed::because(error, what).to_string().as_bytes()]);
                 return NOT_WELL;
             }
         }

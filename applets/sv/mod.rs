@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use lexopt::Arg::{Short, Value};
-use svcore::error::reason;
+use svcore::say::Message;
 use svcore::status::State;
 use svcore::sys::clock;
 use svcore::tai::Tai64N;
@@ -61,8 +61,8 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     let options = parse(call.args)?;
     let (word, names) = options.words.split_first().ok_or_else(Error::usage)?;
     let script = [call.name.to_owned()];
-    let names = if call.init_script { &script } else { names };
-    let asked = action::asked(word.as_bytes(), call.init_script).ok_or_else(Error::usage)?;
+    let names = if call.is_init_script() { &script } else { names };
+    let asked = action::asked(word.as_bytes(), call.is_init_script()).ok_or_else(Error::usage)?;
     if names.is_empty() && asked != Asked::Health {
         return Err(Error::usage());
     }
@@ -78,7 +78,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     let patience = options.wait.or_else(patience_of_environment).unwrap_or(PATIENCE);
     let patience = Duration::from_secs(patience);
     let code = match asked {
-        Asked::Status if call.init_script => {
+        Asked::Status if call.is_init_script() => {
             let service = Service::new(call.name, &teller.base);
             script_status(&service, &mut teller)
         }
@@ -152,8 +152,8 @@ fn log_status(service: &Service, teller: &mut Teller) {
     let name = [service.name.as_slice(), b"/log"].concat();
     let line = match &trouble {
         Trouble::NoDirectory(error) => {
-            [b"warning: ", name.as_slice(), b": unable to change directory: ", reason(error).as_bytes()]
-                .concat()
+            let what = [name.as_slice(), b": unable to change directory"].concat();
+            Message::warning("", &what).because(error).text()
         }
         _ => trouble.line(&name),
     };
@@ -206,7 +206,7 @@ impl Teller {
             Ok(has_down) => report::line(name, status, &self.now, has_down),
             Err(error) => {
                 let what = [b"unable to stat ", service.name.as_slice(), b"/", part.down.to_bytes()].concat();
-                say::trouble(&[b"warning: "], &what, Some(&error));
+                Message::warning("", &what).because(&error).print();
                 self.fail();
                 Vec::new()
             }

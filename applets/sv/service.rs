@@ -14,6 +14,7 @@ use svcore::error::reason;
 use svcore::event::{self, Wait};
 use svcore::moment::Moment;
 use svcore::role::Role;
+use svcore::say::Message;
 use svcore::state::{Home, Place};
 use svcore::status::{LEN, Status};
 use svcore::supervise::{OkTimes, Progress};
@@ -54,11 +55,12 @@ impl Trouble {
                 [b"fail: ", name, b": unable to change to service directory: ", why].concat()
             }
             Trouble::Unable(what, error) => {
-                [b"warning: ", name, b": unable to ", what.as_bytes(), b": ", reason(error).as_bytes()]
-                    .concat()
+                let what = [name, b": unable to ", what.as_bytes()].concat();
+                Message::warning("", &what).because(error).text()
             }
             Trouble::BadFormat => {
-                [b"warning: ", name, b": unable to read supervise/status: bad format"].concat()
+                Message::warning("", &[name, b": unable to read supervise/status: bad format"].concat())
+                    .text()
             }
         }
     }
@@ -206,7 +208,7 @@ impl Service {
         let log_dir = if part.role == Role::Log { Some(open_directory(dir, b"log")?) } else { None };
         let dir = log_dir.as_ref().map_or(dir, AsFd::as_fd);
         let path = Path::new(OsStr::from_bytes(&self.path));
-        then(&Home { dir, path, role: part.role, prefix: b"" })
+        then(&Home { dir, path, role: part.role, who: b"" })
     }
 }
 

@@ -12,10 +12,10 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 use svcore::Signal;
 use svcore::event::{self, Wait};
 use svcore::moment::{Moment, earlier};
-use svcore::say;
+use svcore::say::{Class, Message};
 use svcore::status::Status;
 use svcore::sys::signals::Signals;
-use svcore::sys::spawn::{self, Failure, Program, Stream};
+use svcore::sys::spawn::{self, Program, Stream};
 use svcore::sys::watch;
 use svcore::sys::{clock, privilege, signal};
 
@@ -485,11 +485,8 @@ impl<'a> Waiter<'a> {
             Ok(None) => return true,
             Ok(Some(_)) => {}
             Err(error) => {
-                say::trouble(
-                    &[b"warning: "],
-                    &[b"unable to stat ", name().as_slice()].concat(),
-                    Some(&error),
-                );
+                let what = [b"unable to stat ", name().as_slice()].concat();
+                Message::warning("", &what).because(&error).print();
                 return false;
             }
         }
@@ -516,18 +513,13 @@ impl<'a> Waiter<'a> {
         let spawned = spawn::spawn(&program);
         let agrees = match spawned {
             Ok(pid) => self.check_agrees(pid, &fatal),
-            Err(Failure::Fork(error)) => {
-                say::trouble(
-                    &[b"warning: "],
-                    &[b"unable to fork for ", name().as_slice()].concat(),
-                    Some(&error),
-                );
-                false
-            }
-            // Source: sv(8): a check that cannot be run does not stand in the way.
-            Err(Failure::Exec(error) | Failure::Descriptors(error) | Failure::Directory(error)) => {
-                say::trouble(&[b"warning: "], &[b"unable to run ", name().as_slice()].concat(), Some(&error));
-                true
+            Err(why) => {
+                let no_process = [b"unable to fork for ", name().as_slice()].concat();
+                let not_run = [b"unable to run ", name().as_slice()].concat();
+                let message = Message::not_started("", &why, &no_process, &not_run);
+                Message { class: Class::Warning, ..message }.print();
+                // Source: sv(8): a check that cannot be run does not stand in the way.
+                !why.lacks_process()
             }
         };
         if let Some(signals) = &self.signals {

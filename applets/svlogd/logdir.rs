@@ -16,13 +16,13 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Stat};
 use rustix::fs::{fchmod, flock, fstat, fsync, openat, renameat, statat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::Pid;
-use svcore::error::reason;
+use svcore::files;
 use svcore::moment::Moment;
+use svcore::say::{Class, Message};
 use svcore::sys::clock;
 use svcore::sys::link::read_link;
 use svcore::tai::{self, Tai64N};
 use svcore::trust::{self, Refusal};
-use svcore::{files, say};
 
 use super::config::{Config, Processor};
 use super::processor::Work;
@@ -199,9 +199,9 @@ fn give_moments(dir: &OwnedFd, name: &[u8], old: &[Old]) -> bool {
             let new = Old { label: *to, ..*part };
             let path = [name, b"/", part.name().as_bytes()].concat();
             match renameat(dir, part.name().as_str(), dir, new.name().as_str()) {
-                Ok(()) => tell("warning", "renamed, its name is no time", &path, None),
+                Ok(()) => tell(Class::Warning, "renamed, its name is no time", &path, None),
                 Err(errno) => {
-                    tell("warning", "unable to rename", &path, Some(&errno.into()));
+                    tell(Class::Warning, "unable to rename", &path, Some(&errno.into()));
                     return true;
                 }
             }
@@ -280,18 +280,18 @@ fn read_config(place: &Place, name: &[u8], verbose: bool) -> io::Result<Config> 
     };
     let text = trust::read_at_most(&file, CONFIG_MAX)?;
     if verbose {
-        tell("info", "read", &path, None);
+        tell(Class::Info, "read", &path, None);
     }
     let (mut config, complaints) = Config::parse(&text);
     for (number, what) in complaints {
-        let place = format!("/config:{number}: ");
-        say::err_line(&[b"svlogd: warning: ", name, place.as_bytes(), what.as_bytes()]);
+        let what = [name, format!("/config:{number}: ").as_bytes(), what.as_bytes()].concat();
+        Message::warning("svlogd", &what).print();
     }
     if matches!(config.processor, Some(Processor::Shell(_)))
         && let Some((of, refusal)) = distrust(&place.stat, &stat, name, &path)
     {
         // Old logs are kept as they are.
-        tell("warning", "processor refused", of, Some(&refusal.into()));
+        tell(Class::Warning, "processor refused", of, Some(&refusal.into()));
         config.processor = None;
     }
     Ok(config)
@@ -346,20 +346,16 @@ pub(crate) struct LogDir {
 }
 
 /// Says something about a directory, in svlogd's shape.
-pub(crate) fn tell(class: &str, what: &str, name: &[u8], error: Option<&io::Error>) {
-    let mut line = [b"svlogd: ", class.as_bytes(), b": ", what.as_bytes(), b": ", name].concat();
-    if let Some(error) = error {
-        line.extend_from_slice(b": ");
-        line.extend_from_slice(reason(error).as_bytes());
-    }
-    say::err_line(&[&line]);
+pub(crate) fn tell(class: Class, what: &str, name: &[u8], error: Option<&io::Error>) {
+    let what = [what.as_bytes(), b": ", name].concat();
+    Message::new(class, "svlogd", &what).because(error).print();
 }
 
 impl LogDir {
     /// Opens and locks a directory and its `current`; says why not.
     pub(crate) fn open(name: &OsStr, rules: Rules) -> Option<Self> {
         let name = name.as_bytes();
-        let warn = |(what, error): Failed| tell("warning", what, name, Some(&error));
+        let warn = |(what, error): Failed| tell(Class::Warning, what, name, Some(&error));
         let place = Place::open(name, None).map_err(warn).ok()?;
         let config = read_config(&place, name, rules.verbose).unwrap_or_else(|error| {
             warn(("unable to read config", error));
@@ -400,7 +396,7 @@ impl LogDir {
         match self.try_reopen() {
             Ok(()) => true,
             Err((what, error)) => {
-                tell("warning", what, &self.name, Some(&error));
+                tell(Class::Warning, what, &self.name, Some(&error));
                 !self.place.is_gone()
             }
         }
@@ -438,12 +434,12 @@ impl LogDir {
         if begun.put_aside
             && let Err(error) = self.prune()
         {
-            tell("warning", "unable to read directory", &self.name, Some(&error));
+            tell(Class::Warning, "unable to read directory", &self.name, Some(&error));
         }
         if let Some(processor) = &self.config.processor {
             match old_logs(&self.place.dir) {
                 Ok(old) => self.work.take_up(&old, &self.place.dir, &self.name, processor),
-                Err(error) => tell("warning", "unable to read directory", &self.name, Some(&error)),
+                Err(error) => tell(Class::Warning, "unable to read directory", &self.name, Some(&error)),
             }
         }
     }
@@ -459,7 +455,7 @@ impl LogDir {
 
     fn info(&self, what: &str, file: &str) {
         if self.rules.verbose {
-            tell("info", what, &self.path(file), None);
+            tell(Class::Info, what, &self.path(file), None);
         }
     }
 
@@ -605,7 +601,7 @@ impl LogDir {
     }
 
     fn pause(&mut self, what: &str, error: &io::Error) {
-        tell("pausing", what, &self.name, Some(error));
+        tell(Class::Pausing, what, &self.name, Some(error));
         // Not the time that the caller has: without a deadline nobody had asked for it.
         self.retry_at = Some(clock::monotonic().saturating_add(PAUSE));
     }
@@ -631,7 +627,7 @@ impl LogDir {
         let end = self.done.saturating_add(kept);
         self.todo.truncate(end);
         if self.rules.when_full == WhenFull::Warn && !self.lost_said {
-            tell("warning", "losing lines", &self.name, Some(&errno.into()));
+            tell(Class::Warning, "losing lines", &self.name, Some(&errno.into()));
             self.lost_said = true;
         }
     }
@@ -640,11 +636,11 @@ impl LogDir {
     pub(crate) fn close(&mut self) {
         if self.unwritten() > 0 {
             let what = format!("{} bytes not written", self.unwritten());
-            tell("warning", &what, &self.name, None);
+            tell(Class::Warning, &what, &self.name, None);
         }
         self.complete();
         if self.rules.verbose {
-            tell("info", "close", &self.name, None);
+            tell(Class::Info, "close", &self.name, None);
         }
     }
 

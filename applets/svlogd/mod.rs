@@ -31,9 +31,10 @@ use rustix::process::{WaitOptions, wait};
 use svcore::error::reason_of;
 use svcore::event::{self, Wait, Woken};
 use svcore::moment::Moment;
+use svcore::say::Message;
 use svcore::sys::clock;
 use svcore::sys::signals::Signals;
-use svcore::{Call, Context, Error, Result, Signal, decimal, multicall, say};
+use svcore::{Call, Context, Error, Failed, Result, Signal, decimal, multicall, say};
 
 use line::{Cutter, Piece};
 use logdir::{LogDir, Rules, Stamp, WhenFull};
@@ -179,7 +180,11 @@ impl Svlogd {
                 None => self.logs.extend(LogDir::open(name, self.rules)),
             }
         }
-        if self.logs.is_empty() { Err(Error::fatal("no functional log directories.")) } else { Ok(()) }
+        if self.logs.is_empty() {
+            Err(Failed::without_cause("no functional log directories.").into())
+        } else {
+            Ok(())
+        }
     }
 
     fn serve(&mut self, signals: &Signals) -> Result<()> {
@@ -285,7 +290,7 @@ impl Svlogd {
 
     fn info(&self, what: &str) {
         if self.rules.verbose {
-            say::err_line(&[b"svlogd: info: ", what.as_bytes()]);
+            Message::info("svlogd", what).print();
         }
     }
 

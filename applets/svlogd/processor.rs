@@ -18,8 +18,9 @@ use rustix::fs::{AtFlags, Mode, OFlags, fchmod, renameat, statat, unlinkat};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::Pid;
 use svcore::moment::Moment;
+use svcore::say::Class;
 use svcore::sys::signal;
-use svcore::sys::spawn::{Failure, Program, Stream, spawn};
+use svcore::sys::spawn::{self, Program, Stream, spawn};
 use svcore::{Signal, files, trust};
 
 use super::config::Processor;
@@ -175,7 +176,7 @@ impl Work {
                 }
                 (Stage::Waiting, Some(processor)) => {
                     if verbose {
-                        tell("info", "processing", &path(b'u'), None);
+                        tell(Class::Info, "processing", &path(b'u'), None);
                     }
                     start(dir, &old, processor).map(Stage::Running)
                 }
@@ -183,7 +184,7 @@ impl Work {
                     Ok(Some(step)) => Ok(Stage::Finishing(step)),
                     Ok(None) => {
                         if verbose {
-                            tell("info", "processed", &path(b's'), None);
+                            tell(Class::Info, "processed", &path(b's'), None);
                         }
                         self.done = true;
                         self.job = None;
@@ -198,11 +199,11 @@ impl Work {
                 Err((INPUT, error)) if error.kind() == io::ErrorKind::NotFound => self.job = None,
                 // It is none of ours.
                 Err((INPUT, error)) if trust::refusal(&error).is_some() => {
-                    tell("warning", "not processed", &path(b'u'), Some(&error));
+                    tell(Class::Warning, "not processed", &path(b'u'), Some(&error));
                     self.job = None;
                 }
                 Err((what, error)) => {
-                    tell("pausing", what, name, Some(&error));
+                    tell(Class::Pausing, what, name, Some(&error));
                     self.retry_at = Some(now.saturating_add(PAUSE));
                     // Somebody removed the result: it is made again.
                     if stage == Stage::Finishing(Step::Rename) && error.kind() == io::ErrorKind::NotFound {
@@ -223,10 +224,10 @@ impl Work {
         if well {
             self.job = Some((old, Stage::Finishing(Step::Rename)));
         } else if self.ending {
-            tell("warning", "processor failed", dir, None);
+            tell(Class::Warning, "processor failed", dir, None);
             self.job = None;
         } else {
-            tell("warning", "processor failed, restart", dir, None);
+            tell(Class::Warning, "processor failed, restart", dir, None);
             self.job = Some((old, Stage::Waiting));
             self.retry_at = Some(now.saturating_add(PAUSE));
         }
@@ -294,11 +295,14 @@ fn start(dir: &OwnedFd, old: &Old, processor: &Processor) -> Result<Pid, (&'stat
                 new_session: true,
                 ..Program::default()
             })
-            .map_err(|failure| match failure {
-                Failure::Fork(error) => ("unable to fork for processor", error),
-                Failure::Descriptors(error) => ("unable to move filedescriptor for processor", error),
-                Failure::Directory(error) => ("unable to change directory, want processor", error),
-                Failure::Exec(error) => ("unable to run processor", error),
+            .map_err(|why| {
+                let what = match why.step {
+                    spawn::Step::Fork => "unable to fork for processor",
+                    spawn::Step::Descriptors => "unable to move filedescriptor for processor",
+                    spawn::Step::Directory => "unable to change directory, want processor",
+                    spawn::Step::Exec => "unable to run processor",
+                };
+                (what, why.cause)
             })
         }
         Processor::Gzip(level) => super::gzip::start(input.as_fd(), output.as_fd(), *level)
@@ -352,6 +356,6 @@ fn finish(
 
 fn remove(dir: &OwnedFd, name: &[u8], old: &Old) {
     if unlinkat(dir, old.name().as_str(), AtFlags::empty()).is_err() {
-        tell("warning", "unable to unlink", &[name, b"/", old.name().as_bytes()].concat(), None);
+        tell(Class::Warning, "unable to unlink", &[name, b"/", old.name().as_bytes()].concat(), None);
     }
 }

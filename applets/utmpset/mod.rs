@@ -8,9 +8,10 @@ use lexopt::Arg::{Short, Value};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, SeekFrom, flock, fstat, ftruncate, seek};
 use rustix::io::Errno;
+use svcore::say::Message;
 use svcore::sys::clock;
 use svcore::utmp::{LEN, LINE_MAX, Record};
-use svcore::{Call, Context, Error, Result, multicall, say, trust};
+use svcore::{Call, Context, Error, Failed, Result, multicall, trust};
 
 const UTMP: &CStr = c"/var/run/utmp";
 const WTMP: &CStr = c"/var/log/wtmp";
@@ -35,22 +36,21 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     let line = line.as_bytes();
     let unable = |what: &str| [b"unable to logout line ", line, b" in ", what.as_bytes()].concat();
     if line.len() > LINE_MAX {
-        return Err(Error::fatal(unable("utmp: name too long")));
+        return Err(Failed::without_cause(unable("utmp: name too long")).into());
     }
-    let warning: [&[u8]; 1] = [b"utmpset: warning: "];
     if !log_out_in_utmp(line)? {
-        say::trouble(&warning, &unable("utmp: no such entry"), None);
+        Message::warning("utmpset", &unable("utmp: no such entry")).print();
         return Ok(call.codes.fatal);
     }
     if wtmp && let Err(error) = append_to_wtmp(line)? {
-        say::trouble(&warning, &unable("wtmp"), Some(&error));
+        Message::warning("utmpset", &unable("wtmp")).because(&error).print();
         return Ok(call.codes.fatal);
     }
     Ok(0)
 }
 
 /// Marks the login on `line` as logged out. Returns whether a login on it was found, and its record written.
-fn log_out_in_utmp(line: &[u8]) -> Result<bool> {
+fn log_out_in_utmp(line: &[u8]) -> Result<bool, Failed> {
     // Where everybody may write to /run, a stranger may have made the file: no link and no FIFO is opened.
     let (file, _) = trust::open_regular(CWD, UTMP, OFlags::RDWR, Mode::empty())
         .while_doing(|| format!("unable to open {}", UTMP.to_string_lossy()))?;
@@ -101,7 +101,7 @@ fn append_logout(file: &OwnedFd, line: &[u8]) -> std::result::Result<(), Errno> 
     }
 }
 
-fn lock(file: &OwnedFd, path: &CStr) -> Result<()> {
+fn lock(file: &OwnedFd, path: &CStr) -> Result<(), Failed> {
     flock(file, FlockOperation::LockExclusive)
         .while_doing(|| format!("unable to lock: {}", path.to_string_lossy()))
 }

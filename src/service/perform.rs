@@ -31,7 +31,7 @@ use super::departure::Departure;
 use super::machine::Machine;
 use super::step::{Action, Actions, Event, Now};
 use crate::control::{Command, Hook};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Failed, Result};
 use crate::files::{self, Identity};
 use crate::moment::{Moment, earlier};
 use crate::process::Ended;
@@ -75,12 +75,12 @@ impl Service {
     ///
     /// What failed, in the words of runsv(8).
     #[inline(never)] // keeps this large frame out of the stack of the caller's loop
-    pub fn open(program: &str, shown: &OsStr, name: &OsStr, now: Now) -> Result<Box<Self>> {
-        let prefix = [program.as_bytes(), b" ", shown.as_bytes(), b": "].concat();
+    pub fn open(program: &str, shown: &OsStr, name: &OsStr, now: Now) -> Result<Box<Self>, Failed> {
+        let who = [program.as_bytes(), b" ", shown.as_bytes()].concat();
         let failed = || "unable to change to directory";
-        let path = CString::new(name.as_bytes()).map_err(|_| Error::fatal(failed()))?;
+        let path = CString::new(name.as_bytes()).map_err(|_| Failed::without_cause(failed()))?;
         let dir = open_directory(CWD, &path).while_doing(failed)?;
-        let label = Label { prefix, path };
+        let label = Label { who, path };
         let main = Unit::open(Role::Main, dir, &label, now)?;
         let log_dir = find_log(main.dir.as_fd(), &label)?;
         let log = log_dir.map(|dir| LogUnit::open(dir, &label, now)).transpose()?;
@@ -133,8 +133,8 @@ impl Service {
 
     /// What messages about this service begin with.
     #[must_use]
-    pub fn prefix(&self) -> &[u8] {
-        &self.label.prefix
+    pub fn who(&self) -> &[u8] {
+        &self.label.who
     }
 
     /// The name as it was given.
@@ -265,11 +265,8 @@ impl Service {
             }
             unit.acknowledge();
         }
-        if let Some((what, cause)) = trouble {
-            if self.repair.is_first_failure() {
-                self.label.warn(&what, cause.as_ref());
-            }
-            self.repair.after_failure(now.at);
+        if let Some(failed) = trouble {
+            self.failed(now, &failed);
         } else if published {
             self.repair.succeeded();
         }
@@ -341,9 +338,9 @@ impl Service {
     }
 
     /// Something failed that is tried again; the user is told of the first failure.
-    fn failed(&mut self, now: Now, error: &Error) {
+    fn failed(&mut self, now: Now, failed: &Failed) {
         if self.repair.is_first_failure() {
-            self.label.warn_of(error);
+            self.label.warn_of(failed);
         }
         self.repair.after_failure(now.at);
     }

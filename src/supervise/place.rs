@@ -11,7 +11,7 @@ use rustix::fs::{Mode, mkdirat};
 use rustix::io::Errno;
 
 use super::{Supervise, failed_to_open};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Failed, Result};
 use crate::role::Role;
 use crate::state::{self, Home, Owner, Root, UNWRITABLE};
 use crate::trust;
@@ -24,9 +24,9 @@ const NO_SPACE: [Errno; 4] = [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::NOEN
 /// Why the `supervise` of the service directory is not used.
 enum OwnUnusable {
     /// The state may be kept elsewhere.
-    Elsewhere(Error),
+    Elsewhere(Failed),
     /// The state must not be kept anywhere else.
-    Nowhere(Error),
+    Nowhere(Failed),
 }
 
 /// What became of one candidate for a place.
@@ -46,7 +46,7 @@ impl Supervise {
     /// # Errors
     ///
     /// What failed, in the words of runsv(8).
-    pub fn open(home: &Home<'_>) -> Result<Self> {
+    pub fn open(home: &Home<'_>) -> Result<Self, Failed> {
         if let Some(given) = state::given() {
             // A supervisor without the variable may serve it.
             if home.own_is_held() {
@@ -68,14 +68,14 @@ impl Supervise {
             }
         }
         let advice = "no place for state is left, set RUNITBOX_STATE to a directory of yours";
-        Err(Error::fatal(format!("{failed}; {advice}")))
+        Err(Failed::without_cause(format!("{failed}; {advice}")))
     }
 
     /// Opens `supervise` in the service directory.
-    fn open_own(home: &Home<'_>) -> std::result::Result<Self, OwnUnusable> {
+    fn open_own(home: &Home<'_>) -> Result<Self, OwnUnusable> {
         if home.link_is_too_long() {
             let what = format!("unable to readlink ./{}: name too long", home.role.supervise());
-            return Err(OwnUnusable::Nowhere(Error::fatal(what)));
+            return Err(OwnUnusable::Nowhere(Failed::without_cause(what)));
         }
         let own = home.make_own().map_err(|error| {
             let refused = trust::refusal(&error).is_some();
@@ -108,7 +108,7 @@ impl Supervise {
     }
 
     /// Opens the first place below `root` that nobody else has; `None` if there is none.
-    fn open_elsewhere(home: &Home<'_>, root: &Root) -> Result<Option<Self>> {
+    fn open_elsewhere(home: &Home<'_>, root: &Root) -> Result<Option<Self>, Failed> {
         let (Some(name), Ok(mine)) = (home.name(), home.owner()) else { return Ok(None) };
         let dir = match root.open(&trust::ours(), true) {
             Ok(dir) => dir,
@@ -149,7 +149,7 @@ impl Supervise {
         mine: &Owner,
         candidate: &CStr,
         path: &Path,
-    ) -> Result<Candidate> {
+    ) -> Result<Candidate, Failed> {
         if let Err(errno) = mkdirat(dir, candidate, OURS)
             && errno != Errno::EXIST
         {
@@ -183,9 +183,8 @@ impl Supervise {
 }
 
 /// Another supervisor serves the same service.
-fn conflict(role: Role, path: &Path) -> Error {
-    let doing = format!("unable to lock {}/lock in {}", role.supervise(), path.display());
-    Error::Fatal { doing: doing.into(), cause: Some(Errno::AGAIN.into()) }
+fn conflict(role: Role, path: &Path) -> Failed {
+    Failed::because(Errno::AGAIN, format!("unable to lock {}/lock in {}", role.supervise(), path.display()))
 }
 
 /// Whether an error says that something is lacking for the moment, not that a place is wrong.

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::Supervise;
+use crate::error::{Context, Failed};
 use crate::role::Role;
 use crate::status::{self, Status};
 use crate::tai::Tai64N;
@@ -18,9 +19,6 @@ use crate::{sys, trust};
 pub const FLAPS: &CStr = c"flaps";
 /// Mode of new files that others read.
 const PUBLIC: Mode = Mode::from_raw_mode(0o644);
-
-/// What went wrong while the status was written: the attempt, and the system's reason.
-pub type Trouble = (Vec<u8>, Option<io::Error>);
 
 /// The content of each file of the status; `None` where that is not known.
 #[derive(Debug, Default)]
@@ -72,7 +70,7 @@ impl Supervise {
     /// # Errors
     ///
     /// The first step that failed. What was not written is written at the next call.
-    pub fn publish(&mut self, status: &Status) -> Result<(), Trouble> {
+    pub fn publish(&mut self, status: &Status) -> Result<(), Failed> {
         self.publish_pid(status.pid)?;
         let text = status.text();
         let bytes = status.encode();
@@ -90,7 +88,7 @@ impl Supervise {
         stat
     }
 
-    fn publish_pid(&mut self, pid: Option<Pid>) -> Result<(), Trouble> {
+    fn publish_pid(&mut self, pid: Option<Pid>) -> Result<(), Failed> {
         if self.status_files.pid == Some(pid) {
             return Ok(());
         }
@@ -121,11 +119,11 @@ impl Supervise {
     }
 
     /// Writes a file in one piece: under another name first.
-    fn write(&mut self, which: File, bytes: &[u8]) -> Result<(), Trouble> {
+    fn write(&mut self, which: File, bytes: &[u8]) -> Result<(), Failed> {
         let supervise = self.role.supervise();
         let path = || format!("{supervise}/{}", which.new_name().to_string_lossy());
         let failed = |what: &'static str| {
-            move |error| (format!("unable to {what} {}", path()).into_bytes(), Some(error))
+            move |error: io::Error| Failed::because(error, format!("unable to {what} {}", path()))
         };
         let (file, length) = match self.open_new(which) {
             // On a full disk no file can be made, but the one that is there has room for so few bytes.
@@ -138,7 +136,7 @@ impl Supervise {
             match rustix::io::retry_on_intr(|| rustix::io::pwrite(&file, bytes, 0)) {
                 Ok(written) if written == bytes.len() => {}
                 Ok(_) => {
-                    return Err((format!("unable to write {}: partial write.", path()).into_bytes(), None));
+                    return Err(Failed::without_cause(format!("unable to write {}: partial write.", path())));
                 }
                 Err(Errno::NOSPC | Errno::DQUOT) if self.overwrite(which, bytes).is_ok() => return Ok(()),
                 Err(errno) => return Err(failed("write")(errno.into())),
@@ -149,10 +147,9 @@ impl Supervise {
                 .map_err(|errno| failed("write")(errno.into()))?;
         }
         let replaced = sys::replace::replace(self.dir.as_fd(), which.new_name(), which.name());
-        let is_spare = replaced.map_err(|error| {
+        let is_spare = replaced.while_doing(|| {
             let (new, name) = (which.new_name().to_string_lossy(), which.name().to_string_lossy());
-            let doing = format!("unable to rename {new} to {supervise}/{name}");
-            (doing.into_bytes(), Some(error))
+            format!("unable to rename {new} to {supervise}/{name}")
         })?;
         let spares = &mut self.status_files.spares;
         *spares = *spares & !which.bit() | if is_spare { which.bit() } else { 0 };

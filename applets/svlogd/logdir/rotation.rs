@@ -5,6 +5,7 @@ use std::io;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, fchmod, fsync, renameat, statat, unlinkat};
 use rustix::io::Errno;
+use svcore::say::Class;
 use svcore::sys::clock;
 use svcore::tai::Tai64N;
 use svcore::trust;
@@ -93,7 +94,7 @@ impl LogDir {
         if now < *self.wait_until.get_or_insert(now.saturating_add(PATIENCE)) {
             return true;
         }
-        tell("warning", "processor takes too long, logging goes on without", &self.name, None);
+        tell(Class::Warning, "processor takes too long, logging goes on without", &self.name, None);
         (self.patience, self.wait_until) = (Patience::None, None);
         false
     }
@@ -105,7 +106,7 @@ impl LogDir {
         };
         match open_current(&self.place.dir, OFlags::CREATE) {
             Err(error) if unusable(&error) => {
-                tell("warning", "unlink what is not a log", &self.path("current"), Some(&error));
+                tell(Class::Warning, "unlink what is not a log", &self.path("current"), Some(&error));
                 unlinkat(&self.place.dir, c"current", AtFlags::empty())?;
                 open_current(&self.place.dir, OFlags::CREATE)
             }
@@ -123,7 +124,7 @@ impl LogDir {
         for left in old.iter().filter(|old| old.kind == b't' && !self.work.is_at(&old.label)) {
             if let Err(errno) = unlinkat(&self.place.dir, left.name().as_str(), AtFlags::empty()) {
                 tell(
-                    "warning",
+                    Class::Warning,
                     "unable to unlink processor leftover",
                     &self.path(&left.name()),
                     Some(&errno.into()),
@@ -145,14 +146,14 @@ impl LogDir {
     fn remove(&mut self, label: &[u8; 25], old: &[Old]) -> Result<(), Errno> {
         if self.work.forget(label) && matches!(self.config.processor, Some(Processor::Shell(_))) {
             let path = self.path(&Old { label: *label, kind: b'u' }.name());
-            tell("warning", "delete unprocessed", &path, None);
+            tell(Class::Warning, "delete unprocessed", &path, None);
         }
         for part in old.iter().filter(|old| old.label == *label) {
             self.info("delete", &part.name());
             match unlinkat(&self.place.dir, part.name().as_str(), AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => {
-                    tell("warning", "unable to unlink oldest logfile", &self.name, Some(&errno.into()));
+                    tell(Class::Warning, "unable to unlink oldest logfile", &self.name, Some(&errno.into()));
                     return Err(errno);
                 }
             }
@@ -170,7 +171,7 @@ impl LogDir {
         let labels = rotate::in_order(&old, self.last);
         let Some(oldest) = labels.first().filter(|_| labels.len() as u64 > least) else { return false };
         if let Some(part) = old.iter().find(|old| old.label == *oldest && old.kind != b't') {
-            tell("warning", "out of disk space, delete", &self.path(&part.name()), None);
+            tell(Class::Warning, "out of disk space, delete", &self.path(&part.name()), None);
         }
         self.remove(oldest, &old).is_ok()
     }

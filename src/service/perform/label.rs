@@ -7,16 +7,16 @@ use std::path::Path;
 
 use rustix::fd::BorrowedFd;
 
-use crate::error::Error;
+use crate::error::Failed;
 use crate::role::Role;
-use crate::say;
+use crate::say::{Class, Message};
 use crate::state::Home;
 
 /// The names of a service.
 #[derive(Debug)]
 pub(super) struct Label {
-    /// What messages begin with: the program and the service as typed.
-    pub(super) prefix: Vec<u8>,
+    /// Who messages are about: the program and the service as typed.
+    pub(super) who: Vec<u8>,
     /// The path of its directory, from where the supervisor is.
     pub(super) path: CString,
 }
@@ -24,22 +24,22 @@ pub(super) struct Label {
 impl Label {
     /// Tells the user of something that the service survives.
     pub(super) fn warn(&self, what: &[u8], cause: Option<&io::Error>) {
-        say::supervisor(&[&self.prefix, b"warning: "], what, cause);
+        Message::warning(&self.who, what).because(cause).print_now();
     }
 
-    /// The same of an error that says itself what was being done.
-    pub(super) fn warn_of(&self, error: &Error) {
-        self.warn(error.to_string().as_bytes(), None);
+    /// The same about a step that failed.
+    pub(super) fn warn_of(&self, failed: &Failed) {
+        Message::of(Class::Warning, &self.who, failed).print_now();
     }
 
     /// Tells the user what keeps a program from running.
     pub(super) fn fatal(&self, what: &[u8], cause: Option<&io::Error>) {
-        say::supervisor(&[&self.prefix, b"fatal: "], what, cause);
+        Message::fatal(&self.who, what).because(cause).print_now();
     }
 
     /// What the state of the service, or of its log service, is found by; `dir` is the directory of that one.
     pub(super) fn home<'a>(&'a self, dir: BorrowedFd<'a>, role: Role) -> Home<'a> {
-        Home { dir, path: Path::new(self.name()), role, prefix: &self.prefix }
+        Home { dir, path: Path::new(self.name()), role, who: &self.who }
     }
 
     pub(super) fn name(&self) -> &OsStr {

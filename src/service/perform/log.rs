@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::label::Label;
 use super::unit::{Unit, open_directory};
 use crate::decimal;
-use crate::error::{Context, Result};
+use crate::error::{Context, Failed, Result};
 use crate::files::{self, Identity};
 use crate::role::Role;
 use crate::service::step::Now;
@@ -39,7 +39,7 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    fn new() -> Result<Self> {
+    fn new() -> Result<Self, Failed> {
         let (read, write) = io::pipe().while_doing(|| "unable to create log pipe")?;
         let (read, write) = (OwnedFd::from(read), OwnedFd::from(write));
         // So that the service can open /dev/stdout, whatever user it becomes. Only its own processes can reach it.
@@ -54,7 +54,7 @@ impl Pipe {
 }
 
 impl LogUnit {
-    pub(super) fn open(dir: OwnedFd, label: &Label, now: Now) -> Result<Box<Self>> {
+    pub(super) fn open(dir: OwnedFd, label: &Label, now: Now) -> Result<Box<Self>, Failed> {
         let pipe = Pipe::new()?;
         let identity = identity(&dir)?;
         let unit = Unit::open(Role::Log, dir, label, now)?;
@@ -62,7 +62,7 @@ impl LogUnit {
     }
 
     /// Goes on in another directory, with the same pipe.
-    pub(super) fn move_to(&mut self, dir: OwnedFd, label: &Label) -> Result<()> {
+    pub(super) fn move_to(&mut self, dir: OwnedFd, label: &Label) -> Result<(), Failed> {
         let identity = identity(&dir)?;
         self.unit.move_to(dir, label)?;
         self.identity = identity;
@@ -84,7 +84,7 @@ impl LogUnit {
     }
 }
 
-fn identity(dir: &OwnedFd) -> Result<Identity> {
+fn identity(dir: &OwnedFd) -> Result<Identity, Failed> {
     fstat(dir).map(|stat| files::identity(&stat)).while_doing(|| "unable to stat ./log")
 }
 
@@ -94,7 +94,7 @@ fn identity(dir: &OwnedFd) -> Result<Identity> {
 ///
 /// What is wrong only for a moment, such as too many open files: a service that started without its log service would
 /// write elsewhere until its next start.
-pub(super) fn find_log(dir: BorrowedFd<'_>, label: &Label) -> Result<Option<OwnedFd>> {
+pub(super) fn find_log(dir: BorrowedFd<'_>, label: &Label) -> Result<Option<OwnedFd>, Failed> {
     let is_lasting = |error: &io::Error| {
         [Errno::ACCESS, Errno::PERM, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG]
             .iter()

@@ -11,8 +11,9 @@ use rustix::process::Pid;
 use super::{RunningHook, Service};
 use crate::control::Hook;
 use crate::role::Role;
+use crate::say::Message;
 use crate::service::step::{Event, Now, Script};
-use crate::sys::spawn::{Failure, Program, Stream, spawn};
+use crate::sys::spawn::{Program, Step, Stream, spawn};
 use crate::{exec, files, trust};
 
 impl Service {
@@ -57,21 +58,21 @@ impl Service {
             Role::Log => self.set_streams_of_log(&mut program),
         }
         let name = unit.script_name(script);
-        let (what, cause) = match spawn(&program) {
+        let why = match spawn(&program) {
             Ok(pid) => return Event::Started(pid),
-            Err(Failure::Fork(error)) => {
-                self.label.warn(b"unable to fork, sleeping", Some(&error));
-                return Event::NoProcess;
-            }
-            Err(Failure::Descriptors(error)) => {
-                let name = if role == Role::Log { "./log/run" } else { name };
-                (format!("unable to setup filedescriptor for {name}"), error)
-            }
-            Err(Failure::Directory(error)) => ("unable to change directory to ./log".to_owned(), error),
-            Err(Failure::Exec(error)) => (format!("unable to start {name}"), error),
+            Err(why) => why,
         };
-        self.label.fatal(what.as_bytes(), Some(&cause));
-        if cause.kind() == io::ErrorKind::NotFound
+        let what = match (why.step, role) {
+            (Step::Descriptors, Role::Main) => format!("unable to setup filedescriptor for {name}"),
+            (Step::Descriptors, Role::Log) => "unable to setup filedescriptor for ./log/run".to_owned(),
+            (Step::Directory, _) => "unable to change directory to ./log".to_owned(),
+            (Step::Fork | Step::Exec, _) => format!("unable to start {name}"),
+        };
+        Message::not_started(&self.label.who, &why, "unable to fork, sleeping", &what).print_now();
+        if why.lacks_process() {
+            return Event::NoProcess;
+        }
+        if why.cause.kind() == io::ErrorKind::NotFound
             && let Some(missing) = exec::missing_interpreter(unit.dir.as_fd(), file)
         {
             let missing = String::from_utf8_lossy(missing.to_bytes());
@@ -125,12 +126,10 @@ impl Service {
                 self.hooks.push(RunningHook { pid, hook, target });
                 None
             }
-            Err(Failure::Fork(error)) => {
-                self.label.warn(format!("unable to fork for control/{letter}").as_bytes(), Some(&error));
-                done
-            }
-            Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
-                self.label.fatal(b"unable to run control/?", Some(&error));
+            Err(why) => {
+                let no_process = format!("unable to fork for control/{letter}");
+                let who = &self.label.who;
+                Message::not_started(who, &why, &no_process, "unable to run control/?").print_now();
                 done
             }
         }

@@ -16,6 +16,7 @@ use super::Service;
 use super::log::LogUnit;
 use super::unit::{is_removed, open_directory, wanted_at_start};
 use crate::control::Command;
+use crate::error::Failed;
 use crate::exec;
 use crate::files;
 use crate::moment::Moment;
@@ -203,7 +204,7 @@ impl Service {
         }
     }
 
-    fn take_up_log(&mut self, now: Now, dir: OwnedFd) -> crate::Result<()> {
+    fn take_up_log(&mut self, now: Now, dir: OwnedFd) -> Result<(), Failed> {
         let is_first = self.log.is_none();
         match &mut self.log {
             Some(log) => log.move_to(dir, &self.label)?,

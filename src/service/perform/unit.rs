@@ -10,12 +10,12 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::label::Label;
-use crate::error::Result;
+use crate::error::{Failed, Result};
 use crate::role::Role;
 use crate::service::machine::Machine;
 use crate::service::step::{Now, Script};
 use crate::status::Want;
-use crate::supervise::{Supervise, Trouble};
+use crate::supervise::Supervise;
 use crate::sys::{signal, watch};
 use crate::{Signal, decimal, files, sys};
 
@@ -43,7 +43,7 @@ pub struct Unit {
 
 impl Unit {
     /// Opens what the program in `dir` needs, and takes its lock.
-    pub(super) fn open(role: Role, dir: OwnedFd, label: &Label, now: Now) -> Result<Self> {
+    pub(super) fn open(role: Role, dir: OwnedFd, label: &Label, now: Now) -> Result<Self, Failed> {
         let supervise = Supervise::open(&label.home(dir.as_fd(), role))?;
         // From here on nothing that is made in the directory is missed. `supervise` would have been signalled too.
         let watched = watch::signal_changes(dir.as_fd()).is_ok();
@@ -53,7 +53,7 @@ impl Unit {
     }
 
     /// Goes on in another directory, with the same process.
-    pub(super) fn move_to(&mut self, dir: OwnedFd, label: &Label) -> Result<()> {
+    pub(super) fn move_to(&mut self, dir: OwnedFd, label: &Label) -> Result<(), Failed> {
         self.supervise = Supervise::open(&label.home(dir.as_fd(), self.role))?;
         self.watched = watch::signal_changes(dir.as_fd()).is_ok();
         self.dir = dir;
@@ -106,7 +106,7 @@ impl Unit {
     }
 
     /// Publishes the status if it may have changed. Returns whether it did so.
-    pub(super) fn publish(&mut self) -> std::result::Result<bool, Trouble> {
+    pub(super) fn publish(&mut self) -> Result<bool, Failed> {
         if !std::mem::take(&mut self.to_publish) {
             return Ok(false);
         }
@@ -147,7 +147,7 @@ impl Unit {
     }
 
     /// Makes `supervise` again where it is not in order; `watched`: its removals are signalled.
-    pub(super) fn repair(&mut self, label: &Label, watched: bool) -> Result<()> {
+    pub(super) fn repair(&mut self, label: &Label, watched: bool) -> Result<(), Failed> {
         if !self.supervise.is_in_place(self.dir.as_fd()) {
             if is_removed(self.dir.as_fd()) {
                 // A directory that comes in its place is found by its name.
