@@ -6,6 +6,7 @@ mod world;
 
 use super::unexpected::REPORT_EVERY;
 use super::*;
+use crate::control::Command;
 use crate::tai::stamp;
 use world::World;
 
