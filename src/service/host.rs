@@ -21,10 +21,10 @@ use crate::event::{self, Wait, Woken};
 use crate::moment::{Moment, earlier};
 use crate::process::Ended;
 use crate::role::Role;
-use crate::sys::clock;
 use crate::sys::interest::Interest;
 use crate::sys::signals::{Came, Signals};
 use crate::sys::watch::Inotify;
+use crate::sys::{clock, memory};
 
 use sorted::Sorted;
 
@@ -57,6 +57,8 @@ pub struct Host {
     due: Sorted<Moment>,
     /// There may be ended children that were not taken yet: when to look.
     reap_at: Option<Moment>,
+    /// The next wait is likely to be long; see [`Host::expect_long_wait`].
+    expects_long_wait: bool,
 }
 
 #[derive(Debug)]
@@ -111,6 +113,7 @@ impl Host {
             processes: Sorted::new(),
             due: Sorted::new(),
             reap_at: None,
+            expects_long_wait: false,
         }
     }
 
@@ -204,6 +207,11 @@ impl Host {
         }
     }
 
+    /// The next wait is likely to be long: memory that can be had again is given back before it begins.
+    pub const fn expect_long_wait(&mut self) {
+        self.expects_long_wait = true;
+    }
+
     /// Waits once, until `until` or for one of `others` too, passes everything on, and hands over the services that are
     /// over.
     pub fn turn(
@@ -212,7 +220,8 @@ impl Host {
         until: Option<Moment>,
         over: impl FnMut(Place, Box<Service>),
     ) -> Turn {
-        let ready = self.wait(others, until);
+        let is_long = std::mem::take(&mut self.expects_long_wait);
+        let ready = self.wait(others, until, is_long);
         let mut turn = Turn { ready: ready.others, ..Turn::default() };
         // Read once, and not at all for the end of an orphan.
         let moment = std::cell::OnceCell::new();
@@ -362,7 +371,7 @@ impl Host {
         }
     }
 
-    fn wait(&self, others: &[(BorrowedFd<'_>, PollFlags)], until: Option<Moment>) -> Ready {
+    fn wait(&self, others: &[(BorrowedFd<'_>, PollFlags)], until: Option<Moment>, is_long: bool) -> Ready {
         let due = earlier(self.due.first().map(|(at, _)| at), self.reap_at);
         let mut fds = Vec::with_capacity(others.len().saturating_add(3));
         let mut whose = Vec::new();
@@ -384,6 +393,9 @@ impl Host {
                     }
                 }
             }
+        }
+        if is_long {
+            memory::forget_executable();
         }
         let woken = event::wait(&mut fds, Wait::until(earlier(until, due)));
         let mut ready = fds.iter().map(|fd| woken == Woken::Unknown || !fd.revents().is_empty());
