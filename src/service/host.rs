@@ -31,7 +31,7 @@ use sorted::Sorted;
 /// The number by which a service is known here, as long as it is hosted.
 pub type Place = usize;
 
-/// How many ended children are taken in a turn. The others are taken in the next, after commands and what is due.
+/// How many ended children are reaped in a turn. The others are reaped in the next, after commands and what is due.
 const REAPED_MAX: usize = 64;
 /// How many services that are due are looked at in a turn.
 const DUE_MAX: usize = 64;
@@ -55,7 +55,7 @@ pub struct Host {
     processes: Sorted<i32>,
     /// When each place is due next.
     due: Sorted<Moment>,
-    /// There may be ended children that were not taken yet: when to look.
+    /// There may be ended children that are not reaped yet: when to look.
     reap_at: Option<Moment>,
     /// The next wait is likely to be long; see [`Host::expect_long_wait`].
     expects_long_wait: bool,
@@ -78,7 +78,7 @@ struct Ready {
     others: Vec<bool>,
 }
 
-/// What happened in one turn that is not for the services.
+/// What happened in one turn that the services do not handle themselves.
 #[derive(Debug, Default)]
 pub struct Turn {
     /// The signals, in the order in which they are to be looked at.
@@ -154,7 +154,7 @@ impl Host {
             .filter_map(|(place, hosted)| hosted.as_ref().map(|hosted| (place, &*hosted.service)))
     }
 
-    /// Gives all services a command, as if each had read it.
+    /// Passes a command to all services, as if each had read it.
     pub fn command_all(&mut self, now: Now, command: Command) {
         /// How long a service has before others can read that it got TERM: one that ends sooner is published only
         /// once, as down.
@@ -168,12 +168,12 @@ impl Host {
         }
     }
 
-    /// Gives one service a command, as if it had read it.
+    /// Passes a command to one service, as if it had read it.
     pub fn command(&mut self, now: Now, place: Place, command: Command) {
         self.command_and_look(now, place, command, Duration::ZERO);
     }
 
-    /// Gives one service a command, and looks at it `time` later if it still runs then.
+    /// Passes a command to one service, and looks at it `time` later if it still runs then.
     fn command_and_look(&mut self, now: Now, place: Place, command: Command, time: Duration) {
         if let Some(service) = self.service(place) {
             service.command(now, command);
@@ -212,8 +212,8 @@ impl Host {
         self.expects_long_wait = true;
     }
 
-    /// Waits once, until `until` or for one of `others` too, passes everything on, and hands over the services that are
-    /// over.
+    /// Waits once, no longer than until `until`, and also for `others`. Passes what happened to the services, and calls
+    /// `over` with each service that has ended for good.
     pub fn turn(
         &mut self,
         others: &[(BorrowedFd<'_>, PollFlags)],
@@ -309,7 +309,7 @@ impl Host {
     fn remove(&mut self, place: Place) -> Option<Box<Service>> {
         let Hosted { service, due } = self.places.get_mut(place)?.take()?;
         if let Some(removals) = &self.removals {
-            // A watch that is there already has the same number.
+            // Adding a watch that exists returns its number.
             for watch in service.units().filter_map(|unit| removals.add_removals(unit.supervise_dir()).ok()) {
                 removals.remove(watch);
                 self.watches.remove(watch, place);

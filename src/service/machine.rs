@@ -84,7 +84,7 @@ pub struct Machine {
     want: Want,
     /// Nothing is started any more, whatever is wanted; see [`Machine::hold`].
     held: bool,
-    /// For the status: STOP was sent and no CONT after it, or the service was told so while `./run` did not run.
+    /// For the status: STOP was sent and no CONT after it, or `p` and no `c` came while `./run` did not run.
     paused: bool,
     /// For the status: when `./run` was started, or when the service went down.
     since: Tai64N,
@@ -142,7 +142,7 @@ impl Machine {
     pub const fn is_down(&self) -> bool {
         match self.state {
             MachineState::Down(_) => true,
-            // `control/u` for a start that nobody wants any more: nothing has to wait for its end.
+            // The start for which `control/u` runs may not be wanted any more.
             MachineState::Preparing(_) => !self.wants_start(),
             MachineState::Running(_) | MachineState::Finishing(_) => false,
         }

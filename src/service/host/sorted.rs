@@ -6,8 +6,8 @@ use super::Place;
 
 /// Pairs of a key and a place, in their order.
 ///
-/// Keys come and go mostly in their order and near the ends, where a deque is as fast as a tree; and there are at most a
-/// few thousand of them.
+/// Keys come and go mostly in their order and near the ends, where a deque is as fast as a tree; and there are at most
+/// a few thousand of them.
 #[derive(Debug)]
 pub(super) struct Sorted<K>(VecDeque<(K, Place)>);
 

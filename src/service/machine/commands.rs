@@ -57,7 +57,7 @@ impl Machine {
         }
     }
 
-    /// Tells `./run` to end; its timeout begins now.
+    /// Asks `./run` to end; its timeout begins now.
     fn stop(&mut self) -> Actions {
         if !self.is_running() {
             return Actions::none();

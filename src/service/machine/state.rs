@@ -5,7 +5,7 @@ use rustix::process::Pid;
 use crate::moment::Moment;
 use crate::process::Ended;
 
-/// What the process is doing, with all that is known only as long as it does so.
+/// What the process is doing.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum MachineState {
     Down(Down),
@@ -35,7 +35,7 @@ pub(super) struct Preparing {
 pub(super) struct Running {
     pub(super) pid: Pid,
     pub(super) started: Moment,
-    /// It was told to end by a command, or killed because it was overdue: its exit is not unexpected.
+    /// A command asked it to end, or it was killed because it was overdue: its exit is not unexpected.
     pub(super) asked: bool,
     /// TERM, or what stands for it, was sent.
     pub(super) term: bool,
