@@ -29,7 +29,7 @@ use svcore::say::{Class, Message};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, Turn};
 use svcore::sys::signals::{self, Came, Signals};
-use svcore::sys::{clock, memory, privilege, signal, spawn, start};
+use svcore::sys::{clock, privilege, signal, spawn, start};
 use svcore::{Call, Context, Failed, Result, Signal, oom, scan};
 
 use options::Options;
@@ -248,7 +248,7 @@ impl<'o> Init<'o> {
             }
             Some(at) if !has_something_happened && clock::monotonic() >= at => {
                 self.idle_at = None;
-                memory::forget_executable_at_next_wait();
+                self.host.expect_long_wait();
             }
             _ => {}
         }
