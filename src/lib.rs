@@ -4,13 +4,15 @@
 //! `applets/`; what another runit program could read or share lives here.
 
 pub mod control;
+pub mod decimal;
 pub mod envdir;
 pub mod error;
 pub mod event;
 pub mod exec;
 pub mod files;
+pub mod moment;
 pub mod multicall;
-pub mod number;
+
 pub mod oom;
 pub mod passwd;
 pub mod say;
@@ -24,5 +26,6 @@ pub mod tai;
 pub mod trust;
 pub mod utmp;
 
-pub use error::{Context, Error, Result};
+pub use error::{Context, Error, Failed, Result};
 pub use multicall::{Applet, Call, Codes};
+pub use sys::signal::Signal;

@@ -30,7 +30,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Failed, Result};
 use crate::state::{self, Home, Owner, Root, UNWRITABLE};
 use crate::status::{self, Status};
 use crate::tai::Tai64N;
@@ -56,15 +56,12 @@ pub const FLAPS: &CStr = c"flaps";
 /// Mode of new files that are ours.
 const PRIVATE: Mode = Mode::from_raw_mode(0o600);
 
-/// What went wrong while the status was written: the attempt, and the system's reason.
-pub type Trouble = (Vec<u8>, Option<io::Error>);
-
 /// Why the `supervise` of the service directory is not used.
 enum NotHere {
     /// The state can be elsewhere.
-    Elsewhere(Error),
+    Elsewhere(Failed),
     /// It must not be anywhere else.
-    Nowhere(Error),
+    Nowhere(Failed),
 }
 
 /// An open and locked `supervise` directory.
@@ -135,7 +132,7 @@ impl Supervise {
     /// # Errors
     ///
     /// What failed, in the words of runsv(8).
-    pub fn open(label: &'static str, home: &Home<'_>) -> Result<Self> {
+    pub fn open(label: &'static str, home: &Home<'_>) -> Result<Self, Failed> {
         if let Some(given) = state::given() {
             // Somebody without the variable may serve it.
             if home.own_is_held() {
@@ -156,14 +153,14 @@ impl Supervise {
             }
         }
         let advice = "no place for state is left, set RUNITBOX_STATE to a directory of yours";
-        Err(Error::fatal(format!("{failed}; {advice}")))
+        Err(Failed::without_cause(format!("{failed}; {advice}")))
     }
 
     /// Opens `supervise` in the service directory.
-    fn open_own(label: &'static str, home: &Home<'_>) -> std::result::Result<Self, NotHere> {
+    fn open_own(label: &'static str, home: &Home<'_>) -> Result<Self, NotHere> {
         if home.link_is_too_long() {
             let what = format!("unable to readlink ./{label}: name too long");
-            return Err(NotHere::Nowhere(Error::fatal(what)));
+            return Err(NotHere::Nowhere(Failed::without_cause(what)));
         }
         let own = home.make_own().map_err(|error| {
             let refused = trust::refusal(&error).is_some();
@@ -196,7 +193,7 @@ impl Supervise {
     }
 
     /// Opens the first place below `root` that nobody else has; `None` if there is none.
-    fn open_elsewhere(label: &'static str, home: &Home<'_>, root: &Root) -> Result<Option<Self>> {
+    fn open_elsewhere(label: &'static str, home: &Home<'_>, root: &Root) -> Result<Option<Self>, Failed> {
         let (Some(name), Ok(mine)) = (home.name(), home.owner()) else { return Ok(None) };
         let dir = match root.open(&trust::ours(), true) {
             Ok(dir) => dir,
@@ -262,7 +259,7 @@ impl Supervise {
     }
 
     /// Takes the lock in the directory and opens `control`.
-    fn open_at(dir: OwnedFd, label: &'static str) -> Result<Self> {
+    fn open_at(dir: OwnedFd, label: &'static str) -> Result<Self, Failed> {
         let lock = open_lock(dir.as_fd(), label)?;
         take_lock(&lock, label)?;
         let control = open_control(dir.as_fd(), label)?;
@@ -288,7 +285,7 @@ impl Supervise {
     /// # Errors
     ///
     /// That `ok` cannot be opened.
-    pub fn announce(&mut self) -> Result<()> {
+    pub fn announce(&mut self) -> Result<(), Failed> {
         let ok = open_ok(self.dir.as_fd()).while_doing(|| format!("unable to read {}/ok", self.label))?;
         // Nothing is ever written to it: the least room that it can have will do.
         sys::fifo::shrink(ok.as_fd());
@@ -332,7 +329,7 @@ impl Supervise {
     /// # Errors
     ///
     /// What failed, in the words of runsv(8).
-    pub fn make_whole(&mut self) -> Result<()> {
+    pub fn make_whole(&mut self) -> Result<(), Failed> {
         let lock = open_lock(self.dir.as_fd(), self.label)?;
         // One that is still there is locked by ourselves.
         if let (Ok(ours), Ok(there)) = (fstat(&self.lock), fstat(&lock))
@@ -388,7 +385,7 @@ impl Supervise {
     /// # Errors
     ///
     /// The first step that failed. What was not written is written at the next call.
-    pub fn publish(&mut self, status: &Status) -> std::result::Result<(), Trouble> {
+    pub fn publish(&mut self, status: &Status) -> Result<(), Failed> {
         self.publish_pid(status.pid)?;
         let text = status.text();
         let mut stat = Ok(());
@@ -406,7 +403,7 @@ impl Supervise {
         stat
     }
 
-    fn publish_pid(&mut self, pid: Option<Pid>) -> std::result::Result<(), Trouble> {
+    fn publish_pid(&mut self, pid: Option<Pid>) -> Result<(), Failed> {
         if self.published.pid == Some(pid) {
             return Ok(());
         }
@@ -464,10 +461,10 @@ impl Supervise {
     }
 
     /// Writes a file in one piece: under another name first.
-    fn write(&mut self, which: File, bytes: &[u8]) -> std::result::Result<(), Trouble> {
+    fn write(&mut self, which: File, bytes: &[u8]) -> Result<(), Failed> {
         let path = || format!("{}/{}", self.label, which.new_name().to_string_lossy());
         let failed = |what: &'static str| {
-            move |error| (format!("unable to {what} {}", path()).into_bytes(), Some(error))
+            move |error: io::Error| Failed::because(error, format!("unable to {what} {}", path()))
         };
         let (file, length) = match self.open_new(which) {
             // On a full disk no file can be made, but the one that is there has room for so few bytes.
@@ -480,7 +477,7 @@ impl Supervise {
             match rustix::io::retry_on_intr(|| rustix::io::pwrite(&file, bytes, 0)) {
                 Ok(written) if written == bytes.len() => {}
                 Ok(_) => {
-                    return Err((format!("unable to write {}: partial write.", path()).into_bytes(), None));
+                    return Err(Failed::without_cause(format!("unable to write {}: partial write.", path())));
                 }
                 Err(Errno::NOSPC | Errno::DQUOT) if self.overwrite(which, bytes).is_ok() => return Ok(()),
                 Err(errno) => return Err(failed("write")(errno.into())),
@@ -491,10 +488,9 @@ impl Supervise {
                 .map_err(|errno| failed("write")(errno.into()))?;
         }
         let replaced = sys::replace::replace(self.dir.as_fd(), which.new_name(), which.name());
-        let is_spare = replaced.map_err(|error| {
+        let is_spare = replaced.while_doing(|| {
             let (new, name) = (which.new_name().to_string_lossy(), which.name().to_string_lossy());
-            let doing = format!("unable to rename {new} to {}/{name}", self.label);
-            (doing.into_bytes(), Some(error))
+            format!("unable to rename {new} to {}/{name}", self.label)
         })?;
         self.published.spares = self.published.spares & !which.bit() | if is_spare { which.bit() } else { 0 };
         Ok(())
@@ -530,20 +526,20 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 /// Makes the FIFO `ok`, where it is missing.
-fn make_ok(dir: BorrowedFd<'_>, label: &str) -> Result<()> {
+fn make_ok(dir: BorrowedFd<'_>, label: &str) -> Result<(), Failed> {
     sys::fifo::make(dir, c"ok")
         .and_then(|()| check_ok(dir))
         .while_doing(|| format!("unable to read {label}/ok"))
 }
 
-fn open_lock(dir: BorrowedFd<'_>, label: &str) -> Result<OwnedFd> {
+fn open_lock(dir: BorrowedFd<'_>, label: &str) -> Result<OwnedFd, Failed> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
     trust::open_regular(dir, c"lock", flags, PRIVATE)
         .map(|(lock, _)| lock)
         .map_err(|error| failed_to_open(label, error))
 }
 
-fn take_lock(lock: &OwnedFd, label: &str) -> Result<()> {
+fn take_lock(lock: &OwnedFd, label: &str) -> Result<(), Failed> {
     flock(lock, FlockOperation::NonBlockingLockExclusive)
         .while_doing(|| format!("unable to lock {label}/lock"))
 }
@@ -581,11 +577,19 @@ pub enum Taken {
     Stuck,
 }
 
+impl Marks {
+    /// Whether a supervisor of ours set both times: a later change of them can be waited for.
+    #[must_use]
+    pub fn are_ours(&self) -> bool {
+        let is_ours = |time: (i64, i64)| time.1 % 1000 == i64::from(SIGNATURE);
+        is_ours(self.access) && is_ours(self.modification)
+    }
+}
+
 /// Whether a command that has been read was taken, by the marks from before it was sent, if there were any, and now.
 #[must_use]
 pub fn taken(before: Option<Marks>, now: Marks) -> Taken {
-    let is_ours = |time: (i64, i64)| time.1 % 1000 == i64::from(SIGNATURE);
-    if !is_ours(now.access) || !is_ours(now.modification) {
+    if !now.are_ours() {
         return Taken::Unknown;
     }
     // A supervisor that leaves marks has left one since, or had left it and not acknowledged yet.
@@ -597,11 +601,11 @@ pub fn taken(before: Option<Marks>, now: Marks) -> Taken {
     }
 }
 
-fn failed_to_open(label: &str, error: io::Error) -> Error {
-    Error::Fatal { doing: format!("unable to open {label}/lock").into(), cause: Some(error) }
+fn failed_to_open(label: &str, cause: io::Error) -> Failed {
+    Failed::because(cause, format!("unable to open {label}/lock"))
 }
 
-fn open_control(dir: BorrowedFd<'_>, label: &str) -> Result<OwnedFd> {
+fn open_control(dir: BorrowedFd<'_>, label: &str) -> Result<OwnedFd, Failed> {
     let failed = || format!("unable to open {label}/control");
     sys::fifo::make(dir, c"control").while_doing(failed)?;
     // For writing too: with a writer of our own, reading never meets the end of the file.
@@ -613,7 +617,7 @@ fn open_control(dir: BorrowedFd<'_>, label: &str) -> Result<OwnedFd> {
                     .iter()
                     .any(|it| error.raw_os_error() == Some(it.raw_os_error()));
             if is_none {
-                return Err(Error::fatal(format!("{label}/control exists but is not a fifo")));
+                return Err(Failed::without_cause(format!("{label}/control exists but is not a fifo")));
             }
             Err(error).while_doing(failed)
         }

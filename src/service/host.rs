@@ -8,19 +8,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, wait};
 
 use super::pair::Which;
 use super::perform::Service;
 use super::words::{Ended, Now};
+use crate::Signal;
 use crate::control::Command;
-use crate::event::{self, earlier};
+use crate::event::{self, Wait, Woken};
+use crate::moment::{Moment, earlier};
 use crate::sys::clock;
 use crate::sys::interest::Interest;
-use crate::sys::signals::{self, Came, Signals};
-use crate::sys::spawn::number;
+use crate::sys::signals::{Came, Signals};
 use crate::sys::watch::Inotify;
 
 /// A service among others keeps its place, by which it is known here.
@@ -38,12 +39,12 @@ pub struct Host {
     /// Whose each process is.
     processes: BTreeMap<i32, Place>,
     /// When each is due next.
-    due: BTreeSet<(Duration, Place)>,
+    due: BTreeSet<(Moment, Place)>,
     /// Of many, removals in their `supervise` directories; and whose each watch is.
     removals: Option<Inotify>,
     watches: BTreeMap<i32, Place>,
     /// There may be ended children that were not taken yet.
-    reap_at: Option<Duration>,
+    reap_at: Option<Moment>,
 }
 
 /// How many ended children are taken in a turn; the others are taken in the next, after commands and deadlines.
@@ -57,7 +58,7 @@ const REAP_AGAIN: Duration = Duration::from_millis(10);
 struct Hosted {
     service: Box<Service>,
     /// As it is in [`Host::due`].
-    due: Option<Duration>,
+    due: Option<Moment>,
 }
 
 /// What happened in one turn that is not for the services.
@@ -116,7 +117,7 @@ impl Host {
         }
         self.note(place);
         if self.get(place).is_some_and(Service::has_essential_end) {
-            self.due_at(place, Duration::ZERO);
+            self.due_at(place, Moment::START);
         }
         place
     }
@@ -186,7 +187,7 @@ impl Host {
     pub fn turn(
         &mut self,
         others: &[(BorrowedFd<'_>, PollFlags)],
-        until: Option<Duration>,
+        until: Option<Moment>,
         mut over: impl FnMut(Place, Box<Service>),
     ) -> Turn {
         let (came_signal, removed, commanded, ready) = self.wait(others, until);
@@ -310,7 +311,7 @@ impl Host {
     }
 
     /// Looks at a service at this moment, if not before.
-    fn due_at(&mut self, place: Place, at: Duration) {
+    fn due_at(&mut self, place: Place, at: Moment) {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
         if hosted.due.is_none_or(|due| at < due) {
             if let Some(due) = hosted.due.replace(at) {
@@ -325,7 +326,7 @@ impl Host {
     fn wait(
         &self,
         others: &[(BorrowedFd<'_>, PollFlags)],
-        until: Option<Duration>,
+        until: Option<Moment>,
     ) -> (bool, bool, Vec<(Place, Which)>, Vec<bool>) {
         let until = earlier(until, self.due.first().map(|(at, _)| *at));
         let until = earlier(until, self.reap_at);
@@ -352,7 +353,7 @@ impl Host {
                 }
             }
         }
-        let all = event::wait(&mut fds, until);
+        let all = event::wait(&mut fds, Wait::until(until)) == Woken::Unknown;
         let mut came = fds.iter().map(|fd| all || !fd.revents().is_empty());
         let came_signal = came.next() == Some(true);
         let ready = others.iter().map(|_| came.next() == Some(true)).collect();
@@ -385,7 +386,7 @@ impl Host {
         let (mut children, mut all) = (self.reap_at.take().is_some(), false);
         let mut changed = Vec::new();
         self.signals.take(|came| match came.signal {
-            signals::CHLD => children = true,
+            Signal::CHLD => children = true,
             _ if came.is_change() => changed.push(came.fd),
             _ if came.is_overflow() => all = true,
             _ => turn.signals.push(came),
@@ -393,7 +394,7 @@ impl Host {
         // One signal may stand for many ends.
         for count in 0.. {
             if !children || count == REAPED_MAX {
-                self.reap_at = children.then_some(Duration::ZERO);
+                self.reap_at = children.then_some(Moment::START);
                 break;
             }
             let (pid, status) = match wait(WaitOptions::NOHANG) {
@@ -423,7 +424,7 @@ impl Host {
             if all || service.watches().any(is_among) {
                 service.look_again(now());
                 touched.push(place);
-            } else if service.supervise_dirs().map(number).any(is_among) {
+            } else if service.supervise_dirs().map(|dir| dir.as_raw_fd()).any(is_among) {
                 service.look_for_removals(now());
                 touched.push(place);
             }

@@ -18,8 +18,9 @@ use std::time::Duration;
 use rustix::process::Pid;
 
 use super::words::{Action, Actions, Ended, Event, Now, Script};
-use crate::control::{Command, Hook, Signal};
-use crate::event::earlier;
+use crate::Signal;
+use crate::control::{Command, Hook};
+use crate::moment::{Moment, earlier};
 use crate::status::{self, Status, Want};
 use crate::tai::Tai64N;
 
@@ -58,21 +59,21 @@ pub struct Machine {
     /// Nothing is started any more, whatever is wanted.
     held: bool,
     /// When what runs is killed, if it has not ended by then.
-    late_at: Option<Duration>,
+    late_at: Option<Moment>,
     /// The last ends that nobody asked for, the latest first.
-    ends: [Option<Duration>; FLAPPING_ENDS],
+    ends: [Option<Moment>; FLAPPING_ENDS],
     /// The last start failed because of the file `./run` itself.
     run_unusable: bool,
     /// `./run` was started at least once.
     ran: bool,
     since: Tai64N,
-    started: Duration,
-    not_before: Duration,
+    started: Moment,
+    not_before: Moment,
     /// Which hooks run, and which were asked for again meanwhile; a bit for each [`Hook::index`].
     hooks: u16,
     hooks_again: u16,
     /// When the last unasked end was said, and the ends after it.
-    said: Option<Duration>,
+    said: Option<Moment>,
     unsaid: u32,
     last_end: (Ended, Duration),
 }
@@ -95,8 +96,8 @@ impl Machine {
             run_unusable: false,
             ran: false,
             since: now.stamp,
-            started: Duration::ZERO,
-            not_before: Duration::ZERO,
+            started: Moment::START,
+            not_before: Moment::START,
             hooks: 0,
             hooks_again: 0,
             said: None,
@@ -162,7 +163,7 @@ impl Machine {
 
     /// When to say [`Event::Tick`], if ever.
     #[must_use]
-    pub fn deadline(&self) -> Option<Duration> {
+    pub fn deadline(&self) -> Option<Moment> {
         let start = match self.state {
             State::Down => self.is_to_start().then_some(self.not_before),
             State::Finishing(_, None) => Some(self.not_before),
@@ -308,13 +309,13 @@ impl Machine {
                 self.restart = self.running().is_some();
                 self.end()
             }
-            Command::Term => self.signal(Signal::Term),
-            Command::Kill => self.signal(Signal::Kill),
+            Command::Term => self.signal(Signal::TERM),
+            Command::Kill => self.signal(Signal::KILL),
             Command::Send(signal) => self.signal(signal),
             Command::Pause | Command::Continue => {
                 let pause = command == Command::Pause;
                 match self.state {
-                    State::Running(_) => self.signal(if pause { Signal::Stop } else { Signal::Cont }),
+                    State::Running(_) => self.signal(if pause { Signal::STOP } else { Signal::CONT }),
                     State::Down | State::Preparing | State::Finishing(..) => {
                         self.paused = pause;
                         [Action::Publish].into()
@@ -327,7 +328,7 @@ impl Machine {
     /// Tells `./run` to end; from now on its time is counted.
     fn end(&mut self) -> Actions {
         match self.running() {
-            Some(_) => Actions::from([Action::Patience(Script::Run)]).and(self.signal(Signal::Term)),
+            Some(_) => Actions::from([Action::Patience(Script::Run)]).and(self.signal(Signal::TERM)),
             None => Actions::default(),
         }
     }
@@ -337,8 +338,11 @@ impl Machine {
         match self.state {
             State::Running(pid) => {
                 // Only what is sent to end it: a service that survived HUP and crashes later crashed by itself.
-                self.asked |= matches!(signal, Signal::Term | Signal::Kill);
-                self.hook(Hook::Instead(signal), Some(pid))
+                self.asked |= matches!(signal, Signal::TERM | Signal::KILL);
+                match Hook::instead_of(signal) {
+                    Some(hook) => self.hook(hook, Some(pid)),
+                    None => [Action::Signal(pid, signal)].into(),
+                }
             }
             State::Down | State::Preparing | State::Finishing(..) => Actions::default(),
         }
@@ -357,7 +361,8 @@ impl Machine {
 
     fn hook_ended(&mut self, hook: Hook, pid: Option<Pid>, instead: bool) -> Actions {
         let mine = self.running().filter(|&running| pid == Some(running));
-        let send = |signal| mine.filter(|_| !instead).map(|pid| Action::Signal(pid, signal));
+        let send =
+            mine.filter(|_| !instead).zip(hook.signal()).map(|(pid, signal)| Action::Signal(pid, signal));
         match hook {
             Hook::Up => match self.state {
                 State::Preparing if self.is_to_start() => [Action::Start(Script::Run)].into(),
@@ -368,11 +373,11 @@ impl Machine {
                 State::Down | State::Running(_) | State::Finishing(..) => Actions::default(),
             },
             Hook::Down | Hook::Exit => Actions::default(),
-            Hook::Instead(Signal::Term) => {
+            Hook::Term => {
                 let ends = std::mem::take(&mut self.restart) || self.want != Want::Up;
                 let sent = mine
                     .filter(|_| !instead)
-                    .map(|pid| if ends { Action::End(pid) } else { Action::Signal(pid, Signal::Term) });
+                    .map(|pid| if ends { Action::End(pid) } else { Action::Signal(pid, Signal::TERM) });
                 self.term |= sent.is_some();
                 let mut actions = sent.map_or_else(Actions::default, |sent| [sent, Action::Publish].into());
                 let after = match self.want {
@@ -385,18 +390,20 @@ impl Machine {
                     return actions;
                 }
                 if let Some(pid) = mine {
-                    actions = actions.then(Action::Signal(pid, Signal::Cont));
+                    actions = actions.then(Action::Signal(pid, Signal::CONT));
                 }
                 actions.and(self.hook(after, mine))
             }
-            Hook::Instead(signal @ (Signal::Stop | Signal::Cont)) => {
+            Hook::Stop | Hook::Cont => {
                 if mine.is_none() {
                     return Actions::default();
                 }
-                self.paused = signal == Signal::Stop;
-                send(signal).map_or_else(Actions::default, |sent| [sent].into()).then(Action::Publish)
+                self.paused = hook == Hook::Stop;
+                send.map_or_else(Actions::default, |sent| [sent].into()).then(Action::Publish)
             }
-            Hook::Instead(signal) => send(signal).map_or_else(Actions::default, |sent| [sent].into()),
+            Hook::Alrm | Hook::Hup | Hook::Int | Hook::Kill | Hook::Quit | Hook::Usr1 | Hook::Usr2 => {
+                send.map_or_else(Actions::default, |sent| [sent].into())
+            }
         }
     }
 
@@ -493,7 +500,7 @@ impl Machine {
         if let Some(latest) = self.ends.first_mut() {
             *latest = Some(now.at);
         }
-        let left = first.and_then(|first| first.saturating_add(FLAPPING).checked_sub(now.at));
+        let left = first.map(|first| first.saturating_add(FLAPPING).since(now.at));
         let alone = self.say(now, how).then(Action::OnItsOwn(how));
         match left {
             Some(left) if left > Duration::ZERO => alone.then(Action::Flaps(left)),
@@ -505,7 +512,7 @@ impl Machine {
         if how == Ended::Code(0) {
             return Actions::default();
         }
-        let uptime = now.at.saturating_sub(self.started);
+        let uptime = now.at.since(self.started);
         if self.said.is_some_and(|said| now.at < said.saturating_add(SAY_AGAIN)) {
             self.unsaid = self.unsaid.saturating_add(1);
             self.last_end = (how, uptime);

@@ -11,7 +11,7 @@ use rustix::process::Pid;
 use super::machine::Machine;
 use super::words::{Actions, Event, Now};
 use crate::control::Command;
-use crate::event::earlier;
+use crate::moment::{Moment, earlier};
 use crate::status::Want;
 
 /// One of the two.
@@ -58,7 +58,7 @@ pub struct Pair {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Leaving {
     /// The rest has time until then.
-    until: Duration,
+    until: Moment,
     /// Our side of the pipe's writing end is closed.
     closed: bool,
     /// How often the log service was started for the lines that were left.
@@ -127,7 +127,7 @@ impl Pair {
 
     /// When something is due without an event, if ever.
     #[must_use]
-    pub fn deadline(&self) -> Option<Duration> {
+    pub fn deadline(&self) -> Option<Moment> {
         let log = self.log().and_then(Machine::deadline);
         earlier(earlier(self.main.deadline(), log), self.leaving.map(|leaving| leaving.until))
     }
@@ -200,7 +200,7 @@ mod tests {
     use crate::tai::stamp;
 
     fn now(millis: u64) -> Now {
-        Now { at: Duration::from_millis(millis), stamp: stamp(0, 0) }
+        Now { at: Moment::from_start(Duration::from_millis(millis)), stamp: stamp(0, 0) }
     }
 
     fn pid(raw: i32) -> Pid {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, statat};
 use rustix::io::Errno;
-use rustix::process::{Pid, kill_process};
+use rustix::process::Pid;
 
 pub use opening::{Late, Outputs};
 use opening::{Log, PATIENCE, find_log, home, open_service, patience_of, wanted_at_start};
@@ -22,13 +22,16 @@ use opening::{Log, PATIENCE, find_log, home, open_service, patience_of, wanted_a
 use super::machine::Machine;
 use super::pair::{Leave, Pair, Which};
 use super::words::{Action, Actions, Ended, Event, Now, Script};
-use crate::control::{Command, Hook, Signal};
-use crate::error::{Context, Error, Result};
-use crate::event::earlier;
+use crate::control::{Command, Hook};
+use crate::error::{Context, Failed, Result};
+use crate::files::Identity;
+use crate::moment::{Moment, earlier};
+use crate::say::{Class, Message};
 use crate::supervise::{self, Supervise};
-use crate::sys::spawn::{Failure, Program, Stream, spawn};
+use crate::sys::signal;
+use crate::sys::spawn::{Program, Step, Stream, spawn};
 use crate::sys::watch;
-use crate::{exec, files, oom, say, tai, trust};
+use crate::{Signal, exec, files, oom, tai, trust};
 
 /// How long a missing `supervise` is left alone: it may be on its way out with the whole directory.
 const REPAIR_AFTER: Duration = Duration::from_secs(1);
@@ -58,7 +61,7 @@ struct Running {
 #[derive(Debug)]
 pub struct Service {
     /// What messages begin with: the program and the service as typed.
-    prefix: Vec<u8>,
+    who: Vec<u8>,
     name: CString,
     dir: OwnedFd,
     pair: Pair,
@@ -76,7 +79,7 @@ pub struct Service {
     /// Changes of the directory are told to us; where they are not, it is looked at whenever something else happens.
     watched: bool,
     /// `./run` appeared; when the directory counts as complete at the earliest and at the latest.
-    settling: Option<(Duration, Duration)>,
+    settling: Option<(Moment, Moment)>,
     /// Removals in `supervise` are signalled to us.
     watches_supervise: bool,
     /// Held open because they are watched: in them the directory goes, or the new one appears.
@@ -84,9 +87,9 @@ pub struct Service {
     /// The directory was made anew: after this service has ended, the new one is to be taken up.
     replaced: bool,
     /// When a directory in the place of the removed one is to be followed.
-    follow_at: Option<Duration>,
+    follow_at: Option<Moment>,
     /// When to look whether something has to be put in order: `supervise` made again, the status published.
-    repair_at: Option<Duration>,
+    repair_at: Option<Moment>,
     /// How long after a failure the next attempt is made.
     retry_pause: Duration,
     /// A failure was said and has not been overcome since.
@@ -113,20 +116,20 @@ impl Service {
     ///
     /// What failed, in the words of runsv(8).
     #[inline(never)] // its stack is not to lie under that of everything later
-    pub fn open(program: &str, shown: &OsStr, name: &OsStr, now: Now) -> Result<Box<Self>> {
-        let prefix = [program.as_bytes(), b" ", shown.as_bytes(), b": "].concat();
+    pub fn open(program: &str, shown: &OsStr, name: &OsStr, now: Now) -> Result<Box<Self>, Failed> {
+        let who = [program.as_bytes(), b" ", shown.as_bytes()].concat();
         let failed = || "unable to change to directory";
-        let name = CString::new(name.as_bytes()).map_err(|_| Error::fatal(failed()))?;
+        let name = CString::new(name.as_bytes()).map_err(|_| Failed::without_cause(failed()))?;
         let dir = open_service(CWD, &name).while_doing(failed)?;
-        let supervise = Supervise::open(supervise::MAIN, &home(dir.as_fd(), &name, false, &prefix))?;
+        let supervise = Supervise::open(supervise::MAIN, &home(dir.as_fd(), &name, false, &who))?;
         // From here on nothing that is made in the directory is missed; `supervise` would have been told, too.
         let watched = watch::signal_changes(dir.as_fd()).is_ok();
-        let log_dir = find_log(dir.as_fd(), &prefix)?;
-        let log = log_dir.map(|dir| Log::open(dir, &name, &prefix)).transpose()?;
+        let log_dir = find_log(dir.as_fd(), &who)?;
+        let log = log_dir.map(|dir| Log::open(dir, &name, &who)).transpose()?;
         let log_machine = log.as_ref().map(|log| log.machine(now));
         let want = wanted_at_start(dir.as_fd(), c"down");
         Ok(Box::new(Service {
-            prefix,
+            who,
             name,
             dir,
             pair: Pair::new(Machine::new(now, want), log_machine),
@@ -168,7 +171,7 @@ impl Service {
 
     /// Which directory it serves; `None` if that cannot be told.
     #[must_use]
-    pub fn identity(&self) -> Option<(u64, u64)> {
+    pub fn identity(&self) -> Option<Identity> {
         rustix::fs::fstat(&self.dir).map(|stat| files::identity(&stat)).ok()
     }
 
@@ -185,8 +188,8 @@ impl Service {
 
     /// What messages about this service begin with.
     #[must_use]
-    pub fn prefix(&self) -> &[u8] {
-        &self.prefix
+    pub fn who(&self) -> &[u8] {
+        &self.who
     }
 
     /// The name as it was given.
@@ -212,7 +215,7 @@ impl Service {
 
     /// When something is due without an event, if ever.
     #[must_use]
-    pub fn deadline(&self) -> Option<Duration> {
+    pub fn deadline(&self) -> Option<Moment> {
         let settled = self.settling.map(|(earliest, latest)| earliest.min(latest));
         earlier(earlier(self.pair.deadline(), self.repair_at), settled)
     }
@@ -334,9 +337,9 @@ impl Service {
             trouble = Some(failed);
         }
         match trouble {
-            Some((what, cause)) => {
+            Some(failed) => {
                 if !std::mem::replace(&mut self.failure_said, true) {
-                    say::supervisor(&[&self.prefix, b"warning: "], &what, cause.as_ref());
+                    Message::of(Class::Warning, &self.who, &failed).print_now();
                 }
                 self.try_again(now);
             }
@@ -384,9 +387,9 @@ impl Service {
                             None,
                         );
                         // What stays would be in the way of the next log service. It may have just ended.
-                        let _ = kill_process(pid, rustix::process::Signal::TERM);
+                        let _ = signal::send(pid, Signal::TERM);
                         // One that is stopped would keep TERM, and the lock, for ever.
-                        let _ = kill_process(pid, rustix::process::Signal::CONT);
+                        let _ = signal::send(pid, Signal::CONT);
                     }
                     if is_unread {
                         let what =
@@ -396,8 +399,8 @@ impl Service {
                     for running in &self.hooks {
                         let name =
                             [b"control/".as_slice(), &[running.hook.byte()], b" does not end: killing it"];
-                        say::supervisor(&[&self.prefix, b"warning: "], &name.concat(), None);
-                        let _ = kill_process(running.pid, rustix::process::Signal::KILL);
+                        Message::warning(&self.who, &name.concat()).print_now();
+                        let _ = signal::send(running.pid, Signal::KILL);
                     }
                     return true;
                 }
@@ -447,7 +450,7 @@ impl Service {
             }
             Action::Signal(pid, signal) => {
                 // It may have ended a moment ago; then its end is what counts.
-                let _ = kill_process(pid, number_of(signal));
+                let _ = signal::send(pid, signal);
                 None
             }
             Action::End(pid) => {
@@ -492,7 +495,7 @@ impl Service {
         if which == Which::Main && script == Script::Run && self.has_no_run() {
             // As many services without it may come and go, nothing is forked to find that out.
             let missing = io::Error::from(Errno::NOENT);
-            say::supervisor(&[&self.prefix, b"fatal: "], b"unable to start ./run", Some(&missing));
+            Message::fatal(&self.who, "unable to start ./run").because(&missing).print_now();
             return Event::NotStarted { finish: self.has_finish() };
         }
         if which == Which::Log && script == Script::Run {
@@ -531,21 +534,23 @@ impl Service {
         }
         let of_log = if which == Which::Log { "log/" } else { "" };
         let name = name.to_string_lossy();
-        let (what, cause) = match spawn(&program) {
+        let why = match spawn(&program) {
             Ok(pid) => return Event::Started(pid),
-            Err(Failure::Fork(error)) => {
-                self.warn(b"unable to fork, sleeping", Some(&error));
-                return Event::NoProcess;
-            }
-            Err(Failure::Descriptors(error)) => {
-                let log = if which == Which::Log { "./log/run" } else { &name };
-                (format!("unable to setup filedescriptor for {log}"), error)
-            }
-            Err(Failure::Directory(error)) => ("unable to change directory to ./log".to_owned(), error),
-            Err(Failure::Exec(error)) => (format!("unable to start {of_log}{name}"), error),
+            Err(why) => why,
         };
-        say::supervisor(&[&self.prefix, b"fatal: "], what.as_bytes(), Some(&cause));
-        if cause.kind() == io::ErrorKind::NotFound
+        let what = match why.step {
+            Step::Descriptors => {
+                let log = if which == Which::Log { "./log/run" } else { &name };
+                format!("unable to setup filedescriptor for {log}")
+            }
+            Step::Directory => "unable to change directory to ./log".to_owned(),
+            Step::Fork | Step::Exec => format!("unable to start {of_log}{name}"),
+        };
+        Message::not_started(&self.who, &why, "unable to fork, sleeping", &what).print_now();
+        if why.lacks_process() {
+            return Event::NoProcess;
+        }
+        if why.cause.kind() == io::ErrorKind::NotFound
             && let Some(missing) = program
                 .directory
                 .zip(program.files.first())
@@ -580,31 +585,15 @@ impl Service {
     }
 
     fn warn(&self, what: &[u8], cause: Option<&io::Error>) {
-        say::supervisor(&[&self.prefix, b"warning: "], what, cause);
+        Message::warning(&self.who, what).because(cause).print_now();
     }
 
-    fn warn_of(&self, error: &Error) {
-        self.warn(error.to_string().as_bytes(), None);
+    fn warn_of(&self, failed: &Failed) {
+        Message::of(Class::Warning, &self.who, failed).print_now();
     }
 }
 
 /// Whether a file belongs to somebody who is neither root nor us.
 fn is_of_others(dir: BorrowedFd<'_>, name: &CStr) -> bool {
     statat(dir, name, AtFlags::empty()).is_ok_and(|stat| trust::is_of_others(&stat))
-}
-
-const fn number_of(signal: Signal) -> rustix::process::Signal {
-    use rustix::process::Signal as Number;
-    match signal {
-        Signal::Alrm => Number::ALARM,
-        Signal::Cont => Number::CONT,
-        Signal::Hup => Number::HUP,
-        Signal::Int => Number::INT,
-        Signal::Kill => Number::KILL,
-        Signal::Quit => Number::QUIT,
-        Signal::Stop => Number::STOP,
-        Signal::Term => Number::TERM,
-        Signal::Usr1 => Number::USR1,
-        Signal::Usr2 => Number::USR2,
-    }
 }

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-use crate::control::{Command, Hook, Signal};
+use crate::Signal;
+use crate::control::{Command, Hook};
+use crate::moment::Moment;
 use crate::tai::Tai64N;
 
 /// The moment at which something happens, on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// The monotonic clock: for deadlines.
-    pub at: Duration,
+    pub at: Moment,
     /// The wall clock: for the status that others read.
     pub stamp: Tai64N,
 }

@@ -10,7 +10,7 @@ use crate::tai::stamp;
 
 /// A kernel for one service.
 struct World {
-    now: Duration,
+    now: Moment,
     machine: Machine,
     /// The child, whether it is `./finish`, and how it ended if it did.
     child: Option<(Pid, bool, Option<Ended>)>,
@@ -21,13 +21,13 @@ struct World {
     /// Hooks exist: they run until news of their end is told.
     has_hooks: bool,
     hooks_running: u16,
-    last_start: Option<Duration>,
-    last_end: Duration,
-    last_run_started: Duration,
+    last_start: Option<Moment>,
+    last_end: Moment,
+    last_run_started: Moment,
     starts: u32,
     /// `o` was given to a service that was down.
     once: bool,
-    said: Vec<Duration>,
+    said: Vec<Moment>,
     /// How long a script has to end once it is told to, or has begun.
     patience: Option<Duration>,
     /// The child takes no notice of being told to end.
@@ -42,7 +42,7 @@ struct World {
 
 impl World {
     fn new(has_finish: bool, has_hooks: bool) -> Self {
-        let now = Duration::from_secs(100);
+        let now = Moment::from_start(Duration::from_secs(100));
         World {
             now,
             machine: Machine::new(Now { at: now, stamp: stamp(100, 0) }, Want::Up),
@@ -53,8 +53,8 @@ impl World {
             has_hooks,
             hooks_running: 0,
             last_start: None,
-            last_end: Duration::ZERO,
-            last_run_started: Duration::ZERO,
+            last_end: Moment::START,
+            last_run_started: Moment::START,
             starts: 0,
             once: false,
             said: Vec::new(),
@@ -74,7 +74,8 @@ impl World {
     }
 
     fn tell(&mut self, event: Event) {
-        let now = Now { at: self.now, stamp: stamp(i64::try_from(self.now.as_secs()).unwrap(), 0) };
+        let now =
+            Now { at: self.now, stamp: stamp(i64::try_from(self.now.since_start().as_secs()).unwrap(), 0) };
         let actions = self.machine.step(now, event);
         for action in actions {
             if let Some(event) = self.perform(action) {
@@ -154,14 +155,14 @@ impl World {
                 None
             }
             Action::Signal(pid, signal) => {
-                if signal == Signal::Term {
+                if signal == Signal::TERM {
                     self.told.push('t');
                 }
                 let mine = self.child.is_some_and(|(child, finish, _)| child == pid && !finish);
                 self.rule(mine, "signalled a stranger, or ./finish");
                 let number = match signal {
-                    Signal::Stop | Signal::Cont => return None,
-                    Signal::Kill => 9,
+                    Signal::STOP | Signal::CONT => return None,
+                    Signal::KILL => 9,
                     _ => 15,
                 };
                 self.end(Ended::Signal { number, core: false });
@@ -194,7 +195,7 @@ impl World {
     }
 
     fn pass(&mut self, time: Duration) {
-        self.now += time;
+        self.now = self.now + time;
         if self.machine.deadline().is_some_and(|at| self.now >= at) {
             self.tell(Event::Tick);
         }
@@ -211,7 +212,7 @@ impl World {
                 continue;
             }
             match self.machine.deadline() {
-                Some(at) => self.pass(at.saturating_sub(self.now)),
+                Some(at) => self.pass(at.since(self.now)),
                 None => return,
             }
         }
@@ -357,8 +358,8 @@ fn a_failed_fork_is_tried_again_after_five_seconds() {
 
 #[test]
 fn run_that_cannot_be_executed_counts_as_exit_111() {
-    let mut machine = Machine::new(Now { at: PACE, stamp: stamp(0, 0) }, Want::Up);
-    let now = Now { at: PACE, stamp: stamp(0, 0) };
+    let mut machine = Machine::new(Now { at: Moment::START + PACE, stamp: stamp(0, 0) }, Want::Up);
+    let now = Now { at: Moment::START + PACE, stamp: stamp(0, 0) };
     let _ = machine.step(now, Event::Tick);
     let _ = machine.step(now, Event::HookEnded { hook: Hook::Up, pid: None, instead: false });
     let actions: Vec<Action> = machine.step(now, Event::NotStarted { finish: true }).into_iter().collect();
@@ -506,8 +507,8 @@ fn an_end_that_was_asked_for_is_not_said() {
 
 #[test]
 fn a_run_file_that_appears_is_tried_at_once_and_a_down_file_with_it_counts() {
-    let mut machine = Machine::new(Now { at: PACE, stamp: stamp(0, 0) }, Want::Up);
-    let now = Now { at: PACE, stamp: stamp(0, 0) };
+    let mut machine = Machine::new(Now { at: Moment::START + PACE, stamp: stamp(0, 0) }, Want::Up);
+    let now = Now { at: Moment::START + PACE, stamp: stamp(0, 0) };
     let _ = machine.step(now, Event::Tick);
     let _ = machine.step(now, Event::HookEnded { hook: Hook::Up, pid: None, instead: false });
     let _ = machine.step(now, Event::NotStarted { finish: false });

@@ -5,28 +5,28 @@ use std::ffi::CStr;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 
 use super::{Machine, Service};
 use crate::service::pair::Which;
 use crate::service::words::{Ended, Script};
 use crate::status::Want;
-use crate::sys::signals;
-use crate::{files, number};
+use crate::sys::signal;
+use crate::{Signal, decimal, files};
 
 impl Service {
     /// Sends the signal by which one of the two is to end.
     pub(super) fn end(&self, which: Which, pid: Pid) {
         // It may have ended a moment ago; then its end is what counts.
-        let _ = signals::send(pid, self.down_signal(which));
+        let _ = signal::send(pid, self.down_signal(which));
     }
 
-    fn down_signal(&self, which: Which) -> signals::Number {
+    fn down_signal(&self, which: Which) -> Signal {
         let mut buffer = [0; 32];
-        let Some(text) = self.setting(which, c"down-signal", &mut buffer) else { return signals::TERM };
-        std::str::from_utf8(text).ok().and_then(signals::number_of).unwrap_or_else(|| {
+        let Some(text) = self.setting(which, c"down-signal", &mut buffer) else { return Signal::TERM };
+        std::str::from_utf8(text).ok().and_then(Signal::from_text).unwrap_or_else(|| {
             self.warn(b"down-signal: neither a name nor a number of a signal, sending TERM", None);
-            signals::TERM
+            Signal::TERM
         })
     }
 
@@ -38,7 +38,7 @@ impl Service {
         };
         let mut buffer = [0; 32];
         let text = self.setting(which, name, &mut buffer)?;
-        match number::whole(text) {
+        match decimal::whole(text) {
             Some(0) => None,
             Some(millis) => Some(Duration::from_millis(millis)),
             None => {
@@ -68,7 +68,7 @@ impl Service {
     pub(super) fn kill_late(&self, which: Which, pid: Pid, script: Script) {
         let time = self.patience(which, script).map_or(0, |patience| patience.as_millis());
         self.warn(format!("{}did not end in {time} ms: killed", of(which, script)).as_bytes(), None);
-        let _ = kill_process(pid, Signal::KILL);
+        let _ = signal::send(pid, Signal::KILL);
     }
 
     /// `./run` ended by itself; if the service is essential, that is kept for [`Service::take_essential_end`].
@@ -107,13 +107,13 @@ impl Service {
             let is_run = self.pair.get(which).is_some_and(Machine::is_running);
             let script = if is_run { Script::Run } else { Script::Finish(Ended::Code(0)) };
             self.warn(format!("{}did not end in time: killed", of(which, script)).as_bytes(), None);
-            let _ = kill_process(pid, Signal::KILL);
+            let _ = signal::send(pid, Signal::KILL);
         }
         if which == Which::Main {
             for running in &self.hooks {
                 let name = format!("control/{} did not end in time: killed", char::from(running.hook.byte()));
                 self.warn(name.as_bytes(), None);
-                let _ = kill_process(running.pid, Signal::KILL);
+                let _ = signal::send(running.pid, Signal::KILL);
             }
         }
     }

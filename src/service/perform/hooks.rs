@@ -7,10 +7,11 @@ use rustix::process::Pid;
 
 use super::{Running, Service};
 use crate::control::Hook;
+use crate::say::Message;
 use crate::service::pair::Which;
 use crate::service::words::{Event, Now};
-use crate::sys::spawn::{Failure, Program, spawn};
-use crate::{files, say, trust};
+use crate::sys::spawn::{Program, spawn};
+use crate::{files, trust};
 
 impl Service {
     /// Runs `control/C` of the service, if there is one that can be run.
@@ -56,12 +57,9 @@ impl Service {
                 self.hooks.push(Running { pid, hook, target });
                 None
             }
-            Err(Failure::Fork(error)) => {
-                self.warn(format!("unable to fork for control/{letter}").as_bytes(), Some(&error));
-                done
-            }
-            Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
-                say::supervisor(&[&self.prefix, b"fatal: "], b"unable to run control/?", Some(&error));
+            Err(why) => {
+                let no_process = format!("unable to fork for control/{letter}");
+                Message::not_started(&self.who, &why, &no_process, "unable to run control/?").print_now();
                 done
             }
         }

@@ -11,14 +11,16 @@ use rustix::fs::{Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 
 use super::Machine;
-use crate::error::{Context, Result};
+use crate::error::{Context, Failed, Result};
+use crate::files::Identity;
+use crate::say::Message;
 use crate::service::words::Now;
 use crate::state::Home;
 use crate::status::Want;
 use crate::supervise::{self, Supervise};
 use crate::sys;
 use crate::sys::watch;
-use crate::{files, number, say};
+use crate::{decimal, files};
 
 /// How long a log service has to read the rest, where `log/timeout-exit` does not say.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,7 +32,7 @@ const WRITABLE: Mode = Mode::from_raw_mode(0o622);
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) dir: OwnedFd,
-    pub(super) identity: (u64, u64),
+    pub(super) identity: Identity,
     pub(super) supervise: Supervise,
     /// The pipe between the two, where the log service reads.
     pub(super) read: OwnedFd,
@@ -61,28 +63,28 @@ impl std::fmt::Debug for Late {
 }
 
 impl Log {
-    pub(super) fn open(dir: OwnedFd, name: &CStr, prefix: &[u8]) -> Result<Box<Self>> {
+    pub(super) fn open(dir: OwnedFd, name: &CStr, who: &[u8]) -> Result<Box<Self>, Failed> {
         let (read, write) = io::pipe().while_doing(|| "unable to create log pipe")?;
         let (read, write) = (OwnedFd::from(read), OwnedFd::from(write));
         // So that the service can open /dev/stdout, whatever user it becomes. Only its own processes can get at it.
         let _ = rustix::fs::fchmod(&write, WRITABLE);
-        let (dir, identity, supervise) = Self::take_over(dir, name, prefix)?;
+        let (dir, identity, supervise) = Self::take_over(dir, name, who)?;
         Ok(Box::new(Log { dir, identity, supervise, read, write: Some(write) }))
     }
 
     /// Opens what a directory `log` needs, and watches it.
-    fn take_over(dir: OwnedFd, name: &CStr, prefix: &[u8]) -> Result<(OwnedFd, (u64, u64), Supervise)> {
+    fn take_over(dir: OwnedFd, name: &CStr, who: &[u8]) -> Result<(OwnedFd, Identity, Supervise), Failed> {
         let identity =
             fstat(&dir).map(|stat| files::identity(&stat)).while_doing(|| "unable to stat ./log")?;
-        let supervise = Supervise::open(supervise::LOG, &home(dir.as_fd(), name, true, prefix))?;
+        let supervise = Supervise::open(supervise::LOG, &home(dir.as_fd(), name, true, who))?;
         // Where that does not work, it is looked at before each start.
         let _ = watch::signal_changes(dir.as_fd());
         Ok((dir, identity, supervise))
     }
 
     /// Goes on in another directory, with the same pipe.
-    pub(super) fn move_to(&mut self, dir: OwnedFd, name: &CStr, prefix: &[u8]) -> Result<()> {
-        (self.dir, self.identity, self.supervise) = Self::take_over(dir, name, prefix)?;
+    pub(super) fn move_to(&mut self, dir: OwnedFd, name: &CStr, who: &[u8]) -> Result<(), Failed> {
+        (self.dir, self.identity, self.supervise) = Self::take_over(dir, name, who)?;
         Ok(())
     }
 
@@ -97,8 +99,8 @@ impl Log {
 }
 
 /// What the state of the service at `path`, or of its log service, is found by; `dir` is its directory.
-pub(super) fn home<'a>(dir: BorrowedFd<'a>, path: &'a CStr, log: bool, prefix: &'a [u8]) -> Home<'a> {
-    Home { dir, path: Path::new(OsStr::from_bytes(path.to_bytes())), log, prefix }
+pub(super) fn home<'a>(dir: BorrowedFd<'a>, path: &'a CStr, log: bool, who: &'a [u8]) -> Home<'a> {
+    Home { dir, path: Path::new(OsStr::from_bytes(path.to_bytes())), log, who }
 }
 
 /// Opens a directory so that it can be watched, or, where it must not be read, at least used.
@@ -121,7 +123,7 @@ pub(super) fn wanted_at_start(dir: BorrowedFd<'_>, down: &CStr) -> Want {
 ///
 /// What is wrong only for a moment, such as too many open files: a service that started without its log service would
 /// write elsewhere until its next start.
-pub(super) fn find_log(dir: BorrowedFd<'_>, prefix: &[u8]) -> Result<Option<OwnedFd>> {
+pub(super) fn find_log(dir: BorrowedFd<'_>, who: &[u8]) -> Result<Option<OwnedFd>, Failed> {
     let lasts = |error: &io::Error| {
         [Errno::ACCESS, Errno::PERM, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG]
             .iter()
@@ -130,7 +132,7 @@ pub(super) fn find_log(dir: BorrowedFd<'_>, prefix: &[u8]) -> Result<Option<Owne
     let (what, error): (&[u8], _) = match files::look(dir, c"log") {
         Ok(None) => return Ok(None),
         Ok(Some(stat)) if !files::is_dir(&stat) => {
-            say::supervisor(&[prefix, b"warning: "], b"./log: not a directory.", None);
+            Message::warning(who, "./log: not a directory.").print_now();
             return Ok(None);
         }
         Ok(Some(_)) => match open_service(dir, c"log") {
@@ -140,7 +142,7 @@ pub(super) fn find_log(dir: BorrowedFd<'_>, prefix: &[u8]) -> Result<Option<Owne
         Err(error) => (b"unable to stat() ./log: ", error),
     };
     if lasts(&error) {
-        say::supervisor(&[prefix, b"warning: "], what, Some(&error));
+        Message::warning(who, what).because(&error).print_now();
         return Ok(None);
     }
     Err(error).while_doing(|| what.trim_ascii_end().strip_suffix(b":").unwrap_or(what))
@@ -150,7 +152,7 @@ pub(super) fn find_log(dir: BorrowedFd<'_>, prefix: &[u8]) -> Result<Option<Owne
 pub(super) fn patience_of(log: BorrowedFd<'_>) -> Duration {
     let mut buffer = [0; 32];
     match files::read_start(log, c"timeout-exit", &mut buffer) {
-        Ok(text @ [b'0'..=b'9', ..]) => Duration::from_millis(number::leading(text).0),
+        Ok(text @ [b'0'..=b'9', ..]) => Duration::from_millis(decimal::leading(text).0),
         Ok(_) | Err(_) => PATIENCE,
     }
 }

@@ -7,7 +7,7 @@
 //! Each function here takes one look. Whoever calls is called again by a watch, or by [`Service::deadline`]; nothing
 //! loops until the file system holds still.
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, fstat, statat};
 use rustix::io::Errno;
 
@@ -16,14 +16,13 @@ use super::{
     wanted_at_start,
 };
 use crate::control::Command;
-use crate::error::Result;
-use crate::event::earlier;
+use crate::error::{Failed, Result};
 use crate::files;
+use crate::moment::earlier;
 use crate::service::pair::Which;
 use crate::service::words::{Event, Now};
 use crate::status::Want;
 use crate::supervise::{self, Supervise};
-use crate::sys::spawn::number;
 use crate::sys::watch;
 
 impl Service {
@@ -45,7 +44,7 @@ impl Service {
             .into_iter()
             .chain(log)
             .chain(self.log_to_come.iter().chain(&self.around).map(AsFd::as_fd))
-            .map(number)
+            .map(|dir| dir.as_raw_fd())
     }
 
     /// Its `supervise` directories.
@@ -138,8 +137,8 @@ impl Service {
         }
         self.log_to_come = None;
         let taken = match &mut self.log {
-            Some(log) => log.move_to(dir, &self.name, &self.prefix),
-            None => Log::open(dir, &self.name, &self.prefix).map(|log| {
+            Some(log) => log.move_to(dir, &self.name, &self.who),
+            None => Log::open(dir, &self.name, &self.who).map(|log| {
                 self.pair.add_log(log.machine(now));
                 self.log = Some(log);
                 if let Some(outputs) = self.outputs.as_mut().filter(|outputs| outputs.log.is_none()) {
@@ -238,10 +237,10 @@ impl Service {
         }
     }
 
-    fn repair_main(&mut self) -> Result<()> {
+    fn repair_main(&mut self) -> Result<(), Failed> {
         if !self.supervise.is_in_place(self.dir.as_fd()) {
             self.supervise =
-                Supervise::open(supervise::MAIN, &home(self.dir.as_fd(), &self.name, false, &self.prefix))?;
+                Supervise::open(supervise::MAIN, &home(self.dir.as_fd(), &self.name, false, &self.who))?;
         } else if self.supervise.is_whole() {
             return Ok(());
         } else {
@@ -254,7 +253,7 @@ impl Service {
         self.supervise.announce()
     }
 
-    fn repair_log(&mut self) -> Result<()> {
+    fn repair_log(&mut self) -> Result<(), Failed> {
         let Some(log) = &mut self.log else { return Ok(()) };
         if !log.supervise.is_in_place(log.dir.as_fd()) {
             if is_removed(log.dir.as_fd()) {
@@ -262,7 +261,7 @@ impl Service {
                 return Ok(());
             }
             log.supervise =
-                Supervise::open(supervise::LOG, &home(log.dir.as_fd(), &self.name, true, &self.prefix))?;
+                Supervise::open(supervise::LOG, &home(log.dir.as_fd(), &self.name, true, &self.who))?;
         } else if log.supervise.is_whole() {
             return Ok(());
         } else {
@@ -276,7 +275,7 @@ impl Service {
     }
 
     /// Tells of a failure once, and tries again later.
-    pub(super) fn failed(&mut self, now: Now, error: &crate::Error) {
+    pub(super) fn failed(&mut self, now: Now, error: &Failed) {
         if !std::mem::replace(&mut self.failure_said, true) {
             self.warn_of(error);
         }

@@ -1,0 +1,80 @@
+//! What the stages ask process 1 to do.
+
+use rustix::process::Pid;
+
+use super::event::{Script, Stage};
+
+/// An action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StageAction {
+    /// Print a notice on the console.
+    Announce(Notice),
+    /// Start a stage. The answer is `Started`, `NotStarted` or `NoProcess`.
+    Start(Stage),
+    /// Start a script. The answer is `Started`, `NotStarted` or `NoProcess`.
+    Run(Script),
+    /// Send TERM, and then CONT.
+    Term(Pid),
+    /// Send KILL.
+    Kill(Pid),
+    /// Send KILL to the process group.
+    KillGroup(Pid),
+    /// Clear the flag `stopit`.
+    ClearStopIt,
+    /// All stages are over: shut down. `None` leaves the choice to the flag `reboot`.
+    Finish(Option<Shutdown>),
+}
+
+/// How the machine shuts down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shutdown {
+    PowerOff,
+    Reboot,
+}
+
+/// A notice on the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    Enter(Stage),
+    Leave(Stage),
+    Failed(Stage),
+    Crashed(Stage),
+    SkippingStage2,
+    KillingStage2,
+    Restarting,
+    SignalsOnlyInStage2,
+    CtrlAltDel,
+    PowerFail,
+    EnterScript(Script),
+    LeaveScript(Script),
+    ScriptCrashed(Script),
+    NotTerminated,
+}
+
+/// The actions of one step, in order.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct StageActions([Option<StageAction>; 6]);
+
+impl StageActions {
+    pub(super) fn then(mut self, action: StageAction) -> Self {
+        debug_assert!(self.0.iter().any(Option::is_none), "too many actions");
+        if let Some(slot) = self.0.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some(action);
+        }
+        self
+    }
+
+    pub(super) fn announce(self, notice: Notice) -> Self {
+        self.then(StageAction::Announce(notice))
+    }
+
+    pub(super) fn then_all(self, more: StageActions) -> Self {
+        more.iter().fold(self, StageActions::then)
+    }
+
+    /// The actions in order.
+    pub(crate) fn iter(self) -> impl Iterator<Item = StageAction> {
+        self.0.into_iter().flatten()
+    }
+}
