@@ -1,10 +1,19 @@
-//! Why an applet gives up, and the words runit has for what the system said.
+//! What failed and why, and the words runit has for the system's reasons.
 
 use std::fmt;
 use std::io;
 
-/// The result of an applet.
-pub type Result<T = u8> = std::result::Result<T, Error>;
+/// A result of this program; of an applet, if not said otherwise.
+pub type Result<T = u8, E = Error> = std::result::Result<T, E>;
+
+/// A step that failed: what was being done, and its cause.
+#[derive(Debug)]
+pub struct Failed {
+    /// What was being done, such as `unable to open supervise/lock`; bytes, since names are.
+    pub doing: Vec<u8>,
+    /// The system's reason, where it gave one.
+    pub cause: Option<io::Error>,
+}
 
 /// Why an applet gives up.
 ///
@@ -12,29 +21,45 @@ pub type Result<T = u8> = std::result::Result<T, Error>;
 /// dispatcher picks it.
 #[derive(Debug)]
 pub enum Error {
-    /// The command line is wrong. Holds what is said before the usage line: nothing, or a line such as
+    /// The command line is wrong. Holds what is printed before the usage line: nothing, or a line such as
     /// `illegal option -- x`.
     Usage(Option<String>),
     /// A step failed that the applet cannot go on without.
-    Fatal {
-        /// What was being done, such as `unable to open supervise/lock`; bytes, since names are.
-        doing: Vec<u8>,
-        /// What the system said, where it said anything.
-        cause: Option<io::Error>,
-    },
+    Fatal(Failed),
+}
+
+impl Failed {
+    /// A step that failed for no reason of the system's.
+    #[must_use]
+    pub fn without_cause(doing: impl Into<Vec<u8>>) -> Self {
+        Failed { doing: doing.into(), cause: None }
+    }
+
+    /// A step that failed for this reason.
+    #[must_use]
+    pub fn because(cause: impl Into<io::Error>, doing: impl Into<Vec<u8>>) -> Self {
+        Failed { doing: doing.into(), cause: Some(cause.into()) }
+    }
+
+    /// Whether the system's reason is one of these.
+    #[must_use]
+    pub fn is_any_of(&self, reasons: &[rustix::io::Errno]) -> bool {
+        let Some(cause) = &self.cause else { return false };
+        reasons.iter().any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()))
+    }
 }
 
 impl Error {
-    /// A failure that has no system error in it.
-    #[must_use]
-    pub fn fatal(doing: impl Into<Vec<u8>>) -> Self {
-        Error::Fatal { doing: doing.into(), cause: None }
-    }
-
-    /// A wrong command line about which nothing is said but how it is to be.
+    /// A wrong command line about which nothing is printed but the usage line.
     #[must_use]
     pub const fn usage() -> Self {
         Error::Usage(None)
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        Error::Fatal(failed)
     }
 }
 
@@ -56,12 +81,10 @@ impl From<lexopt::Error> for Error {
     }
 }
 
-impl Error {
-    /// Whether the system's reason is one of these.
-    #[must_use]
-    pub fn is_any_of(&self, reasons: &[rustix::io::Errno]) -> bool {
-        let Error::Fatal { cause: Some(cause), .. } = self else { return false };
-        reasons.iter().any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()))
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::say::printable_text(&self.doing))?;
+        self.cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {}", reason(cause)))
     }
 }
 
@@ -69,27 +92,24 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Usage(what) => f.write_str(what.as_deref().unwrap_or("wrong usage")),
-            Error::Fatal { doing, cause } => {
-                f.write_str(&crate::say::printable_text(doing))?;
-                cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {}", reason(cause)))
-            }
+            Error::Fatal(failed) => failed.fmt(f),
         }
     }
 }
 
 /// Adds what was attempted to an error of the system.
 pub trait Context<T> {
-    /// Turns an error into a fatal one; `doing` says what was attempted.
+    /// Adds to an error what was being done.
     ///
     /// # Errors
     ///
-    /// [`Error::Fatal`] whenever `self` is an error.
-    fn while_doing<S: Into<Vec<u8>>>(self, doing: impl FnOnce() -> S) -> Result<T>;
+    /// [`Failed`] whenever `self` is an error.
+    fn while_doing<S: Into<Vec<u8>>>(self, doing: impl FnOnce() -> S) -> Result<T, Failed>;
 }
 
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
-    fn while_doing<S: Into<Vec<u8>>>(self, doing: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|cause| Error::Fatal { doing: doing().into(), cause: Some(cause.into()) })
+    fn while_doing<S: Into<Vec<u8>>>(self, doing: impl FnOnce() -> S) -> Result<T, Failed> {
+        self.map_err(|cause| Failed::because(cause, doing()))
     }
 }
 

@@ -52,11 +52,20 @@ pub fn others_may_exchange(stat: &Stat) -> bool {
     others_may_write(stat) && u32::from(stat.st_mode) & STICKY == 0
 }
 
-/// Which directory or file it is: two numbers that no other has at the same time.
+/// Which file or directory it is: no other has the same identity as long as this one exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// The file system.
+    pub device: u64,
+    /// The inode in it.
+    pub inode: u64,
+}
+
+/// The identity of what was looked at.
 #[must_use]
 #[allow(clippy::cast_sign_loss, clippy::cast_lossless, clippy::unnecessary_cast, reason = "widths differ")]
-pub fn identity(stat: &Stat) -> (u64, u64) {
-    (stat.st_dev as u64, stat.st_ino as u64)
+pub fn identity(stat: &Stat) -> Identity {
+    Identity { device: stat.st_dev as u64, inode: stat.st_ino as u64 }
 }
 
 /// The names in a directory that are numbers, such as those of processes and descriptors; `None` if it cannot be read.

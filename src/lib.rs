@@ -3,16 +3,20 @@
 //! This library knows no applet. What only one program decides lives in that program's folder under
 //! `applets/`; what another runit program could read or share lives here.
 
+pub mod actions;
 pub mod control;
+pub mod decimal;
 pub mod envdir;
 pub mod error;
 pub mod event;
 pub mod exec;
 pub mod files;
+pub mod moment;
 pub mod multicall;
-pub mod number;
 pub mod oom;
 pub mod passwd;
+pub mod process;
+pub mod role;
 pub mod say;
 pub mod scan;
 pub mod service;
@@ -24,5 +28,6 @@ pub mod tai;
 pub mod trust;
 pub mod utmp;
 
-pub use error::{Context, Error, Result};
+pub use error::{Context, Error, Failed, Result};
 pub use multicall::{Applet, Call, Codes};
+pub use sys::signal::Signal;

@@ -3,11 +3,11 @@
 //! Such an end looks as if somebody had sent KILL; only a counter of the group tells.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use rustix::fd::AsFd;
 
 use crate::files;
+use crate::moment::Moment;
 
 /// Kills that were known at the last look.
 static KNOWN: AtomicU64 = AtomicU64::new(0);
@@ -23,8 +23,8 @@ pub fn begin() {
 
 /// Whether a process that was ended by KILL just now was probably killed for lack of memory.
 #[must_use]
-pub fn killed(now: Duration) -> bool {
-    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+pub fn killed(now: Moment) -> bool {
+    let now = u64::try_from(now.since_start().as_millis()).unwrap_or(u64::MAX);
     let Some(counted) = counted() else { return false };
     if counted > KNOWN.swap(counted, Relaxed) {
         ROSE.store(now, Relaxed);

@@ -85,7 +85,7 @@ fn id(text: &[u8]) -> Option<u32> {
     if text.is_empty() {
         return None;
     }
-    let value = crate::number::whole(text)?;
+    let value = crate::decimal::whole(text)?;
     u32::try_from(value).ok().filter(|&value| value != u32::MAX)
 }
 

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rustix::fd::BorrowedFd;
 
-use crate::error::reason;
+use crate::error::{Failed, reason};
 use crate::sys::output;
+use crate::sys::spawn::NotStarted;
 
 /// Writes `parts`, joined, in one call and as far as the descriptor takes them.
 pub fn write_all(fd: BorrowedFd<'_>, parts: &[&[u8]]) {
@@ -81,48 +82,153 @@ pub fn out(parts: &[&[u8]]) {
     write_all(rustix::stdio::stdout(), parts);
 }
 
-/// Says `PREFIX…what: reason`, or without the reason when there is none, on standard error.
-pub fn trouble(prefix: &[&[u8]], what: &[u8], cause: Option<&io::Error>) {
-    err(&[&line_of(prefix, what, cause)]);
+/// What kind of message it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The program, or what the message is about, cannot go on.
+    Fatal,
+    /// The program waits, and then tries again.
+    Pausing,
+    /// The program goes on without.
+    Warning,
+    /// Nothing is wrong.
+    Info,
 }
 
-/// Messages of a supervisor that nobody took.
-static LOST: AtomicU32 = AtomicU32::new(0);
-
-/// The same for a supervisor, which waits for nobody: what standard error does not take now is not said, and how many
-/// messages that were is said with the next.
-pub fn supervisor(prefix: &[&[u8]], what: &[u8], cause: Option<&io::Error>) {
-    let mut line = line_of(prefix, what, cause);
-    let lost = LOST.swap(0, Relaxed);
-    if lost > 0 {
-        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
-        let told = format!(": warning: {lost} messages before this could not be written\n");
-        line = [name, told.as_bytes(), &line].concat();
+impl Class {
+    /// How messages call it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Class::Fatal => "fatal",
+            Class::Pausing => "pausing",
+            Class::Warning => "warning",
+            Class::Info => "info",
+        }
     }
-    let mut rest = line.as_slice();
-    while !rest.is_empty() {
-        match output::write(rustix::stdio::stderr(), rest) {
-            Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(_) | Err(_) => {
-                LOST.store(lost.saturating_add(1), Relaxed);
-                return;
+}
+
+/// A message `WHO: CLASS: WHAT: CAUSE`.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// The program, and which of many it speaks for: `runsv ./web`. Where it is empty the message begins with the class.
+    pub who: &'a [u8],
+    /// What kind of message it is.
+    pub class: Class,
+    /// What happened.
+    pub what: &'a [u8],
+    /// The system's reason, where it gave one.
+    pub cause: Option<&'a io::Error>,
+}
+
+impl<'a> Message<'a> {
+    /// A message without a cause.
+    #[must_use]
+    pub fn new(
+        class: Class,
+        who: &'a (impl AsRef<[u8]> + ?Sized),
+        what: &'a (impl AsRef<[u8]> + ?Sized),
+    ) -> Self {
+        Message { who: who.as_ref(), class, what: what.as_ref(), cause: None }
+    }
+
+    /// A message that something cannot go on.
+    #[must_use]
+    pub fn fatal(who: &'a (impl AsRef<[u8]> + ?Sized), what: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        Self::new(Class::Fatal, who, what)
+    }
+
+    /// A message that something goes on without.
+    #[must_use]
+    pub fn warning(who: &'a (impl AsRef<[u8]> + ?Sized), what: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        Self::new(Class::Warning, who, what)
+    }
+
+    /// A message about something that may be of use to know.
+    #[must_use]
+    pub fn info(who: &'a (impl AsRef<[u8]> + ?Sized), what: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        Self::new(Class::Info, who, what)
+    }
+
+    /// A message about a step that failed.
+    #[must_use]
+    pub fn of(class: Class, who: &'a (impl AsRef<[u8]> + ?Sized), failed: &'a Failed) -> Self {
+        Self::new(class, who, &failed.doing).because(failed.cause.as_ref())
+    }
+
+    /// A message about a program that could not be started: `no_process` if there could be no process, which is a
+    /// warning, since it is tried again; otherwise `not_run`, which is fatal.
+    #[must_use]
+    pub fn not_started(
+        who: &'a (impl AsRef<[u8]> + ?Sized),
+        why: &'a NotStarted,
+        no_process: &'a (impl AsRef<[u8]> + ?Sized),
+        not_run: &'a (impl AsRef<[u8]> + ?Sized),
+    ) -> Self {
+        let message =
+            if why.lacks_process() { Self::warning(who, no_process) } else { Self::fatal(who, not_run) };
+        message.because(&why.cause)
+    }
+
+    /// The same message with the system's reason.
+    #[must_use]
+    pub fn because(self, cause: impl Into<Option<&'a io::Error>>) -> Self {
+        Message { cause: cause.into(), ..self }
+    }
+
+    /// The line without its newline; what is not printable in it is not escaped yet.
+    #[must_use]
+    pub fn text(&self) -> Vec<u8> {
+        let mut line = self.who.to_vec();
+        if !line.is_empty() {
+            line.extend_from_slice(b": ");
+        }
+        line.extend_from_slice(self.class.word().as_bytes());
+        line.extend_from_slice(b": ");
+        line.extend_from_slice(self.what);
+        if let Some(cause) = self.cause {
+            line.extend_from_slice(b": ");
+            line.extend_from_slice(reason(cause).as_bytes());
+        }
+        line
+    }
+
+    fn line(&self) -> Vec<u8> {
+        let mut line = printable(&self.text()).into_owned();
+        line.push(b'\n');
+        line
+    }
+
+    /// Writes it to standard error, and waits until it is taken.
+    pub fn print(&self) {
+        err(&[&self.line()]);
+    }
+
+    /// Writes it to standard error for a supervisor, which waits for nobody: if standard error cannot take it now, it is
+    /// dropped. The number of those that were dropped is printed before the next one.
+    pub fn print_now(&self) {
+        let mut line = self.line();
+        let dropped = DROPPED.swap(0, Relaxed);
+        if dropped > 0 {
+            let what = format!("{dropped} messages before this could not be written");
+            line = [Message::warning(self.who, &what).line(), line].concat();
+        }
+        let mut rest = line.as_slice();
+        while !rest.is_empty() {
+            match output::write(rustix::stdio::stderr(), rest) {
+                Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => {
+                    DROPPED.store(dropped.saturating_add(1), Relaxed);
+                    return;
+                }
             }
         }
     }
 }
 
-fn line_of(prefix: &[&[u8]], what: &[u8], cause: Option<&io::Error>) -> Vec<u8> {
-    let mut line = prefix.concat();
-    line.extend_from_slice(what);
-    if let Some(cause) = cause {
-        line.extend_from_slice(b": ");
-        line.extend_from_slice(reason(cause).as_bytes());
-    }
-    let mut line = printable(&line).into_owned();
-    line.push(b'\n');
-    line
-}
+/// Messages of a supervisor that standard error could not take.
+static DROPPED: AtomicU32 = AtomicU32::new(0);
 
 #[cfg(test)]
 mod tests {
@@ -146,8 +252,8 @@ mod tests {
 
     #[test]
     fn a_line_is_one_line() {
-        let line =
-            line_of(&[b"runsv a\nb: ", b"warning: "], b"unable to x", Some(&io::Error::from_raw_os_error(2)));
+        let cause = io::Error::from_raw_os_error(2);
+        let line = Message::warning("runsv a\nb", "unable to x").because(&cause).line();
         assert_eq!(line, b"runsv a\\x0ab: warning: unable to x: file does not exist\n");
     }
 }

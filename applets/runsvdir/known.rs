@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Pid;
+use svcore::moment::Moment;
 use svcore::scan::Found;
 
 /// A runsv that ends sooner than this after its start, twice in a row, or that was told to exit, is started again
@@ -13,9 +14,9 @@ pub(crate) const PACE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Runsv {
     /// It runs.
-    Alive { pid: Pid, started: Duration },
+    Alive { pid: Pid, started: Moment },
     /// It does not, and is not to before this moment.
-    Dead { not_before: Duration },
+    Dead { not_before: Moment },
 }
 
 /// A service that is kept.
@@ -34,12 +35,12 @@ pub(crate) struct Known {
 impl Known {
     /// A service whose runsv was not started yet.
     pub(crate) fn new(found: Found) -> Self {
-        let runsv = Runsv::Dead { not_before: Duration::ZERO };
+        let runsv = Runsv::Dead { not_before: Moment::START };
         Known { found, runsv, was_quick: false, is_unseen: false, is_verified: false }
     }
 
     /// When its runsv may be started, if it has none.
-    pub(crate) const fn not_before(&self) -> Option<Duration> {
+    pub(crate) const fn not_before(&self) -> Option<Moment> {
         match self.runsv {
             Runsv::Alive { .. } => None,
             Runsv::Dead { not_before } => Some(not_before),
@@ -49,7 +50,7 @@ impl Known {
     /// Its runsv ended; `told`: with exit code 0, so somebody told it to.
     ///
     /// The pause after that lets whoever told it see that it is gone.
-    pub(crate) fn ended(&mut self, now: Duration, told: bool) {
+    pub(crate) fn ended(&mut self, now: Moment, told: bool) {
         let Runsv::Alive { started, .. } = self.runsv else { return };
         let quick = now < started.saturating_add(PACE);
         let pause = told || (quick && self.was_quick);
@@ -65,9 +66,12 @@ mod tests {
 
     #[test]
     fn a_runsv_is_started_again_at_once_unless_it_was_told_or_ends_again_and_again() {
-        let at = Duration::from_millis;
+        let at = |millis| Moment::from_start(Duration::from_millis(millis));
         let pid = Pid::from_raw(7).unwrap();
-        let mut service = Known::new(Found { name: c"a".to_owned(), identity: (1, 1) });
+        let mut service = Known::new(Found {
+            name: c"a".to_owned(),
+            identity: svcore::files::Identity { device: 1, inode: 1 },
+        });
         let alive = |started| Runsv::Alive { pid, started: at(started) };
         let dead = |not_before| Runsv::Dead { not_before: at(not_before) };
         service.runsv = alive(0);

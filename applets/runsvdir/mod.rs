@@ -14,13 +14,15 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
-use svcore::event::{self, earlier};
+use rustix::process::{Pid, WaitOptions, wait};
+use svcore::event::{self, Wait, Woken};
+use svcore::moment::{Moment, earlier};
+use svcore::say::Message;
 use svcore::scan::{Directory, Found, Identity, Leaving, Plan, Scan, again_at};
-use svcore::sys::signals::{self, Signals};
-use svcore::sys::spawn::{Failure, Program, spawn};
-use svcore::sys::{clock, start};
-use svcore::{Call, Context, Error, Result, exec, say};
+use svcore::sys::signals::Signals;
+use svcore::sys::spawn::{Program, spawn};
+use svcore::sys::{clock, signal, start};
+use svcore::{Call, Context, Error, Failed, Result, Signal, exec};
 
 use known::{Known, Runsv};
 use title::Title;
@@ -52,8 +54,8 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     match serve(dir, new_session, log) {
         Ok(code) => Ok(code),
         Err(error) => {
-            let what = error.to_string();
-            say::supervisor(&[b"runsvdir ", dir.as_bytes(), b": fatal: "], what.as_bytes(), None);
+            let who = [b"runsvdir ", dir.as_bytes()].concat();
+            Message::fatal(&who, &error.to_string()).print_now();
             Ok(call.codes.fatal)
         }
     }
@@ -61,10 +63,10 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
 
 fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
     let first = start::is_first_process();
-    let mut wanted = vec![signals::CHLD, signals::TERM, signals::HUP, signals::ALRM];
+    let mut wanted = vec![Signal::CHLD, Signal::TERM, Signal::HUP, Signal::ALRM];
     if first {
         start::never_end_by_a_bug("runsvdir");
-        wanted.push(signals::INT);
+        wanted.push(Signal::INT);
     }
     let signals = Signals::wait_for(&wanted).while_doing(|| "unable to create selfpipe")?;
     let mut runsvdir = Runsvdir::new(dir, new_session)?;
@@ -87,7 +89,7 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
             let shown = title.as_ref().map(|title| PollFd::from_borrowed_fd(title.as_fd(), PollFlags::IN));
             let has_watch = watched.is_some();
             fds.extend(watched.into_iter().chain(shown));
-            let all = event::wait(&mut fds, until);
+            let all = event::wait(&mut fds, Wait::until(until)) == Woken::Unknown;
             let came = |index: usize| all || fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
             (came(0), has_watch && came(1), came(1 + usize::from(has_watch)))
         };
@@ -107,10 +109,10 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
         let mut children = runsvdir.reap_at.is_some_and(|at| now >= at);
         if came_signal {
             signals.take(|came| match came.signal {
-                signals::CHLD => children = true,
-                signals::ALRM => look = true,
-                signals::HUP => end = Some(HUNG_UP),
-                signals::TERM | signals::INT => end = Some(0),
+                Signal::CHLD => children = true,
+                Signal::ALRM => look = true,
+                Signal::HUP => end = Some(HUNG_UP),
+                Signal::TERM | Signal::INT => end = Some(0),
                 _ => {}
             });
         }
@@ -152,17 +154,17 @@ struct Runsvdir {
     /// Told to leave and forgotten, but still there.
     leaving: Leaving,
     /// Since when the directory cannot be opened to start something in it, and when to try again.
-    closed: Option<(Duration, Duration)>,
+    closed: Option<(Moment, Moment)>,
     /// When to ask again for ended children: that failed.
-    reap_at: Option<Duration>,
+    reap_at: Option<Moment>,
     /// When to look whether each runsv serves the directory that it was started for.
-    verify_at: Option<Duration>,
+    verify_at: Option<Moment>,
     /// As process 1: all are to leave, and then this is the exit code.
     ending: Option<u8>,
 }
 
 impl Runsvdir {
-    fn new(dir: &OsStr, new_session: bool) -> Result<Self> {
+    fn new(dir: &OsStr, new_session: bool) -> Result<Self, Failed> {
         let mut runsv = exec::candidates(OsStr::new("runsv"), std::env::var_os("PATH").as_deref());
         runsv.extend(ourselves());
         Ok(Runsvdir {
@@ -179,7 +181,7 @@ impl Runsvdir {
         })
     }
 
-    fn deadline(&self) -> Option<Duration> {
+    fn deadline(&self) -> Option<Moment> {
         if self.ending.is_some() {
             return self.reap_at;
         }
@@ -249,7 +251,7 @@ impl Runsvdir {
 
     /// Ends each runsv that serves another directory than it was started for: names were exchanged before it opened its
     /// own. It is then started again.
-    fn verify_if_due(&mut self, now: Duration) {
+    fn verify_if_due(&mut self, now: Moment) {
         if self.verify_at.take_if(|at| now >= *at).is_none() {
             return;
         }
@@ -280,13 +282,13 @@ impl Runsvdir {
     fn tell_to_leave(&mut self, service: &Known) {
         if let Runsv::Alive { pid, .. } = service.runsv {
             // It may have ended a moment ago; the next SIGCHLD tells.
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = signal::send(pid, Signal::TERM);
             self.leaving.add(number_of(pid), service.found.identity);
         }
     }
 
     /// Starts the runsv of each service that has none and whose time has come; not too many before we listen again.
-    fn start_due(&mut self, now: Duration) {
+    fn start_due(&mut self, now: Moment) {
         const AT_ONCE: usize = 200;
         const LOOK_AFTER: Duration = Duration::from_millis(20);
         let is_due = |service: &Known| {
@@ -325,7 +327,7 @@ impl Runsvdir {
         }
     }
 
-    fn start(&self, dir: &OwnedFd, name: &CStr, now: Duration) -> Runsv {
+    fn start(&self, dir: &OwnedFd, name: &CStr, now: Moment) -> Runsv {
         let runsv: Vec<&CStr> = self.runsv.iter().map(CString::as_c_str).collect();
         let program = Program {
             files: &runsv,
@@ -336,20 +338,17 @@ impl Runsvdir {
         };
         match spawn(&program) {
             Ok(pid) => Runsv::Alive { pid, started: now },
-            Err(Failure::Fork(error)) => {
-                self.dir.warn(&[b"unable to fork for ", name.to_bytes()].concat(), Some(&error));
-                Runsv::Dead { not_before: now + NO_PROCESS }
-            }
-            Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
-                let what = [b"unable to start runsv ", name.to_bytes()].concat();
-                self.dir.say(b"fatal: ", &what, Some(&error));
-                Runsv::Dead { not_before: now + known::PACE }
+            Err(why) => {
+                let no_process = [b"unable to fork for ", name.to_bytes()].concat();
+                let not_run = [b"unable to start runsv ", name.to_bytes()].concat();
+                Message::not_started(&self.dir.who(), &why, &no_process, &not_run).print_now();
+                Runsv::Dead { not_before: now + if why.lacks_process() { NO_PROCESS } else { known::PACE } }
             }
         }
     }
 
     /// Takes the ends of all children; as process 1 also of those that nobody else waits for.
-    fn reap(&mut self, now: Duration) {
+    fn reap(&mut self, now: Moment) {
         const AGAIN: Duration = Duration::from_millis(100);
         self.reap_at = None;
         for _ in 0..REAPED_MAX {

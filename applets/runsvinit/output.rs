@@ -5,14 +5,16 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
+use super::WHO;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use svcore::event::{self, Wait};
+use svcore::moment::Moment;
+use svcore::say::Message;
 use svcore::service::{Late, Outputs};
 use svcore::sys::interest::Interest;
 use svcore::sys::{clock, output};
-use svcore::{event, say};
 
 use super::lines::Lines;
 
@@ -108,7 +110,7 @@ impl Target {
                     let lines = rest.iter().filter(|&&byte| byte == b'\n').count();
                     if self.lost == 0 {
                         let what = format!("unable to write to {}, lines are dropped", self.name);
-                        say::supervisor(&[b"runsvinit: warning: "], what.as_bytes(), Some(&error));
+                        Message::warning(WHO, &what).because(&error).print_now();
                     }
                     self.add_lost(lines);
                     written = self.waiting.len();
@@ -129,7 +131,7 @@ impl Target {
     fn tell_lost(&mut self) {
         let lost = std::mem::take(&mut self.lost);
         let what = format!("{lost} lines for {} were dropped", self.name);
-        say::supervisor(&[b"runsvinit: warning: "], what.as_bytes(), None);
+        Message::warning(WHO, &what).print_now();
     }
 }
 
@@ -242,7 +244,7 @@ impl Output {
     }
 
     /// Moves all that is still in the pipes, until that moment at the latest.
-    pub(crate) fn drain(&mut self, until: Duration) {
+    pub(crate) fn drain(&mut self, until: Moment) {
         loop {
             let more = self.pass_on();
             if !more && !self.is_waiting() {
@@ -253,7 +255,7 @@ impl Output {
             }
             if !more {
                 let (fd, flags) = self.awaited();
-                event::wait(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(until));
+                event::wait(&mut [PollFd::from_borrowed_fd(fd, flags)], Wait::Until(until));
             }
         }
         let stamp = self.stamp.then(clock::wall);

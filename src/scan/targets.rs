@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
 
-use super::plan::Identity;
 use crate::exec;
+use crate::files::Identity;
 use crate::sys::watch::Inotify;
 
 /// An entry on the way: the number of the watch of its directory, and its name.

@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
+use crate::moment::Moment;
 use crate::tai::{self, Tai64N};
 
-/// Time since some moment in the past; never steps.
+/// The present moment; never steps back.
 #[must_use]
-pub fn monotonic() -> Duration {
+pub fn monotonic() -> Moment {
     let (seconds, nanos) = read(nix::libc::CLOCK_MONOTONIC);
-    Duration::new(u64::try_from(seconds).unwrap_or(0), nanos)
+    Moment::from_start(Duration::new(u64::try_from(seconds).unwrap_or(0), nanos))
 }
 
 /// The wall clock, which people and other programs read.
@@ -49,6 +50,6 @@ mod tests {
         let system = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let ours = u64::try_from(wall_unix().0).unwrap();
         assert!(ours.abs_diff(system) <= 1);
-        assert!(monotonic() > Duration::ZERO);
+        assert!(monotonic() > Moment::START);
     }
 }

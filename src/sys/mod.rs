@@ -11,6 +11,7 @@ pub mod memory;
 pub mod output;
 pub mod privilege;
 pub mod replace;
+pub mod signal;
 pub mod signals;
 pub mod spawn;
 pub mod start;

@@ -9,7 +9,6 @@ use std::io::{self, Write};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
-use std::time::Duration;
 
 use nix::libc;
 
@@ -56,7 +55,7 @@ fn to_own(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     }
     // No /proc, or not ours to open. Then it is asked first; only who else writes at the same moment can make us wait.
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-    crate::event::wait(&mut fds, Some(Duration::ZERO));
+    crate::event::wait(&mut fds, crate::event::Wait::Poll);
     if fds.iter().any(|fd| fd.revents().is_empty()) {
         return Err(io::ErrorKind::WouldBlock.into());
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Failed, Result};
 
 /// Sets the group list, the group and the user, in this order, since after the last nothing more is allowed; and then
 /// looks whether that is so.
@@ -13,16 +13,16 @@ use crate::error::{Context, Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::Fatal`]. What has been changed by then is not taken back, so the caller must end.
-pub fn become_user(uid: u32, gids: &[u32]) -> Result<()> {
-    let gid = gids.first().copied().ok_or_else(|| Error::fatal("unable to setgroups"))?;
+/// [`Failed`]. What has been changed by then is not taken back, so the caller must end.
+pub fn become_user(uid: u32, gids: &[u32]) -> Result<(), Failed> {
+    let gid = gids.first().copied().ok_or_else(|| Failed::without_cause("unable to setgroups"))?;
     if groups_with(gid)? != sorted(gids.to_vec()) {
         set_groups(gids).while_doing(|| "unable to setgroups")?;
     }
     set_gid(gid.into()).while_doing(|| "unable to setgid")?;
     set_uid(uid.into()).while_doing(|| "unable to setuid")?;
 
-    let wrong = |what: &str| Error::fatal(format!("unable to drop privileges: {what}"));
+    let wrong = |what: &str| Failed::without_cause(format!("unable to drop privileges: {what}"));
     if uid != 0 {
         clear_capabilities().while_doing(|| "unable to drop capabilities")?;
     }
@@ -42,7 +42,7 @@ pub fn become_user(uid: u32, gids: &[u32]) -> Result<()> {
 }
 
 /// The group list, and `gid`: whether that is in the list too makes no difference.
-fn groups_with(gid: u32) -> Result<Vec<u32>> {
+fn groups_with(gid: u32) -> Result<Vec<u32>, Failed> {
     let list = rustix::process::getgroups().while_doing(|| "unable to getgroups")?;
     Ok(sorted(list.into_iter().map(rustix::process::Gid::as_raw).chain([gid]).collect()))
 }
@@ -190,11 +190,8 @@ pub enum Resource {
 ///
 /// # Errors
 ///
-/// Which call failed, and the system's reason.
-pub fn set_soft_limit(
-    what: Resource,
-    value: Option<u64>,
-) -> std::result::Result<(), (&'static str, io::Error)> {
+/// That of setrlimit(2).
+pub fn set_soft_limit(what: Resource, value: Option<u64>) -> io::Result<()> {
     let resource = match what {
         Resource::Data => rustix::process::Resource::Data,
         Resource::Stack => rustix::process::Resource::Stack,
@@ -213,5 +210,5 @@ pub fn set_soft_limit(
         (Some(value), None) => Some(value),
         (None, hard) => hard,
     };
-    rustix::process::setrlimit(resource, limit).map_err(|errno| ("unable to setrlimit()", errno.into()))
+    Ok(rustix::process::setrlimit(resource, limit)?)
 }

@@ -71,26 +71,33 @@ pub enum Terminal {
     Controlling,
 }
 
-/// Why there is no child.
+/// Why a program was not started.
 #[derive(Debug)]
-pub enum Failure {
-    /// There could be no process.
-    Fork(io::Error),
-    /// The descriptors could not be laid out.
-    Descriptors(io::Error),
-    /// It could not go to its directory.
-    Directory(io::Error),
-    /// None of the files could be executed.
-    Exec(io::Error),
+pub struct NotStarted {
+    /// How far it came.
+    pub step: Step,
+    /// The system's reason.
+    pub cause: io::Error,
 }
 
-impl From<Failure> for io::Error {
-    fn from(failure: Failure) -> Self {
-        let (Failure::Fork(error)
-        | Failure::Descriptors(error)
-        | Failure::Directory(error)
-        | Failure::Exec(error)) = failure;
-        error
+/// A step on the way to a program that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A process is made.
+    Fork,
+    /// Its descriptors are laid out.
+    Descriptors,
+    /// It goes to its directory.
+    Directory,
+    /// It executes one of the files.
+    Exec,
+}
+
+impl NotStarted {
+    /// Whether there could be no process: that may work a moment later, and says nothing about the program.
+    #[must_use]
+    pub fn lacks_process(&self) -> bool {
+        self.step == Step::Fork
     }
 }
 
@@ -124,8 +131,8 @@ struct Task<'a> {
 ///
 /// # Errors
 ///
-/// [`Failure`]; then there is no child, and none is left to be waited for.
-pub fn spawn(program: &Program<'_>) -> Result<Pid, Failure> {
+/// [`NotStarted`]; then there is no child, and none is left to be waited for.
+pub fn spawn(program: &Program<'_>) -> Result<Pid, NotStarted> {
     let mut short = [ptr::null(); ARGV_SHORT];
     let mut long = Vec::new();
     let argv = if program.argv.len() < ARGV_SHORT {
@@ -139,22 +146,23 @@ pub fn spawn(program: &Program<'_>) -> Result<Pid, Failure> {
         long.as_slice()
     };
     let mut task = Task { program: *program, argv, failed: (0, 0), seen: false, beyond: None };
-    let slots = slots::fill(&mut task).map_err(Failure::Descriptors)?;
+    let at = |step: Step| move |cause: io::Error| NotStarted { step, cause };
+    let slots = slots::fill(&mut task).map_err(at(Step::Descriptors))?;
     let begun = begin(&mut task);
     slots::empty(slots);
-    let pid = begun.map_err(Failure::Fork)?;
+    let pid = begun.map_err(at(Step::Fork))?;
     let (stage, errno) = task.failed;
     if stage == 0 {
         return Ok(pid);
     }
     // It has ended already, and it is nobody's business but ours.
     let _ = waitpid(Some(pid), WaitOptions::empty());
-    let error = io::Error::from_raw_os_error(errno);
-    Err(match stage {
-        STAGE_DESCRIPTORS => Failure::Descriptors(error),
-        STAGE_DIRECTORY => Failure::Directory(error),
-        _ => Failure::Exec(error),
-    })
+    let step = match stage {
+        STAGE_DESCRIPTORS => Step::Descriptors,
+        STAGE_DIRECTORY => Step::Directory,
+        _ => Step::Exec,
+    };
+    Err(NotStarted { step, cause: io::Error::from_raw_os_error(errno) })
 }
 
 /// Becomes the program, or gives the stage and the error number at which that failed.
@@ -429,7 +437,7 @@ pub fn fork_to_files(
         rustix::stdio::dup2_stdout(output)
     };
     fork_to(move || {
-        super::signals::default_all();
+        super::signal::default_all();
         for signal in [libc::SIGHUP, libc::SIGALRM] {
             // SAFETY: nothing of ours runs when it comes.
             unsafe { libc::signal(signal, libc::SIG_IGN) };
@@ -483,12 +491,6 @@ fn close_from(first: c_int) {
     for fd in first..=last {
         close(fd);
     }
-}
-
-/// The number of a descriptor, for messages and names such as `/dev/fd/3`.
-#[must_use]
-pub fn number(fd: BorrowedFd<'_>) -> i32 {
-    fd.as_raw_fd()
 }
 
 pub use slots::share_table;
@@ -650,12 +652,16 @@ mod tests {
     fn what_cannot_be_executed_is_an_error_at_once() {
         let missing = Program { files: &[c"/nowhere/x"], argv: &[c"x"], ..Program::default() };
         match spawn(&missing) {
-            Err(Failure::Exec(error)) => assert_eq!(error.raw_os_error(), Some(libc::ENOENT)),
+            Err(NotStarted { step: Step::Exec, cause }) => {
+                assert_eq!(cause.raw_os_error(), Some(libc::ENOENT))
+            }
             other => panic!("{other:?}"),
         }
         let denied = Program { files: &[c"/etc/passwd", c"/nowhere/x"], ..missing };
         match spawn(&denied) {
-            Err(Failure::Exec(error)) => assert_eq!(error.raw_os_error(), Some(libc::EACCES)),
+            Err(NotStarted { step: Step::Exec, cause }) => {
+                assert_eq!(cause.raw_os_error(), Some(libc::EACCES))
+            }
             other => panic!("{other:?}"),
         }
     }

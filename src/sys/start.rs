@@ -104,7 +104,7 @@ pub fn never_end_by_a_bug(name: &'static str) {
     here::catch_faults();
     std::panic::set_hook(Box::new(move |info| {
         let bug = info.to_string();
-        crate::say::supervisor(&[name.as_bytes(), b": fatal: bug: "], bug.as_bytes(), None);
+        crate::say::Message::fatal(name, &format!("bug: {bug}")).print_now();
         only_reap()
     }));
 }

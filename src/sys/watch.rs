@@ -2,15 +2,15 @@
 //!
 //! Two ways on Linux. inotify also tells of the going of the directory itself, but a user may have no more than 128
 //! instances by default, and its end takes the kernel some milliseconds; so only `runsvdir` has it. `runsv` and
-//! `sv`, of which there are many, have dnotify: a signal ([`signals::CHANGE`](super::signals::CHANGE)) for a
+//! `sv`, of which there are many, have dnotify: a signal ([`Signal::CHANGE`](super::signal::Signal::CHANGE)) for a
 //! directory that is open. Elsewhere there is neither, and callers look from time to time.
 
 use std::io;
 
 use rustix::fd::BorrowedFd;
 
-/// Sends us [`signals::CHANGE`](super::signals::CHANGE), with the number of the descriptor, whenever an entry of
-/// `directory` is made, removed, renamed or marked; or [`signals::IO`](super::signals::IO) without the number when
+/// Sends us [`Signal::CHANGE`](super::signal::Signal::CHANGE), with the number of the descriptor, whenever an entry of
+/// `directory` is made, removed, renamed or marked; or [`Signal::IO`](super::signal::Signal::IO) without the number when
 /// there are too many to remember.
 ///
 /// # Errors
@@ -43,6 +43,8 @@ mod here {
     use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
     use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
+    use super::super::signal::Signal;
+
     // DN_CREATE, DN_DELETE, DN_RENAME, DN_ATTRIB and DN_MULTISHOT of fcntl(2).
     const CREATE: u32 = 0x04;
     const DELETE: u32 = 0x08;
@@ -62,7 +64,7 @@ mod here {
         /// fcntl(2); missing in the library's list.
         const F_SETSIG: libc::c_int = 10;
         // SAFETY: takes two numbers.
-        if unsafe { libc::fcntl(directory.as_raw_fd(), F_SETSIG, super::super::signals::CHANGE) } == -1 {
+        if unsafe { libc::fcntl(directory.as_raw_fd(), F_SETSIG, Signal::CHANGE.number()) } == -1 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: takes two numbers.
