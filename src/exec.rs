@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 
+use nix::errno::Errno;
 use nix::libc;
 use rustix::fd::BorrowedFd;
 use rustix::fs::{AtFlags, CWD, FileType, readlinkat, statat};
@@ -33,10 +35,16 @@ pub fn candidates(name: &OsStr, path: Option<&OsStr>) -> Vec<CString> {
         .collect()
 }
 
-/// Whether the search goes on after a candidate could not be executed for this reason.
-#[must_use]
-pub const fn goes_on(errno: i32) -> bool {
-    matches!(errno, libc::ENOENT | libc::EACCES | libc::EPERM | libc::EISDIR | libc::ENOTDIR)
+/// The PATH rule, for [`Search`](crate::sys::spawn::Search): the next file is tried where this one cannot be the program,
+/// and the reason to report is the last that is not merely "no such file".
+///
+/// Source: runsvdir(8), chpst(8).
+pub fn path_rule(report: i32, errno: i32) -> ControlFlow<i32, i32> {
+    match errno {
+        libc::ENOENT => ControlFlow::Continue(report),
+        libc::EACCES | libc::EPERM | libc::EISDIR | libc::ENOTDIR => ControlFlow::Continue(errno),
+        _ => ControlFlow::Break(errno),
+    }
 }
 
 /// The interpreter that a file asks for and that is not there: then the system says of the file that it does not exist.
@@ -98,18 +106,17 @@ fn interpreter_of_elf(start: &[u8]) -> Option<&[u8]> {
 /// are. There is no detour over a shell for a file without an interpreter line.
 #[must_use]
 pub fn replace(files: &[CString], argv: &[CString], environment: &[CString]) -> io::Error {
-    let mut said = nix::errno::Errno::ENOENT;
+    let mut report = libc::ENOENT;
     for file in files {
         let Err(errno) = nix::unistd::execve(file, argv, environment);
-        if !goes_on(errno as i32) {
-            return errno.into();
-        }
         // A path through something that is no directory is as good as no path.
-        if errno != nix::errno::Errno::ENOENT && errno != nix::errno::Errno::ENOTDIR {
-            said = errno;
+        let errno = if errno == Errno::ENOTDIR { Errno::ENOENT } else { errno };
+        match path_rule(report, errno as i32) {
+            ControlFlow::Continue(errno) => report = errno,
+            ControlFlow::Break(errno) => return io::Error::from_raw_os_error(errno),
         }
     }
-    said.into()
+    io::Error::from_raw_os_error(report)
 }
 
 /// The directories in which an entry has to change for `path` to mean another file: those that hold a link on

@@ -7,6 +7,8 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 
+pub use crate::sys::listing::numbers_in;
+
 /// Mode bit "the owner may execute"; group and others are never looked at.
 const OWNER_EXEC: u32 = 0o100;
 
@@ -66,17 +68,6 @@ pub struct Identity {
 #[allow(clippy::cast_sign_loss, clippy::cast_lossless, clippy::unnecessary_cast, reason = "widths differ")]
 pub fn identity(stat: &Stat) -> Identity {
     Identity { device: stat.st_dev as u64, inode: stat.st_ino as u64 }
-}
-
-/// The names in a directory that are numbers, such as those of processes and descriptors; `None` if it cannot be read.
-///
-/// Not by the standard library, which panics when the directory cannot be closed.
-#[must_use]
-pub fn numbers_in(path: &[u8]) -> Option<Vec<i32>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = openat(rustix::fs::CWD, path, flags, Mode::empty()).ok()?;
-    let entries = rustix::fs::Dir::read_from(&dir).ok()?.flatten();
-    Some(entries.filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok()).collect())
 }
 
 /// Opens a file for reading, without waiting for a writer if it is a FIFO.

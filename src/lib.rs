@@ -14,7 +14,10 @@ pub mod moment;
 pub mod multicall;
 
 pub mod oom;
+pub mod own_file;
 pub mod passwd;
+pub mod privilege;
+pub mod process_one;
 pub mod say;
 pub mod scan;
 pub mod service;

@@ -11,9 +11,9 @@ use svcore::say::Class;
 use svcore::service::host;
 use svcore::service::words::Ended;
 use svcore::sys::clock;
+use svcore::sys::fork::fork_to;
 use svcore::sys::signal;
 use svcore::sys::signals::Signals;
-use svcore::sys::spawn::fork_to;
 
 use super::console::{report, say};
 use super::flags;

@@ -8,9 +8,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, readlinkat, statat};
 use rustix::mount::MountFlags;
 use rustix::process::{Pid, test_kill_process};
 use svcore::say::Class;
-use svcore::sys::spawn::{Program, Stream};
-use svcore::sys::start;
-use svcore::{files, scan};
+use svcore::sys::spawn::{Program, Search, Stream};
+use svcore::{exec, files, own_file, scan};
 
 use super::console::{self, report};
 use super::stages::Event;
@@ -18,8 +17,8 @@ use super::stages::Event;
 /// What stage 2 is then: our own runsvinit.
 #[derive(Debug)]
 pub(super) struct Least {
-    /// The files that we may be.
-    ourselves: [CString; 2],
+    /// Our own executable, under each name to try.
+    own_file: Vec<CString>,
     pub(super) dir: CString,
 }
 
@@ -40,17 +39,21 @@ impl Least {
         if machine {
             mount_all();
         }
-        let executed = start::executed_path().and_then(|path| CString::new(path.into_vec()).ok());
         let dir = CString::new(scan::usual_directory().into_vec()).unwrap_or_default();
-        Least { ourselves: [c"/proc/self/exe".to_owned(), executed.unwrap_or_default()], dir }
+        Least { own_file: own_file::to_execute(), dir }
     }
 
     /// Starts the services.
     pub(super) fn start(&self, console: Option<&OwnedFd>) -> Event {
         let to_console = || console.map_or(Stream::Inherit, |console| Stream::Is(console.as_fd()));
-        let [one, other] = &self.ourselves;
+        // Without allocation: process 1 has sealed its allocator.
+        let mut files = [c""; 2];
+        for (file, own) in files.iter_mut().zip(&self.own_file) {
+            *file = own;
+        }
         super::begin_program(&Program {
-            files: &[one, other],
+            files: &files,
+            search: Search(exec::path_rule),
             argv: &[c"runsvinit", c"-w", c"9", &self.dir],
             stdin: to_console(),
             stdout: to_console(),

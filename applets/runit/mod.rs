@@ -21,8 +21,8 @@ use svcore::say::Class;
 use svcore::service::host;
 use svcore::sys::signals::Signals;
 use svcore::sys::spawn::{Program, Stream, Terminal, spawn};
-use svcore::sys::{clock, memory, signal, start};
-use svcore::{Call, Result, Signal, files};
+use svcore::sys::{allocator, arguments, clock, signal};
+use svcore::{Call, Result, Signal, files, process_one};
 
 use console::{report, say};
 use least::Least;
@@ -36,12 +36,12 @@ const REAP_AT_ONCE: usize = 64;
 
 /// Runs the applet. It returns only where process 1 is that of a container.
 pub(crate) fn main(call: &Call<'_>) -> Result {
-    if !start::is_first_process() {
+    if !process_one::is_process_one() {
         svcore::say::err(&[b"- runit: fatal: must be run as process no 1.\n"]);
         return Ok(call.codes.fatal);
     }
-    start::never_end_by_a_bug("- runit");
-    start::set_process_name("runit");
+    process_one::survive_bugs("- runit");
+    arguments::set_process_name("runit");
     let machine = least::is_machine();
     // It normally is the leader of one already.
     let _ = rustix::process::setsid();
@@ -53,7 +53,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     if let Some(least) = &least {
         say(&[b"no stages in /etc/runit: serving ", least.dir.to_bytes()]);
     }
-    memory::seal();
+    allocator::seal();
     let stages = if least.is_some() { Stages::least(LEAST_STOP) } else { Stages::new() };
     let mut runit = Runit { stages, signals, least, over: None };
     let ending = runit.run();

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use svcore::sys::start;
+use svcore::sys::arguments;
 
 /// The first characters, conventionally `log: `, never change.
 const FIXED: usize = 5;
@@ -27,7 +27,7 @@ impl Title {
     ///
     /// What is in the way, in the words of runsvdir(8).
     pub(crate) fn new(index: usize) -> Result<Self, &'static str> {
-        let text = start::argument_memory(index).filter(|text| text.len() >= SHORTEST);
+        let text = arguments::argument_memory(index).filter(|text| text.len() >= SHORTEST);
         let text = text.ok_or("log must have at least seven characters.")?;
         let (read, write) = std::io::pipe().map_err(|_| "unable to create pipe for log.")?;
         // A flood is dropped rather than anybody made to wait.

@@ -17,7 +17,7 @@ use svcore::status::Status;
 use svcore::sys::signals::Signals;
 use svcore::sys::spawn::{self, Program, Stream};
 use svcore::sys::watch;
-use svcore::sys::{clock, privilege, signal};
+use svcore::sys::{clock, limits, signal};
 
 use super::Teller;
 use super::action::{self, Action, Fulfilled};
@@ -216,8 +216,8 @@ impl<'a> Waiter<'a> {
     fn new(action: &'a Action, patience: Duration, pipe_ignored: bool) -> Self {
         let until = clock::monotonic().saturating_add(patience.max(SHORTEST));
         // Three for each that is waited for, as far as that goes.
-        privilege::raise_open_files();
-        let room = i32::try_from(privilege::open_files().saturating_sub(SPARE)).unwrap_or(i32::MAX);
+        limits::raise_open_files();
+        let room = i32::try_from(limits::open_files().saturating_sub(SPARE)).unwrap_or(i32::MAX);
         let signals = Signals::wait_for(&AWAITED).ok();
         Waiter {
             action,

@@ -10,7 +10,7 @@ use std::io;
 
 use rustix::fd::BorrowedFd;
 use rustix::process::Pid;
-use svcore::sys::spawn::fork_to_files;
+use svcore::sys::fork::fork_to_files;
 
 /// Level 1 of the compressor is faster than that of gzip and compresses less; its level 2 compresses as much.
 #[cfg(feature = "gzip")]

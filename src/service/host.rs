@@ -4,6 +4,7 @@
 //! turn costs depends on what happened, not on how many services there are: the processes and the moments that each
 //! waits for are looked up, and of many the FIFOs are watched by [`Interest`].
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::event::{self, Wait, Woken};
 use crate::moment::{Moment, earlier};
 use crate::sys::clock;
 use crate::sys::interest::Interest;
+use crate::sys::residency::release_executable;
 use crate::sys::signals::{Came, Signals};
 use crate::sys::watch::Inotify;
 
@@ -45,6 +47,8 @@ pub struct Host {
     watches: BTreeMap<i32, Place>,
     /// There may be ended children that were not taken yet.
     reap_at: Option<Moment>,
+    /// See [`Host::release_at_next_wait`].
+    release_at_next_wait: Cell<bool>,
 }
 
 /// How many ended children are taken in a turn; the others are taken in the next, after commands and deadlines.
@@ -96,6 +100,7 @@ impl Host {
             removals: None,
             watches: BTreeMap::new(),
             reap_at: None,
+            release_at_next_wait: Cell::new(false),
         }
     }
 
@@ -181,6 +186,12 @@ impl Host {
                 self.note(place);
             }
         }
+    }
+
+    /// Lets go of memory that can be had again directly before the next wait, since that is likely to be long; see
+    /// [`release_executable`].
+    pub fn release_at_next_wait(&self) {
+        self.release_at_next_wait.set(true);
     }
 
     /// Waits once, until `until` or for one of `others` too, tells everybody, and hands over the services that are over.
@@ -352,6 +363,10 @@ impl Host {
                     }
                 }
             }
+        }
+        if self.release_at_next_wait.take() {
+            // Last: what is touched between this and the wait stays in memory.
+            release_executable();
         }
         let all = event::wait(&mut fds, Wait::until(until)) == Woken::Unknown;
         let mut came = fds.iter().map(|fd| all || !fd.revents().is_empty());

@@ -3,18 +3,25 @@
 //! Nothing in here decides: each function does one thing to the system and says what came of it.
 #![allow(unsafe_code)]
 
+pub mod allocator;
+pub mod arguments;
+pub mod auxv;
 pub mod clock;
+pub mod descriptors;
+pub mod faults;
 pub mod fifo;
+pub mod fork;
+pub(crate) mod ids;
 pub mod interest;
+pub mod limits;
 pub mod link;
-pub mod memory;
+pub mod listing;
 pub mod output;
-pub mod privilege;
 pub mod replace;
+pub mod residency;
 pub mod signal;
 pub mod signals;
 pub mod spawn;
-pub mod start;
 pub mod watch;
 
 /// Words for the error numbers that only this platform has.

@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::io::{self, Write};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 
@@ -55,7 +55,8 @@ fn to_own(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     }
     // No /proc, or not ours to open. Then it is asked first; only who else writes at the same moment can make us wait.
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-    crate::event::wait(&mut fds, crate::event::Wait::Poll);
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let _ = poll(&mut fds, Some(&now));
     if fds.iter().any(|fd| fd.revents().is_empty()) {
         return Err(io::ErrorKind::WouldBlock.into());
     }
