@@ -19,6 +19,13 @@ pub fn stamp(seconds: i64, nanos: u32) -> Tai64N {
     Tai64N(Tai64(EPOCH.saturating_add(seconds)), nanos.min(999_999_999))
 }
 
+/// The stamp of now, by the wall clock.
+#[must_use]
+pub fn now() -> Tai64N {
+    let (seconds, nanos) = crate::sys::clock::wall_unix();
+    stamp(seconds, nanos)
+}
+
 /// The moment `after` a stamp.
 #[must_use]
 pub fn later(stamp: &Tai64N, after: std::time::Duration) -> Tai64N {

@@ -15,6 +15,7 @@ use svcore::say::Message;
 use svcore::service::{Late, Outputs};
 use svcore::sys::interest::Interest;
 use svcore::sys::{clock, output};
+use svcore::tai;
 
 use super::lines::Lines;
 
@@ -202,7 +203,7 @@ impl Output {
         if self.is_waiting() {
             return false;
         }
-        let stamp = self.stamp.then(clock::wall);
+        let stamp = self.stamp.then(tai::now);
         let ready = self.interest.ready();
         for place in &ready {
             let Some(place) = usize::try_from(*place).ok().and_then(|place| self.writers.get_mut(place))
@@ -258,7 +259,7 @@ impl Output {
                 event::wait(&mut [PollFd::from_borrowed_fd(fd, flags)], Wait::Until(until));
             }
         }
-        let stamp = self.stamp.then(clock::wall);
+        let stamp = self.stamp.then(tai::now);
         for writer in self.writers.iter_mut().flatten() {
             if let Some(target) = self.targets.get_mut(writer.to) {
                 writer.lines.end(stamp.as_ref(), &mut target.waiting);

@@ -17,8 +17,7 @@ use std::time::Duration;
 use lexopt::Arg::{Short, Value};
 use svcore::say::Message;
 use svcore::status::State;
-use svcore::sys::clock;
-use svcore::tai::Tai64N;
+use svcore::tai::{self, Tai64N};
 use svcore::{Call, Error, Result, decimal, multicall, say, scan};
 
 use action::{Asked, Wait};
@@ -73,7 +72,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         hints: options.verbose,
         base,
         supervisors: hint::Supervisors::default(),
-        now: clock::wall(),
+        now: tai::now(),
     };
     let patience = options.wait.or_else(patience_of_environment).unwrap_or(PATIENCE);
     let patience = Duration::from_secs(patience);

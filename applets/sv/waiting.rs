@@ -18,6 +18,7 @@ use svcore::sys::signals::Signals;
 use svcore::sys::spawn::{self, Program, Stream};
 use svcore::sys::watch;
 use svcore::sys::{clock, limits, signal};
+use svcore::tai;
 
 use super::Teller;
 use super::action::{self, Action, Fulfilled};
@@ -178,7 +179,7 @@ pub(super) fn act(names: &[OsString], action: &Action, waits: bool, patience: Du
     let Some(waiter) = &waiter else { return };
     while !pending.is_empty() {
         let now = clock::monotonic();
-        teller.now = clock::wall();
+        teller.now = tai::now();
         let all = waiter.missed.take() || now >= waiter.until;
         waiter.pause.set(for_each(EACH_ASKED, pending.len()));
         pending.retain_mut(|pending| {

@@ -193,7 +193,7 @@ fn size(stat: &Stat) -> u64 {
 
 /// Gives names that are moments to old logs that have none. Says whether there was anything to do.
 fn give_moments(dir: &OwnedFd, name: &[u8], old: &[Old]) -> bool {
-    let renames = rotate::renames(old, clock::wall());
+    let renames = rotate::renames(old, tai::now());
     for (from, to) in &renames {
         for part in old.iter().filter(|old| old.label == *from) {
             let new = Old { label: *to, ..*part };
@@ -563,7 +563,7 @@ impl LogDir {
                 continue;
             };
             if self.lost > 0 && !self.torn {
-                let (length, stamp) = self.rules.stamp.of(&clock::wall());
+                let (length, stamp) = self.rules.stamp.of(&tai::now());
                 let line = format!("svlogd: lost {} lines: out of disk space\n", self.lost);
                 let line = [stamp.get(..length).unwrap_or_default(), line.as_bytes()].concat();
                 // Where it does not fit, neither will what follows, and is counted too.

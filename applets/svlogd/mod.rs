@@ -34,7 +34,7 @@ use svcore::moment::Moment;
 use svcore::say::Message;
 use svcore::sys::clock;
 use svcore::sys::signals::Signals;
-use svcore::{Call, Context, Error, Failed, Result, Signal, decimal, multicall, say};
+use svcore::{Call, Context, Error, Failed, Result, Signal, decimal, multicall, say, tai};
 
 use line::{Cutter, Piece};
 use logdir::{LogDir, Rules, Stamp, WhenFull};
@@ -341,7 +341,7 @@ impl Svlogd {
         if !bytes.is_empty() {
             let (length, stamp) = match self.rules.stamp {
                 Stamp::None => (0, [b' '; Stamp::LENGTH]),
-                stamp => stamp.of(&clock::wall()),
+                stamp => stamp.of(&tai::now()),
             };
             let stamp = stamp.get(..length).unwrap_or_default();
             while let Some(piece) = self.cutter.cut(&mut bytes) {

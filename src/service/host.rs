@@ -25,6 +25,7 @@ use crate::sys::interest::Interest;
 use crate::sys::residency::release_executable;
 use crate::sys::signals::{Came, Signals};
 use crate::sys::watch::Inotify;
+use crate::tai;
 
 /// A service among others keeps its place, by which it is known here.
 pub type Place = usize;
@@ -83,7 +84,7 @@ pub struct Turn {
 /// The moment it is.
 #[must_use]
 pub fn now() -> Now {
-    Now { at: clock::monotonic(), stamp: clock::wall() }
+    Now { at: clock::monotonic(), stamp: tai::now() }
 }
 
 impl Host {

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, Dir, FileType, OFlags, fchmod, fsync, renameat, statat
 use rustix::io::Errno;
 use svcore::say::Class;
 use svcore::sys::clock;
-use svcore::tai::Tai64N;
+use svcore::tai::{self, Tai64N};
 use svcore::trust;
 
 use super::super::config::Processor;
@@ -180,7 +180,7 @@ impl LogDir {
 /// Gives `current` the name of an old log, later than all others.
 pub(super) fn set_aside(dir: &OwnedFd, kind: u8, last: &mut Option<Tai64N>) -> io::Result<Old> {
     loop {
-        let (stamp, label) = rotate::label(clock::wall(), *last).ok_or(Errno::OVERFLOW)?;
+        let (stamp, label) = rotate::label(tai::now(), *last).ok_or(Errno::OVERFLOW)?;
         *last = Some(stamp);
         let mut is_free = true;
         for kind in [b's', b'u', b't'] {
