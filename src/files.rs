@@ -1,5 +1,6 @@
 //! Small files and names relative to an open directory.
 
+use crate::slice;
 use std::ffi::CStr;
 use std::io;
 
@@ -95,5 +96,5 @@ pub fn read_start<'b>(dir: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) ->
             Err(errno) => return Err(errno.into()),
         }
     }
-    Ok(buffer.get(..filled).unwrap_or_default())
+    Ok(slice::part(buffer, ..filled))
 }

@@ -21,6 +21,7 @@ pub mod process_one;
 pub mod say;
 pub mod scan;
 pub mod service;
+pub mod slice;
 pub mod state;
 pub mod status;
 pub mod supervise;

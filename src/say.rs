@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use rustix::fd::BorrowedFd;
 
 use crate::error::{Failed, reason};
+use crate::slice;
 use crate::sys::output;
 use crate::sys::spawn::NotStarted;
 
@@ -20,7 +21,7 @@ pub fn write_all(fd: BorrowedFd<'_>, parts: &[&[u8]]) {
     let mut rest = line.as_slice();
     while !rest.is_empty() {
         match rustix::io::write(fd, rest) {
-            Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
+            Ok(written @ 1..) => rest = slice::part(rest, written..),
             Err(rustix::io::Errno::INTR) => {}
             // Closed, full or broken: nowhere is left to say so.
             Ok(_) | Err(_) => return,
@@ -216,7 +217,7 @@ impl<'a> Message<'a> {
         let mut rest = line.as_slice();
         while !rest.is_empty() {
             match output::write(rustix::stdio::stderr(), rest) {
-                Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
+                Ok(written @ 1..) => rest = slice::part(rest, written..),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(_) | Err(_) => {
                     DROPPED.store(dropped.saturating_add(1), Relaxed);

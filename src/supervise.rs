@@ -35,7 +35,7 @@ use crate::state::{self, Home, Owner, Root, UNWRITABLE};
 use crate::status::{self, Status};
 use crate::tai::Tai64N;
 use crate::trust::{self, Refusal};
-use crate::{files, sys};
+use crate::{files, slice, sys};
 
 /// How messages call the directory of a service, and that of a log service.
 pub const MAIN: &str = "supervise";
@@ -354,7 +354,7 @@ impl Supervise {
     /// The commands that came, as many as fit.
     pub fn take<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8] {
         match rustix::io::read(&self.control, &mut *buffer) {
-            Ok(length) => buffer.get(..length).unwrap_or_default(),
+            Ok(length) => slice::part(buffer, ..length),
             Err(_) => &[],
         }
     }

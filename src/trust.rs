@@ -15,7 +15,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::exec::names;
-use crate::{files, sys};
+use crate::{files, slice, sys};
 
 /// Why a file is not used although it can be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -336,7 +336,7 @@ pub fn read_at_most(file: &OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
     loop {
         match rustix::io::read(file, &mut buffer) {
             Ok(0) => return Ok(all),
-            Ok(length) => all.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+            Ok(length) => all.extend_from_slice(slice::part(&buffer, ..length)),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }

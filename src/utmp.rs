@@ -13,6 +13,8 @@
 
 use std::ops::Range;
 
+use crate::slice;
+
 /// Size of a record, in bytes.
 pub const LEN: usize = 384;
 /// The longest name of a line, in bytes.
@@ -42,8 +44,7 @@ impl Record {
     #[must_use]
     pub fn of_logout(line: &[u8], seconds: i64, nanos: u32) -> Self {
         let mut record = Record([0; LEN]);
-        let room = record.0.get_mut(LINE).unwrap_or_default();
-        for (place, byte) in room.iter_mut().zip(line) {
+        for (place, byte) in slice::part_mut(&mut record.0, LINE).iter_mut().zip(line) {
             *place = *byte;
         }
         record.log_out(seconds, nanos);
@@ -59,7 +60,7 @@ impl Record {
     /// Whether somebody is logged in on `line`.
     #[must_use]
     pub fn is_login_on(&self, line: &[u8]) -> bool {
-        let name = self.0.get(LINE).unwrap_or_default();
+        let name = slice::part(&self.0, LINE);
         let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
         name == line && self.0.get(USER.start).is_some_and(|&byte| byte != 0)
     }
@@ -76,7 +77,7 @@ impl Record {
     }
 
     fn set(&mut self, range: Range<usize>, bytes: &[u8]) {
-        for (place, byte) in self.0.get_mut(range).unwrap_or_default().iter_mut().zip(bytes) {
+        for (place, byte) in slice::part_mut(&mut self.0, range).iter_mut().zip(bytes) {
             *place = *byte;
         }
     }

@@ -17,7 +17,7 @@ use svcore::passwd::{self, Ids, Refused};
 use svcore::say::Message;
 use svcore::sys::limits;
 use svcore::trust::{self, Refusal};
-use svcore::{Call, Context, Failed, Result, exec, privilege, say};
+use svcore::{Call, Context, Failed, Result, exec, privilege, say, slice};
 
 use plan::{Plan, WhenLocked};
 
@@ -155,7 +155,7 @@ fn read_variable(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Vec<u8>> {
     let mut buffer = [0_u8; 4096];
     loop {
         let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut buffer))?;
-        let block = buffer.get(..length).unwrap_or_default();
+        let block = slice::part(&buffer, ..length);
         content.extend_from_slice(block);
         let line = content.iter().position(|&byte| byte == b'\n');
         if line.unwrap_or(content.len()) > envdir::VALUE_MAX {

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use svcore::slice;
 use svcore::sys::arguments;
 
 /// The first characters, conventionally `log: `, never change.
@@ -46,7 +47,7 @@ impl Title {
         let mut buffer = [0; 1024];
         while let Ok(length @ 1..) = rustix::io::read(&self.pipe, &mut buffer) {
             if let Some(shown) = self.text.get_mut(FIXED..) {
-                scroll(shown, buffer.get(..length).unwrap_or_default());
+                scroll(shown, slice::part(&buffer, ..length));
             }
         }
     }
@@ -69,7 +70,7 @@ impl AsFd for Title {
 fn scroll(text: &mut [u8], new: &[u8]) {
     let new: Vec<u8> = new.iter().copied().filter(|&byte| byte != 0).collect();
     let all: Vec<u8> = [&*text, &new].concat();
-    let kept = all.get(all.len() - text.len()..).unwrap_or_default();
+    let kept = slice::part(&all, all.len() - text.len()..);
     for (to, from) in text.iter_mut().zip(kept) {
         *to = *from;
     }

@@ -13,6 +13,7 @@ use svcore::event::{self, Wait};
 use svcore::moment::Moment;
 use svcore::say::Message;
 use svcore::service::{Late, Outputs};
+use svcore::slice;
 use svcore::sys::interest::Interest;
 use svcore::sys::{clock, output};
 use svcore::tai;
@@ -221,7 +222,7 @@ impl Output {
                     *place = None;
                 }
                 Ok(length) => {
-                    writer.lines.take(buffer.get(..length).unwrap_or_default(), stamp.as_ref(), out);
+                    writer.lines.take(slice::part(&buffer, ..length), stamp.as_ref(), out);
                 }
                 Err(_) => {}
             }
@@ -282,7 +283,7 @@ impl Output {
             let mut buffer = [0; 4096];
             for _ in 0..READS_MAX {
                 let Ok(length @ 1..) = rustix::io::read(&writer.pipe, &mut buffer) else { break };
-                target.add_lost(lines(buffer.get(..length).unwrap_or_default()));
+                target.add_lost(lines(slice::part(&buffer, ..length)));
             }
         }
         for target in &mut self.targets {

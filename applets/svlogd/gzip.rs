@@ -10,6 +10,7 @@ use std::io;
 
 use rustix::fd::BorrowedFd;
 use rustix::process::Pid;
+use svcore::slice;
 use svcore::sys::fork::fork_to_files;
 
 /// Level 1 of the compressor is faster than that of gzip and compresses less; its level 2 compresses as much.
@@ -42,7 +43,7 @@ fn compress(mut input: File, output: File, level: u32) -> io::Result<()> {
     loop {
         match io::Read::read(&mut input, &mut buffer)? {
             0 => break,
-            length => io::Write::write_all(&mut encoder, buffer.get(..length).unwrap_or_default())?,
+            length => io::Write::write_all(&mut encoder, slice::part(&buffer, ..length))?,
         }
     }
     let output = encoder.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;

@@ -5,6 +5,7 @@
 //! complete is less than `max` bytes.
 
 use memchr::memchr;
+use svcore::slice;
 
 /// A piece of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Cutter {
         let window = if self.in_long { all } else { all.get(..self.max).unwrap_or(all) };
         if let Some(end) = memchr(b'\n', window) {
             let (text, rest) = all.split_at(end);
-            *bytes = rest.get(1..).unwrap_or_default();
+            *bytes = slice::part(rest, 1..);
             return Some(if std::mem::take(&mut self.in_long) {
                 Piece::End(text)
             } else {

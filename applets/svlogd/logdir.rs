@@ -19,6 +19,7 @@ use rustix::process::Pid;
 use svcore::files;
 use svcore::moment::Moment;
 use svcore::say::{Class, Message};
+use svcore::slice;
 use svcore::sys::clock;
 use svcore::sys::link::read_link;
 use svcore::tai::{self, Tai64N};
@@ -565,7 +566,7 @@ impl LogDir {
             if self.lost > 0 && !self.torn {
                 let (length, stamp) = self.rules.stamp.of(&tai::now());
                 let line = format!("svlogd: lost {} lines: out of disk space\n", self.lost);
-                let line = [stamp.get(..length).unwrap_or_default(), line.as_bytes()].concat();
+                let line = [slice::part(&stamp, ..length), line.as_bytes()].concat();
                 // Where it does not fit, neither will what follows, and is counted too.
                 if rustix::io::write(current, &line) == Ok(line.len()) {
                     self.length = self.length.saturating_add(line.len() as u64);
@@ -619,10 +620,10 @@ impl LogDir {
 
     /// Gives up what is to be written, and counts it. The end of a line that is written in part is kept.
     fn lose(&mut self, errno: Errno) {
-        let bytes = self.todo.get(self.done..).unwrap_or_default();
+        let bytes = slice::part(&self.todo, self.done..);
         let kept =
             if self.torn { memchr(b'\n', bytes).map_or(bytes.len(), |end| end.saturating_add(1)) } else { 0 };
-        let given_up = bytes.get(kept..).unwrap_or_default();
+        let given_up = slice::part(bytes, kept..);
         self.lost = self.lost.saturating_add(memchr_iter(b'\n', given_up).count() as u64);
         let end = self.done.saturating_add(kept);
         self.todo.truncate(end);

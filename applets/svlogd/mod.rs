@@ -28,13 +28,12 @@ use memchr::memrchr;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::AsFd;
 use rustix::process::{WaitOptions, wait};
-use svcore::error::reason_of;
 use svcore::event::{self, Wait, Woken};
 use svcore::moment::Moment;
 use svcore::say::Message;
 use svcore::sys::clock;
 use svcore::sys::signals::Signals;
-use svcore::{Call, Context, Error, Failed, Result, Signal, decimal, multicall, say, tai};
+use svcore::{Call, Context, Error, Failed, Result, Signal, decimal, multicall, say, slice, tai};
 
 use line::{Cutter, Piece};
 use logdir::{LogDir, Rules, Stamp, WhenFull};
@@ -270,7 +269,7 @@ impl Svlogd {
             PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN),
         ];
         let asked = if no_input { 1 } else { 2 };
-        let all = event::wait(fds.get_mut(..asked).unwrap_or_default(), Wait::until(until)) == Woken::Unknown;
+        let all = event::wait(slice::part_mut(&mut fds, ..asked), Wait::until(until)) == Woken::Unknown;
         let [signal, input] = &fds;
         let came = |fd: &PollFd<'_>| all || !fd.revents().is_empty();
         (came(signal), !no_input && came(input))
@@ -296,8 +295,8 @@ impl Svlogd {
 
     /// Reads once, at most `most` bytes, and hands on what is complete. Whether the input has ended.
     fn read(&mut self, most: usize) -> bool {
-        let room = self.input.get_mut(self.held..).unwrap_or_default();
-        let room = if room.len() > most { room.get_mut(..most).unwrap_or_default() } else { room };
+        let room = slice::part_mut(&mut self.input, self.held..);
+        let room = if room.len() > most { slice::part_mut(room, ..most) } else { room };
         let asked = room.len();
         let length = match rustix::io::read(rustix::stdio::stdin(), &mut *room) {
             Ok(0) => return true,
@@ -305,14 +304,14 @@ impl Svlogd {
             // Somebody else may have been quicker.
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return false,
             Err(errno) => {
-                let why = reason_of(errno.raw_os_error());
-                say::err(&[b"svlogd: warning: unable to read standard input: ", why.as_bytes(), b"\n"]);
+                let cause = std::io::Error::from(errno);
+                Message::warning("svlogd", "unable to read standard input").because(&cause).print();
                 return true;
             }
         };
         let input = std::mem::take(&mut self.input);
         let end = self.held.saturating_add(length);
-        let rest = self.hand_on(input.get(..end).unwrap_or_default());
+        let rest = self.hand_on(slice::part(&input, ..end));
         self.input = input;
         self.input.copy_within(end.saturating_sub(rest)..end, 0);
         self.held = rest;
@@ -343,7 +342,7 @@ impl Svlogd {
                 Stamp::None => (0, [b' '; Stamp::LENGTH]),
                 stamp => stamp.of(&tai::now()),
             };
-            let stamp = stamp.get(..length).unwrap_or_default();
+            let stamp = slice::part(&stamp, ..length);
             while let Some(piece) = self.cutter.cut(&mut bytes) {
                 self.hand_on_piece(piece, stamp);
                 for log in self.logs.iter_mut().filter(|log| log.unwritten() >= ENOUGH && !log.is_stuck()) {
@@ -413,7 +412,7 @@ impl Svlogd {
     fn end_of_input(&mut self) {
         let held = std::mem::take(&mut self.held);
         if held > 0 || self.cutter.in_long() {
-            let mut last = self.input.get(..held).unwrap_or_default().to_vec();
+            let mut last = slice::part(&self.input, ..held).to_vec();
             last.push(b'\n');
             self.hand_on(&last);
         }

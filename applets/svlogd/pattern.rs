@@ -11,6 +11,7 @@
 //! A `+` at the end, or where the text has ended, matches nothing.
 
 use memchr::memchr;
+use svcore::slice;
 
 /// Whether `pattern` matches the whole of `text`.
 pub(crate) fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
@@ -20,7 +21,7 @@ pub(crate) fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
             [b'*'] => return true,
             [b'*', next @ ..] => {
                 let Some(at) = next.first().and_then(|&wanted| memchr(wanted, text)) else { return false };
-                text = text.get(at..).unwrap_or_default();
+                text = slice::part(text, at..);
                 pattern = next;
             }
             [b'+', wanted, next @ ..] => {
@@ -31,7 +32,7 @@ pub(crate) fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
                 if run == text.len() {
                     return true;
                 }
-                text = text.get(run..).unwrap_or_default();
+                text = slice::part(text, run..);
                 pattern = next;
             }
             [b'+'] => return false,

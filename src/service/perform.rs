@@ -31,7 +31,7 @@ use crate::supervise::{self, Supervise};
 use crate::sys::signal;
 use crate::sys::spawn::{Program, Step, Stream, spawn};
 use crate::sys::watch;
-use crate::{Signal, exec, files, oom, tai, trust};
+use crate::{Signal, exec, files, oom, slice, tai, trust};
 
 /// How long a missing `supervise` is left alone: it may be on its way out with the whole directory.
 const REPAIR_AFTER: Duration = Duration::from_secs(1);
@@ -263,7 +263,7 @@ impl Service {
         }
         // One that is over only has to be let go; it hears nothing any more.
         let length = if which == Which::Main && self.main_is_over() { 0 } else { length };
-        for command in Command::all(buffer.get(..length).unwrap_or_default()) {
+        for command in Command::all(slice::part(&buffer, ..length)) {
             self.tell(now, which, Event::Command(command));
         }
         if !self.watched {

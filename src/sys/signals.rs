@@ -134,7 +134,7 @@ mod here {
             let mut buffer = [0_u8; SIZE * TOGETHER];
             for _ in 0..super::AT_ONCE / TOGETHER {
                 let Ok(length @ 1..) = rustix::io::read(&self.fd, &mut buffer) else { break };
-                let came = buffer.get(..length).unwrap_or_default();
+                let came = crate::slice::part(&buffer, ..length);
                 for info in came.chunks_exact(SIZE) {
                     // Fields of four bytes: `ssi_signo`, `ssi_errno`, `ssi_code`, `ssi_pid`, …; `ssi_fd` and `ssi_int` are
                     // 5 and 11.

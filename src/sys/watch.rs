@@ -136,7 +136,7 @@ mod here {
             let mut buffer = [0; 4096];
             for _ in 0..64 {
                 let Ok(length @ 1..) = rustix::io::read(&self.0, &mut buffer) else { return };
-                let mut rest = buffer.get(..length).unwrap_or_default();
+                let mut rest = crate::slice::part(&buffer, ..length);
                 // The fields of inotify(7): wd, mask, cookie, len, and `len` bytes of name.
                 while let Some((head, after)) = rest.split_first_chunk::<16>() {
                     let [w0, w1, w2, w3, m0, m1, m2, m3, _, _, _, _, l0, l1, l2, l3] = *head;

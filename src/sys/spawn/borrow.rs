@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_needs_half_of_its_stack_at_most() {
+    fn a_child_leaves_a_quarter_of_its_stack_untouched() {
         let null =
             rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).unwrap();
         let stream = Stream::Is(rustix::fd::AsFd::as_fd(&null));
@@ -114,6 +114,6 @@ mod tests {
             rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
         }
         let used = MOST.load(Relaxed);
-        assert!(used > 0 && used <= STACK / 2, "{used} of {STACK} bytes");
+        assert!(used > 0 && used <= STACK / 4 * 3, "{used} of {STACK} bytes");
     }
 }
