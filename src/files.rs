@@ -1,4 +1,4 @@
-//! Small files and names relative to an open directory.
+//! Small files, by their names in an open directory.
 
 use crate::slice;
 use std::ffi::CStr;
@@ -10,10 +10,10 @@ use rustix::io::Errno;
 
 pub use crate::sys::listing::numbers_in;
 
-/// Mode bit "the owner may execute"; group and others are never looked at.
+/// The mode bit "the owner may execute". Those of the group and of others do not count.
 const OWNER_EXEC: u32 = 0o100;
 
-/// What a file is, links followed; `None` if there is none.
+/// The metadata of a file, with links followed; `None` if there is no file.
 ///
 /// # Errors
 ///
@@ -26,7 +26,7 @@ pub fn look(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Stat>> {
     }
 }
 
-/// Whether `stat` is that of a directory.
+/// Whether it is a directory.
 #[must_use]
 pub fn is_dir(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
@@ -47,7 +47,7 @@ pub fn others_may_write(stat: &Stat) -> bool {
     u32::from(stat.st_mode) & OTHERS_WRITE != 0
 }
 
-/// Whether others than the owner of a directory may put other files in the place of those that are not theirs.
+/// Whether others than the owner of a directory may replace files in it that do not belong to them.
 #[must_use]
 #[allow(clippy::useless_conversion, reason = "the width of a mode differs between platforms")]
 pub fn others_may_exchange(stat: &Stat) -> bool {
@@ -64,7 +64,7 @@ pub struct Identity {
     pub inode: u64,
 }
 
-/// The identity of what was looked at.
+/// The identity of a file, from its metadata.
 #[must_use]
 #[allow(clippy::cast_sign_loss, clippy::cast_lossless, clippy::unnecessary_cast, reason = "widths differ")]
 pub fn identity(stat: &Stat) -> Identity {
@@ -80,7 +80,7 @@ pub fn open_read(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     Ok(openat(dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Fills `buffer` from the start of a file, and gives what was filled.
+/// Reads the start of a file into `buffer`, as much as fits, and returns that.
 ///
 /// # Errors
 ///

@@ -16,6 +16,7 @@ pub mod multicall;
 pub mod oom;
 pub mod own_file;
 pub mod passwd;
+pub mod path;
 pub mod privilege;
 pub mod process_one;
 pub mod say;

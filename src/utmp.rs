@@ -40,7 +40,7 @@ impl From<[u8; LEN]> for Record {
 }
 
 impl Record {
-    /// That whoever was on `line` left it at this time. A name that is too long is cut.
+    /// A record that the user of `line` logged out at this time. A name that is too long is cut.
     #[must_use]
     pub fn of_logout(line: &[u8], seconds: i64, nanos: u32) -> Self {
         let mut record = Record([0; LEN]);
@@ -65,12 +65,12 @@ impl Record {
         name == line && self.0.get(USER.start).is_some_and(|&byte| byte != 0)
     }
 
-    /// Marks it as left at this time.
+    /// Changes it to a record that the user logged out at this time.
     pub fn log_out(&mut self, seconds: i64, nanos: u32) {
         self.set(USER, &[0; USER.end - USER.start]);
         self.set(HOST, &[0; HOST.end - HOST.start]);
         self.set(TYPE, &DEAD.to_ne_bytes());
-        // The field has 32 bits, which as a number without sign are enough until 2106.
+        // The field has 32 bits; read as an unsigned number it lasts until 2106.
         let seconds = u32::try_from(seconds).unwrap_or(0);
         self.set(SECONDS, &seconds.to_ne_bytes());
         self.set(MICROS, &(nanos / 1000).to_ne_bytes());
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_found_by_its_line_and_left() {
+    fn a_login_is_found_by_its_line_and_logged_out() {
         let full = [b'x'; LINE_MAX];
         let mut record = login(b"tty1", b"me");
         assert!(record.is_login_on(b"tty1"));

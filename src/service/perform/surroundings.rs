@@ -72,7 +72,7 @@ impl Service {
 
     /// Watches the directories in which the way to ours may change.
     fn watch_around(&mut self) {
-        self.around = crate::exec::way_of(self.name.to_bytes(), true)
+        self.around = crate::path::directories_to_watch(self.name.to_bytes(), true)
             .iter()
             .filter_map(|dir| open_service(CWD, dir).ok())
             .filter(|dir| watch::signal_changes(dir.as_fd()).is_ok())
