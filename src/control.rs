@@ -37,6 +37,31 @@ impl Command {
         })
     }
 
+    /// The bytes that a client writes for this command. For [`Command::Restart`] that includes [`Command::Continue`]: a
+    /// stopped process would not react to the first.
+    #[must_use]
+    pub const fn bytes(self) -> &'static [u8] {
+        match self {
+            Command::Up => b"u",
+            Command::Once => b"o",
+            Command::Down => b"d",
+            Command::Exit => b"x",
+            Command::Term => b"t",
+            Command::Restart => b"tc",
+            Command::Kill => b"k",
+            Command::Pause => b"p",
+            Command::Continue => b"c",
+            Command::Send(Signal::ALRM) => b"a",
+            Command::Send(Signal::HUP) => b"h",
+            Command::Send(Signal::INT) => b"i",
+            Command::Send(Signal::QUIT) => b"q",
+            Command::Send(Signal::USR1) => b"1",
+            Command::Send(Signal::USR2) => b"2",
+            // No byte sends it.
+            Command::Send(_) => b"",
+        }
+    }
+
     /// The command of a byte; `None` if it is none, such as the newline that `echo` adds.
     #[must_use]
     pub const fn from_byte(byte: u8) -> Option<Self> {
@@ -177,6 +202,16 @@ mod tests {
     fn term_before_cont_is_a_restart() {
         let all: Vec<Command> = Command::all(b"t\ntcut").collect();
         assert_eq!(all, [Command::Term, Command::Restart, Command::Continue, Command::Up, Command::Term]);
+    }
+
+    #[test]
+    fn what_a_client_writes_is_what_the_supervisor_reads() {
+        let of_a_byte = (0..=255).filter_map(Command::from_byte);
+        for command in of_a_byte {
+            assert_eq!(Command::all(command.bytes()).collect::<Vec<_>>(), [command]);
+        }
+        let restart: Vec<Command> = Command::all(Command::Restart.bytes()).collect();
+        assert_eq!(restart, [Command::Restart, Command::Continue]);
     }
 
     #[test]

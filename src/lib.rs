@@ -3,6 +3,7 @@
 //! This library knows no applet. What only one program decides lives in that program's folder under
 //! `applets/`; what another runit program could read or share lives here.
 
+pub mod actions;
 pub mod control;
 pub mod decimal;
 pub mod envdir;
@@ -12,13 +13,14 @@ pub mod exec;
 pub mod files;
 pub mod moment;
 pub mod multicall;
-
 pub mod oom;
 pub mod own_file;
 pub mod passwd;
 pub mod path;
 pub mod privilege;
+pub mod process;
 pub mod process_one;
+pub mod role;
 pub mod say;
 pub mod scan;
 pub mod service;

@@ -24,10 +24,10 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::process::Pid;
 use svcore::moment::{Moment, earlier};
+use svcore::process::Ended;
 use svcore::say::{Class, Message};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, Turn};
-use svcore::service::words::Ended;
 use svcore::sys::signals::{self, Came, Signals};
 use svcore::sys::{clock, limits, signal, spawn};
 use svcore::{Call, Context, Failed, Result, Signal, oom, process_one, scan};
@@ -337,7 +337,7 @@ impl<'o> Init<'o> {
     fn essential_ended(&mut self, place: Place, how: Ended) {
         if !matches!(self.phase, Phase::Stop(_)) {
             let name = self.served.name(place).unwrap_or_default();
-            let what = [b"essential service ", name, b" ", how.said().as_bytes()].concat();
+            let what = [b"essential service ", name, b" ", how.in_words().as_bytes()].concat();
             Message::warning(WHO, &what).print_now();
         }
         self.begin_to_stop(Some(code_of(how)));
@@ -345,7 +345,7 @@ impl<'o> Init<'o> {
 }
 
 fn say_hook(class: Class, path: &CStr, how: Ended) {
-    Message::new(class, WHO, &[path.to_bytes(), b" ", how.said().as_bytes()].concat()).print_now();
+    Message::new(class, WHO, &[path.to_bytes(), b" ", how.in_words().as_bytes()].concat()).print_now();
 }
 
 fn info(what: &[u8]) {

@@ -13,13 +13,14 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, wait};
 
-use super::pair::Which;
-use super::perform::Service;
-use super::words::{Ended, Now};
+use super::perform::{Service, Unit};
+use super::step::Now;
 use crate::Signal;
 use crate::control::Command;
 use crate::event::{self, Wait, Woken};
 use crate::moment::{Moment, earlier};
+use crate::process::Ended;
+use crate::role::Role;
 use crate::sys::clock;
 use crate::sys::interest::Interest;
 use crate::sys::residency::release_executable;
@@ -144,10 +145,11 @@ impl Host {
 
     /// Gives all services a command, as if each had read it.
     pub fn command_all(&mut self, now: Now, command: Command) {
-        /// What takes longer than this to end is told to others as ending; what does not, only as having ended.
+        /// How long a service has before others can read that it got TERM: one that ends sooner is published only
+        /// once, as down.
         const SOON: Duration = Duration::from_millis(20);
         for place in 0..self.places.len() {
-            self.tell(now, place, command, SOON);
+            self.command_and_look(now, place, command, SOON);
         }
         if command == Command::Exit {
             // Its end takes the kernel some milliseconds, which pass while the services end.
@@ -157,25 +159,30 @@ impl Host {
 
     /// Gives one service a command, as if it had read it.
     pub fn command(&mut self, now: Now, place: Place, command: Command) {
-        self.tell(now, place, command, Duration::ZERO);
+        self.command_and_look(now, place, command, Duration::ZERO);
     }
 
-    /// Gives one service a command, and looks at it after `time` if it still runs then, for it may be over already.
-    fn tell(&mut self, now: Now, place: Place, command: Command, time: Duration) {
+    /// Gives one service a command, and looks at it `time` later if it still runs then.
+    fn command_and_look(&mut self, now: Now, place: Place, command: Command, time: Duration) {
         if let Some(service) = self.service(place) {
             service.command(now, command);
-            let runs = service.process(Which::Main).is_some();
+            let runs = service.unit(Role::Main).and_then(Unit::pid).is_some();
             self.note(place);
             self.due_at(place, if runs { now.at.saturating_add(time) } else { now.at });
         }
     }
 
-    /// Kills one of the two of each service that has not ended; see [`Service::kill`].
-    pub fn kill_all(&mut self, which: Which) {
-        for place in 0..self.places.len() {
-            if let Some(service) = self.service(place) {
-                service.kill(which);
-            }
+    /// Kills what has not ended of each service but its log service; see [`Service::kill`].
+    pub fn kill_services(&mut self) {
+        for hosted in self.places.iter_mut().flatten() {
+            hosted.service.kill();
+        }
+    }
+
+    /// Kills the log services that have not ended; see [`Service::kill_log`].
+    pub fn kill_logs(&mut self) {
+        for hosted in self.places.iter_mut().flatten() {
+            hosted.service.kill_log();
         }
     }
 
@@ -214,16 +221,16 @@ impl Host {
         if removed {
             self.look_for_removals(&now, &mut touched);
         }
-        for (place, which) in commanded {
+        for (place, role) in commanded {
             if let Some(service) = self.service(place) {
-                service.read_commands(now(), which);
+                service.read_commands(now(), role);
                 touched.push(place);
             }
         }
         for _ in 0..DUE_MAX {
             let Some((_, place)) = self.due.first().copied().filter(|(at, _)| now().at >= *at) else { break };
             if let Some(service) = self.service(place)
-                && service.deadline().is_some_and(|at| now().at >= at)
+                && service.next_tick().is_some_and(|at| now().at >= at)
             {
                 service.tick(now());
             }
@@ -274,7 +281,9 @@ impl Host {
         let hosted = self.places.get_mut(place)?.take()?;
         if let Some(removals) = &self.removals {
             // A watch that is there already has the same number.
-            for watch in hosted.service.supervise_dirs().filter_map(|dir| removals.add_removals(dir).ok()) {
+            for watch in
+                hosted.service.units().filter_map(|unit| removals.add_removals(unit.supervise_dir()).ok())
+            {
                 removals.remove(watch);
                 self.watches.remove(&watch);
             }
@@ -293,24 +302,23 @@ impl Host {
     fn note(&mut self, place: Place) {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
         self.processes.extend(hosted.service.processes().map(|pid| (key(pid), place)));
-        for which in hosted.service.take_new_controls() {
+        for unit in hosted.service.units_mut() {
+            if !unit.take_new_control() {
+                continue;
+            }
             if let Some(removals) = &self.removals {
                 // Where that does not work, a removed FIFO is noticed when something else happens.
-                let watches =
-                    hosted.service.supervise_dirs().filter_map(|dir| removals.add_removals(dir).ok());
-                self.watches.extend(watches.map(|watch| (watch, place)));
+                let watch = removals.add_removals(unit.supervise_dir()).ok();
+                self.watches.extend(watch.map(|watch| (watch, place)));
             }
-            let is_watched = self
-                .controls
-                .as_ref()
-                .zip(hosted.service.control(which))
-                .is_none_or(|(controls, control)| controls.add(control, number_of(place, which)).is_ok());
-            if !is_watched {
+            let number = number_of(place, unit.role());
+            let add = |controls: &Interest| controls.add(unit.control(), number).is_ok();
+            if !self.controls.as_ref().is_none_or(add) {
                 // Then all are listed at each wait, as few are.
                 self.controls = None;
             }
         }
-        let due = hosted.service.deadline();
+        let due = hosted.service.next_tick();
         if due != hosted.due {
             if let Some(at) = hosted.due.take() {
                 self.due.remove(&(at, place));
@@ -339,7 +347,7 @@ impl Host {
         &self,
         others: &[(BorrowedFd<'_>, PollFlags)],
         until: Option<Moment>,
-    ) -> (bool, bool, Vec<(Place, Which)>, Vec<bool>) {
+    ) -> (bool, bool, Vec<(Place, Role)>, Vec<bool>) {
         let until = earlier(until, self.due.first().map(|(at, _)| *at));
         let until = earlier(until, self.reap_at);
         let mut fds = Vec::with_capacity(others.len() + 3);
@@ -356,11 +364,9 @@ impl Host {
             Some(controls) => add(controls.as_fd(), PollFlags::IN),
             None => {
                 for (place, service) in self.services() {
-                    for which in [Which::Main, Which::Log] {
-                        if let Some(control) = service.control(which) {
-                            add(control, PollFlags::IN);
-                            whose.push((place, which));
-                        }
+                    for unit in service.units() {
+                        add(unit.control(), PollFlags::IN);
+                        whose.push((place, unit.role()));
                     }
                 }
             }
@@ -421,7 +427,7 @@ impl Host {
                     break;
                 }
             };
-            let Some(how) = ended(status) else { continue };
+            let Some(how) = Ended::from_status(status) else { continue };
             let place = self.processes.remove(&key(pid));
             let Some((place, service)) = place.and_then(|place| Some((place, self.service(place)?))) else {
                 turn.strangers.push((pid, how));
@@ -440,7 +446,7 @@ impl Host {
             if all || service.watches().any(is_among) {
                 service.look_again(now());
                 touched.push(place);
-            } else if service.supervise_dirs().map(|dir| dir.as_raw_fd()).any(is_among) {
+            } else if service.units().map(|unit| unit.supervise_dir().as_raw_fd()).any(is_among) {
                 service.look_for_removals(now());
                 touched.push(place);
             }
@@ -453,25 +459,11 @@ const fn key(pid: Pid) -> i32 {
 }
 
 /// The number under which a FIFO is watched.
-fn number_of(place: Place, which: Which) -> u64 {
-    u64::try_from(place).unwrap_or(u64::MAX >> 1) << 1 | u64::from(which == Which::Log)
+fn number_of(place: Place, role: Role) -> u64 {
+    u64::try_from(place).unwrap_or(u64::MAX >> 1) << 1 | u64::from(role == Role::Log)
 }
 
-fn whose_is(number: u64) -> (Place, Which) {
-    let which = if number & 1 == 0 { Which::Main } else { Which::Log };
-    (Place::try_from(number >> 1).unwrap_or(Place::MAX), which)
-}
-
-/// How a process ended, if it did.
-#[must_use]
-pub fn ended(status: rustix::process::WaitStatus) -> Option<Ended> {
-    /// Set in the wait status when a core was dumped.
-    const CORE: i32 = 0x80;
-    let low = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
-    if let Some(code) = status.exit_status() {
-        Some(Ended::Code(low(code)))
-    } else {
-        let number = low(status.terminating_signal()?);
-        Some(Ended::Signal { number, core: status.as_raw() & CORE != 0 })
-    }
+fn whose_is(number: u64) -> (Place, Role) {
+    let role = if number & 1 == 0 { Role::Main } else { Role::Log };
+    (Place::try_from(number >> 1).unwrap_or(Place::MAX), role)
 }

@@ -162,6 +162,46 @@ mod tests {
 
     use super::*;
 
+    /// Small enough for Miri, see `scripts/check-allocator`: two threads get and free blocks of every size until the arena
+    /// is used up, twice, so that freed blocks are used again.
+    #[test]
+    fn threads_share_an_arena() {
+        let allocator = Allocator::new();
+        let work = |mark: u8| {
+            for _ in 0..2 {
+                let mut blocks = Vec::new();
+                // The last two always come from the system: one is too large, one wants too much alignment.
+                let sizes = [4096, 2048, 1024, 512, 256, 128, 64, 32, 16, 5000, 7];
+                for size in sizes {
+                    let layout = Layout::from_size_align(size, if size == 7 { 32 } else { 8 }).unwrap();
+                    loop {
+                        // SAFETY: the layout has a size.
+                        let block = unsafe { allocator.alloc(layout) };
+                        assert!(!block.is_null() && (block as usize).is_multiple_of(layout.align()));
+                        // SAFETY: the block is as large as this.
+                        unsafe { block.write_bytes(mark, layout.size()) };
+                        blocks.push((block, layout));
+                        if !allocator.is_ours(block) {
+                            break;
+                        }
+                    }
+                }
+                for (block, layout) in blocks {
+                    // SAFETY: the whole block was written to.
+                    let bytes = unsafe { std::slice::from_raw_parts(block, layout.size()) };
+                    let places = [0, layout.size() / 2, layout.size() - 1];
+                    assert!(places.iter().all(|&place| bytes[place] == mark));
+                    // SAFETY: the block came from this allocator with this layout.
+                    unsafe { allocator.dealloc(block, layout) };
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| work(1));
+            scope.spawn(|| work(2));
+        });
+    }
+
     proptest! {
         /// Whatever is taken and given back in whatever order, blocks in use never overlap and keep their bytes.
         #[test]

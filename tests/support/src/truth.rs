@@ -1,27 +1,35 @@
-//! What is: processes as /proc shows them, the files of `supervise`, and what `sv` says.
+//! The state of a tree, for `storm` and `faults`: processes as /proc shows them, the files of `supervise`, and what `sv`
+//! reports. Both run as process 1 of a PID namespace.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Child;
+use std::time::Duration;
 
-use svcore::status::{LEN, State, Status, Want};
+use crate::{SIGKILL, State, Status, Want, kill, reap, reference, run_file};
 
-use crate::harness::*;
-
-/// A process of the story.
+/// A process of the namespace.
 #[derive(Debug, Clone)]
 pub struct Process {
+    /// Its number.
     pub pid: i32,
+    /// Its parent.
     pub parent: i32,
+    /// The letter of its state, as in proc(5).
     pub state: char,
+    /// Its name.
     pub name: String,
+    /// Its command line.
     pub words: Vec<String>,
 }
 
 /// Whose program a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tag {
+    /// A service's, with its serial number.
     Service(u32),
+    /// A log service's, with its serial number.
     Log(u32),
 }
 
@@ -38,15 +46,18 @@ impl Process {
         }
     }
 
+    /// Whether it has ended and waits to be reaped.
     pub fn is_dead(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }
 }
 
+/// The run script of a service.
 pub fn service_program(serial: u32) -> String {
     format!("#!/bin/sh\nexec sleep 99999.1{serial}\n")
 }
 
+/// The run script of a log service.
 pub fn log_program(serial: u32) -> String {
     format!("#!/bin/sh\nexec sed -n /storm.{serial}./d\n")
 }
@@ -76,9 +87,33 @@ pub fn processes() -> Vec<Process> {
     all
 }
 
-pub fn children_of(pid: i32) -> Vec<i32> {
-    let children = read(format!("/proc/{pid}/task/{pid}/children").as_ref());
-    children.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+/// Kills all processes of the namespace but us, and waits until they are gone. `children` are those that their owner
+/// reaps.
+pub fn end_all(children: &mut [&mut Child]) {
+    let known: Vec<i32> = children.iter().map(|child| i32::try_from(child.id()).unwrap()).collect();
+    loop {
+        let all = processes();
+        if all.is_empty() {
+            break;
+        }
+        for process in &all {
+            kill(process.pid, SIGKILL);
+        }
+        for child in &mut *children {
+            let _ = child.try_wait();
+        }
+        reap_orphans(&known);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Reaps the orphans, which come to us as process 1, but not `known`.
+pub fn reap_orphans(known: &[i32]) {
+    for process in processes() {
+        if process.parent == 1 && process.is_dead() && !known.contains(&process.pid) {
+            reap(process.pid);
+        }
+    }
 }
 
 /// What a descriptor of a process is; `pipe:[N]`.
@@ -90,8 +125,11 @@ pub fn descriptor(pid: i32, number: i32) -> String {
 /// What the three files of a `supervise` directory say, if they say the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Files {
+    /// The process, if there is one.
     pub pid: Option<i32>,
+    /// `./run` runs.
     pub runs: bool,
+    /// It is to run.
     pub want_up: bool,
 }
 
@@ -101,21 +139,19 @@ pub fn files(supervise: &Path) -> Result<Files, String> {
     let (stat, pid, status) = (get("stat")?, get("pid")?, get("status")?);
     let text = String::from_utf8_lossy(&stat).into_owned();
     let pid: Option<i32> = String::from_utf8_lossy(&pid).trim().parse().ok();
-    let length = status.len();
-    let bytes = <[u8; LEN]>::try_from(status).map_err(|_| format!("status: {length} bytes"))?;
-    let status = Status::decode(&bytes).map_err(|error| format!("status: {error:?}"))?;
-    let there = status.pid.map(|pid| pid.as_raw_nonzero().get());
+    let status = Status::decode(&status).map_err(|error| format!("status: {error}"))?;
+    let there = status.pid;
     // The record has one letter for both. Stock adds what is wanted to `down` as well.
     let word = |text: &str| text.split(',').next().unwrap_or_default().trim().to_owned();
     let same = if reference().is_some() {
-        word(&text) == word(&String::from_utf8_lossy(&status.text()))
+        word(&text) == word(&status.text())
     } else {
-        status.text() == text.replace("want exit", "want down").as_bytes()
+        status.text() == text.replace("want exit", "want down")
     };
     if !same || there != pid {
         return Err(format!("pid says {pid:?}, stat {:?}, status {there:?} {:?}", text.trim(), status.state));
     }
-    Ok(Files { pid, runs: status.state == State::Run, want_up: status.want == Some(Want::Up) })
+    Ok(Files { pid, runs: status.state == State::Run, want_up: status.want == Want::Up })
 }
 
 /// The lines of `sv status`, by name.

@@ -1,10 +1,12 @@
 //! A root file system of its own, and process 1 in it, with a terminal as its console.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::*;
+use crate::*;
 
 /// Reads `/usr` of the machine, and has our programs in `/sbin`.
 pub struct Root {
@@ -37,7 +39,15 @@ cd /
 exec $BEFORE chroot "$R" $INSIDE "$@"
 "#;
 
+/// The case needs to start a [`Machine`]: the mounts of its root need root, not only namespaces.
+#[track_caller]
+pub fn needs_machine() {
+    needs_root();
+    needs_namespaces();
+}
+
 impl Root {
+    /// With the directories of a small system, and no service.
     pub fn new() -> Self {
         let dir = TempDir::new();
         for name in ["bin", "sbin", "usr", "proc", "dev", "run", "tmp", "etc/runit", "etc/service", "var/log"]
@@ -45,24 +55,27 @@ impl Root {
             fs::create_dir_all(dir.join(name)).unwrap();
         }
         for (name, target) in [("lib", "usr/lib"), ("lib64", "usr/lib64"), ("bin/sh", "/usr/bin/sh")] {
-            std::os::unix::fs::symlink(target, dir.join(name)).unwrap();
+            symlink(target, dir.join(name)).unwrap();
         }
         fs::write(dir.join("set-up"), SET_UP).unwrap();
         Root { dir, before: String::new(), read_only: false, run: true, devices: true }
     }
 
+    /// Writes a shell script.
     pub fn script(self, name: &str, body: &str) -> Self {
         self.dir.script(name, &format!("PATH=/sbin:/usr/sbin:/usr/bin:/bin; export PATH\n{body}"));
         self
     }
 
+    /// Writes a file.
     pub fn file(self, name: &str, content: &str) -> Self {
         self.dir.file(name, content);
         self
     }
 
+    /// Makes a symbolic link.
     pub fn link(self, name: &str, target: &str) -> Self {
-        std::os::unix::fs::symlink(target, self.dir.join(name)).unwrap();
+        symlink(target, self.dir.join(name)).unwrap();
         self
     }
 
@@ -90,21 +103,25 @@ impl Root {
         self
     }
 
+    /// The root cannot be written.
     pub const fn read_only(mut self) -> Self {
         self.read_only = true;
         self
     }
 
+    /// Nothing is mounted at `/run`.
     pub const fn without_run(mut self) -> Self {
         self.run = false;
         self
     }
 
+    /// `/dev` is empty.
     pub const fn without_devices(mut self) -> Self {
         self.devices = false;
         self
     }
 
+    /// Where something in it is, seen from outside.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
@@ -134,11 +151,11 @@ impl Root {
             .spawn()
             .unwrap();
         let mut machine = Machine { root: self, script, init: 0 };
-        let names = ["runit\n", "runsvinit\n"];
+        let names = ["runit", "runsvinit"];
         eventually("process 1", || {
             machine.init = descendants(i32::try_from(machine.script.id()).unwrap())
                 .into_iter()
-                .find(|pid| names.contains(&read(format!("/proc/{pid}/comm").as_ref()).as_str()))
+                .find(|&pid| names.contains(&process_name(pid).as_str()))
                 .unwrap_or(0);
             machine.init != 0 || machine.script.try_wait().unwrap().is_some()
         });
@@ -147,51 +164,53 @@ impl Root {
 }
 
 fn descendants(pid: i32) -> Vec<i32> {
-    let children = read(format!("/proc/{pid}/task/{pid}/children").as_ref());
-    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
-    children.flat_map(|child| [vec![child], descendants(child)].concat()).collect()
+    children_of(pid).into_iter().flat_map(|child| [vec![child], descendants(child)].concat()).collect()
 }
 
 /// A root with its process 1.
 pub struct Machine {
+    /// Its root file system.
     pub root: Root,
     script: Child,
+    /// Its process 1, as it is called outside.
     pub init: i32,
 }
 
 impl Machine {
     /// What was written to the console, with plain line ends and without the lines of `script` itself.
     pub fn console(&self) -> String {
-        let text = read(&self.root.path("console")).replace('\r', "");
+        let text = read(self.root.path("console")).replace('\r', "");
         text.lines()
             .filter(|line| !line.starts_with("Script "))
             .fold(String::new(), |all, line| all + line + "\n")
     }
 
+    /// Waits until this is on the console.
     #[track_caller]
     pub fn says(&self, what: &str) {
-        if !waited(|| self.console().contains(what)) {
+        if !holds_soon(|| self.console().contains(what)) {
             panic!("never said: {what}\n--- console:\n{}", self.console());
         }
     }
 
+    /// The text of a file; empty if there is none.
     pub fn read(&self, name: &str) -> String {
-        read(&self.root.path(name))
+        read(self.root.path(name))
     }
 
+    /// Sends process 1 a signal from outside.
     pub fn signal(&self, signal: i32) {
         kill(self.init, signal);
     }
 
     /// Types on the terminal.
     pub fn types(&mut self, text: &str) {
-        use std::io::Write;
         self.script.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
     /// Runs a command inside, as another process of the machine.
     pub fn inside(&self, command: &str) -> Outcome {
-        let output = Command::new("nsenter")
+        Command::new("nsenter")
             .args(["-t", &self.init.to_string(), "-p", "-m", "-u", "-i"])
             .arg(format!("-r/proc/{}/root", self.init))
             .arg(format!("-w/proc/{}/root", self.init))
@@ -199,19 +218,15 @@ impl Machine {
             .env_remove("CI")
             .stdin(Stdio::null())
             .output()
-            .unwrap();
-        Outcome {
-            code: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+            .unwrap()
+            .into()
     }
 
     /// How process 1 ended: its code, or 128 and the signal. The kernel tells a restart by HUP and a halt by INT.
     #[track_caller]
     pub fn ends(&mut self) -> i32 {
         let mut status = None;
-        let ended = waited(|| {
+        let ended = holds_soon(|| {
             status = self.script.try_wait().unwrap();
             status.is_some()
         });
@@ -221,14 +236,14 @@ impl Machine {
         status.unwrap().code().unwrap()
     }
 
+    /// Whether process 1 has ended.
     pub fn has_ended(&mut self) -> bool {
         self.script.try_wait().unwrap().is_some()
     }
 
     /// The states of the children of process 1.
     pub fn children(&self) -> Vec<char> {
-        let children = read(format!("/proc/{0}/task/{0}/children", self.init).as_ref());
-        children.split_whitespace().filter_map(|pid| process_state(pid.parse().unwrap())).collect()
+        states_of_children(self.init)
     }
 }
 
@@ -242,18 +257,5 @@ impl Drop for Machine {
             let _ = self.script.kill();
             let _ = self.script.wait();
         }
-    }
-}
-
-pub fn waited(mut seen: impl FnMut() -> bool) -> bool {
-    let start = std::time::Instant::now();
-    loop {
-        if seen() {
-            return true;
-        }
-        if start.elapsed() > std::time::Duration::from_secs(12) {
-            return false;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }

@@ -1,15 +1,17 @@
-//! What cases build for themselves.
+//! The program that services are where there is no shell.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The static executable that services are; see `payload.rs`.
+use crate::programs::scratch;
+
+/// The static executable that is built from `tests/support/payload.rs`.
 pub fn payload() -> &'static Path {
     static PAYLOAD: OnceLock<PathBuf> = OnceLock::new();
     PAYLOAD.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boot/payload.rs");
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("payload");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("payload.rs");
+        let path = scratch().join("payload");
         let built = Command::new("rustc")
             .args([
                 "--edition",
