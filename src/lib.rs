@@ -3,6 +3,7 @@
 //! This library knows no applet. What only one program decides lives in that program's folder under
 //! `applets/`; what another runit program could read or share lives here.
 
+pub mod actions;
 pub mod control;
 pub mod decimal;
 pub mod envdir;
@@ -12,9 +13,10 @@ pub mod exec;
 pub mod files;
 pub mod moment;
 pub mod multicall;
-
 pub mod oom;
 pub mod passwd;
+pub mod process;
+pub mod role;
 pub mod say;
 pub mod scan;
 pub mod service;

@@ -35,6 +35,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::files::Identity;
+use crate::role::Role;
 use crate::say::Message;
 use crate::trust::{self, Make, Refusal};
 use crate::{files, sys};
@@ -59,8 +60,8 @@ pub struct Home<'a> {
     pub dir: BorrowedFd<'a>,
     /// The path of the service directory.
     pub path: &'a Path,
-    /// It is the log service.
-    pub log: bool,
+    /// Whose state it is: that of the service, or that of its log service.
+    pub role: Role,
     /// What messages about it begin with.
     pub who: &'a [u8],
 }
@@ -107,7 +108,7 @@ impl Home<'_> {
     /// NAME of the rule, if there is one.
     #[must_use]
     pub fn name(&self) -> Option<Vec<u8>> {
-        let mut logs = usize::from(self.log);
+        let mut logs = usize::from(self.role == Role::Log);
         let mut path = self.path.to_owned();
         while path.file_name().is_some_and(|last| last == "log") {
             logs += 1;
@@ -212,10 +213,10 @@ impl Home<'_> {
     }
 
     /// Says once that a link called `supervise` is not followed.
-    pub(crate) fn tell_own(&self, label: &str, error: &io::Error) {
+    pub(crate) fn tell_own(&self, error: &io::Error) {
         static TOLD: AtomicBool = AtomicBool::new(false);
         if !TOLD.swap(true, Ordering::Relaxed) {
-            let what = format!("what the link {label} leads to is not used");
+            let what = format!("what the link {} leads to is not used", self.role.supervise());
             Message::warning(self.who, &what).because(error).print_now();
         }
     }
@@ -458,7 +459,8 @@ mod tests {
         std::os::unix::fs::symlink("sv/web/log", root.join("loglink")).unwrap();
         let dir = rustix::fs::open(&root, OFlags::RDONLY, Mode::empty()).unwrap();
         let name = |path: &Path, log: bool| {
-            let home = Home { dir: dir.as_fd(), path, log, who: b"" };
+            let role = if log { Role::Log } else { Role::Main };
+            let home = Home { dir: dir.as_fd(), path, role, who: b"" };
             home.name().map(|name| String::from_utf8(name).unwrap())
         };
         for (path, log, expected) in [

@@ -18,8 +18,8 @@ use rustix::fs::CWD;
 use rustix::process::WaitOptions;
 use rustix::system::{RebootCommand, reboot};
 use svcore::event::Wait;
+use svcore::process::Ended;
 use svcore::say::Class;
-use svcore::service::host;
 use svcore::sys::signals::Signals;
 use svcore::sys::{clock, memory, signal, start};
 use svcore::{Call, Result, Signal, files};
@@ -130,7 +130,7 @@ impl Runit {
     fn reap(&mut self) -> bool {
         for _ in 0..REAP_AT_ONCE {
             let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return false };
-            if let Some(how) = host::ended(status) {
+            if let Some(how) = Ended::from_status(status) {
                 self.handle(Event::Ended(pid, how));
             }
         }
@@ -147,7 +147,7 @@ impl Runit {
                 stop_it: matches!(event, Event::StopRequest | Event::Ended(..)) && flags::stop_it(),
             };
             // At most one of the actions has an answer: a start, which is the last of them.
-            for action in self.stages.step(clock::monotonic(), flags, event).iter() {
+            for action in self.stages.step(clock::monotonic(), flags, event) {
                 if let Some(answer) = self.perform(action) {
                     next = Some(answer);
                 }

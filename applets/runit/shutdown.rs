@@ -7,9 +7,8 @@ use rustix::system::{RebootCommand, reboot};
 use svcore::Signal;
 use svcore::error::reason_of;
 use svcore::event::{self, Wait};
+use svcore::process::Ended;
 use svcore::say::Class;
-use svcore::service::host;
-use svcore::service::words::Ended;
 use svcore::sys::clock;
 use svcore::sys::signal;
 use svcore::sys::signals::Signals;
@@ -105,7 +104,7 @@ fn wait_for_exit(signals: &Signals, child: Pid, timeout: Duration) -> Option<u8>
             && let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG)
         {
             if pid == child {
-                return Some(match host::ended(status) {
+                return Some(match Ended::from_status(status) {
                     Some(Ended::Code(code)) => code,
                     _ => 0,
                 });

@@ -30,8 +30,9 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 use svcore::moment::Moment;
-use svcore::service::words::Ended;
+use svcore::process::Ended;
 
+use action::Announce as _;
 pub(crate) use action::{Notice, Shutdown, StageAction, StageActions};
 pub(crate) use event::{Event, Flags, Script, Stage};
 
@@ -106,7 +107,7 @@ impl Stages {
 
     /// Handles one event. Returns what to do.
     pub(crate) fn step(&mut self, now: Moment, flags: Flags, event: Event) -> StageActions {
-        let nothing = StageActions::default();
+        let nothing = StageActions::none();
         match event {
             Event::Tick => self.tick(now),
             Event::Started(pid) => {
@@ -147,7 +148,7 @@ impl Stages {
     }
 
     fn tick(&mut self, now: Moment) -> StageActions {
-        let nothing = StageActions::default();
+        let nothing = StageActions::none();
         match self.state {
             State::ToStart(stage, at) if now >= at => {
                 self.state = State::Starting(stage);
@@ -168,7 +169,7 @@ impl Stages {
 
     /// A stage ended on its own.
     fn stage_ended(&mut self, now: Moment, stage: Stage, how: Ended) -> StageActions {
-        let actions = StageActions::default();
+        let actions = StageActions::none();
         let (actions, crashed) = match how {
             Ended::Code(0) => (actions, false),
             Ended::Code(_) => (actions.announce(Notice::Failed(stage)), false),
@@ -194,14 +195,14 @@ impl Stages {
                 self.state = State::ToStart(Stage::Two, at);
                 actions.announce(Notice::Restarting)
             }
-            Stage::Two => actions.then_all(self.leave_stage_2(now)),
+            Stage::Two => actions.and(self.leave_stage_2(now)),
             Stage::Three => self.finish(actions.announce(Notice::Leave(stage))),
         }
     }
 
     fn leave_stage_2(&mut self, now: Moment) -> StageActions {
         self.state = State::ToStart(Stage::Three, now);
-        let actions = StageActions::default().announce(Notice::Leave(Stage::Two));
+        let actions = StageActions::none().announce(Notice::Leave(Stage::Two));
         if self.is_fallback { self.finish(actions) } else { actions }
     }
 
@@ -229,13 +230,13 @@ impl Stages {
         if !may_run && script == Script::PowerFail {
             // Whoever reports a power failure wants a shutdown, even without a script: container managers do.
             self.shutdown = Some(Shutdown::PowerOff);
-            return StageActions::default().announce(notice).then_all(self.stop(now, true));
+            return StageActions::none().announce(notice).and(self.stop(now, true));
         }
         if !may_run || self.script.is_some() {
-            return StageActions::default();
+            return StageActions::none();
         }
         self.script = Some((script, None));
-        StageActions::default()
+        StageActions::none()
             .announce(notice)
             .announce(Notice::EnterScript(script))
             .then(StageAction::Run(script))
@@ -243,7 +244,7 @@ impl Stages {
 
     fn script_ended(&mut self, now: Moment, flags: Flags, script: Script, how: Ended) -> StageActions {
         self.script = None;
-        let actions = StageActions::default();
+        let actions = StageActions::none();
         let actions = match how {
             Ended::Signal { .. } => actions.announce(Notice::ScriptCrashed(script)),
             Ended::Code(_) => actions,
@@ -251,7 +252,7 @@ impl Stages {
         let actions = actions.announce(Notice::LeaveScript(script));
         // If stage 2 has ended meanwhile, there is nothing to stop.
         if matches!(self.state, State::Running(Stage::Two, _)) {
-            actions.then_all(self.stop(now, flags.stop_it))
+            actions.and(self.stop(now, flags.stop_it))
         } else {
             actions
         }
@@ -263,11 +264,11 @@ impl Stages {
             State::Running(Stage::Two, pid) if permitted || self.is_fallback => {
                 let until = now.saturating_add(self.stop_timeout);
                 self.state = State::Stopping { pid, until, killed: false };
-                StageActions::default().then(StageAction::ClearStopIt).then(StageAction::Term(pid))
+                StageActions::none().then(StageAction::ClearStopIt).then(StageAction::Term(pid))
             }
-            State::Running(Stage::Two, _) => StageActions::default(),
+            State::Running(Stage::Two, _) => StageActions::none(),
             // The fallback crashed and waits for its next start.
-            State::ToStart(Stage::Two, _) if self.is_fallback => self.finish(StageActions::default()),
+            State::ToStart(Stage::Two, _) if self.is_fallback => self.finish(StageActions::none()),
             _ => self.reject_signal(),
         }
     }
@@ -275,9 +276,9 @@ impl Stages {
     /// A signal arrived outside stage 2: that is announced. After a stop it is nothing special.
     fn reject_signal(&self) -> StageActions {
         match self.state {
-            State::Stopping { .. } | State::Finished => StageActions::default(),
+            State::Stopping { .. } | State::Finished => StageActions::none(),
             State::ToStart(..) | State::Starting(_) | State::Running(..) => {
-                StageActions::default().announce(Notice::SignalsOnlyInStage2)
+                StageActions::none().announce(Notice::SignalsOnlyInStage2)
             }
         }
     }

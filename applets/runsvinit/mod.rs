@@ -24,12 +24,12 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::process::Pid;
 use svcore::moment::{Moment, earlier};
+use svcore::process::Ended;
 use svcore::say::{Class, Message};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, Turn};
-use svcore::service::words::Ended;
 use svcore::sys::signals::{self, Came, Signals};
-use svcore::sys::{clock, memory, privilege, signal, spawn, start};
+use svcore::sys::{clock, privilege, signal, spawn, start};
 use svcore::{Call, Context, Failed, Result, Signal, oom, scan};
 
 use options::Options;
@@ -248,7 +248,7 @@ impl<'o> Init<'o> {
             }
             Some(at) if !has_something_happened && clock::monotonic() >= at => {
                 self.idle_at = None;
-                memory::forget_executable_at_next_wait();
+                self.host.expect_long_wait();
             }
             _ => {}
         }
@@ -337,7 +337,7 @@ impl<'o> Init<'o> {
     fn essential_ended(&mut self, place: Place, how: Ended) {
         if !matches!(self.phase, Phase::Stop(_)) {
             let name = self.served.name(place).unwrap_or_default();
-            let what = [b"essential service ", name, b" ", how.said().as_bytes()].concat();
+            let what = [b"essential service ", name, b" ", how.in_words().as_bytes()].concat();
             Message::warning(WHO, &what).print_now();
         }
         self.begin_to_stop(Some(code_of(how)));
@@ -345,7 +345,7 @@ impl<'o> Init<'o> {
 }
 
 fn say_hook(class: Class, path: &CStr, how: Ended) {
-    Message::new(class, WHO, &[path.to_bytes(), b" ", how.said().as_bytes()].concat()).print_now();
+    Message::new(class, WHO, &[path.to_bytes(), b" ", how.in_words().as_bytes()].concat()).print_now();
 }
 
 fn info(what: &[u8]) {

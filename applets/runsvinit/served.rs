@@ -14,7 +14,6 @@ use svcore::say::Message;
 use svcore::scan::{Directory, Found, Identity, Leaving, Listing, Retry, Scan};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, now};
-use svcore::service::pair::Which;
 use svcore::sys::{clock, privilege};
 use svcore::{Context, Failed, Result};
 
@@ -265,7 +264,7 @@ impl Served {
         let mut service = Service::open("runsvinit", shown, OsStr::from_bytes(&path), now())?;
         service.set_of_init();
         if let Some(output) = output {
-            let has_log = service.control(Which::Log).is_some();
+            let has_log = service.has_log();
             let outputs = output.of(name.to_bytes(), has_log).while_doing(|| "unable to create pipe")?;
             service.set_outputs(outputs);
         }

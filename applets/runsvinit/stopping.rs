@@ -6,10 +6,10 @@ use rustix::process::Pid;
 use svcore::Signal;
 use svcore::control::Command;
 use svcore::moment::Moment;
+use svcore::process::Ended;
+use svcore::role::Role;
 use svcore::say::{Class, Message};
 use svcore::service::host::now;
-use svcore::service::pair::Which;
-use svcore::service::words::Ended;
 use svcore::sys::{clock, signal};
 
 use super::programs::{Cmd, Hooks};
@@ -146,11 +146,11 @@ impl Init<'_> {
                 // The end of a watch can take the kernel some milliseconds, which pass while the services end.
                 self.served.dir.stop_watching();
             }
-            Task::KillServices => self.host.kill_all(Which::Main),
-            Task::KillLogs => self.host.kill_all(Which::Log),
+            Task::KillServices => self.host.kill_services(),
+            Task::KillLogs => self.host.kill_logs(),
             Task::EndWriters => {
                 let logs: Vec<Pid> =
-                    self.host.services().filter_map(|(_, service)| service.process(Which::Log)).collect();
+                    self.host.services().filter_map(|(_, service)| service.unit(Role::Log)?.pid()).collect();
                 rest::end(&logs, stopping.search_until());
             }
             Task::EndOthers => rest::end(&[], stopping.search_until()),

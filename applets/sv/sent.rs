@@ -12,8 +12,8 @@ use rustix::fs::{AtFlags, OFlags, statat};
 use rustix::io::Errno;
 use svcore::event::{self, Wait};
 use svcore::moment::Moment;
-use svcore::supervise::{Marks, Taken};
-use svcore::{supervise, trust};
+use svcore::supervise::{self, OkTimes};
+use svcore::trust;
 
 use super::target::{MAIN, Target, Trouble, blame, open_ok};
 use super::verb::{self, Request};
@@ -48,7 +48,7 @@ pub(crate) struct Sent {
     /// Where the state is, if not in the service directory.
     elsewhere: Option<OwnedFd>,
     /// The marks on `ok` before the request.
-    before: Option<Marks>,
+    before: Option<OkTimes>,
     progress: Progress,
 }
 
@@ -127,11 +127,13 @@ impl Sent {
         self.progress = Progress::Read(read_at);
         // In this order: bytes that were read, before the supervisor was found idle, were executed.
         let marks = self.marks(target);
-        let is_executed = match marks.map_or(Taken::Unknown, |marks| supervise::taken(self.before, marks)) {
-            Taken::Yes => true,
-            Taken::NotYet => false,
-            Taken::Unknown => now >= read_at.saturating_add(SETTLED),
-            Taken::Stuck => now >= read_at.saturating_add(STUCK),
+        let is_executed = match marks
+            .map_or(supervise::Progress::Unknown, |marks| supervise::progress(self.before, marks))
+        {
+            supervise::Progress::Done => true,
+            supervise::Progress::NotYet => false,
+            supervise::Progress::Unknown => now >= read_at.saturating_add(SETTLED),
+            supervise::Progress::Stuck => now >= read_at.saturating_add(STUCK),
         };
         if is_executed {
             self.progress = Progress::Executed;
@@ -185,13 +187,13 @@ impl Sent {
         clippy::unnecessary_cast,
         reason = "widths differ"
     )]
-    fn marks(&self, target: &Target) -> Option<Marks> {
+    fn marks(&self, target: &Target) -> Option<OkTimes> {
         let stat = match &self.elsewhere {
             Some(place) => statat(place, c"ok", AtFlags::SYMLINK_NOFOLLOW),
             None => statat(target.dir().ok()?, MAIN.ok, AtFlags::SYMLINK_NOFOLLOW),
         }
         .ok()?;
-        Some(Marks {
+        Some(OkTimes {
             access: (i64::from(stat.st_atime), stat.st_atime_nsec as i64),
             modification: (i64::from(stat.st_mtime), stat.st_mtime_nsec as i64),
         })

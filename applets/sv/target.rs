@@ -9,6 +9,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
 use svcore::error::reason;
+use svcore::role::Role;
 use svcore::say::Message;
 use svcore::state::{Home, Place};
 use svcore::status::{LEN, Status};
@@ -71,17 +72,17 @@ pub(crate) struct Target {
 pub(crate) struct Part {
     /// Something that can be opened only where one can go into the directory.
     inside: &'static CStr,
-    /// It is the log service.
-    log: bool,
+    role: Role,
     pub(super) ok: &'static CStr,
     /// The file that keeps it down.
     pub(crate) down: &'static CStr,
 }
 
 /// Those of the service.
-pub(crate) const MAIN: Part = Part { inside: c".", log: false, ok: c"supervise/ok", down: c"down" };
+pub(crate) const MAIN: Part = Part { inside: c".", role: Role::Main, ok: c"supervise/ok", down: c"down" };
 /// Those of its log service.
-pub(crate) const LOG: Part = Part { inside: c"log/.", log: true, ok: c"log/supervise/ok", down: c"log/down" };
+pub(crate) const LOG: Part =
+    Part { inside: c"log/.", role: Role::Log, ok: c"log/supervise/ok", down: c"log/down" };
 
 impl Base {
     /// The directory that services with plain names are in.
@@ -171,10 +172,10 @@ impl Target {
 
     fn with_home<T>(&self, part: &Part, then: impl FnOnce(&Home<'_>) -> io::Result<T>) -> io::Result<T> {
         let dir = self.dir.as_ref().map_err(|errno| io::Error::from(*errno))?.as_fd();
-        let log_dir = if part.log { Some(open_directory(dir, b"log")?) } else { None };
+        let log_dir = if part.role == Role::Log { Some(open_directory(dir, b"log")?) } else { None };
         let dir = log_dir.as_ref().map_or(dir, AsFd::as_fd);
         let path = Path::new(OsStr::from_bytes(&self.path));
-        then(&Home { dir, path, log: part.log, who: b"" })
+        then(&Home { dir, path, role: part.role, who: b"" })
     }
 }
 

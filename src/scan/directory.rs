@@ -16,6 +16,7 @@ use super::targets::Targets;
 use crate::error::{Failed, Result};
 use crate::files::Identity;
 use crate::moment::{Moment, earlier};
+use crate::role::Role;
 use crate::say::{Class, Message};
 use crate::state::{self, Home};
 use crate::sys::watch::{self, Inotify};
@@ -376,7 +377,7 @@ impl Directory {
         let path = OsStr::from_bytes(&path);
         let flags = sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         openat(CWD, path, flags, Mode::empty()).is_ok_and(|dir| {
-            let home = Home { dir: dir.as_fd(), path: path.as_ref(), log: false, who: b"" };
+            let home = Home { dir: dir.as_fd(), path: path.as_ref(), role: Role::Main, who: b"" };
             state::is_served(&home)
         })
     }

@@ -49,24 +49,13 @@ const _: () = assert!(size_of::<Memory>() == TOTAL, "the arena leaves a gap");
 // SAFETY: the cells are touched only by whoever has set `busy`.
 unsafe impl Sync for Memory {}
 
-/// The next wait is to begin with [`forget_executable`].
-static FORGETS: AtomicBool = AtomicBool::new(false);
-
-/// At the next wait, lets go of what the executable takes of memory and can be read again: its code and constants. What
-/// is needed again comes from the kernel's copy of the file.
+/// Gives back the memory that holds what can be read again from the executable: its code and constants. What is needed
+/// again comes from the kernel's copy of the file.
 ///
-/// For a process that is the only one of its file and is likely to wait for long.
-pub fn forget_executable_at_next_wait() {
-    FORGETS.store(true, Release);
-}
-
-/// What [`forget_executable_at_next_wait`] promised; to be called where the system call follows that waits, since what
-/// is touched after it is there again.
-pub(crate) fn forget_executable() {
-    if FORGETS.load(Acquire) {
-        FORGETS.store(false, Release);
-        here::forget_executable();
-    }
+/// For a process that is the only one of its file and is likely to wait for long; to be called right before it waits,
+/// since what is touched after this is in memory again.
+pub fn forget_executable() {
+    here::forget_executable();
 }
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

@@ -1,6 +1,7 @@
 //! What the stages ask process 1 to do.
 
 use rustix::process::Pid;
+use svcore::actions::Actions;
 
 use super::event::{Script, Stage};
 
@@ -51,30 +52,17 @@ pub(crate) enum Notice {
     NotTerminated,
 }
 
-/// The actions of one step, in order.
-#[must_use]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct StageActions([Option<StageAction>; 6]);
+/// The actions of one step.
+pub(crate) type StageActions = Actions<StageAction>;
 
-impl StageActions {
-    pub(super) fn then(mut self, action: StageAction) -> Self {
-        debug_assert!(self.0.iter().any(Option::is_none), "too many actions");
-        if let Some(slot) = self.0.iter_mut().find(|slot| slot.is_none()) {
-            *slot = Some(action);
-        }
-        self
-    }
+/// Messages among the actions.
+pub(super) trait Announce {
+    /// These actions, and a message after them.
+    fn announce(self, notice: Notice) -> Self;
+}
 
-    pub(super) fn announce(self, notice: Notice) -> Self {
+impl Announce for StageActions {
+    fn announce(self, notice: Notice) -> Self {
         self.then(StageAction::Announce(notice))
-    }
-
-    pub(super) fn then_all(self, more: StageActions) -> Self {
-        more.iter().fold(self, StageActions::then)
-    }
-
-    /// The actions in order.
-    pub(crate) fn iter(self) -> impl Iterator<Item = StageAction> {
-        self.0.into_iter().flatten()
     }
 }

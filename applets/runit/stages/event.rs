@@ -1,7 +1,7 @@
 //! What happens to the stages: events, and the flags that decide what some of them lead to.
 
 use rustix::process::Pid;
-use svcore::service::words::Ended;
+use svcore::process::Ended;
 
 /// A stage. Source: runit(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

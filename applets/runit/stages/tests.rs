@@ -28,7 +28,7 @@ impl World {
     }
 
     fn handle(&mut self, now: Moment, event: Event) {
-        for action in self.stages.step(now, self.flags, event).iter() {
+        for action in self.stages.step(now, self.flags, event) {
             self.done.push(action);
             if matches!(action, StageAction::Start(_) | StageAction::Run(_)) {
                 self.next += 10;
