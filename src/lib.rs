@@ -20,6 +20,7 @@ pub mod role;
 pub mod say;
 pub mod scan;
 pub mod service;
+pub mod sort;
 pub mod state;
 pub mod status;
 pub mod supervise;
