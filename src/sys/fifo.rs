@@ -14,7 +14,7 @@ const MODE: Mode = Mode::from_raw_mode(0o600);
 /// # Errors
 ///
 /// That of mkfifo(2), but for EEXIST.
-pub fn make(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+pub(crate) fn make(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     match make_new(dir, name) {
         Err(error) if error.raw_os_error() == Some(nix::libc::EEXIST) => Ok(()),
         made => made,
@@ -22,7 +22,7 @@ pub fn make(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
 }
 
 /// Makes the buffer of a named pipe as small as the system allows, where it can be set.
-pub fn shrink(fifo: BorrowedFd<'_>) {
+pub(crate) fn shrink(fifo: BorrowedFd<'_>) {
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(fifo, 1);
     #[cfg(not(target_os = "linux"))]
