@@ -37,9 +37,11 @@ fn make_new(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
 // macOS has mkfifoat only since version 13, so the pipe is made by the path of the directory.
 #[cfg(target_vendor = "apple")]
 fn make_new(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = rustix::fs::getpath(dir)?;
-    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()))
-        .join(std::ffi::OsStr::from_bytes(name.to_bytes()));
-    Ok(nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(MODE.as_raw_mode()))?)
+    let path = [rustix::fs::getpath(dir)?.as_bytes(), b"/", name.to_bytes()].concat();
+    let path = std::ffi::CString::new(path)?;
+    // SAFETY: the path is nul-terminated.
+    match unsafe { nix::libc::mkfifo(path.as_ptr(), MODE.as_raw_mode()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
