@@ -1,4 +1,5 @@
 //! The signals by which the kernel reports a fault of the process itself, such as SEGV.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "elsewhere faults are not caught"))]
 
 use rustix::process::Pid;
 
