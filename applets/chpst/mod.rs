@@ -94,8 +94,8 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
 /// Executes the program of the plan. Returns why that failed.
 fn execute(plan: &Plan, path: Option<&OsStr>, environment: Vec<Vec<u8>>) -> io::Error {
     let Some(program) = plan.argv.first() else { return Errno::NOENT.into() };
-    // A word or a variable with a NUL in it cannot be passed on and is left out. None should: the
-    // kernel passes none, and in the values of an environment directory each NUL became a newline.
+    // What has a NUL in it cannot be passed on and is left out. None of it should: the kernel passes no NULs, and in the
+    // values of an environment directory they became newlines.
     let c = |bytes: Vec<u8>| CString::new(bytes).ok();
     let mut argv: Vec<CString> = plan.argv.iter().filter_map(|word| c(word.clone().into_vec())).collect();
     if let (Some(first), Some(name)) = (argv.first_mut(), &plan.argv0) {

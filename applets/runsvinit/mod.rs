@@ -248,7 +248,7 @@ impl<'o> Init<'o> {
             }
             Some(at) if !has_something_happened && clock::monotonic() >= at => {
                 self.idle_at = None;
-                self.host.release_at_next_wait();
+                self.host.expect_long_wait();
             }
             _ => {}
         }
