@@ -16,7 +16,7 @@ pub mod multicall;
 pub mod oom;
 pub mod own_file;
 pub mod passwd;
-pub mod path;
+pub(crate) mod path;
 pub mod privilege;
 pub mod process;
 pub mod process_one;

@@ -24,10 +24,10 @@ const NOT_EXECUTABLE: u8 = 126;
 const NO_HOOK: u8 = 111;
 
 /// The code that a container's end tells of how a program ended.
-pub(crate) const fn code_of(how: Ended) -> u8 {
+pub(crate) fn code_of(how: Ended) -> u8 {
     match how {
         Ended::Code(code) => code,
-        Ended::Signal { number, .. } => number.saturating_add(128),
+        Ended::Signal { signal, .. } => u8::try_from(signal.number().saturating_add(128)).unwrap_or(u8::MAX),
     }
 }
 

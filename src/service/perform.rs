@@ -37,7 +37,7 @@ use crate::moment::{Moment, earlier};
 use crate::process::Ended;
 use crate::role::Role;
 use crate::sys::{signal, watch};
-use crate::{oom, tai};
+use crate::{Signal, oom, tai};
 
 /// A program of `control/` that runs.
 #[derive(Debug)]
@@ -326,7 +326,7 @@ impl Service {
             Action::ReportExit(report) => {
                 let script = if role == Role::Main { "./run" } else { "log/./run" };
                 self.label.warn(report.in_words(script).as_bytes(), None);
-                let is_killed = matches!(report.how, Ended::Signal { number: 9, .. });
+                let is_killed = matches!(report.how, Ended::Signal { signal: Signal::KILL, .. });
                 if self.of_init && is_killed && oom::killed(now.at) {
                     self.label.warn(b"out of memory: the kernel has killed it", None);
                 }
