@@ -2,8 +2,8 @@
 
 /// Actions to be done one after the other.
 ///
-/// The first few are kept without memory of the heap, which process 1 does not ask for once it runs. None gets lost: more
-/// of them go to the heap.
+/// The first few are kept without memory of the heap, which process 1 does not ask for once it runs. None gets lost:
+/// more of them go to the heap.
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actions<A> {

@@ -4,7 +4,7 @@ use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::moment::Moment;
-use crate::sys::{clock, memory};
+use crate::sys::clock;
 
 /// How long to wait when no descriptor becomes ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,6 @@ pub fn wait(fds: &mut [PollFd<'_>], wait: Wait) -> Woken {
         Wait::Until(moment) => Some(span(moment.since(clock::monotonic()))),
         Wait::Forever => None,
     };
-    memory::forget_executable();
     match poll(fds, timeout.as_ref()) {
         Ok(0) | Err(Errno::INTR) => Woken::NotReady,
         Ok(_) => Woken::Ready,

@@ -32,7 +32,7 @@ use crate::error::{Context, Failed, Result};
 use crate::role::Role;
 use crate::state;
 use crate::trust::{self, Refusal};
-use crate::{files, sys};
+use crate::{files, slice, sys};
 
 use marks::Mark;
 pub use marks::{OkTimes, Progress, progress};
@@ -131,7 +131,7 @@ impl Supervise {
     /// What failed, in the words of runsv(8).
     pub fn make_whole(&mut self) -> Result<(), Failed> {
         let lock = open_lock(self.dir.as_fd(), self.role)?;
-        // One that is still there is locked by ourselves.
+        // The old file, if it is still in place, is already locked by us.
         if let (Ok(ours), Ok(there)) = (fstat(&self.lock), fstat(&lock))
             && files::identity(&ours) != files::identity(&there)
         {
@@ -154,7 +154,7 @@ impl Supervise {
     /// Reads commands, as many as fit into `buffer`. Returns those that came.
     pub fn read_control<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8] {
         match rustix::io::read(&self.control, &mut *buffer) {
-            Ok(length) => buffer.get(..length).unwrap_or_default(),
+            Ok(length) => slice::part(buffer, ..length),
             Err(_) => &[],
         }
     }
@@ -171,7 +171,8 @@ impl Supervise {
         ours.is_some() && ours == there
     }
 
-    /// Removes what runsv(8) does not list: who removes a service directory file by file must not find more than that.
+    /// Removes the files that runsv(8) does not list, so that whoever removes a service directory file by file finds
+    /// only those that it lists.
     pub fn tidy(&mut self) {
         self.remove_spares();
         // Both are of use only while somebody serves.
@@ -188,7 +189,7 @@ fn make_ok(dir: BorrowedFd<'_>, role: Role) -> Result<(), Failed> {
         .while_doing(|| format!("unable to read {}/ok", role.supervise()))
 }
 
-/// Whether `ok` is a FIFO. It is not opened yet, since that tells clients that we serve.
+/// Whether `ok` is a FIFO. It is not opened yet: clients take an open `ok` as a sign that the supervisor serves.
 fn check_ok(dir: BorrowedFd<'_>) -> io::Result<()> {
     let stat = statat(dir, c"ok", AtFlags::SYMLINK_NOFOLLOW)?;
     let is_fifo = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;

@@ -12,7 +12,7 @@ use rustix::process::Pid;
 use svcore::process::Ended;
 use svcore::say::{Class, Message};
 use svcore::sys::signal;
-use svcore::sys::spawn::{Program, Stream, Terminal, spawn};
+use svcore::sys::spawn::{Program, Search, Stream, Terminal, spawn};
 use svcore::trust::{self, Refusal};
 use svcore::{Failed, Signal, exec, files};
 
@@ -117,6 +117,7 @@ impl CommandLine {
         let stdin = self.stdin.take();
         let program = Program {
             files: &files,
+            search: Search(exec::path_rule),
             argv: &argv,
             stdin: stdin.as_ref().map_or(Stream::Inherit, |stdin| Stream::Is(stdin.as_fd())),
             terminal: Terminal::Foreground,

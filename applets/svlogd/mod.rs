@@ -8,16 +8,22 @@
 //! Descriptor 0 stays blocking, since a non-blocking mode would hold for every process that shares it. It is read only
 //! when poll(2) reports that there is input.
 //!
-//! | what svlogd(8) describes            | decided by (pure)                  | done by                         |
-//! |-------------------------------------|------------------------------------|---------------------------------|
-//! | options                             | `options`                          |                                 |
-//! | reading, timestamps, `-r`, `-R`     | `line`, `stamp`, `label`, `replace` | `input`                        |
-//! | the file `config`, patterns         | `config`, `pattern`                | `logdir/config_file`            |
-//! | a log directory, `lock`, `current`  | `logdir/pending`                   | `logdir`, `logdir/…`, `completion` |
-//! | rotation, old logs                  | `limit`, `old_log`                 | `logdir/rotation`, `logdir/old_logs` |
-//! | processors                          |                                    | `processor`, `processor/job`, `gzip` |
-//! | UDP                                 |                                    | `udp`                           |
-//! | signals                             |                                    | this file                       |
+//! Where each subject of svlogd(8) is found:
+//!
+//! | subject                           | decided by (pure)             | done by                                                       |
+//! |-----------------------------------|-------------------------------|---------------------------------------------------------------|
+//! | options                           | `options`                     | `options`                                                     |
+//! | standard input, `-l`, `-r`, `-R`  | `line`, `replace`             | `input`                                                       |
+//! | timestamps, `-t`                  | `stamp`, `label`              | `input`                                                       |
+//! | log directory, `lock`             |                               | `logdir`, `logdir/locked_directory`                           |
+//! | `current`                         | `logdir/pending`, `limit`     | `logdir/current`, `logdir/writing`, `completion`              |
+//! | `config`, patterns                | `config`, `pattern`           | `logdir/config_file`                                          |
+//! | rotation, old logs                | `limit`, `label`, `old_log`   | `logdir/rotation`, `logdir/old_logs`                          |
+//! | disk full, `-L`, `N`              | `logdir/pending`, `old_log`   | `logdir/writing`, `logdir/old_logs`                           |
+//! | processor                         | `processor`                   | `processor/job`, `gzip`                                       |
+//! | UDP                               |                               | `udp`                                                         |
+//! | messages, `-v`                    |                               | `report`                                                      |
+//! | signals                           |                               | this file                                                     |
 
 #![deny(clippy::arithmetic_side_effects)]
 

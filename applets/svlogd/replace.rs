@@ -22,7 +22,8 @@ impl Replacements {
 
     /// `text` with its bytes replaced.
     pub(crate) fn apply(&self, text: &[u8]) -> Vec<u8> {
-        text.iter().map(|&byte| self.0.get(usize::from(byte)).copied().unwrap_or(byte)).collect()
+        let table = &*self.0;
+        text.iter().map(|&byte| table.get(usize::from(byte)).copied().unwrap_or(byte)).collect()
     }
 }
 

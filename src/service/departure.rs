@@ -1,8 +1,8 @@
 //! In which order a service and its log service leave for good. Without I/O.
 //!
 //! The pipe between the two lives as long as the supervisor, so either side may end and start again and no line is
-//! lost. The log service is never told to end: when the service has ended for good the pipe is closed, the log service
-//! reads the lines that are still in it, and ends on its own.
+//! lost. The log service gets no signal: when the service has ended for good, the supervisor closes its end of the
+//! pipe, the log service reads the lines that are still in it, and ends on its own.
 
 use std::time::Duration;
 

@@ -51,7 +51,9 @@
 //! Source: runsv(8).
 #![deny(clippy::arithmetic_side_effects)]
 
+mod commands;
 mod hooks;
+mod state;
 mod unexpected;
 
 use std::time::Duration;
@@ -59,14 +61,14 @@ use std::time::Duration;
 use rustix::process::Pid;
 
 use super::step::{Action, Actions, Event, Now, Script};
-use crate::Signal;
-use crate::control::{Command, Hook};
+use crate::control::Hook;
 use crate::moment::{Moment, earlier};
 use crate::process::Ended;
 use crate::status::{self, Status, Want};
 use crate::tai::Tai64N;
 
 use hooks::RunningHooks;
+use state::{Down, Finish, Finishing, MachineState, Preparing, RunFile, Running};
 pub use unexpected::ExitReport;
 use unexpected::UnexpectedExits;
 
@@ -75,79 +77,6 @@ pub const PACE: Duration = Duration::from_secs(1);
 /// The pause before the next try to start when the kernel refused a new process.
 pub const NO_PROCESS: Duration = Duration::from_secs(5);
 
-/// What the process is doing, with all that is known only as long as it does so.
-#[derive(Debug, Clone, Copy)]
-enum MachineState {
-    Down(Down),
-    Preparing(Preparing),
-    Running(Running),
-    Finishing(Finishing),
-}
-
-/// Nothing runs.
-#[derive(Debug, Clone, Copy)]
-struct Down {
-    /// Nothing is started before this moment.
-    not_before: Moment,
-    /// `o` was given: one start is wanted, whatever else is.
-    once: bool,
-}
-
-/// `control/u` runs; `./run` is started at its end.
-#[derive(Debug, Clone, Copy)]
-struct Preparing {
-    /// See [`Down::once`].
-    once: bool,
-}
-
-/// `./run` runs.
-#[derive(Debug, Clone, Copy)]
-struct Running {
-    pid: Pid,
-    started: Moment,
-    /// It was told to end by a command, or killed because it was overdue: its exit is not unexpected.
-    asked: bool,
-    /// TERM, or what stands for it, was sent.
-    term: bool,
-    /// The TERM for which a hook runs is the first half of a restart.
-    restart: bool,
-    /// When it is killed if it has not ended by then.
-    kill_at: Option<Moment>,
-}
-
-/// `./run` has ended, and `./finish` has not.
-#[derive(Debug, Clone, Copy)]
-struct Finishing {
-    /// How `./run` ended.
-    how: Ended,
-    /// When `./run` was started.
-    started: Moment,
-    finish: Finish,
-}
-
-/// The process of `./finish`.
-#[derive(Debug, Clone, Copy)]
-enum Finish {
-    /// There is none: it is about to be started, or the kernel refused one.
-    NotStarted { not_before: Moment },
-    /// It runs, and is killed at this moment if it has not ended by then.
-    Runs { pid: Pid, kill_at: Option<Moment> },
-}
-
-/// What the starts of `./run` have shown.
-#[derive(Debug, Clone, Copy)]
-enum RunFile {
-    /// It was not started yet, or not since it changed.
-    Untried,
-    /// It could be executed at the last start.
-    Usable,
-    /// The last start failed because of the file itself.
-    Unusable {
-        /// An earlier start did not fail.
-        ever_ran: bool,
-    },
-}
-
 /// One supervised process.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -155,7 +84,7 @@ pub struct Machine {
     want: Want,
     /// Nothing is started any more, whatever is wanted; see [`Machine::hold`].
     held: bool,
-    /// For the status: STOP was sent and no CONT after it, or the service was told so while `./run` did not run.
+    /// For the status: STOP was sent and no CONT after it, or `p` and no `c` came while `./run` did not run.
     paused: bool,
     /// For the status: when `./run` was started, or when the service went down.
     since: Tai64N,
@@ -213,7 +142,7 @@ impl Machine {
     pub const fn is_down(&self) -> bool {
         match self.state {
             MachineState::Down(_) => true,
-            // `control/u` for a start that nobody wants any more: nothing has to wait for its end.
+            // The start for which `control/u` runs may not be wanted any more.
             MachineState::Preparing(_) => !self.wants_start(),
             MachineState::Running(_) | MachineState::Finishing(_) => false,
         }
@@ -314,147 +243,6 @@ impl Machine {
                 Actions::none()
             }
             Event::RunChanged { down } => self.run_changed(now, down),
-        }
-    }
-
-    fn command(&mut self, now: Now, command: Command) -> Actions {
-        match command {
-            // It is to end for good. Whoever writes to the FIFO neither starts it again nor takes the exit back.
-            Command::Up | Command::Once if self.held => Actions::none(),
-            Command::Down if self.held && self.want == Want::Exit => Actions::none(),
-            Command::Up => {
-                self.set_want(Want::Up, false);
-                Actions::from(Action::Publish).and(self.start_if_due(now))
-            }
-            Command::Once => {
-                self.set_want(Want::Down, true);
-                Actions::from(Action::Publish).and(self.start_if_due(now))
-            }
-            Command::Down | Command::Exit => {
-                self.set_want(if command == Command::Exit { Want::Exit } else { Want::Down }, false);
-                Actions::from(Action::Publish).and(self.stop())
-            }
-            Command::Restart => {
-                if let MachineState::Running(running) = &mut self.state {
-                    running.restart = true;
-                }
-                self.stop()
-            }
-            Command::Term => self.signal(Signal::TERM),
-            Command::Kill => self.signal(Signal::KILL),
-            Command::Send(signal) => self.signal(signal),
-            Command::Pause | Command::Continue => {
-                let pause = command == Command::Pause;
-                if self.is_running() {
-                    return self.signal(if pause { Signal::STOP } else { Signal::CONT });
-                }
-                self.paused = pause;
-                Action::Publish.into()
-            }
-        }
-    }
-
-    /// Sets what is wanted. A wanted start, as by `o`, counts only if `./run` is not running already.
-    const fn set_want(&mut self, want: Want, start_once: bool) {
-        self.want = want;
-        if let MachineState::Down(Down { once, .. }) | MachineState::Preparing(Preparing { once }) =
-            &mut self.state
-        {
-            *once = start_once;
-        }
-    }
-
-    /// Tells `./run` to end; its timeout begins now.
-    fn stop(&mut self) -> Actions {
-        if !self.is_running() {
-            return Actions::none();
-        }
-        Actions::from(Action::AskTimeout(Script::Run)).and(self.signal(Signal::TERM))
-    }
-
-    /// Sends a signal to `./run`, after its hook and only if that does not stand in for it.
-    fn signal(&mut self, signal: Signal) -> Actions {
-        let MachineState::Running(running) = &mut self.state else { return Actions::none() };
-        // Other signals are not meant to end it: a service that survived HUP and crashes later crashed on its own.
-        running.asked |= matches!(signal, Signal::TERM | Signal::KILL);
-        let pid = running.pid;
-        match Hook::instead_of(signal) {
-            Some(hook) => self.start_hook(hook, Some(pid)),
-            None => Action::Send(pid, signal).into(),
-        }
-    }
-
-    fn start_hook(&mut self, hook: Hook, pid: Option<Pid>) -> Actions {
-        if self.hooks.ask_for(hook) { Action::Hook(hook, pid).into() } else { Actions::none() }
-    }
-
-    fn hook_ended(&mut self, now: Now, hook: Hook, pid: Option<Pid>, instead: bool) -> Actions {
-        match hook {
-            Hook::Up => match self.state {
-                MachineState::Preparing(_) if self.wants_start() => Action::Start(Script::Run).into(),
-                MachineState::Preparing(Preparing { once }) => {
-                    self.state = MachineState::Down(Down { not_before: now.at, once });
-                    Action::Publish.into()
-                }
-                MachineState::Down(_) | MachineState::Running(_) | MachineState::Finishing(_) => {
-                    Actions::none()
-                }
-            },
-            Hook::Down | Hook::Exit => Actions::none(),
-            Hook::Term => self.hook_of_term_ended(pid, instead),
-            Hook::Alrm
-            | Hook::Cont
-            | Hook::Hup
-            | Hook::Int
-            | Hook::Kill
-            | Hook::Quit
-            | Hook::Stop
-            | Hook::Usr1
-            | Hook::Usr2 => self.hook_of_signal_ended(hook, pid, instead),
-        }
-    }
-
-    /// The hook of a signal other than TERM ended.
-    fn hook_of_signal_ended(&mut self, hook: Hook, pid: Option<Pid>, instead: bool) -> Actions {
-        // The process that it was started for may have ended meanwhile.
-        let Some(pid) = self.running().filter(|&running| pid == Some(running)) else {
-            return Actions::none();
-        };
-        let sent = match hook.signal() {
-            Some(signal) if !instead => Action::Send(pid, signal).into(),
-            _ => Actions::none(),
-        };
-        if matches!(hook, Hook::Stop | Hook::Cont) {
-            self.paused = hook == Hook::Stop;
-            return sent.then(Action::Publish);
-        }
-        sent
-    }
-
-    fn hook_of_term_ended(&mut self, pid: Option<Pid>, instead: bool) -> Actions {
-        let mut actions = Actions::none();
-        let mut for_process = None;
-        if let MachineState::Running(running) = &mut self.state {
-            if pid != Some(running.pid) {
-                // It was started for a process before this one.
-                return actions;
-            }
-            let pid = running.pid;
-            let stops = std::mem::take(&mut running.restart) || self.want != Want::Up;
-            if !instead {
-                running.term = true;
-                let send = if stops { Action::SendDownSignal(pid) } else { Action::Send(pid, Signal::TERM) };
-                actions = actions.then(send).then(Action::Publish);
-            }
-            if self.want != Want::Up {
-                actions = actions.then(Action::Send(pid, Signal::CONT));
-            }
-            for_process = Some(pid);
-        }
-        match self.want {
-            Want::Up => actions,
-            Want::Down => actions.and(self.start_hook(Hook::Down, for_process)),
-            Want::Exit => actions.and(self.start_hook(Hook::Exit, for_process)),
         }
     }
 

@@ -1,8 +1,8 @@
 //! One supervised service, and many of them.
 //!
 //! From the bottom up: [`step`] names the events and actions; [`machine`] decides about one process and [`departure`]
-//! about who leaves first, both without I/O; [`perform`] does the actions; [`host`] waits for any number of services and
-//! passes each what concerns it.
+//! about who leaves first, both without I/O; [`perform`] does the actions; [`host`] waits for any number of services
+//! and passes each what concerns it.
 
 pub mod departure;
 pub mod host;

@@ -219,7 +219,7 @@ impl Service {
         let is_over = role == Role::Main && self.main_is_over();
         let Some(unit) = self.unit_mut(role) else { return };
         let commands = unit.read_commands(&mut buffer);
-        // One that is over only has to be let go: what comes then is dropped.
+        // Commands for a service that has ended for good are dropped.
         for command in Command::all(if is_over { &[] } else { commands }) {
             self.handle(now, role, Event::Command(command));
         }

@@ -1,19 +1,19 @@
 //! The progress marker in the timestamps of `ok`: how a client learns that its command is done.
 //!
-//! Nothing ever goes through the FIFO `ok`: the supervisor only holds it open, and clients only open it. The kernel sets
-//! the access time of a FIFO when bytes are read from it and the modification time when bytes are written, so it never
-//! touches those of `ok`, and they keep what the supervisor writes there:
+//! Nothing ever goes through the FIFO `ok`: the supervisor only holds it open, and clients only open it. The kernel
+//! sets the access time of a FIFO when bytes are read from it and the modification time when bytes are written, so it
+//! never touches those of `ok`, and they keep what the supervisor writes there:
 //!
 //! - Before it reads commands, it sets the access time to a new mark, later than all marks before.
 //! - When every command that it read is executed, and the status that follows at once is published, it sets the
 //!   modification time to the same mark.
 //!
-//! So a client whose bytes have left `control`, and that after this finds both times equal, reads a status that is newer
-//! than its command, whatever other clients send meanwhile.
+//! So a client whose bytes have left `control`, and that after this finds both times equal, reads a status that is
+//! newer than its command, whatever other clients send meanwhile.
 //!
-//! The last three digits of the nanoseconds of a mark are 777. By them clients tell it from times that are no marks: the
-//! `runsv` of stock leaves none, and on a file system with timestamps coarser than a nanosecond the digits are lost. Then
-//! clients wait a little for the status, as they have to with stock.
+//! The last three digits of the nanoseconds of a mark are 777. By them clients tell it from times that are no marks:
+//! the `runsv` of stock leaves none, and on a file system with timestamps coarser than a nanosecond the digits are
+//! lost. Then clients wait a little for the status, as they have to with stock.
 
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, futimens};
 
@@ -22,7 +22,7 @@ use crate::sys::clock;
 
 /// The last three digits of the nanoseconds of a mark.
 const SIGNATURE: u32 = 777;
-/// A time that is not set.
+/// In place of a time that futimens(2) is to leave as it is.
 const UNCHANGED: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
 
 /// A mark: seconds and nanoseconds since 1970.
@@ -92,13 +92,13 @@ pub enum Progress {
     NotYet,
     /// Nothing: whoever read the command leaves no marks. Those that are there may be from a supervisor before.
     Unknown,
-    /// Commands were being done when this one was sent, and still are; or the supervisor that did them has left, and the
-    /// next one leaves no marks.
+    /// Commands were being done when this one was sent, and still are; or the supervisor that did them has left, and
+    /// the next one leaves no marks.
     Stuck,
 }
 
-/// How far the supervisor is with a command that has left `control`. `before`: the times of `ok` from before it was sent,
-/// if there were any.
+/// How far the supervisor is with a command that has left `control`. `before`: the times of `ok` from before it was
+/// sent, if there were any.
 #[must_use]
 pub fn progress(before: Option<OkTimes>, now: OkTimes) -> Progress {
     if !now.are_ours() {

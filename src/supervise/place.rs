@@ -41,7 +41,7 @@ enum Candidate {
 impl Supervise {
     /// Finds the place for the state of a service, makes what is missing, takes the lock and opens `control`.
     ///
-    /// Which place that is says [`state`].
+    /// [`state`] lists the places.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl Supervise {
         let (Some(name), Ok(mine)) = (home.name(), home.owner()) else { return Ok(None) };
         let dir = match root.open(&trust::ours(), true) {
             Ok(dir) => dir,
-            Err(error) if is_for_now(&error) => return Err(failed_to_open(home.role, error)),
+            Err(error) if is_temporary(&error) => return Err(failed_to_open(home.role, error)),
             Err(error) => {
                 if trust::refusal(&error).is_some() || matches!(root, Root::Given(_)) {
                     home.tell(root, &root.path(), &error, false);
@@ -129,7 +129,7 @@ impl Supervise {
             };
             match mine.write(supervise.dir.as_fd(), home.path) {
                 Ok(()) => {}
-                Err(error) if is_for_now(&error) => return Err(failed_to_open(home.role, error)),
+                Err(error) if is_temporary(&error) => return Err(failed_to_open(home.role, error)),
                 Err(_) => return Ok(None),
             }
             if home.is_held_elsewhere(&name, &mine, supervise.dir.as_fd()) {
@@ -159,7 +159,7 @@ impl Supervise {
             .and_then(|(place, stat)| Ok(trust::check_owner(&stat).map(|()| place)?));
         let place = match opened {
             Ok(place) => place,
-            Err(error) if is_for_now(&error) => return Err(failed_to_open(home.role, error)),
+            Err(error) if is_temporary(&error) => return Err(failed_to_open(home.role, error)),
             Err(error) => {
                 home.tell(root, path, &error, true);
                 return Ok(Candidate::Taken);
@@ -187,8 +187,8 @@ fn conflict(role: Role, path: &Path) -> Failed {
     Failed::because(Errno::AGAIN, format!("unable to lock {}/lock in {}", role.supervise(), path.display()))
 }
 
-/// Whether an error says that something is lacking for the moment, not that a place is wrong.
-fn is_for_now(error: &io::Error) -> bool {
+/// Whether an error is a temporary lack of resources, not a fault of the place.
+fn is_temporary(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOMEM]
         .iter()
         .any(|it| error.raw_os_error() == Some(it.raw_os_error()))

@@ -15,7 +15,7 @@ use crate::status::{self, Status};
 use crate::tai::Tai64N;
 use crate::{sys, trust};
 
-/// The file that tells until when a service is flapping: a TAI64N stamp.
+/// The file with the moment until which a service is flapping: a TAI64N stamp.
 pub const FLAPS: &CStr = c"flaps";
 /// Mode of new files that others read.
 const PUBLIC: Mode = Mode::from_raw_mode(0o644);
@@ -26,7 +26,8 @@ pub(super) struct StatusFiles {
     pid: Option<Option<Pid>>,
     stat: Option<Vec<u8>>,
     status: Option<[u8; status::LEN]>,
-    /// The files that an exchange of names left, which are written to the next time; a bit for each [`File`].
+    /// The old files that an exchange of names has put under the new names, to be written to next; a bit for each
+    /// [`File`].
     spares: u8,
 }
 
@@ -76,7 +77,8 @@ impl Supervise {
         let bytes = status.encode();
         let mut stat = Ok(());
         if self.status_files.stat.as_ref() != Some(&text) || self.status_files.status != Some(bytes) {
-            // Its modification time is when the state changed, so it is written again although the text may be the same.
+            // Its modification time is when the state changed, so it is written again although the text may be the
+            // same.
             stat = self.write(File::Stat, &text);
             self.status_files.stat = stat.is_ok().then_some(text);
         }
@@ -126,7 +128,7 @@ impl Supervise {
             move |error: io::Error| Failed::because(error, format!("unable to {what} {}", path()))
         };
         let (file, length) = match self.open_new(which) {
-            // On a full disk no file can be made, but the one that is there has room for so few bytes.
+            // On a full disk no file can be made, but the existing one has room for so few bytes.
             Err(error) if is_full(&error) => {
                 return self.overwrite(which, bytes).map_err(|_| failed("open")(error));
             }
@@ -165,8 +167,8 @@ impl Supervise {
         Ok(rustix::fs::ftruncate(&file, bytes.len() as u64)?)
     }
 
-    /// Opens the file that is to be written: the one that an exchange of names left, if it is ours, or a new one. With
-    /// its length.
+    /// Opens the file to write to: the old one that an exchange of names has put there, if it is ours, or a new one.
+    /// Returns it with its length.
     fn open_new(&self, which: File) -> io::Result<(OwnedFd, u64)> {
         let name = which.new_name();
         if self.status_files.spares & which.bit() != 0
@@ -179,7 +181,7 @@ impl Supervise {
         Ok((trust::create_new(self.dir.as_fd(), name, PUBLIC)?, 0))
     }
 
-    /// Removes the files that an exchange of names left.
+    /// Removes the old files that are kept under the new names.
     pub(super) fn remove_spares(&mut self) {
         for which in [File::Pid, File::Stat, File::Status, File::Flaps] {
             if self.status_files.spares & which.bit() != 0 {

@@ -60,8 +60,8 @@ impl Engine {
         );
         fs::write(dir.join("containers.conf"), settings).unwrap();
         let engine = Engine { dir };
-        // The example of `etc/container`, with services that are static programs.
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/container/Dockerfile");
+        // The example of `etc/container/scratch`, with services that are static programs.
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/container/scratch/Dockerfile");
         let context = engine.context("services", &fs::read_to_string(example).unwrap());
         service(&context, "web", "say web begins\nwait");
         service(&context, "db", "say db begins\nwait");

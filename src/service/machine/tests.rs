@@ -6,6 +6,7 @@ mod world;
 
 use super::unexpected::REPORT_EVERY;
 use super::*;
+use crate::control::Command;
 use crate::tai::stamp;
 use world::World;
 
@@ -32,7 +33,7 @@ fn a_service_that_ended_soon_is_started_again_a_second_after_its_end() {
     let mut world = played("--!", false, false);
     world.news();
     assert_eq!(world.starts, 1);
-    // The other deadline is that of what is said; none is due, since one line was said at once.
+    // No report is due, since the exit was reported at once.
     assert_eq!(world.machine.next_tick(), Some(world.now + PACE));
     world.pass(Duration::from_millis(999));
     assert_eq!(world.starts, 1);
@@ -155,7 +156,7 @@ fn only_what_is_to_end_gets_the_signal_for_that() {
     assert_eq!((world.sent.as_str(), world.starts), ("et", 2));
 }
 
-/// Up, deaf to its signal, and killed two seconds after it was told to end.
+/// Up, ignores its down signal, and is killed two seconds after it got that.
 fn stubborn(script: &str, has_finish: bool) -> World {
     let mut world = World::new(has_finish, false);
     (world.timeout, world.stubborn) = (Some(Duration::from_secs(2)), true);
@@ -170,7 +171,7 @@ fn what_does_not_end_in_its_time_is_killed_and_not_before() {
         let mut world = stubborn(script, false);
         world.pass(Duration::from_millis(1999));
         assert_eq!(world.sent, "e");
-        // Told again, it has no more time for that.
+        // A second command does not prolong the timeout.
         world.play('d');
         world.pass(Duration::from_millis(1));
         assert_eq!(world.sent, "eel");
@@ -208,7 +209,7 @@ fn what_is_held_is_not_started_again_whatever_is_typed() {
             assert_eq!((world.starts, state(&world).0), (1, status::State::Down), "{script}");
         }
     }
-    // What tells it to exit is not held up by that.
+    // It can still be told to exit.
     let mut world = played("", false, false);
     world.machine.hold();
     "xu".chars().for_each(|letter| world.play(letter));
@@ -255,7 +256,7 @@ fn an_end_nobody_asked_for_is_said_and_repeated_ones_are_counted() {
         world.news();
         world.pass(PACE);
     }
-    // At 0, 10 and 20 seconds; the four after that are told when their ten seconds are over.
+    // At 0, 10 and 20 seconds; the four exits after that are reported when ten seconds are over.
     assert_eq!(world.reports.len(), 3);
     world.play('d');
     world.settle();
@@ -293,7 +294,7 @@ fn a_run_file_that_appears_is_tried_at_once_and_a_down_file_with_it_counts() {
     assert_eq!((other.next_tick(), other.want()), (None, Want::Down));
 }
 
-/// Each state, as the rows of the table in the module's head call it.
+/// A machine in the state that the table in the head of the module calls so.
 fn in_state(name: &str) -> Machine {
     let now = Now { at: Moment::START + PACE, stamp: stamp(0, 0) };
     let mut machine = Machine::new(now, Want::Up);

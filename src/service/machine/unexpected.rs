@@ -1,5 +1,5 @@
-//! What is reported of exits that nobody asked for: each in a line, but no more than one line in ten seconds; and
-//! whether there were so many that the service counts as flapping.
+//! Exits that nobody asked for: which of them are reported, so that there is no more than one line in ten seconds, and
+//! whether there are so many that the service is flapping.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl UnexpectedExits {
         first.map(|first| first.saturating_add(FLAPPING_WINDOW).since(now)).filter(|left| !left.is_zero())
     }
 
-    /// What to report of an exit at `now`, if that is not too soon after the last report. An exit with 0 is none.
+    /// The report of an exit at `now`; `None` if it is too soon after the last report, and for an exit with 0.
     pub(super) fn report(&mut self, now: Moment, how: Ended, uptime: Duration) -> Option<ExitReport> {
         if how == Ended::Code(0) {
             return None;
@@ -81,7 +81,7 @@ impl UnexpectedExits {
         self.unreported.and(self.last_report).map(|last| last.saturating_add(REPORT_EVERY))
     }
 
-    /// What to report at `now` of the exits that were not reported when they happened.
+    /// The report at `now` of the exits that were not reported when they happened, if it is due.
     pub(super) fn report_rest(&mut self, now: Moment) -> Option<ExitReport> {
         self.next_report().filter(|at| now >= *at)?;
         self.last_report = Some(now);

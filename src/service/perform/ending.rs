@@ -24,7 +24,7 @@ pub(super) struct End {
 }
 
 impl Service {
-    /// Goes on with leaving for good, if that is wanted. Returns whether everything is over.
+    /// Takes the next steps out, if the service is to leave for good. Returns whether everything has ended.
     pub fn leave(&mut self, now: Now) -> bool {
         loop {
             let log = self.log.as_deref();
@@ -62,7 +62,7 @@ impl Service {
             self.label.warn(what, None);
             // It would be in the way of the next log service. It may have just ended.
             let _ = signal::send(pid, Signal::TERM);
-            // One that is stopped would keep TERM, and the lock, for ever.
+            // A stopped process would not handle TERM, and keep the lock, for ever.
             let _ = signal::send(pid, Signal::CONT);
         }
         if lost > 0 {
@@ -80,7 +80,7 @@ impl Service {
         let _ = signal::send(running.pid, Signal::KILL);
     }
 
-    /// Everything is over: removes what is of use to nobody now.
+    /// Everything has ended: removes the files that are of no use now.
     pub fn tidy(&mut self) {
         for unit in self.units_mut() {
             unit.supervise.tidy();

@@ -15,7 +15,7 @@ use crate::state::Home;
 /// The names of a service.
 #[derive(Debug)]
 pub(super) struct Label {
-    /// Who messages are about: the program and the service as typed.
+    /// What messages begin with: the program, and the service as typed.
     pub(super) who: Vec<u8>,
     /// The path of its directory, from where the supervisor is.
     pub(super) path: CString,

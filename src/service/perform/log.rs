@@ -88,11 +88,11 @@ fn identity(dir: &OwnedFd) -> Result<Identity, Failed> {
     fstat(dir).map(|stat| files::identity(&stat)).while_doing(|| "unable to stat ./log")
 }
 
-/// The directory `log`, if there is one. The user is told what is wrong with it for good.
+/// The directory `log`, if there is one. What is permanently wrong with it is reported.
 ///
 /// # Errors
 ///
-/// What is wrong only for a moment, such as too many open files: a service that started without its log service would
+/// What is wrong only temporarily, such as too many open files: a service that started without its log service would
 /// write elsewhere until its next start.
 pub(super) fn find_log(dir: BorrowedFd<'_>, label: &Label) -> Result<Option<OwnedFd>, Failed> {
     let is_lasting = |error: &io::Error| {

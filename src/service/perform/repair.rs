@@ -54,7 +54,7 @@ impl Repair {
         self.reported = false;
     }
 
-    /// Whether the user has not been told of a failure since everything was in order; from now on they have.
+    /// Whether this failure is the first since everything was in order, and is to be reported.
     pub(super) const fn is_first_failure(&mut self) -> bool {
         !std::mem::replace(&mut self.reported, true)
     }

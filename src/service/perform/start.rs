@@ -20,7 +20,7 @@ impl Service {
     /// Starts a script of one of the two. Returns what came of it.
     pub(super) fn start(&mut self, now: Now, role: Role, script: Script) -> Event {
         match script {
-            // There is nothing to be started, which was reported.
+            // The directory is gone, which was reported.
             Script::Run if self.surroundings.is_gone() => return Event::NotStarted { finish: false },
             Script::Run => match role {
                 Role::Main if self.has_no_run() => {
@@ -169,7 +169,7 @@ impl Service {
     }
 }
 
-/// Whether a file belongs to somebody who is neither root nor us.
+/// Whether a file belongs to a user other than root and us.
 fn is_of_others(dir: BorrowedFd<'_>, name: &CStr) -> bool {
     statat(dir, name, AtFlags::empty()).is_ok_and(|stat| trust::is_of_others(&stat))
 }

@@ -1,8 +1,9 @@
 //! What happens to the directory of a service while it is supervised: a log service that appears or is replaced, a
 //! `./run` that appears, a `supervise` that vanishes, a directory that is removed and made anew.
 //!
-//! Only a directory without any link to it (`st_nlink` is 0) is removed. That its name leads nowhere, or elsewhere, or
-//! cannot be looked up at the moment says nothing: directories are renamed, and links are switched.
+//! A directory counts as removed only if no link to it exists (`st_nlink` is 0). If its name leads nowhere or
+//! elsewhere, or cannot be looked up at the moment, nothing follows from that: directories are renamed, and links are
+//! switched.
 //!
 //! Each function here takes one look. It is called again when a watch signals something, or by [`Service::tick`];
 //! nothing loops until the file system holds still.
@@ -17,9 +18,9 @@ use super::log::LogUnit;
 use super::unit::{is_removed, open_directory, wanted_at_start};
 use crate::control::Command;
 use crate::error::Failed;
-use crate::exec;
 use crate::files;
 use crate::moment::Moment;
+use crate::path;
 use crate::role::Role;
 use crate::service::step::{Event, Now};
 use crate::status::Want;
@@ -30,7 +31,7 @@ const REPAIR_AFTER: Duration = Duration::from_secs(1);
 /// How long a new directory in the place of a removed one is left alone: whoever serves the directory of service
 /// directories tells us to end as soon as it sees the new one, and starts another supervisor there.
 const FOLLOW_AFTER: Duration = Duration::from_millis(500);
-/// A directory that is being filled counts as complete when nothing in it changed for so long.
+/// A directory that is being filled counts as complete when nothing in it has changed for this long.
 const SETTLED: Duration = Duration::from_millis(20);
 /// It counts as complete after this time in any case.
 const SETTLED_LAST: Duration = Duration::from_millis(100);
@@ -137,7 +138,7 @@ impl Service {
 
     /// Watches the directories in which the path of the service directory may come to lead elsewhere.
     fn watch_around(&mut self) {
-        let way = exec::way_of(self.label.path().to_bytes(), true);
+        let way = path::directories_to_watch(self.label.path().to_bytes(), true);
         self.surroundings.around = way.iter().filter_map(|dir| Self::open_watched(dir)).collect();
     }
 
@@ -157,7 +158,7 @@ impl Service {
         let is_directory = |stat: &Option<_>| stat.as_ref().is_some_and(files::is_dir);
         if !found.as_ref().is_ok_and(is_directory) {
             self.surroundings.presence = Presence::Gone { follow_at: None };
-            // Without a watch that tells when that changes, it is looked at again.
+            // Without a watch for that, it is looked at again later.
             if found.is_err() || self.surroundings.around.is_empty() {
                 self.repair.after_failure(now.at);
             }
@@ -252,7 +253,7 @@ impl Service {
         }
     }
 
-    /// A `supervise` that is not what it was is made again after a moment.
+    /// Has a `supervise` that was removed or replaced made again after a moment.
     fn look_at_supervise(&mut self, now: Now) {
         if self.units().all(|unit| unit.is_in_order()) {
             self.surroundings.around.clear();

@@ -17,10 +17,10 @@ use crate::service::step::{Now, Script};
 use crate::status::Want;
 use crate::supervise::Supervise;
 use crate::sys::{signal, watch};
-use crate::{Signal, decimal, files, sys};
+use crate::{Signal, decimal, files, slice, sys};
 
-/// How many bytes of commands are read at a time. The others are read in the next turn, after other services had theirs,
-/// so that whoever writes without end holds up no other service.
+/// How many bytes of commands are read at a time. The others are read in the next turn, after other services had
+/// theirs, so that whoever writes without end holds up no other service.
 pub(super) const COMMANDS_MAX: usize = 64;
 
 /// A service, or its log service.
@@ -35,7 +35,7 @@ pub struct Unit {
     pub(super) supervise: Supervise,
     /// The status may have changed since it was published.
     to_publish: bool,
-    /// Commands were done that clients are to be told of as soon as the status is published.
+    /// Commands were done; clients learn that as soon as the status is published.
     to_acknowledge: bool,
     /// The FIFO `control` is another one than the host knows.
     has_new_control: bool,
@@ -45,7 +45,7 @@ impl Unit {
     /// Opens what the program in `dir` needs, and takes its lock.
     pub(super) fn open(role: Role, dir: OwnedFd, label: &Label, now: Now) -> Result<Self, Failed> {
         let supervise = Supervise::open(&label.home(dir.as_fd(), role))?;
-        // From here on nothing that is made in the directory is missed. `supervise` would have been signalled too.
+        // From here on no new entry of the directory is missed. Set any earlier, it would signal `supervise` too.
         let watched = watch::signal_changes(dir.as_fd()).is_ok();
         let machine = Machine::new(now, wanted_at_start(dir.as_fd()));
         let (to_publish, to_acknowledge, has_new_control) = (true, false, true);
@@ -124,7 +124,7 @@ impl Unit {
         if most.last() == Some(&b't') && length == COMMANDS_MAX {
             length = length.saturating_add(self.supervise.read_control(last).len());
         }
-        buffer.get(..length).unwrap_or_default()
+        slice::part(buffer, ..length)
     }
 
     /// The commands that were read are done.
@@ -132,8 +132,7 @@ impl Unit {
         self.to_acknowledge = true;
     }
 
-    /// Tells clients that their commands are done. As long as the published status is an old one, they must not
-    /// believe it.
+    /// Marks commands as done, unless the status that follows from them could not be published yet.
     pub(super) fn acknowledge(&mut self) {
         if self.to_acknowledge && !self.to_publish {
             self.to_acknowledge = false;
@@ -221,7 +220,7 @@ impl Unit {
     }
 }
 
-/// Opens a directory so that it can be watched, or, where it must not be read, at least used.
+/// Opens a directory for reading, so that it can be watched; if it is not readable, only for looking up names in it.
 pub(super) fn open_directory(at: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     match openat(at, name, OFlags::RDONLY | flags, Mode::empty()) {

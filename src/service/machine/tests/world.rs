@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use super::super::*;
 use super::REPORT_EVERY;
+use crate::Signal;
+use crate::control::Command;
 use crate::tai::stamp;
 
 /// The service, its child process, and the clock.
