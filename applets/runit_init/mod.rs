@@ -1,6 +1,8 @@
 //! `runit-init`, also called `init`: becomes runit as process 1, and otherwise tells it to end the machine. Source:
 //! runit-init(8).
 
+mod first;
+
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -10,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use svcore::{Call, Error, Result, exec, multicall, say};
 
 use crate::runit::flags::{self, REBOOT, STOP_IT};
+use first::First;
 
 /// What this program becomes.
 const RUNIT: &CStr = c"/sbin/runit";
@@ -27,9 +30,15 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         Some(b"-V") => return Err(multicall::version()),
         _ => return Err(Error::usage()),
     };
+    if let First::Other(name) = first::look() {
+        // It would not look at the flags. They would stay, and count at the next boot with runit.
+        let what = [b"process 1 is ".as_slice(), &name, b", not runit: nothing was done"].concat();
+        say::trouble(&[b"init: fatal: "], &what, None);
+        return Ok(call.codes.fatal);
+    }
     match tell(reboot) {
         Ok(()) => {
-            // Whoever is process 1 there may not listen; that is not for us to know.
+            // Process 1 may not listen. We cannot know.
             let _ = kill_process(Pid::INIT, Signal::CONT);
             Ok(0)
         }
