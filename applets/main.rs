@@ -40,5 +40,5 @@ static MEMORY: svcore::sys::memory::Memory = svcore::sys::memory::Memory::new();
 extern "C" fn main(argc: std::ffi::c_int, argv: *mut *mut std::ffi::c_char) -> std::ffi::c_int {
     // SAFETY: these are the two values the C runtime called us with.
     let argv = unsafe { svcore::sys::start::arguments(argc, argv) };
-    svcore::multicall::run(TABLE, &argv).into()
+    svcore::multicall::run(TABLE, PAGES, &argv).into()
 }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod event;
 pub mod exec;
 pub mod files;
+pub mod install;
 pub mod multicall;
 pub mod number;
 pub mod oom;
@@ -25,4 +26,5 @@ pub mod trust;
 pub mod utmp;
 
 pub use error::{Context, Error, Result};
+pub use install::{Page, PageContent};
 pub use multicall::{Applet, Call, Codes};

@@ -56,8 +56,9 @@ pub fn bin() -> &'static Path {
             let dir = std::env::temp_dir().join(format!("runitbox-bin-{}", std::process::id()));
             let _ = fs::remove_dir_all(&dir);
             fs::create_dir_all(&dir).unwrap();
-            let installed = Command::new(executable()).arg("--install").arg("-s").arg(&dir).status().unwrap();
-            assert!(installed.success());
+            let installed =
+                Command::new(executable()).args(["--install", "-s", "--with-init"]).arg(&dir).output();
+            assert!(installed.unwrap().status.success());
             dir
         })
     })

@@ -12,6 +12,7 @@ mod chpst;
 mod clients;
 mod harness;
 mod init;
+mod install;
 mod runsv;
 mod runsvdir;
 mod served;
