@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use place::{Content, Executable, Item, Place};
-use plan::{Allowed, Found, Links, Request, Wanted};
+use plan::{Action, Links, Request, Wanted};
 
 use crate::error::{Context, Error, Result};
 use crate::multicall::{Applet, SUITE};
@@ -68,17 +68,13 @@ pub(crate) const USAGE: [&str; 3] = [
 
 /// Does what `option` asks for, or gives `None` if it is none of ours.
 pub(crate) fn run(option: &[u8], words: &[OsString], table: &[Applet], pages: &[Page]) -> Option<Result> {
-    let names = Allowed { links: true };
-    let only = Allowed { links: false };
-    match option {
-        b"--install" => Some(plan::parse(words, names).and_then(|request| install(&request, table))),
-        b"--uninstall" => Some(plan::parse(words, only).and_then(|request| uninstall(&request, table))),
-        b"--install-man" => Some(plan::parse(words, only).and_then(|request| install_man(&request, pages))),
-        b"--uninstall-man" => {
-            Some(plan::parse(words, only).and_then(|request| uninstall_man(&request, pages)))
-        }
-        _ => None,
-    }
+    let action = plan::action(option)?;
+    Some(plan::parse(words, action).and_then(|request| match action {
+        Action::Install => install(&request, table),
+        Action::Uninstall => uninstall(&request, table),
+        Action::InstallPages => install_pages(&request, pages),
+        Action::UninstallPages => uninstall_pages(&request, pages),
+    }))
 }
 
 /// The file that is executed: by /proc with all links followed, or where there is none, as it was called.
@@ -95,51 +91,117 @@ fn executable() -> Result<Executable> {
     Executable::open(&path).while_doing(|| [b"unable to open ", path.as_os_str().as_bytes()].concat())
 }
 
-fn open(request: &Request) -> Result<Place> {
-    Place::open(&request.dir, request.root.as_deref()).while_doing(|| unable_to_open(&request.dir))
-}
-
 fn unable_to_open(dir: &Path) -> Vec<u8> {
     [b"unable to open the directory ", dir.as_os_str().as_bytes()].concat()
 }
 
 fn c_string(text: impl Into<Vec<u8>>) -> CString {
-    CString::new(text).unwrap_or_default()
+    CString::new(text.into()).unwrap_or_default()
 }
 
+/// A directory, the items that are to be there, and whether each is for booting a machine.
+type Lot = (Place, Vec<(Item, bool)>);
+
 /// Adds what is in the place of each item.
-fn looked_at(
-    place: &mut Place,
-    items: Vec<(Item, bool)>,
-    executable: Option<&Executable>,
-) -> Result<Vec<Wanted<Item>>> {
-    items
-        .into_iter()
-        .map(|(item, is_init)| {
-            let found = place
-                .look(&item, executable)
-                .while_doing(|| [b"unable to look at ".as_slice(), &place.path_of(&item.name)].concat())?;
-            Ok(Wanted { item, is_init, found })
-        })
-        .collect()
+fn looked_at(lot: Lot, executable: Option<&Executable>) -> Result<(Place, Vec<Wanted<Item>>)> {
+    let (mut place, items) = lot;
+    let mut wanted = Vec::with_capacity(items.len());
+    for (item, is_init) in items {
+        let found = place
+            .look(&item, executable)
+            .while_doing(|| [b"unable to look at ".as_slice(), &place.path_of(&item.name)].concat())?;
+        wanted.push(Wanted { item, is_init, found });
+    }
+    Ok((place, wanted))
+}
+
+/// Puts all items in their places, or none where one place holds what is not ours.
+fn put(request: &Request, lots: Vec<Lot>, executable: Option<&Executable>) -> Result {
+    let mut ready = Vec::new();
+    let mut is_refused = false;
+    for lot in lots {
+        let (place, wanted) = looked_at(lot, executable)?;
+        match plan::to_install(wanted, request.with_init) {
+            Ok(items) => ready.push((place, items)),
+            Err(foreign) => {
+                is_refused = true;
+                for item in foreign {
+                    let path = place.path_of(&item.name);
+                    say::err_line(&[SUITE.as_bytes(), b": not part of runitbox: ", &path]);
+                }
+            }
+        }
+    }
+    if is_refused {
+        let dir = request.dir.as_os_str().as_bytes();
+        return Err(Error::fatal([b"nothing was installed in ", dir].concat()));
+    }
+    for (place, items) in ready {
+        let is_made = |item: &Item| !matches!(item.content, Content::OtherForm(_));
+        let items: Vec<&(Item, bool)> = items.iter().filter(|(item, _)| is_made(item)).collect();
+        let missing: Vec<&Item> = items.iter().filter(|it| it.1).map(|it| &it.0).collect();
+        place.exchange(&missing, executable)?;
+        let all: Vec<&Item> = items.iter().map(|it| &it.0).collect();
+        say::out(&[&line("installed in ", &place, &all)]);
+    }
+    Ok(0)
+}
+
+/// Removes all items that are ours.
+fn take(request: &Request, lots: Vec<Lot>) -> Result {
+    for lot in lots {
+        let (place, wanted) = looked_at(lot, None)?;
+        match plan::to_remove(wanted, request.with_init) {
+            Ok(items) => {
+                let items: Vec<&Item> = items.iter().collect();
+                place.remove(&items)?;
+                say::out(&[&line("removed from ", &place, &items)]);
+            }
+            Err(init) => {
+                let init: Vec<&Item> = init.iter().collect();
+                say::err(&[&line("runitbox: a machine may boot by what is in ", &place, &init)]);
+                return Err(Error::fatal("nothing was removed; to remove these too, add --with-init"));
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// A line with a directory and the names in it.
+fn line(what: &str, place: &Place, items: &[&Item]) -> Vec<u8> {
+    let mut line = [what.as_bytes(), place.shown.as_os_str().as_bytes(), b":"].concat();
+    for item in items {
+        line.push(b' ');
+        line.extend_from_slice(item.name.to_bytes());
+    }
+    [&say::printable(&line), b"\n".as_slice()].concat()
+}
+
+/// The names of the applets as items.
+fn names(table: &[Applet], content: &Content) -> Vec<(Item, bool)> {
+    let item = |applet: &Applet| Item { name: c_string(applet.name), content: content.clone() };
+    table.iter().map(|applet| (item(applet), applet.with_init)).collect()
+}
+
+/// The executable as an item.
+fn itself() -> (Item, bool) {
+    (Item { name: c_string(SUITE), content: Content::Executable }, false)
+}
+
+fn open(request: &Request) -> Result<Place> {
+    Place::open(&request.dir, request.root.as_deref()).while_doing(|| unable_to_open(&request.dir))
 }
 
 /// `--install`.
 fn install(request: &Request, table: &[Applet]) -> Result {
     let executable = executable()?;
-    let mut place = open(request)?;
-    let (copy, content) = way(request, &place, &executable)?;
-    let copy = copy.then(|| (Item { name: c_string(SUITE), content: Content::Executable }, false));
-    let names = table
-        .iter()
-        .map(|applet| (Item { name: c_string(applet.name), content: content.clone() }, applet.with_init));
-    let items = copy.into_iter().chain(names).collect();
-    let wanted = looked_at(&mut place, items, Some(&executable))?;
-    let items = plan::to_install(wanted, request.with_init).map_err(|foreign| not_ours(&place, &foreign))?;
-    let missing: Vec<&Item> = items.iter().filter(|(_, to_make)| *to_make).map(|(item, _)| item).collect();
-    place.exchange(&missing, Some(&executable))?;
-    listed("installed in ", &place, items.iter().map(|(item, _)| item));
-    Ok(0)
+    let place = open(request)?;
+    let (is_copied, content) = way(request, &place, &executable)?;
+    let mut items = names(table, &content);
+    if is_copied {
+        items.insert(0, itself());
+    }
+    put(request, vec![(place, items)], Some(&executable))
 }
 
 /// How the names are made: whether the executable has to be copied first, and what each name is.
@@ -165,133 +227,64 @@ fn way(request: &Request, place: &Place, executable: &Executable) -> Result<(boo
 
 /// `--uninstall`.
 fn uninstall(request: &Request, table: &[Applet]) -> Result {
-    let mut place = open(request)?;
-    let names = table.iter().map(|applet| {
-        (Item { name: c_string(applet.name), content: Content::Link(c_string(SUITE)) }, applet.with_init)
-    });
+    let place = open(request)?;
+    let mut items = names(table, &Content::Link(c_string(SUITE)));
     // The executable is the last, so that no name leads to nothing if another cannot be removed.
-    let itself = (Item { name: c_string(SUITE), content: Content::Executable }, false);
-    let wanted = looked_at(&mut place, names.chain([itself]).collect(), None)?;
-    let items = plan::to_remove(wanted, request.with_init).map_err(|init| {
-        say::err(&[&line("runitbox: a machine may boot by what is in ", &place, init.iter())]);
-        Error::fatal("nothing was removed; to remove these too, add --with-init")
-    })?;
-    place.remove(&items)?;
-    listed("removed from ", &place, items.iter());
-    Ok(0)
+    items.push(itself());
+    take(request, vec![(place, items)])
 }
 
-/// The directories of pages, with the pages that belong there.
-fn sections<'p>(request: &Request, pages: &'p [Page]) -> Vec<(PathBuf, Vec<&'p Page>)> {
-    let mut sections: Vec<(PathBuf, Vec<&Page>)> = Vec::new();
-    for page in pages {
-        let dir = request.dir.join(format!("man{}", page.section));
-        match sections.iter_mut().find(|(other, _)| *other == dir) {
-            Some((_, pages)) => pages.push(page),
-            None => sections.push((dir, vec![page])),
-        }
-    }
+/// The sections of the manual.
+fn sections(pages: &[Page]) -> Vec<&'static str> {
+    let mut sections: Vec<&str> = pages.iter().map(|page| page.section).collect();
+    sections.sort_unstable();
+    sections.dedup();
     sections
 }
 
-/// The pages as files; under each of the two names that a page may have if `both`.
-fn page_items(pages: &[&Page], both: bool) -> Vec<(Item, bool)> {
+/// The pages of a section as items.
+fn page_items(pages: &[Page], section: &str) -> Vec<(Item, bool)> {
     let mut items = Vec::new();
-    for page in pages {
-        for name in page.file_names().into_iter().take(if both { 2 } else { 1 }) {
-            items.push((
-                Item { name: c_string(name), content: Content::Page(page.bytes().to_owned()) },
-                page.with_init,
-            ));
-        }
+    for page in pages.iter().filter(|page| page.section == section) {
+        let [name, other] = page.file_names();
+        let bytes = page.bytes().to_owned();
+        items.push((Item { name: c_string(name), content: Content::Page(bytes.clone()) }, page.with_init));
+        items.push((Item { name: c_string(other), content: Content::OtherForm(bytes) }, page.with_init));
     }
     items
 }
 
 /// `--install-man`.
-fn install_man(request: &Request, pages: &[Page]) -> Result {
+fn install_pages(request: &Request, pages: &[Page]) -> Result {
     if pages.is_empty() {
         return Err(Error::fatal("this executable was built without the feature man: it has no pages"));
     }
-    let root = request.root.as_deref();
-    Place::open_or_make(&request.dir, root).map(drop).while_doing(|| unable_to_open(&request.dir))?;
-    let mut ready = Vec::new();
-    let mut is_refused = false;
-    for (dir, pages) in sections(request, pages) {
-        let mut place = Place::open_or_make(&dir, root).while_doing(|| unable_to_open(&dir))?;
-        let wanted = looked_at(&mut place, page_items(&pages, true), None)?;
-        let twins = wanted.iter().skip(1).step_by(2).map(|it| it.found);
-        // A page that another program compressed in another way, or did not compress, is in the way as well.
-        let is_foreign: Vec<bool> = twins.map(|found| found == Found::NotOurs).collect();
-        let pairs = wanted.into_iter().step_by(2).zip(is_foreign);
-        let wanted = pairs.map(|(it, is_foreign)| Wanted {
-            found: if is_foreign { Found::NotOurs } else { it.found },
-            ..it
-        });
-        match plan::to_install(wanted.collect(), request.with_init) {
-            Ok(items) => ready.push((place, items)),
-            Err(foreign) => {
-                list_not_ours(&place, &foreign);
-                is_refused = true;
-            }
-        }
+    let make =
+        |dir: &Path| Place::open_or_make(dir, request.root.as_deref()).while_doing(|| unable_to_open(dir));
+    drop(make(&request.dir)?);
+    let mut lots = Vec::new();
+    for section in sections(pages) {
+        lots.push((make(&request.dir.join(format!("man{section}")))?, page_items(pages, section)));
     }
-    if is_refused {
-        return Err(nothing_installed(&request.dir));
-    }
-    for (place, items) in ready {
-        let missing: Vec<&Item> =
-            items.iter().filter(|(_, to_make)| *to_make).map(|(item, _)| item).collect();
-        place.exchange(&missing, None)?;
-        listed("installed in ", &place, items.iter().map(|(item, _)| item));
-    }
-    Ok(0)
+    put(request, lots, None)
 }
 
 /// `--uninstall-man`.
-fn uninstall_man(request: &Request, pages: &[Page]) -> Result {
-    for (dir, pages) in sections(request, pages) {
-        let mut place = match Place::open(&dir, request.root.as_deref()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            place => place.while_doing(|| unable_to_open(&dir))?,
-        };
-        let wanted = looked_at(&mut place, page_items(&pages, true), None)?;
-        // A page boots no machine.
-        let items = plan::to_remove(wanted, true).unwrap_or_default();
-        place.remove(&items)?;
-        listed("removed from ", &place, items.iter());
+fn uninstall_pages(request: &Request, pages: &[Page]) -> Result {
+    let mut lots = Vec::new();
+    for section in sections(pages) {
+        let dir = request.dir.join(format!("man{section}"));
+        match Place::open(&dir, request.root.as_deref()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            place => {
+                let place = place.while_doing(|| unable_to_open(&dir))?;
+                // No machine boots by a page.
+                let items = page_items(pages, section).into_iter().map(|(item, _)| (item, false));
+                lots.push((place, items.collect()));
+            }
+        }
     }
-    Ok(0)
-}
-
-/// Says what was done.
-fn listed<'i>(what: &str, place: &Place, items: impl Iterator<Item = &'i Item>) {
-    say::out(&[&line(what, place, items)]);
-}
-
-/// A line with a directory and the names in it.
-fn line<'i>(what: &str, place: &Place, items: impl Iterator<Item = &'i Item>) -> Vec<u8> {
-    let mut line = [what.as_bytes(), place.shown.as_os_str().as_bytes(), b":"].concat();
-    for item in items {
-        line.push(b' ');
-        line.extend_from_slice(item.name.to_bytes());
-    }
-    [&say::printable(&line), b"\n".as_slice()].concat()
-}
-
-fn list_not_ours(place: &Place, items: &[Item]) {
-    for item in items {
-        say::err_line(&[SUITE.as_bytes(), b": not part of runitbox: ", &place.path_of(&item.name)]);
-    }
-}
-
-fn nothing_installed(dir: &Path) -> Error {
-    Error::fatal([b"nothing was installed in ", dir.as_os_str().as_bytes()].concat())
-}
-
-fn not_ours(place: &Place, items: &[Item]) -> Error {
-    list_not_ours(place, items);
-    nothing_installed(&place.shown)
+    take(request, lots)
 }
 
 /// Whether `man FAMILY` shows a page of ours: manuals are looked for where man(1) looks, beside the directories of `PATH`.

@@ -1,6 +1,6 @@
 //! The directory that is installed in: what is there, and how it is exchanged, all or nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -44,6 +44,9 @@ pub(super) enum Content {
     HardLink(CString),
     /// A manual page.
     Page(Vec<u8>),
+    /// A manual page, compressed where ours is not or the other way round. It is not made. One that is not ours is in the
+    /// way, since man(1) could show it.
+    OtherForm(Vec<u8>),
 }
 
 /// The executable that runs.
@@ -107,7 +110,7 @@ pub(super) struct Place {
     root: PathBuf,
     dir: OwnedFd,
     /// Which files are executables of ours: often many names are the same file.
-    known: BTreeMap<(u64, u64), bool>,
+    known: Vec<((u64, u64), bool)>,
 }
 
 impl Place {
@@ -123,7 +126,7 @@ impl Place {
         let dir = openat(CWD, &real, flags, Mode::empty())?;
         // Some file systems have no locks. Then two installations at a time are the administrator's risk.
         let _ = flock(&dir, FlockOperation::LockExclusive);
-        Ok(Place { shown, real, root, dir, known: BTreeMap::new() })
+        Ok(Place { shown, real, root, dir, known: Vec::new() })
     }
 
     /// The same, and makes it if it does not exist, but not its parents.
@@ -176,7 +179,7 @@ impl Place {
         let identity = files::identity(&stat);
         let is_running = executable.is_some_and(|executable| executable.identity == identity);
         match (FileType::from_raw_mode(stat.st_mode), &item.content) {
-            (FileType::RegularFile, Content::Page(page)) => {
+            (FileType::RegularFile, Content::Page(page) | Content::OtherForm(page)) => {
                 let file = read(&path)?;
                 Ok(if file == *page { Found::AsWanted } else { ours(is_page_of_ours(&file, page)) })
             }
@@ -236,11 +239,11 @@ impl Place {
             return Ok(false);
         }
         let identity = files::identity(&stat);
-        if let Some(&known) = self.known.get(&identity) {
-            return Ok(known);
+        if let Some(&(_, is_ours)) = self.known.iter().find(|(known, _)| *known == identity) {
+            return Ok(is_ours);
         }
         let is_ours = is_executable_of_ours(&read(path)?);
-        self.known.insert(identity, is_ours);
+        self.known.push((identity, is_ours));
         Ok(is_ours)
     }
 
@@ -314,7 +317,7 @@ impl Place {
                 executable.map_or(Ok(()), |executable| executable.copy_to(&file))?;
                 fsync(&file)?;
             }
-            Content::Page(page) => {
+            Content::Page(page) | Content::OtherForm(page) => {
                 let file = create(0o644)?;
                 write_whole(&file, page)?;
                 fsync(&file)?;
@@ -334,7 +337,7 @@ impl Place {
     /// # Errors
     ///
     /// Says which could not be removed, and why.
-    pub(super) fn remove(&self, items: &[Item]) -> Result<()> {
+    pub(super) fn remove(&self, items: &[&Item]) -> Result<()> {
         for item in items {
             unlinkat(&self.dir, &item.name, AtFlags::empty())
                 .while_doing(|| self.unable("remove", &item.name))?;

@@ -30,11 +30,28 @@ pub(super) enum Links {
     Hard,
 }
 
-/// Which of the options an action has.
+/// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Allowed {
-    /// `--hard` and `--symbolic`.
-    pub(super) links: bool,
+pub(super) enum Action {
+    /// `--install`.
+    Install,
+    /// `--uninstall`.
+    Uninstall,
+    /// `--install-man`.
+    InstallPages,
+    /// `--uninstall-man`.
+    UninstallPages,
+}
+
+/// The action that an option of `runitbox` asks for.
+pub(super) fn action(option: &[u8]) -> Option<Action> {
+    match option {
+        b"--install" => Some(Action::Install),
+        b"--uninstall" => Some(Action::Uninstall),
+        b"--install-man" => Some(Action::InstallPages),
+        b"--uninstall-man" => Some(Action::UninstallPages),
+        _ => None,
+    }
 }
 
 /// Reads the words after `--install` and its like.
@@ -42,17 +59,16 @@ pub(super) struct Allowed {
 /// # Errors
 ///
 /// [`Error::Usage`] for anything that is not understood.
-pub(super) fn parse(words: &[OsString], allowed: Allowed) -> Result<Request> {
+pub(super) fn parse(words: &[OsString], action: Action) -> Result<Request> {
+    let makes_links = action == Action::Install;
     let mut links = Links::Symbolic;
     let (mut with_init, mut root, mut dir) = (false, None, None);
     let mut parser = lexopt::Parser::from_args(words);
     let unknown = |option: &str| Error::Usage(Some(format!("unknown option {option}")));
     while let Some(argument) = parser.next().map_err(|error| Error::Usage(Some(error.to_string())))? {
         match argument {
-            lexopt::Arg::Long("hard") if allowed.links => links = Links::Hard,
-            lexopt::Arg::Short('s') | lexopt::Arg::Long("symbolic") if allowed.links => {
-                links = Links::InPlace
-            }
+            lexopt::Arg::Long("hard") if makes_links => links = Links::Hard,
+            lexopt::Arg::Short('s') | lexopt::Arg::Long("symbolic") if makes_links => links = Links::InPlace,
             lexopt::Arg::Long("with-init") => with_init = true,
             lexopt::Arg::Long("root") => {
                 let value = parser.value().map_err(|error| Error::Usage(Some(error.to_string())))?;
@@ -203,7 +219,7 @@ mod tests {
     use super::*;
 
     fn asked(words: &[&str]) -> Result<Request> {
-        parse(&words.iter().map(OsString::from).collect::<Vec<_>>(), Allowed { links: true })
+        parse(&words.iter().map(OsString::from).collect::<Vec<_>>(), Action::Install)
     }
 
     #[test]
@@ -219,7 +235,7 @@ mod tests {
         {
             assert!(matches!(asked(wrong), Err(Error::Usage(Some(_)))), "{wrong:?}");
         }
-        assert!(parse(&["--hard".into(), "d".into()], Allowed { links: false }).is_err());
+        assert!(parse(&["--hard".into(), "d".into()], Action::Uninstall).is_err());
     }
 
     fn wanted(found: &[(&'static str, bool, Found)]) -> Vec<Wanted<&'static str>> {
