@@ -150,11 +150,14 @@ fn page_sources(dir: &Path) -> Vec<PathBuf> {
 fn page_table(pages: &[Page], out: &Path) -> String {
     let mut rows = "static PAGES: &[svcore::Page] = &[\n".to_owned();
     for page in if cfg!(feature = "man") { pages } else { &[] } {
-        let path = out.join(format!("{}.gz", page.file_name()));
+        let file = format!("{}.gz", page.file_name());
         let content = match &page.content {
             Content::Text(text) => {
-                write(&path, &compressed(text));
-                format!("svcore::PageContent::Compressed(include_bytes!({:?}))", path.display().to_string())
+                write(&out.join(&file), &compressed(text));
+                // Not the path itself: the source is the same wherever it is built.
+                format!(
+                    "svcore::PageContent::Compressed(include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{file}\")))"
+                )
             }
             Content::SameAs(_) => format!("svcore::PageContent::Plain({:?})", page.text()),
         };
