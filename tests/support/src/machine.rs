@@ -26,7 +26,7 @@ mount --bind "$R" "$R"
 mount --rbind /usr "$R/usr"
 mount -t proc proc "$R/proc"
 : >"$R/sbin/runitbox"; mount --bind "$EXECUTABLE" "$R/sbin/runitbox"
-chroot "$R" /sbin/runitbox --install -s /sbin
+chroot "$R" /sbin/runitbox --install --with-init /sbin >/dev/null
 if [ "$DEVICES" = 1 ]; then
 	mount -t tmpfs tmpfs "$R/dev"
 	for d in null zero tty; do : >"$R/dev/$d"; mount --bind /dev/$d "$R/dev/$d"; done
