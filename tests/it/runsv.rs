@@ -1500,7 +1500,7 @@ mod ours {
         runsv.signal(SIGTERM);
         eventually("left", || runsv.ended() == Some(0));
         let mut runsv = start("/proc/none");
-        eventually("usual", || service.is_up());
+        eventually("usual", || service.is_served() && service.is_up());
         assert!(service.said().contains("warning: no state is kept in /proc/none: "), "{}", service.said());
         // Who serves it there is seen by one that has the variable.
         let mut second = start(state.path().to_str().unwrap());
