@@ -118,9 +118,12 @@ impl Service {
         self.stat_below("supervise", self.pid())
     }
 
-    /// The same of the log service.
+    /// The same of the log service; empty until it can be asked and told, too.
     pub fn log_stat(&self) -> String {
-        self.stat_below("log/supervise", self.log_pid())
+        match open_fifo(&self.path().join("log/supervise/ok")) {
+            Some(_) => self.stat_below("log/supervise", self.log_pid()),
+            None => String::new(),
+        }
     }
 
     fn stat_below(&self, supervise: &str, pid: Option<i32>) -> String {
