@@ -25,6 +25,7 @@ pub mod say;
 pub mod scan;
 pub mod service;
 pub mod slice;
+pub mod sort;
 pub mod state;
 pub mod status;
 pub mod supervise;

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use svcore::process::Ended;
 use svcore::say::{Class, Message};
+use svcore::sort::sort_by;
 use svcore::sys::signal;
 use svcore::sys::spawn::{Program, Search, Stream, Terminal, spawn};
 use svcore::trust::{self, Refusal};
@@ -260,8 +261,8 @@ fn executables(dir: &CStr) -> (Vec<CString>, Vec<Failed>) {
     if let (Err(refusal), false) = (allowed(dir, &stat), left.is_empty() && refused.is_empty()) {
         return (Vec::new(), vec![Failed::because(refusal, dir.to_bytes())]);
     }
-    left.sort_unstable_by(|one, other| other.cmp(one));
-    refused.sort_unstable_by(|one, other| one.doing.cmp(&other.doing));
+    sort_by(&mut left, |one, other| one > other);
+    sort_by(&mut refused, |one, other| one.doing < other.doing);
     (left, refused)
 }
 

@@ -317,7 +317,7 @@ impl Service {
             Action::AskTimeout(script) => {
                 return Some(Event::Timeout(self.unit(role)?.timeout(script, &self.label)));
             }
-            Action::KillOverdue(pid, script) => self.kill_overdue(role, pid, script),
+            Action::KillOverdue(pid, script) => self.unit(role)?.kill_overdue(pid, script, &self.label),
             Action::NoteUnexpectedExit(how) if role == Role::Main => self.note_unexpected_exit(how),
             Action::NoteUnexpectedExit(_) => {}
             Action::MarkFlapping(time) => {
@@ -332,7 +332,11 @@ impl Service {
                 }
             }
             Action::Start(script) => return Some(self.start(now, role, script)),
-            Action::Hook(hook, target) => return self.start_hook(now, role, hook, target),
+            Action::Hook(hook, target) => match role {
+                Role::Main => return self.start_hook(now, hook, target),
+                // A log service has none.
+                Role::Log => return Some(Event::HookEnded { hook, pid: target, instead: false }),
+            },
         }
         None
     }
