@@ -1,34 +1,35 @@
-//! The bytes of `supervise/control` and the commands they are. Source: runsv(8), CONTROL.
+//! The commands that are written to `supervise/control`, one byte each. Source: runsv(8), CONTROL.
 
 use crate::Signal;
 
-/// What a byte asks for.
+/// A command to runsv.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// `u`: run, and run again whenever it ends.
+    /// `u`: start the service, and start it again whenever it ends.
     Up,
-    /// `o`: run once.
+    /// `o`: start the service once.
     Once,
     /// `d`: stop and stay down.
     Down,
-    /// `x`: stop, and then leave.
+    /// `x`: stop, and then runsv exits.
     Exit,
-    /// `t`: TERM, without a change of what is wanted.
+    /// `t`: send TERM; whether the service is wanted up or down stays as it is.
     Term,
-    /// `t` with a `c` right after it, as `sv restart` has it: to end, by the signal that the service wants for that.
+    /// `t` directly followed by `c`, which is what `sv restart` writes: stop the service by the signal that it chose for that,
+    /// and start it again.
     Restart,
-    /// `k`: KILL.
+    /// `k`: send KILL.
     Kill,
-    /// `p`: STOP.
+    /// `p`: send STOP.
     Pause,
-    /// `c`: CONT.
+    /// `c`: send CONT.
     Continue,
     /// `a h i q 1 2`: send this signal.
     Send(Signal),
 }
 
 impl Command {
-    /// The commands that `bytes` are. What means nothing is left out.
+    /// The commands in `bytes`. Bytes that are no command are ignored.
     pub fn all(bytes: &[u8]) -> impl Iterator<Item = Self> {
         bytes.iter().enumerate().filter_map(|(place, &byte)| match byte {
             b't' if bytes.get(place + 1) == Some(&b'c') => Some(Command::Restart),
@@ -36,7 +37,7 @@ impl Command {
         })
     }
 
-    /// What a client writes for this command. After [`Command::Restart`] the supervisor reads [`Command::Continue`], too: a
+    /// The bytes that a client writes for this command. For [`Command::Restart`] that includes [`Command::Continue`]: a
     /// stopped process would not react to the first.
     #[must_use]
     pub const fn bytes(self) -> &'static [u8] {
@@ -61,7 +62,7 @@ impl Command {
         }
     }
 
-    /// The command that `byte` is; `None` for a byte that means nothing, such as the newline `echo` adds.
+    /// The command of a byte; `None` if it is none, such as the newline that `echo` adds.
     #[must_use]
     pub const fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
@@ -84,34 +85,34 @@ impl Command {
     }
 }
 
-/// A program `control/C` that may stand in for what a command does.
+/// A program `control/C` that runsv runs for a command C. Source: runsv(8), CUSTOMIZE CONTROL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// `control/u`, before each start of `./run`.
+    /// `control/u`: before each start of `./run`.
     Up,
-    /// `control/d`, after the service was told to stop.
+    /// `control/d`: after a command to stop.
     Down,
-    /// `control/x`, after the service was told to stop for good.
+    /// `control/x`: after a command to stop and exit.
     Exit,
-    /// `control/a` instead of ALRM.
+    /// `control/a`: instead of ALRM.
     Alrm,
-    /// `control/c` instead of CONT.
+    /// `control/c`: instead of CONT.
     Cont,
-    /// `control/h` instead of HUP.
+    /// `control/h`: instead of HUP.
     Hup,
-    /// `control/i` instead of INT.
+    /// `control/i`: instead of INT.
     Int,
-    /// `control/k` instead of KILL.
+    /// `control/k`: instead of KILL.
     Kill,
-    /// `control/q` instead of QUIT.
+    /// `control/q`: instead of QUIT.
     Quit,
-    /// `control/p` instead of STOP.
+    /// `control/p`: instead of STOP.
     Stop,
-    /// `control/t` instead of TERM.
+    /// `control/t`: instead of TERM.
     Term,
-    /// `control/1` instead of USR1.
+    /// `control/1`: instead of USR1.
     Usr1,
-    /// `control/2` instead of USR2.
+    /// `control/2`: instead of USR2.
     Usr2,
 }
 
@@ -136,13 +137,13 @@ impl Hook {
     /// How many hooks there are.
     pub const COUNT: usize = 13;
 
-    /// The hook that may stand in for a signal; `None` for a signal that no command sends.
+    /// The hook that runs before this signal is sent, and may replace it; `None` for a signal without a hook.
     #[must_use]
     pub fn instead_of(signal: Signal) -> Option<Self> {
         Hook::ALL.into_iter().find(|hook| hook.signal() == Some(signal))
     }
 
-    /// The signal that it stands in for; `None` for a hook that is run beside what the command does.
+    /// The signal that this hook may replace; `None` for a hook that replaces nothing.
     #[must_use]
     pub const fn signal(self) -> Option<Signal> {
         Some(match self {
@@ -160,7 +161,7 @@ impl Hook {
         })
     }
 
-    /// The last letter of the program's name.
+    /// The letter that is the name of the program.
     #[must_use]
     pub const fn byte(self) -> u8 {
         match self {
@@ -180,7 +181,7 @@ impl Hook {
         }
     }
 
-    /// A number below [`Hook::COUNT`], another for each hook.
+    /// Its own number below [`Hook::COUNT`].
     #[must_use]
     pub const fn index(self) -> u32 {
         self as u32

@@ -1,9 +1,9 @@
 //! Numbers as runit reads them: decimal digits and nothing else, no sign, no blanks.
 #![deny(clippy::arithmetic_side_effects)]
 
-/// Takes the leading digits of `text` and gives what follows them; a value that does not fit is the largest one.
+/// The number that `text` begins with, and what follows its digits. A number that is too large is the largest one.
 ///
-/// No digit at all is the value 0. Source: contract of `sv -w`, `chpst -m` and svlogd's `config`.
+/// Without any digit the number is 0. Source: sv(8), -w; chpst(8), -m; svlogd(8), config.
 #[must_use]
 pub fn leading(text: &[u8]) -> (u64, &[u8]) {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -14,9 +14,9 @@ pub fn leading(text: &[u8]) -> (u64, &[u8]) {
     (value, rest)
 }
 
-/// The whole of `text` as a number; a value that does not fit is the largest one. Empty text is 0.
+/// The number that all of `text` is. A number that is too large is the largest one, and empty text is 0.
 ///
-/// `None` when anything but a digit is in it. Source: chpst(8), limits.
+/// `None` if it contains anything but digits. Source: chpst(8), limits.
 #[must_use]
 pub fn whole(text: &[u8]) -> Option<u64> {
     text.iter().try_fold(0_u64, |value, &byte| {
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn garbage_after_the_digits_is_left_over() {
+    fn what_follows_the_digits_is_returned() {
         assert_eq!(leading(b"12k"), (12, &b"k"[..]));
         assert_eq!(leading(b"abc"), (0, &b"abc"[..]));
         assert_eq!(leading(b""), (0, &b""[..]));

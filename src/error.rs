@@ -1,47 +1,46 @@
-//! What failed and why, and the words runit has for the system's reasons.
+//! Failures and their causes, and runit's words for the errors of the system.
 
 use std::fmt;
 use std::io;
 
-/// A result of this program; of an applet, if not said otherwise.
+/// A result. Without parameters, that of an applet: its exit code or [`Error`].
 pub type Result<T = u8, E = Error> = std::result::Result<T, E>;
 
 /// A step that failed: what was being done, and its cause.
 #[derive(Debug)]
 pub struct Failed {
-    /// What was being done, such as `unable to open supervise/lock`; bytes, since names are.
+    /// What was being done, such as `unable to open supervise/lock`. Bytes, since it may contain names of files.
     pub doing: Vec<u8>,
-    /// The system's reason, where it gave one.
+    /// The error of the system, if there was one.
     pub cause: Option<io::Error>,
 }
 
 /// Why an applet gives up.
 ///
-/// The exit code is not in here: it depends on the applet (see [`Codes`](crate::Codes)), so only the
-/// dispatcher picks it.
+/// It has no exit code: that depends on the applet (see [`Codes`](crate::Codes)), so the dispatcher picks it.
 #[derive(Debug)]
 pub enum Error {
     /// The command line is wrong. Holds what is printed before the usage line: nothing, or a line such as
     /// `illegal option -- x`.
     Usage(Option<String>),
-    /// A step failed that the applet cannot go on without.
+    /// A step failed without which the applet cannot go on.
     Fatal(Failed),
 }
 
 impl Failed {
-    /// A step that failed for no reason of the system's.
+    /// A failure without an error of the system.
     #[must_use]
     pub fn without_cause(doing: impl Into<Vec<u8>>) -> Self {
         Failed { doing: doing.into(), cause: None }
     }
 
-    /// A step that failed for this reason.
+    /// A failure with an error of the system.
     #[must_use]
     pub fn because(cause: impl Into<io::Error>, doing: impl Into<Vec<u8>>) -> Self {
         Failed { doing: doing.into(), cause: Some(cause.into()) }
     }
 
-    /// Whether the system's reason is one of these.
+    /// Whether the error of the system is one of these.
     #[must_use]
     pub fn is_any_of(&self, reasons: &[rustix::io::Errno]) -> bool {
         let Some(cause) = &self.cause else { return false };
@@ -50,7 +49,7 @@ impl Failed {
 }
 
 impl Error {
-    /// A wrong command line about which nothing is printed but the usage line.
+    /// A wrong command line, for which only the usage line is printed.
     #[must_use]
     pub const fn usage() -> Self {
         Error::Usage(None)
@@ -63,7 +62,7 @@ impl From<Failed> for Error {
     }
 }
 
-/// getopt's own words, which scripts and tests of old know.
+/// The words of getopt(3), which existing scripts and tests know.
 impl From<lexopt::Error> for Error {
     fn from(error: lexopt::Error) -> Self {
         let letter = |option: &str| option.trim_start_matches('-').chars().next().unwrap_or('-');
@@ -71,7 +70,7 @@ impl From<lexopt::Error> for Error {
             lexopt::Error::MissingValue { option: Some(option) } => {
                 format!("option requires an argument -- {}", letter(&option))
             }
-            // getopt reads `--word` as the option `-`.
+            // getopt(3) takes `--word` for the option `-`.
             lexopt::Error::UnexpectedOption(option) if option.starts_with("--") => {
                 "illegal option -- -".to_owned()
             }
@@ -97,9 +96,9 @@ impl fmt::Display for Error {
     }
 }
 
-/// Adds what was attempted to an error of the system.
+/// Adds to an error of the system what was being done.
 pub trait Context<T> {
-    /// Adds to an error what was being done.
+    /// Makes an error a [`Failed`].
     ///
     /// # Errors
     ///
@@ -113,7 +112,7 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// runit's words for an error. They are the same on every platform and in every language.
+/// runit's words for an error, the same on every platform and in every language.
 #[must_use]
 pub fn reason(error: &io::Error) -> &'static str {
     match (error.raw_os_error(), crate::trust::refusal(error)) {

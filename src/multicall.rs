@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context, Error, Failed, Result};
 use crate::files::Identity;
 use crate::say::{Class, Message};
-use crate::{say, sys};
+use crate::{own_file, say, sys};
 
 /// The name of the whole.
 pub const SUITE: &str = "runitbox";
@@ -107,10 +107,10 @@ enum Asked<'a> {
 /// Runs the applet that `argv` asks for and gives the code to exit with.
 #[must_use]
 pub fn run(table: &[Applet], argv: &[OsString]) -> u8 {
-    let closed = sys::start::guard_descriptors();
+    let closed = sys::descriptors::guard_standard_streams();
     let (typed, args) =
         argv.split_first().map_or((OsStr::new(SUITE), argv), |(first, args)| (first.as_os_str(), args));
-    let executed = sys::start::executed_path();
+    let executed = sys::auxv::executed_path();
     let (applet, picked_by, typed, args) = match select(table, typed, executed.as_deref(), args) {
         Asked::Applet { applet, picked_by, typed, args } => (applet, picked_by, typed, args),
         Asked::Suite(args) => return suite(table, args),
@@ -119,12 +119,12 @@ pub fn run(table: &[Applet], argv: &[OsString]) -> u8 {
     let mut applet = *applet;
     match picked_by {
         PickedBy::FirstArgument => {
-            sys::start::drop_first_argument();
-            sys::start::set_process_name(applet.name);
+            sys::arguments::drop_first_argument();
+            sys::arguments::set_process_name(applet.name);
         }
         PickedBy::Name => {
             if executed.as_ref().is_some_and(|path| base_name(path) != applet.name) {
-                sys::start::set_process_name(applet.name);
+                sys::arguments::set_process_name(applet.name);
             }
         }
         PickedBy::InitScript => {
@@ -337,15 +337,6 @@ fn help(applet: &Applet) {
     say::out(&[text.as_bytes()]);
 }
 
-/// The file that is executed: by /proc with all links followed, or where there is none, as it was called.
-fn ourselves() -> Option<PathBuf> {
-    let called = || {
-        let path = PathBuf::from(sys::start::executed_path()?);
-        std::path::absolute(&path).ok().filter(|path| path.exists())
-    };
-    std::env::current_exe().ok().or_else(called)
-}
-
 /// `--install [-s] DIR`: all names, or none if one of them is taken by something that is not ours.
 fn install(table: &[Applet], args: &[OsString]) -> Result {
     let (symbolic, dir) = match args {
@@ -353,7 +344,7 @@ fn install(table: &[Applet], args: &[OsString]) -> Result {
         [option, dir] if option == "-s" => (true, dir),
         _ => return Err(Error::usage()),
     };
-    let ours = ourselves().ok_or_else(|| Failed::without_cause("unable to find the executable"))?;
+    let ours = own_file::path().ok_or_else(|| Failed::without_cause("unable to find the executable"))?;
     let identity =
         |path: &Path| path.metadata().map(|meta| Identity { device: meta.dev(), inode: meta.ino() });
     let us = identity(&ours).while_doing(|| "unable to find the executable")?;

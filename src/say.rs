@@ -1,8 +1,7 @@
-//! Lines for a person, one `write` each: `PROG: warning: …`.
+//! Messages for people, one line and one `write` each: `PROG: warning: …`.
 //!
-//! Never panics and never fails: where nobody can hear, nothing is said. What names, titles and targets of links have in
-//! them that is not printable is escaped, so that nobody forges a line or tells the terminal something: see
-//! [`printable`].
+//! Nothing here panics or fails: if standard error cannot take a message, the message is dropped. Bytes that are not
+//! printable are escaped ([`printable`]), so that a file name can neither forge a line nor control the terminal.
 
 use std::borrow::Cow;
 use std::io;
@@ -11,25 +10,26 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use rustix::fd::BorrowedFd;
 
 use crate::error::{Failed, reason};
+use crate::slice;
 use crate::sys::output;
 use crate::sys::spawn::NotStarted;
 
-/// Writes `parts`, joined, in one call and as far as the descriptor takes them.
+/// Writes `parts`, joined to one text. What the descriptor does not take is dropped.
 pub fn write_all(fd: BorrowedFd<'_>, parts: &[&[u8]]) {
     let line = parts.concat();
     let mut rest = line.as_slice();
     while !rest.is_empty() {
         match rustix::io::write(fd, rest) {
-            Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
+            Ok(written @ 1..) => rest = slice::part(rest, written..),
             Err(rustix::io::Errno::INTR) => {}
-            // Closed, full or broken: nowhere is left to say so.
+            // Closed, full or broken: there is no other place for a message.
             Ok(_) | Err(_) => return,
         }
     }
 }
 
-/// `text` with all in it that is not printable as `\xNN`, a byte each: control characters with newline and escape, those
-/// that turn the direction of writing, and what is not UTF-8. All else stays as it is.
+/// `text` with each byte that is not printable as `\xNN`: control characters such as newline and escape, characters that
+/// change the direction of writing, and whatever is not UTF-8. Everything else stays as it is.
 #[must_use]
 pub fn printable(text: &[u8]) -> Cow<'_, [u8]> {
     if text.iter().all(|byte| matches!(byte, b' '..=b'~')) {
@@ -47,17 +47,17 @@ pub fn printable(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(shown)
 }
 
-/// The same as text.
+/// The same, as a string.
 #[must_use]
 pub fn printable_text(text: &[u8]) -> String {
     String::from_utf8_lossy(&printable(text)).into_owned()
 }
 
-/// Whether a terminal shows it where it stands, and does nothing else.
+/// Whether a terminal just shows the character, in its place.
 fn is_printable(letter: char) -> bool {
     !letter.is_control()
         && !matches!(letter,
-            // Those that end a line or turn the direction of writing.
+            // Those that end a line or change the direction of writing.
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -67,36 +67,36 @@ fn escape(bytes: &[u8], shown: &mut Vec<u8>) {
     }
 }
 
-/// Writes a line to standard error, with what is not printable in it escaped. The newline is added.
+/// Writes a line to standard error. Escapes what is not printable in it, and adds the newline.
 pub fn err_line(parts: &[&[u8]]) {
     err(&[&printable(&parts.concat()), b"\n"]);
 }
 
-/// Writes text of ours, or lines that were escaped, to standard error.
+/// Writes text that needs no escaping, or is escaped already, to standard error.
 pub fn err(parts: &[&[u8]]) {
     write_all(rustix::stdio::stderr(), parts);
 }
 
-/// Writes text of ours, or lines that were escaped, to standard output.
+/// Writes text that needs no escaping, or is escaped already, to standard output.
 pub fn out(parts: &[&[u8]]) {
     write_all(rustix::stdio::stdout(), parts);
 }
 
-/// What kind of message it is.
+/// How serious a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// The program, or what the message is about, cannot go on.
+    /// Something cannot go on: the program, or the service that the message is about.
     Fatal,
-    /// The program waits, and then tries again.
+    /// The program waits and then tries again.
     Pausing,
-    /// The program goes on without.
+    /// Something failed, and the program goes on.
     Warning,
     /// Nothing is wrong.
     Info,
 }
 
 impl Class {
-    /// How messages call it.
+    /// The word for it in messages.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -111,9 +111,10 @@ impl Class {
 /// A message `WHO: CLASS: WHAT: CAUSE`.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
-    /// The program, and which of many it speaks for: `runsv ./web`. Where it is empty the message begins with the class.
+    /// The program, and its service or directory where there are many: `runsv ./web`. If empty, the message begins with
+    /// the class.
     pub who: &'a [u8],
-    /// What kind of message it is.
+    /// How serious it is.
     pub class: Class,
     /// What happened.
     pub what: &'a [u8],
@@ -132,19 +133,19 @@ impl<'a> Message<'a> {
         Message { who: who.as_ref(), class, what: what.as_ref(), cause: None }
     }
 
-    /// A message that something cannot go on.
+    /// A message of the class fatal.
     #[must_use]
     pub fn fatal(who: &'a (impl AsRef<[u8]> + ?Sized), what: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         Self::new(Class::Fatal, who, what)
     }
 
-    /// A message that something goes on without.
+    /// A message of the class warning.
     #[must_use]
     pub fn warning(who: &'a (impl AsRef<[u8]> + ?Sized), what: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         Self::new(Class::Warning, who, what)
     }
 
-    /// A message about something that may be of use to know.
+    /// A message of the class info.
     #[must_use]
     pub fn info(who: &'a (impl AsRef<[u8]> + ?Sized), what: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         Self::new(Class::Info, who, what)
@@ -176,7 +177,7 @@ impl<'a> Message<'a> {
         Message { cause: cause.into(), ..self }
     }
 
-    /// The line without its newline; what is not printable in it is not escaped yet.
+    /// The line without its newline, and before anything in it is escaped.
     #[must_use]
     pub fn text(&self) -> Vec<u8> {
         let mut line = self.who.to_vec();
@@ -199,13 +200,13 @@ impl<'a> Message<'a> {
         line
     }
 
-    /// Writes it to standard error, and waits until it is taken.
+    /// Writes it to standard error, and waits if standard error cannot take it now.
     pub fn print(&self) {
         err(&[&self.line()]);
     }
 
-    /// Writes it to standard error for a supervisor, which waits for nobody: if standard error cannot take it now, it is
-    /// dropped. The number of those that were dropped is printed before the next one.
+    /// Writes it to standard error without waiting, as a supervisor must: if standard error cannot take it now, it is
+    /// dropped. The next message that can be written is preceded by the number of dropped ones.
     pub fn print_now(&self) {
         let mut line = self.line();
         let dropped = DROPPED.swap(0, Relaxed);
@@ -216,7 +217,7 @@ impl<'a> Message<'a> {
         let mut rest = line.as_slice();
         while !rest.is_empty() {
             match output::write(rustix::stdio::stderr(), rest) {
-                Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
+                Ok(written @ 1..) => rest = slice::part(rest, written..),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(_) | Err(_) => {
                     DROPPED.store(dropped.saturating_add(1), Relaxed);
@@ -227,7 +228,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Messages of a supervisor that standard error could not take.
+/// The number of messages that were dropped since the last one that was written.
 static DROPPED: AtomicU32 = AtomicU32::new(0);
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use crate::error::{Context, Failed, Result};
 use crate::role::Role;
 use crate::state;
 use crate::trust::{self, Refusal};
-use crate::{files, sys};
+use crate::{files, slice, sys};
 
 use marks::Mark;
 pub use marks::{OkTimes, Progress, progress};
@@ -154,7 +154,7 @@ impl Supervise {
     /// Reads commands, as many as fit into `buffer`. Returns those that came.
     pub fn read_control<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8] {
         match rustix::io::read(&self.control, &mut *buffer) {
-            Ok(length) => buffer.get(..length).unwrap_or_default(),
+            Ok(length) => slice::part(buffer, ..length),
             Err(_) => &[],
         }
     }

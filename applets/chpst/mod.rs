@@ -15,9 +15,9 @@ use rustix::io::Errno;
 use svcore::envdir::{self, Change};
 use svcore::passwd::{self, Ids, Refused};
 use svcore::say::Message;
-use svcore::sys::privilege;
+use svcore::sys::limits;
 use svcore::trust::{self, Refusal};
-use svcore::{Call, Context, Failed, Result, exec, say};
+use svcore::{Call, Context, Failed, Result, exec, privilege, say, slice};
 
 use plan::{Plan, WhenLocked};
 
@@ -75,7 +75,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     }
     let saved_stderr = close_descriptors(&plan, call.closed)?;
     for &(resource, value) in &plan.limits {
-        privilege::set_soft_limit(resource, value).while_doing(|| "unable to setrlimit()")?;
+        limits::set_soft_limit(resource, value).while_doing(|| "unable to setrlimit()")?;
     }
     let error = execute(&plan, path.as_deref(), environment);
     if plan.quiet_failure {
@@ -155,7 +155,7 @@ fn read_variable(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Vec<u8>> {
     let mut buffer = [0_u8; 4096];
     loop {
         let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut buffer))?;
-        let block = buffer.get(..length).unwrap_or_default();
+        let block = slice::part(&buffer, ..length);
         content.extend_from_slice(block);
         let line = content.iter().position(|&byte| byte == b'\n');
         if line.unwrap_or(content.len()) > envdir::VALUE_MAX {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use lexopt::Arg::{Short, Value};
 use lexopt::Parser;
 use svcore::sort::sort_by;
-use svcore::sys::privilege::Resource;
+use svcore::sys::limits::Resource;
 use svcore::{Error, Result, decimal, multicall};
 
 /// What to do if another process holds the lock.

@@ -5,6 +5,7 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, fcntl_getfl, fcntl_setfl, openat};
 use svcore::event::{self, Wait};
 use svcore::say::Class;
+use svcore::slice;
 
 /// The longest message with its newline, in bytes. Longer ones are cut.
 const LONGEST: usize = 512;
@@ -41,7 +42,7 @@ fn fill<'l>(line: &'l mut [u8; LONGEST], class: Option<Class>, parts: &[&[u8]]) 
         *place = byte;
         length += 1;
     }
-    line.get(..length).unwrap_or_default()
+    slice::part(line, ..length)
 }
 
 /// Whether a byte cannot be part of a control sequence. Our own texts are ASCII.

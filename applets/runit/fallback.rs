@@ -8,8 +8,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, statat};
 use rustix::mount::MountFlags;
 use svcore::say::Class;
-use svcore::sys::start;
-use svcore::{files, scan};
+use svcore::{files, own_file, scan};
 
 use super::console::{self, report};
 use super::program::{self, Input};
@@ -23,8 +22,8 @@ const STOP_SECONDS: &CStr = c"9";
 /// The fallback that runs as stage 2.
 #[derive(Debug)]
 pub(crate) struct Fallback {
-    /// Files that may be our own executable, which is runsvinit too.
-    executables: [CString; 2],
+    /// Our own executable, which is runsvinit too, under each name to try.
+    executables: Vec<CString>,
     directory: CString,
 }
 
@@ -34,9 +33,8 @@ impl Fallback {
         if !in_container {
             mount_all();
         }
-        let executed = start::executed_path().and_then(|path| CString::new(path.into_vec()).ok());
         let directory = CString::new(scan::usual_directory().into_vec()).unwrap_or_default();
-        Fallback { executables: [c"/proc/self/exe".to_owned(), executed.unwrap_or_default()], directory }
+        Fallback { executables: own_file::to_execute(), directory }
     }
 
     /// The service directory.
@@ -46,9 +44,13 @@ impl Fallback {
 
     /// Starts runsvinit.
     pub(crate) fn start(&self) -> Event {
-        let [linked, executed] = &self.executables;
+        // Process 1 allocates nothing any more; an empty name is a file that does not exist.
+        let mut files = [c""; 2];
+        for (file, executable) in files.iter_mut().zip(&self.executables) {
+            *file = executable;
+        }
         let argv = [c"runsvinit", c"-w", STOP_SECONDS, &self.directory];
-        program::start_with(&[linked, executed], &argv, Input::WriteOnlyConsole)
+        program::start_with(&files, &argv, Input::WriteOnlyConsole)
     }
 }
 

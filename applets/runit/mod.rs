@@ -21,8 +21,8 @@ use svcore::event::Wait;
 use svcore::process::Ended;
 use svcore::say::Class;
 use svcore::sys::signals::Signals;
-use svcore::sys::{clock, memory, signal, start};
-use svcore::{Call, Result, Signal, files};
+use svcore::sys::{allocator, arguments, clock, signal};
+use svcore::{Call, Result, Signal, files, process_one};
 
 use console::{report, say};
 use fallback::Fallback;
@@ -34,12 +34,12 @@ const REAP_AT_ONCE: usize = 64;
 
 /// Runs the applet. Returns only in a container.
 pub(crate) fn main(call: &Call<'_>) -> Result {
-    if !start::is_first_process() {
+    if !process_one::is_process_one() {
         svcore::say::err(&[b"- runit: fatal: must be run as process no 1.\n"]);
         return Ok(call.codes.fatal);
     }
-    start::never_end_by_a_bug("- runit");
-    start::set_process_name("runit");
+    process_one::survive_bugs("- runit");
+    arguments::set_process_name("runit");
     let in_container = container::is_container();
     // Fails if process 1 leads a session already, which is usual.
     let _ = rustix::process::setsid();
@@ -51,7 +51,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     if let Some(fallback) = &fallback {
         say(&[b"no stages in /etc/runit: serving ", fallback.directory().to_bytes()]);
     }
-    memory::seal();
+    allocator::seal();
     let stages = match fallback {
         Some(_) => Stages::fallback(fallback::STOP_TIMEOUT),
         None => Stages::new(),

@@ -4,8 +4,9 @@ use std::ffi::CStr;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::OFlags;
+use svcore::exec;
 use svcore::say::Class;
-use svcore::sys::spawn::{Program, Stream, Terminal, spawn};
+use svcore::sys::spawn::{Program, Search, Stream, Terminal, spawn};
 
 use super::console::{self, report};
 use super::stages::Event;
@@ -34,6 +35,7 @@ pub(crate) fn start_with(files: &[&CStr], argv: &[&CStr], input: Input) -> Event
     };
     let program = Program {
         files,
+        search: Search(exec::path_rule),
         argv,
         stdin: stream(terminal.as_ref().or(output.as_ref())),
         stdout: stream(output.as_ref()),

@@ -10,9 +10,9 @@ use svcore::event::{self, Wait};
 use svcore::process::Ended;
 use svcore::say::Class;
 use svcore::sys::clock;
+use svcore::sys::fork::fork_to;
 use svcore::sys::signal;
 use svcore::sys::signals::Signals;
-use svcore::sys::spawn::fork_to;
 
 use super::console::{report, say};
 use super::flags;

@@ -20,7 +20,7 @@ const SET: Mode = Mode::from_raw_mode(0o100);
 
 /// Runs the applet.
 pub(crate) fn main(call: &Call<'_>) -> Result {
-    if svcore::sys::start::is_first_process() {
+    if svcore::process_one::is_process_one() {
         return become_runit(call);
     }
     let reboot = match call.args.first().map(|word| word.as_bytes()) {

@@ -6,8 +6,8 @@
 mod services;
 mod title;
 
-use std::ffi::{CStr, CString, OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
@@ -20,9 +20,9 @@ use svcore::moment::{Moment, earlier};
 use svcore::say::Message;
 use svcore::scan::{Directory, Identity, Scan, again_at};
 use svcore::sys::signals::Signals;
-use svcore::sys::spawn::{Program, spawn};
-use svcore::sys::{clock, signal, start};
-use svcore::{Call, Context, Error, Failed, Result, Signal, exec};
+use svcore::sys::spawn::{Program, Search, spawn};
+use svcore::sys::{clock, signal};
+use svcore::{Call, Context, Error, Failed, Result, Signal, exec, own_file, process_one};
 
 use services::{Runsv, Services, Unverified};
 use title::Title;
@@ -58,10 +58,10 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
 }
 
 fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
-    let first = start::is_first_process();
+    let first = process_one::is_process_one();
     let mut wanted = vec![Signal::CHLD, Signal::TERM, Signal::HUP, Signal::ALRM];
     if first {
-        start::never_end_by_a_bug("runsvdir");
+        process_one::survive_bugs("runsvdir");
         wanted.push(Signal::INT);
     }
     let signals = Signals::wait_for(&wanted).while_doing(|| "unable to create selfpipe")?;
@@ -183,7 +183,7 @@ struct Unopened {
 impl Runsvdir {
     fn new(dir: &OsStr, new_session: bool) -> Result<Self, Failed> {
         let mut runsv = exec::candidates(OsStr::new("runsv"), std::env::var_os("PATH").as_deref());
-        runsv.extend(ourselves());
+        runsv.extend(own_file::to_execute());
         Ok(Runsvdir {
             dir: Directory::new("runsvdir", dir)?,
             new_session,
@@ -268,6 +268,7 @@ impl Runsvdir {
         let runsv: Vec<&CStr> = self.runsv.iter().map(CString::as_c_str).collect();
         let program = Program {
             files: &runsv,
+            search: Search(exec::path_rule),
             argv: &[c"runsv", name],
             directory: Some(dir.as_fd()),
             new_session: self.new_session,
@@ -337,13 +338,4 @@ fn has_open(pid: Pid, identity: Identity) -> Option<bool> {
         names.any(|entry| Directory::leads_to(dir.as_fd(), entry.file_name(), identity))
             || Directory::leads_to(dir.as_fd(), c"../cwd", identity),
     )
-}
-
-/// The file we are, for where PATH has no runsv.
-fn ourselves() -> impl Iterator<Item = CString> {
-    let executed = start::executed_path().filter(|path| path.as_bytes().contains(&b'/')).and_then(|path| {
-        let path = std::path::absolute(path).ok()?;
-        CString::new(OsString::from(path).into_vec()).ok()
-    });
-    [c"/proc/self/exe".to_owned()].into_iter().chain(executed)
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use svcore::moment::Moment;
-use svcore::sys::{clock, start};
+use svcore::slice;
+use svcore::sys::{arguments, clock};
 
 /// The first characters, conventionally `log: `, never change.
 const FIXED: usize = 5;
@@ -29,7 +30,7 @@ impl Title {
     ///
     /// What is in the way, in the words of runsvdir(8).
     pub(crate) fn new(index: usize) -> Result<Self, &'static str> {
-        let text = start::argument_memory(index).filter(|text| text.len() >= SHORTEST);
+        let text = arguments::argument_memory(index).filter(|text| text.len() >= SHORTEST);
         let text = text.ok_or("log must have at least seven characters.")?;
         let (read, write) = std::io::pipe().map_err(|_| "unable to create pipe for log.")?;
         // A flood is dropped rather than anybody made to wait.
@@ -63,7 +64,7 @@ impl Title {
         let mut buffer = [0; 1024];
         while let Ok(length @ 1..) = rustix::io::read(&self.pipe, &mut buffer) {
             if let Some(shown) = self.text.get_mut(FIXED..) {
-                scroll(shown, buffer.get(..length).unwrap_or_default());
+                scroll(shown, slice::part(&buffer, ..length));
             }
         }
     }
@@ -86,7 +87,7 @@ impl AsFd for Title {
 fn scroll(text: &mut [u8], new: &[u8]) {
     let new: Vec<u8> = new.iter().copied().filter(|&byte| byte != 0).collect();
     let all: Vec<u8> = [&*text, &new].concat();
-    let kept = all.get(all.len() - text.len()..).unwrap_or_default();
+    let kept = slice::part(&all, all.len() - text.len()..);
     for (to, from) in text.iter_mut().zip(kept) {
         *to = *from;
     }

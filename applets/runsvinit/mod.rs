@@ -29,8 +29,8 @@ use svcore::say::{Class, Message};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, Turn};
 use svcore::sys::signals::{self, Came, Signals};
-use svcore::sys::{clock, privilege, signal, spawn, start};
-use svcore::{Call, Context, Failed, Result, Signal, oom, scan};
+use svcore::sys::{clock, limits, signal, spawn};
+use svcore::{Call, Context, Failed, Result, Signal, oom, process_one, scan};
 
 use options::Options;
 use output::Output;
@@ -87,8 +87,8 @@ struct Init<'o> {
 impl<'o> Init<'o> {
     fn new(options: &'o Options) -> Result<Self, Failed> {
         signal::default_all();
-        if start::is_first_process() {
-            start::never_end_by_a_bug("runsvinit");
+        if process_one::is_process_one() {
+            process_one::survive_bugs("runsvinit");
         }
         let ours = [
             Signal::CHLD,
@@ -112,9 +112,9 @@ impl<'o> Init<'o> {
         let wanted = if options.command.is_empty() { &ours } else { all.as_slice() };
         let signals = Signals::wait_for(wanted).while_doing(|| "unable to create selfpipe")?;
         oom::begin();
-        privilege::raise_open_files();
+        limits::raise_open_files();
         spawn::share_table();
-        if !start::is_first_process() {
+        if !process_one::is_process_one() {
             let subreaper = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
             if options.verbose {
                 match subreaper {

@@ -13,8 +13,10 @@ use svcore::event::{self, Wait};
 use svcore::moment::Moment;
 use svcore::say::Message;
 use svcore::service::{Late, Outputs};
+use svcore::slice;
 use svcore::sys::interest::Interest;
 use svcore::sys::{clock, output};
+use svcore::tai;
 
 use super::lines::Lines;
 
@@ -202,7 +204,7 @@ impl Output {
         if self.is_waiting() {
             return false;
         }
-        let stamp = self.stamp.then(clock::wall);
+        let stamp = self.stamp.then(tai::now);
         let ready = self.interest.ready();
         for place in &ready {
             let Some(place) = usize::try_from(*place).ok().and_then(|place| self.writers.get_mut(place))
@@ -220,7 +222,7 @@ impl Output {
                     *place = None;
                 }
                 Ok(length) => {
-                    writer.lines.take(buffer.get(..length).unwrap_or_default(), stamp.as_ref(), out);
+                    writer.lines.take(slice::part(&buffer, ..length), stamp.as_ref(), out);
                 }
                 Err(_) => {}
             }
@@ -258,7 +260,7 @@ impl Output {
                 event::wait(&mut [PollFd::from_borrowed_fd(fd, flags)], Wait::Until(until));
             }
         }
-        let stamp = self.stamp.then(clock::wall);
+        let stamp = self.stamp.then(tai::now);
         for writer in self.writers.iter_mut().flatten() {
             if let Some(target) = self.targets.get_mut(writer.to) {
                 writer.lines.end(stamp.as_ref(), &mut target.waiting);
@@ -281,7 +283,7 @@ impl Output {
             let mut buffer = [0; 4096];
             for _ in 0..READS_MAX {
                 let Ok(length @ 1..) = rustix::io::read(&writer.pipe, &mut buffer) else { break };
-                target.add_lost(lines(buffer.get(..length).unwrap_or_default()));
+                target.add_lost(lines(slice::part(&buffer, ..length)));
             }
         }
         for target in &mut self.targets {

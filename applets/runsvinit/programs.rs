@@ -13,7 +13,7 @@ use svcore::process::Ended;
 use svcore::say::{Class, Message};
 use svcore::sort::sort_by;
 use svcore::sys::signal;
-use svcore::sys::spawn::{Program, Stream, Terminal, spawn};
+use svcore::sys::spawn::{Program, Search, Stream, Terminal, spawn};
 use svcore::trust::{self, Refusal};
 use svcore::{Failed, Signal, exec, files};
 
@@ -118,6 +118,7 @@ impl CommandLine {
         let stdin = self.stdin.take();
         let program = Program {
             files: &files,
+            search: Search(exec::path_rule),
             argv: &argv,
             stdin: stdin.as_ref().map_or(Stream::Inherit, |stdin| Stream::Is(stdin.as_fd())),
             terminal: Terminal::Foreground,

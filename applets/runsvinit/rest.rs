@@ -5,8 +5,8 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 use svcore::moment::Moment;
 use svcore::say::Message;
 use svcore::sort;
-use svcore::sys::{clock, signal, start};
-use svcore::{Signal, files};
+use svcore::sys::{clock, signal};
+use svcore::{Signal, files, process_one};
 
 /// A process as `/proc` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) fn is_any() -> bool {
 
 /// Tells all processes to end, but us and `spared` with their children. Those that are not found by `until` are left.
 pub(crate) fn end(spared: &[Pid], until: Moment) {
-    if spared.is_empty() && start::is_first_process() {
+    if spared.is_empty() && process_one::is_process_one() {
         let _ = signal::send_to_every_process(Signal::TERM);
         let _ = signal::send_to_every_process(Signal::CONT);
         return;
@@ -48,7 +48,7 @@ pub(crate) fn kill(until: Moment) {
             Message::warning(WHO, &what).print_now();
         }
     }
-    if start::is_first_process() {
+    if process_one::is_process_one() {
         // What began meanwhile, and all where there is no /proc.
         let _ = signal::send_to_every_process(Signal::KILL);
     }
@@ -56,7 +56,7 @@ pub(crate) fn kill(until: Moment) {
 
 /// All processes that are ours to end, as far as they are found until that moment.
 fn others(spared: &[Pid], until: Moment) -> Vec<Process> {
-    let first = start::is_first_process();
+    let first = process_one::is_process_one();
     let all = if first { None } else { descendants(until) };
     chosen(all.unwrap_or_else(|| everybody(until)), getpid(), first, spared)
 }

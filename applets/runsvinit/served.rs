@@ -14,7 +14,7 @@ use svcore::say::Message;
 use svcore::scan::{Directory, Found, Identity, Leaving, Listing, Retry, Scan};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, now};
-use svcore::sys::{clock, privilege};
+use svcore::sys::{clock, limits};
 use svcore::{Context, Failed, Result};
 
 use super::output::Output;
@@ -193,7 +193,7 @@ impl Served {
             return;
         }
         let is_due = |entry: &&Entry| at >= entry.not_before && self.may_be_taken_up(entry);
-        let limit = privilege::open_files();
+        let limit = limits::open_files();
         let due = self.entries.values().filter(is_due).map(|entry| entry.found.identity);
         let due: Vec<Identity> = due.take(AT_ONCE).collect();
         for identity in due {
@@ -230,7 +230,7 @@ impl Served {
         }
         let what = format!(
             "{unfit} services do not fit within the limit of {} open files and are not served",
-            privilege::open_files()
+            limits::open_files()
         );
         self.dir.warn(what.as_bytes(), None);
     }

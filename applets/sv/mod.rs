@@ -21,8 +21,7 @@ use std::time::Duration;
 use lexopt::Arg::{Short, Value};
 use svcore::say::Message;
 use svcore::status::State;
-use svcore::sys::clock;
-use svcore::{Call, Error, Result, decimal, multicall, scan};
+use svcore::{Call, Error, Result, decimal, multicall, scan, tai};
 
 use reporter::Reporter;
 use target::{Base, LOG, MAIN, Target, Trouble};
@@ -61,7 +60,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         hints: options.verbose,
         base,
         supervisors: hint::Supervisors::default(),
-        now: clock::wall(),
+        now: tai::now(),
     };
     let patience = options.wait.or_else(patience_of_environment).unwrap_or(PATIENCE);
     let patience = Duration::from_secs(patience);

@@ -13,7 +13,8 @@ use svcore::moment::{Moment, earlier};
 use svcore::sort::sort;
 use svcore::status::Status;
 use svcore::sys::watch;
-use svcore::sys::{clock, privilege, signal};
+use svcore::sys::{clock, limits, signal};
+use svcore::tai;
 
 use super::check::Checker;
 use super::hint::{self, Served};
@@ -97,7 +98,7 @@ pub(super) fn act(
     let Some(waiter) = &waiter else { return };
     while !pending.is_empty() {
         let now = clock::monotonic();
-        reporter.now = clock::wall();
+        reporter.now = tai::now();
         let all = waiter.checker.take_missed() || now >= waiter.until;
         waiter.pause.set(for_each(EACH_ASKED, pending.len()));
         pending.retain_mut(|pending| {
@@ -130,8 +131,8 @@ impl<'a> Waiter<'a> {
     fn new(request: &'a Request, patience: Duration, pipe_ignored: bool) -> Self {
         let until = clock::monotonic().saturating_add(patience.max(SHORTEST));
         // Three for each that is waited for, as far as that goes.
-        privilege::raise_open_files();
-        let room = i32::try_from(privilege::open_files().saturating_sub(SPARE)).unwrap_or(i32::MAX);
+        limits::raise_open_files();
+        let room = i32::try_from(limits::open_files().saturating_sub(SPARE)).unwrap_or(i32::MAX);
         Waiter {
             request,
             only_sends: false,

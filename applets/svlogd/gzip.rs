@@ -9,7 +9,7 @@ use std::io;
 
 use rustix::fd::BorrowedFd;
 use rustix::process::Pid;
-use svcore::sys::spawn::fork_to_files;
+use svcore::sys::fork::fork_to_files;
 
 /// The level used for `!gzip 1`: the library's level 1 compresses less than gzip's, its level 2 as much.
 #[cfg(feature = "gzip")]

@@ -5,6 +5,7 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use svcore::say::{self, Message};
 use svcore::sys::clock;
+use svcore::tai;
 
 use super::line::{Cutter, Piece};
 use super::logdir::LogDir;
@@ -126,7 +127,7 @@ impl Lines {
             bytes = incomplete;
         }
         if !bytes.is_empty() {
-            let stamp = self.settings.stamp.text(clock::wall);
+            let stamp = self.settings.stamp.text(tai::now);
             while let Some(piece) = self.cutter.cut(&mut bytes) {
                 self.hand_on_piece(piece, stamp.as_ref(), logs);
                 for log in logs.iter_mut().filter(|log| log.pending() >= PENDING_ENOUGH && !log.is_pausing())

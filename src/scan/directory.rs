@@ -21,7 +21,7 @@ use crate::say::{Class, Message};
 use crate::state::{self, Home};
 use crate::sys::watch::{self, Inotify};
 use crate::sys::{self, clock};
-use crate::{exec, files};
+use crate::{files, path};
 
 /// How often it is looked at where it cannot be watched.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -264,7 +264,7 @@ impl Directory {
                     false
                 }
             };
-            for dir in exec::way_of(self.path.to_bytes(), false) {
+            for dir in path::directories_to_watch(self.path.to_bytes(), false) {
                 if !add(&dir) {
                     // It went a moment ago.
                     self.look_at = earlier(self.look_at, Some(now.saturating_add(LOOK_EVERY)));

@@ -22,10 +22,12 @@ use crate::moment::{Moment, earlier};
 use crate::process::Ended;
 use crate::role::Role;
 use crate::sort::sort;
+use crate::sys::clock;
 use crate::sys::interest::Interest;
+use crate::sys::residency::release_executable;
 use crate::sys::signals::{Came, Signals};
 use crate::sys::watch::Inotify;
-use crate::sys::{clock, memory};
+use crate::tai;
 
 use sorted::Sorted;
 
@@ -97,7 +99,7 @@ pub struct Turn {
 /// The present moment on both clocks.
 #[must_use]
 pub fn now() -> Now {
-    Now { at: clock::monotonic(), stamp: clock::wall() }
+    Now { at: clock::monotonic(), stamp: tai::now() }
 }
 
 impl Host {
@@ -208,7 +210,8 @@ impl Host {
         }
     }
 
-    /// The next wait is likely to be long: memory that can be had again is given back before it begins.
+    /// The next wait is likely to be long: memory that can be had again is given back before it begins; see
+    /// [`release_executable`].
     pub const fn expect_long_wait(&mut self) {
         self.expects_long_wait = true;
     }
@@ -396,7 +399,8 @@ impl Host {
             }
         }
         if is_long {
-            memory::forget_executable();
+            // Last: pages that are touched between this and the wait stay in memory.
+            release_executable();
         }
         let woken = event::wait(&mut fds, Wait::until(earlier(until, due)));
         let mut ready = fds.iter().map(|fd| woken == Woken::Unknown || !fd.revents().is_empty());

@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use crate::moment::Moment;
-use crate::tai::{self, Tai64N};
 
 /// The present moment; never steps back.
 #[must_use]
@@ -16,14 +15,7 @@ pub fn monotonic() -> Moment {
     Moment::from_start(Duration::new(u64::try_from(seconds).unwrap_or(0), nanos))
 }
 
-/// The wall clock, which people and other programs read.
-#[must_use]
-pub fn wall() -> Tai64N {
-    let (seconds, nanos) = read(nix::libc::CLOCK_REALTIME);
-    tai::stamp(seconds, nanos)
-}
-
-/// The wall clock in seconds and nanoseconds since 1970.
+/// The wall clock, which people and other programs read, in seconds and nanoseconds since 1970.
 #[must_use]
 pub fn wall_unix() -> (i64, u32) {
     read(nix::libc::CLOCK_REALTIME)

@@ -10,14 +10,20 @@ use rustix::process::Pid;
 pub struct Signal(i32);
 
 impl Signal {
+    /// The process gives up, as by abort(3).
+    pub const ABRT: Signal = Signal(libc::SIGABRT);
     /// Alarm.
     pub const ALRM: Signal = Signal(libc::SIGALRM);
+    /// A fault: memory that is mapped, but cannot be had.
+    pub const BUS: Signal = Signal(libc::SIGBUS);
     /// A child ended or stopped.
     pub const CHLD: Signal = Signal(libc::SIGCHLD);
     /// Go on.
     pub const CONT: Signal = Signal(libc::SIGCONT);
     /// Hang up.
     pub const HUP: Signal = Signal(libc::SIGHUP);
+    /// A fault: no instruction of the processor.
+    pub const ILL: Signal = Signal(libc::SIGILL);
     /// Interrupt.
     pub const INT: Signal = Signal(libc::SIGINT);
     /// End at once.
@@ -28,6 +34,8 @@ impl Signal {
     pub const PWR: Signal = Signal(PWR);
     /// Quit.
     pub const QUIT: Signal = Signal(libc::SIGQUIT);
+    /// A fault: memory that is not mapped.
+    pub const SEGV: Signal = Signal(libc::SIGSEGV);
     /// Stop until CONT.
     pub const STOP: Signal = Signal(libc::SIGSTOP);
     /// Terminate.
@@ -149,6 +157,12 @@ pub fn queue(pid: Pid, signal: Signal, value: i32) -> io::Result<()> {
     }
 }
 
+/// Ignores `signal`.
+pub(super) fn ignore(signal: Signal) {
+    // SAFETY: nothing of ours runs when it comes.
+    unsafe { libc::signal(signal.0, libc::SIG_IGN) };
+}
+
 /// Ignores SIGPIPE, so that a write to a pipe without a reader fails instead of ending the program. Returns whether it
 /// was ignored before.
 ///
@@ -156,8 +170,7 @@ pub fn queue(pid: Pid, signal: Signal, value: i32) -> io::Result<()> {
 /// [`Program::default_pipe`](super::spawn::Program::default_pipe).
 pub fn ignore_pipe() -> bool {
     let before = is_ignored(Signal::PIPE);
-    // SAFETY: no handler of ours is installed, so none can be replaced while something depends on it.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    ignore(Signal::PIPE);
     before
 }
 
@@ -193,6 +206,20 @@ pub fn end_by(signal: Signal) {
     unsafe { libc::raise(signal.0) };
     // SAFETY: the set is valid; the old mask is not asked for.
     unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const only, std::ptr::null_mut()) };
+}
+
+/// Blocks `signal`.
+pub(super) fn block(signal: Signal) {
+    let only = set_of([signal]);
+    // SAFETY: the set is valid; the old mask is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const only, std::ptr::null_mut()) };
+}
+
+/// Unblocks every signal.
+pub(super) fn unblock_all() {
+    let none = set_of([]);
+    // SAFETY: the set is valid; the old mask is not asked for.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
 }
 
 /// A set of signals as the system calls take it.

@@ -1,11 +1,11 @@
-//! Signals as something a poll can wait for.
+//! Waiting for signals with poll(2).
 //!
-//! On Linux the signals stay blocked and come out of a signalfd: no handler ever runs, so the time between
-//! `clone` and `exec` of a child that shares our memory is safe. Elsewhere a handler notes the signal and
-//! writes a byte to a pipe. Children start with an empty mask either way ([`spawn`](super::spawn)).
+//! On Linux the signals stay blocked and are read from a signalfd: no handler ever runs, so nothing can change our memory
+//! between `clone` and `execve` of a child that borrows it. Elsewhere a handler notes the signal and writes a byte to a
+//! pipe. Children start with an empty mask either way ([`spawn`](super::spawn)).
 //!
-//! SIGPIPE is caught in the same way and never looked at: a supervisor must outlive whoever reads its
-//! messages, and a blocked or caught signal is, unlike an ignored one, not passed on to a program.
+//! SIGPIPE is blocked or caught in the same way, and not used: a supervisor must outlive the reader of its messages. An
+//! ignored signal would do for us, but programs would inherit that.
 
 use std::io;
 
@@ -18,36 +18,37 @@ use super::signal::{queue, send};
 /// A signal that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Came {
-    /// Which.
+    /// The signal.
     pub signal: Signal,
     /// For [`Signal::CHANGE`]: the number of the descriptor of the directory.
     pub fd: i32,
     /// The number that came with a signal of `queue` in [`signal`](super::signal).
     pub value: Option<i32>,
-    /// A process sent it, this one or another; otherwise the kernel has something to tell.
+    /// Whether a process sent it, this one or another; if not, the kernel did.
     pub sent: bool,
-    /// We caused it ourselves: a write to a pipe without a reader.
+    /// Whether we caused it ourselves, by a write to a pipe without a reader.
     pub own: bool,
 }
 
 impl Came {
-    /// Whether it says that a watched directory changed. The same number may be sent by anybody who may send signals.
+    /// Whether it reports a change of a watched directory. A process may send the same signal, which reports nothing.
     #[must_use]
     pub fn is_change(&self) -> bool {
         self.signal == Signal::CHANGE && !self.sent
     }
 
-    /// Whether it says that more watched directories changed than could be told.
+    /// Whether it reports that more watched directories changed than the kernel could report one by one.
     #[must_use]
     pub fn is_overflow(&self) -> bool {
         self.signal == Signal::IO && !self.sent
     }
 }
 
-/// How many signals are handed over at once: a queue that others fill must not be all that we read.
+/// The highest number of signals that one call of [`Signals::take`] reads: other processes may fill the queue faster than
+/// we empty it.
 pub const AT_ONCE: usize = 64;
 
-/// The signals waited for, as a descriptor.
+/// A descriptor that can be read from when one of a set of signals has come.
 #[derive(Debug)]
 pub struct Signals {
     fd: OwnedFd,
@@ -81,7 +82,7 @@ mod here {
     use crate::sys::signal::{set_default, set_of};
 
     impl Signals {
-        /// Waits for `which` from now on, instead of what they did before.
+        /// From now on the signals `which` are waited for, instead of having their action.
         ///
         /// # Errors
         ///
@@ -89,8 +90,8 @@ mod here {
         pub fn wait_for(which: &[Signal]) -> io::Result<Self> {
             let wanted = set_of(which.iter().copied());
             let blocked = set_of(which.iter().copied().chain([Signal::PIPE]));
-            // An ignored SIGCHLD would take our children's ends away from us, and children are promised the default
-            // action of what we wait for.
+            // With SIGCHLD ignored there would be no ends of children to wait for; and children are promised the default
+            // action of the signals that we wait for.
             for &signal in which {
                 set_default(signal);
             }
@@ -105,36 +106,36 @@ mod here {
             Ok(Signals { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
         }
 
-        /// Waits for `more`, too, beside `those` that were waited for.
+        /// From now on the signals `more` are waited for, too, beside `those` that already were.
         pub fn also(&self, those: &[Signal], more: &[Signal]) {
             let more_set = set_of(more.iter().copied());
             // SAFETY: the set is one that `sigemptyset` made; the old mask is not asked for.
             unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const more_set, std::ptr::null_mut()) };
-            self.hears(&set_of(those.iter().chain(more).copied()));
+            self.set(&set_of(those.iter().chain(more).copied()));
         }
 
-        /// Leaves `more` to what they do by default, and waits for `those` only.
+        /// From now on only `those` are waited for; `more` have their default action again.
         pub fn no_more(&self, those: &[Signal], more: &[Signal]) {
-            self.hears(&set_of(those.iter().copied()));
+            self.set(&set_of(those.iter().copied()));
             let more_set = set_of(more.iter().copied());
             // SAFETY: the set is one that `sigemptyset` made; the old mask is not asked for.
             unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const more_set, std::ptr::null_mut()) };
         }
 
-        fn hears(&self, which: &libc::sigset_t) {
+        fn set(&self, which: &libc::sigset_t) {
             // SAFETY: the set is one that `sigemptyset` made, and the descriptor is a signalfd: it gets another set.
             unsafe { libc::signalfd(self.fd.as_raw_fd(), which, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         }
 
-        /// Hands over what came since the last call, the lowest numbers first; of more than [`AT_ONCE`] the rest is
-        /// for the next call.
+        /// Passes the signals that came since the last call to `each`, the lowest numbers first, but at most [`AT_ONCE`];
+        /// the others come with the next call.
         pub fn take(&self, mut each: impl FnMut(Came)) {
             const SIZE: usize = size_of::<libc::signalfd_siginfo>();
             const TOGETHER: usize = 8;
             let mut buffer = [0_u8; SIZE * TOGETHER];
             for _ in 0..super::AT_ONCE / TOGETHER {
                 let Ok(length @ 1..) = rustix::io::read(&self.fd, &mut buffer) else { break };
-                let came = buffer.get(..length).unwrap_or_default();
+                let came = crate::slice::part(&buffer, ..length);
                 for info in came.chunks_exact(SIZE) {
                     // Fields of four bytes: `ssi_signo`, `ssi_errno`, `ssi_code`, `ssi_pid`, …; `ssi_fd` and `ssi_int` are
                     // 5 and 11.
@@ -181,13 +182,12 @@ mod here {
     }
 
     fn catch(signal: Signal) {
-        // SAFETY: `note` touches two atomics and calls `write`, both allowed in a handler, and leaves `errno` as it
-        // found it.
+        // SAFETY: `note` touches two atomics and calls `write`, both allowed in a handler, and restores `errno`.
         unsafe { libc::signal(signal.number(), note as *const () as libc::sighandler_t) };
     }
 
     impl Signals {
-        /// Waits for `which` from now on, instead of what they did before.
+        /// From now on the signals `which` are waited for, instead of having their action.
         ///
         /// # Errors
         ///
@@ -205,17 +205,17 @@ mod here {
             Ok(Signals { fd })
         }
 
-        /// Waits for `more`, too.
+        /// From now on the signals `more` are waited for, too.
         pub fn also(&self, _those: &[Signal], more: &[Signal]) {
             more.iter().for_each(|&signal| catch(signal));
         }
 
-        /// Leaves `more` to what they do by default.
+        /// From now on the signals `more` have their default action again.
         pub fn no_more(&self, _those: &[Signal], more: &[Signal]) {
             more.iter().for_each(|&signal| set_default(signal));
         }
 
-        /// Hands over what came since the last call, each signal at least once.
+        /// Passes the signals that came since the last call to `each`, every one at least once.
         pub fn take(&self, mut each: impl FnMut(Came)) {
             // Drained first: a signal that comes after the swap wakes the next poll again.
             let mut scrap = [0_u8; 64];

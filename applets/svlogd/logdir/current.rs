@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat, fsync, renameat, statat, unlinkat}
 use rustix::io::Errno;
 use svcore::moment::Moment;
 use svcore::sys::clock;
-use svcore::tai::Tai64N;
+use svcore::tai::{self, Tai64N};
 use svcore::{Context, Failed, trust};
 
 use super::super::completion::{is_complete, mark_complete, mark_incomplete};
@@ -106,7 +106,7 @@ fn open(directory: &OwnedFd, flags: OFlags) -> io::Result<(OwnedFd, Stat)> {
 /// stamp of that label.
 pub(super) fn make_old_log(directory: &OwnedFd, kind: Kind, last: &mut Option<Tai64N>) -> io::Result<OldLog> {
     loop {
-        let (stamp, label) = next_label(clock::wall(), *last).ok_or(Errno::OVERFLOW)?;
+        let (stamp, label) = next_label(tai::now(), *last).ok_or(Errno::OVERFLOW)?;
         *last = Some(stamp);
         let old = OldLog { label, kind };
         let mut is_free = true;

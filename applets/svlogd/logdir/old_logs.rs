@@ -5,8 +5,7 @@ use std::io;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, FileType, renameat, unlinkat};
 use rustix::io::Errno;
-use svcore::sys::clock;
-use svcore::tai::Tai64N;
+use svcore::tai::{self, Tai64N};
 use svcore::{Context, Failed};
 
 use super::super::config::Processor;
@@ -41,7 +40,7 @@ pub(super) fn newest_stamp(directory: &OwnedFd, report: &Report) -> Result<Optio
 
 /// Gives a plausible label to old logs that have none. Returns whether there were any.
 fn rename_implausible(directory: &OwnedFd, report: &Report, old: &[OldLog]) -> bool {
-    let new_labels = old_log::new_labels(old, clock::wall());
+    let new_labels = old_log::new_labels(old, tai::now());
     for (label, new_label) in &new_labels {
         for part in old.iter().filter(|old| old.label == *label) {
             let renamed = OldLog { label: *new_label, kind: part.kind };

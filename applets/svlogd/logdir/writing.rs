@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 use svcore::Failed;
-use svcore::sys::clock;
+use svcore::tai;
 
 use super::super::limit::Limit;
 use super::super::options::WhenFull;
@@ -45,7 +45,7 @@ impl LogDir {
             return Ok(Written::Some);
         }
         if self.dropped.lines > 0 && !self.pending.is_in_line() {
-            let stamp = self.settings.stamp.text(clock::wall);
+            let stamp = self.settings.stamp.text(tai::now);
             let stamp = stamp.as_ref().map_or(b"".as_slice(), |stamp| stamp);
             let line = format!("svlogd: lost {} lines: out of disk space\n", self.dropped.lines);
             let line = [stamp, line.as_bytes()].concat();

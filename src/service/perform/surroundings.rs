@@ -18,9 +18,9 @@ use super::log::LogUnit;
 use super::unit::{is_removed, open_directory, wanted_at_start};
 use crate::control::Command;
 use crate::error::Failed;
-use crate::exec;
 use crate::files;
 use crate::moment::Moment;
+use crate::path;
 use crate::role::Role;
 use crate::service::step::{Event, Now};
 use crate::status::Want;
@@ -138,7 +138,7 @@ impl Service {
 
     /// Watches the directories in which the path of the service directory may come to lead elsewhere.
     fn watch_around(&mut self) {
-        let way = exec::way_of(self.label.path().to_bytes(), true);
+        let way = path::directories_to_watch(self.label.path().to_bytes(), true);
         self.surroundings.around = way.iter().filter_map(|dir| Self::open_watched(dir)).collect();
     }
 

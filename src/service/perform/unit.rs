@@ -18,7 +18,7 @@ use crate::service::step::{Now, Script};
 use crate::status::Want;
 use crate::supervise::Supervise;
 use crate::sys::{signal, watch};
-use crate::{Signal, decimal, files, sys};
+use crate::{Signal, decimal, files, slice, sys};
 
 /// How many bytes of commands are read at a time. The others are read in the next turn, after other services had
 /// theirs, so that whoever writes without end holds up no other service.
@@ -125,7 +125,7 @@ impl Unit {
         if most.last() == Some(&b't') && length == COMMANDS_MAX {
             length = length.saturating_add(self.supervise.read_control(last).len());
         }
-        buffer.get(..length).unwrap_or_default()
+        slice::part(buffer, ..length)
     }
 
     /// The commands that were read are done.

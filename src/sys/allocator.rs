@@ -1,11 +1,14 @@
-//! The executable's allocator: a small fixed arena before the system's.
+//! The executable's allocator: a small fixed arena, and behind it the system's allocator.
 //!
-//! A supervisor needs a few kilobytes and is there many times. From the system's allocator they cost it pages of a
-//! heap and of mapped memory, page tables for both, and some system calls at each start; here they lie beside the
-//! other variables. What is large, or does not fit any more, comes from the system.
+//! A supervisor needs a few kilobytes, and a machine has many supervisors. The system's allocator would cost each of
+//! them pages of a heap and of mapped memory, page tables for both, and some system calls at each start; the arena lies
+//! beside the other variables. Requests that are large, or do not fit any more, go to the system's allocator.
 //!
-//! Blocks are of powers of two; a freed block goes onto the list of its size. Nothing is given back or joined: the
-//! arena is too small for that to matter.
+//! The sizes of blocks are powers of two; a freed block goes onto the list of its size. The arena never returns memory
+//! to the system and never joins blocks: it is too small for that to matter.
+
+mod lack;
+mod seal;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
@@ -15,9 +18,12 @@ use std::sync::atomic::{
     Ordering::{Acquire, Release},
 };
 
-/// Size of the whole, in bytes. Only the pages that are used take memory.
+pub use lack::wait_for_memory;
+pub use seal::seal;
+
+/// Size of the whole allocator, in bytes. Only the pages that are touched take memory.
 const TOTAL: usize = 16 * 1024;
-/// Size of the arena, in bytes: the rest of the pages that the other fields begin.
+/// Size of the arena, in bytes: what the other fields leave of the whole.
 const ARENA: usize = TOTAL - 128;
 /// The smallest block, in bytes, as a power of two; also the alignment of all.
 const SMALLEST: u32 = 4;
@@ -32,123 +38,31 @@ struct Arena(UnsafeCell<[u8; ARENA]>);
 
 /// An allocator; see the module.
 ///
-/// Whole pages, so that what little an idle supervisor has, with the bookkeeping, is on one of them, and the
-/// variables behind it begin another.
+/// It begins at a page of 4 KiB, so that the bookkeeping and the few blocks of an idle supervisor are on one page, and
+/// the variables behind it on another. Where pages are larger this only saves less.
 #[allow(missing_debug_implementations, reason = "it has nothing to show")]
 #[repr(C, align(4096))]
-pub struct Memory {
+pub struct Allocator {
+    /// How many bytes of the arena have ever been handed out.
     used: UnsafeCell<usize>,
+    /// The first freed block of each size.
     free: UnsafeCell<[Link; SIZES]>,
-    /// Somebody is at the fields above. Our programs have one thread, but nothing here depends on that.
+    /// A lock of the fields above. Our programs have one thread, but nothing here depends on that.
     busy: AtomicBool,
     arena: Arena,
 }
 
-const _: () = assert!(size_of::<Memory>() == TOTAL, "the arena leaves a gap");
+const _: () = assert!(size_of::<Allocator>() == TOTAL, "the arena leaves a gap");
 
 // SAFETY: the cells are touched only by whoever has set `busy`.
-unsafe impl Sync for Memory {}
+unsafe impl Sync for Allocator {}
 
-/// Gives back the memory that holds what can be read again from the executable: its code and constants. What is needed
-/// again comes from the kernel's copy of the file.
-///
-/// For a process that is the only one of its file and is likely to wait for long; to be called right before it waits,
-/// since what is touched after this is in memory again.
-pub fn forget_executable() {
-    here::forget_executable();
-}
-
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-mod here {
-    use nix::libc;
-    use rustix::mm::{Advice, madvise};
-
-    pub(super) fn forget_executable() {
-        const PAGE: u64 = 4096;
-        // SAFETY: reads a table that the kernel left for us.
-        let table = unsafe { libc::getauxval(libc::AT_PHDR) } as *const libc::Elf64_Phdr;
-        // SAFETY: as above.
-        let count = unsafe { libc::getauxval(libc::AT_PHNUM) };
-        if table.is_null() {
-            return;
-        }
-        // SAFETY: the kernel says that so many headers of the executable are there, and they stay there unchanged.
-        let headers = unsafe { std::slice::from_raw_parts(table, usize::try_from(count).unwrap_or(0)) };
-        /// Where they are in the file: right behind its own header.
-        const PLACE: u64 = size_of::<libc::Elf64_Ehdr>() as u64;
-        // Where they are in memory, less where they are in the file's own count, is how far all was moved. Not every
-        // linker makes a header for them (PT_PHDR), but they are in the part with the start of the file.
-        let own = headers.iter().find(|it| it.p_type == libc::PT_LOAD && it.p_offset == 0);
-        let moved = own.map_or(0, |own| (table as u64).wrapping_sub(own.p_vaddr.wrapping_add(PLACE)));
-        let mut parts = [(0, 0); 4];
-        let read_only = |it: &&libc::Elf64_Phdr| it.p_type == libc::PT_LOAD && it.p_flags & libc::PF_W == 0;
-        for (part, header) in parts.iter_mut().zip(headers.iter().filter(read_only)) {
-            let first = moved.wrapping_add(header.p_vaddr) & !(PAGE - 1);
-            let last = moved.wrapping_add(header.p_vaddr).wrapping_add(header.p_memsz);
-            *part = (first, usize::try_from(last.saturating_sub(first)).unwrap_or(0));
-        }
-        for (first, length) in parts {
-            if length > 0 {
-                // SAFETY: this is a part of the executable that is never written to. Its pages are those of the file,
-                // and appear again with the same content when they are touched.
-                let _ = unsafe { madvise(first as *mut std::ffi::c_void, length, Advice::LinuxDontNeed) };
-            }
-        }
-    }
-}
-
-#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-mod here {
-    pub(super) fn forget_executable() {}
-}
-
-/// Who cannot be without memory waits for it.
-static WAITS: AtomicBool = AtomicBool::new(false);
-/// That it waits was said.
-static WAITED: AtomicBool = AtomicBool::new(false);
-/// More than this at once nobody here needs; it would be waited for in vain.
-const LARGEST: usize = 1 << 30;
-
-/// From now on memory that cannot be had is waited for, where it would otherwise end the process.
-pub fn wait_where_there_is_none() {
-    WAITS.store(true, Release);
-}
-
-/// Whether it is worth trying again, after a pause.
-fn pauses(layout: Layout) -> bool {
-    if !WAITS.load(Acquire) || layout.size() > LARGEST {
-        return false;
-    }
-    if !WAITED.swap(true, Acquire) {
-        // Nothing here may allocate.
-        let _ = super::output::write(rustix::stdio::stderr(), b"warning: out of memory, waiting\n");
-    }
-    let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-    let _ = rustix::event::poll(&mut [], Some(&pause));
-    true
-}
-
-/// Nothing is to be allocated any more.
-static SEALED: AtomicBool = AtomicBool::new(false);
-
-/// Says that from now on nothing is to be allocated. In a build with debug assertions, what is allocated all the same
-/// is told on standard error.
-pub fn seal() {
-    SEALED.store(true, Release);
-}
-
-fn tell_if_sealed() {
-    if cfg!(debug_assertions) && SEALED.load(Acquire) {
-        let _ = rustix::io::write(rustix::stdio::stderr(), b"bug: allocated after the start\n");
-    }
-}
-
-impl Memory {
+impl Allocator {
     /// An allocator with an unused arena.
     #[must_use]
     #[allow(clippy::new_without_default, reason = "a default cannot be made in a constant")]
     pub const fn new() -> Self {
-        Memory {
+        Allocator {
             used: UnsafeCell::new(0),
             free: UnsafeCell::new([ptr::null_mut(); SIZES]),
             busy: AtomicBool::new(false),
@@ -156,6 +70,7 @@ impl Memory {
         }
     }
 
+    /// Does `work` while nobody else is in `used` and `free`.
     fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
         while self.busy.swap(true, Acquire) {
             std::hint::spin_loop();
@@ -165,13 +80,14 @@ impl Memory {
         done
     }
 
-    /// Which list a block is on; `None` for what the system is asked for.
-    fn size_of(layout: Layout) -> Option<usize> {
+    /// The index of the size of a request; `None` if it goes to the system's allocator.
+    fn size_index(layout: Layout) -> Option<usize> {
         let bits = layout.size().max(1).checked_next_power_of_two()?.trailing_zeros().max(SMALLEST);
         let index = (bits - SMALLEST) as usize;
         (index < SIZES && layout.align() <= 1 << SMALLEST).then_some(index)
     }
 
+    /// A block of the size of this index; null if the arena has none.
     fn take(&self, index: usize) -> *mut u8 {
         self.alone(|| {
             // SAFETY: we are alone with the cells, and `index` is below SIZES.
@@ -206,24 +122,24 @@ impl Memory {
 
 // SAFETY: a block is handed out by `take` only when it is on no list, at least as large as asked for and aligned to
 // 16; other requests are the system's, and are given back to it since they do not lie in the arena.
-unsafe impl GlobalAlloc for Memory {
+unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        tell_if_sealed();
-        let block = Memory::size_of(layout).map_or(ptr::null_mut(), |index| self.take(index));
+        seal::check();
+        let block = Allocator::size_index(layout).map_or(ptr::null_mut(), |index| self.take(index));
         if !block.is_null() {
             return block;
         }
         loop {
             // SAFETY: the caller's promise is passed on.
             let block = unsafe { System.alloc(layout) };
-            if !block.is_null() || !pauses(layout) {
+            if !block.is_null() || !lack::pause(layout) {
                 return block;
             }
         }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        match Memory::size_of(layout) {
+        match Allocator::size_index(layout) {
             Some(index) if self.is_ours(block) => self.alone(|| {
                 // SAFETY: we are alone with the cells, and `index` is below SIZES.
                 let list = unsafe { self.free.get().cast::<Link>().add(index) };
@@ -250,7 +166,7 @@ mod tests {
     /// is used up, twice, so that freed blocks are used again.
     #[test]
     fn threads_share_an_arena() {
-        let memory = Memory::new();
+        let allocator = Allocator::new();
         let work = |mark: u8| {
             for _ in 0..2 {
                 let mut blocks = Vec::new();
@@ -260,12 +176,12 @@ mod tests {
                     let layout = Layout::from_size_align(size, if size == 7 { 32 } else { 8 }).unwrap();
                     loop {
                         // SAFETY: the layout has a size.
-                        let block = unsafe { memory.alloc(layout) };
+                        let block = unsafe { allocator.alloc(layout) };
                         assert!(!block.is_null() && (block as usize).is_multiple_of(layout.align()));
                         // SAFETY: the block is as large as this.
                         unsafe { block.write_bytes(mark, layout.size()) };
                         blocks.push((block, layout));
-                        if !memory.is_ours(block) {
+                        if !allocator.is_ours(block) {
                             break;
                         }
                     }
@@ -276,7 +192,7 @@ mod tests {
                     let places = [0, layout.size() / 2, layout.size() - 1];
                     assert!(places.iter().all(|&place| bytes[place] == mark));
                     // SAFETY: the block came from this allocator with this layout.
-                    unsafe { memory.dealloc(block, layout) };
+                    unsafe { allocator.dealloc(block, layout) };
                 }
             }
         };
@@ -290,14 +206,14 @@ mod tests {
         /// Whatever is taken and given back in whatever order, blocks in use never overlap and keep their bytes.
         #[test]
         fn blocks_in_use_are_apart(steps in prop::collection::vec((1_usize..6000, any::<bool>(), 0_usize..64), 0..400)) {
-            let memory = Box::new(Memory::new());
+            let allocator = Box::new(Allocator::new());
             let mut blocks: Vec<(*mut u8, Layout, u8)> = Vec::new();
             for (number, (size, take, which)) in steps.into_iter().enumerate() {
                 if take || blocks.is_empty() {
                     let layout = Layout::from_size_align(size, 1 << (which % 5)).unwrap();
                     let mark = number as u8;
                     // SAFETY: the layout has a size.
-                    let block = unsafe { memory.alloc(layout) };
+                    let block = unsafe { allocator.alloc(layout) };
                     prop_assert!(!block.is_null() && (block as usize).is_multiple_of(layout.align()));
                     // SAFETY: the block is as large as this.
                     unsafe { block.write_bytes(mark, size) };
@@ -308,7 +224,7 @@ mod tests {
                     let bytes = unsafe { std::slice::from_raw_parts(block, layout.size()) };
                     prop_assert!(bytes.iter().all(|&byte| byte == mark));
                     // SAFETY: it was taken with this layout.
-                    unsafe { memory.dealloc(block, layout) };
+                    unsafe { allocator.dealloc(block, layout) };
                 }
             }
             for (block, layout, mark) in blocks {
@@ -316,7 +232,7 @@ mod tests {
                 let bytes = unsafe { std::slice::from_raw_parts(block, layout.size()) };
                 prop_assert!(bytes.iter().all(|&byte| byte == mark));
                 // SAFETY: as above.
-                unsafe { memory.dealloc(block, layout) };
+                unsafe { allocator.dealloc(block, layout) };
             }
         }
     }
