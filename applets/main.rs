@@ -41,7 +41,7 @@ include!(concat!(env!("OUT_DIR"), "/table.rs"));
 
 #[cfg(not(test))]
 #[global_allocator]
-static MEMORY: svcore::sys::memory::Memory = svcore::sys::memory::Memory::new();
+static MEMORY: svcore::sys::allocator::Allocator = svcore::sys::allocator::Allocator::new();
 
 #[cfg(not(test))]
 #[allow(unsafe_code)]
@@ -49,6 +49,6 @@ static MEMORY: svcore::sys::memory::Memory = svcore::sys::memory::Memory::new();
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: std::ffi::c_int, argv: *mut *mut std::ffi::c_char) -> std::ffi::c_int {
     // SAFETY: these are the two values the C runtime called us with.
-    let argv = unsafe { svcore::sys::start::arguments(argc, argv) };
+    let argv = unsafe { svcore::sys::arguments::arguments(argc, argv) };
     svcore::multicall::run(TABLE, PAGES, &argv).into()
 }

@@ -1,25 +1,25 @@
-//! Environment directories: what a file says about the variable of its name. Source: chpst(8), -e.
+//! Environment directories: what a file does to the variable of its name. Source: chpst(8), -e.
 
-/// How long a value may be. More than this, with the name of its variable, no program can be given on Linux.
+/// The longest value, in bytes. Linux passes no longer string to a program, and the name of the variable is part of it.
 pub const VALUE_MAX: usize = 128 * 1024;
-/// How many files a directory may have. A change looks at all entries of the environment.
+/// The highest number of files in a directory. It is bounded since each change searches the whole environment.
 pub const FILES_MAX: usize = 16 * 1024;
-/// How long all values together may be: more than any program can be given.
+/// The highest sum of the lengths of all values, in bytes: more than any program can get.
 pub const ALL_MAX: usize = 16 * 1024 * 1024;
 
-/// What happens to a variable.
+/// A change of one variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It gets this value.
+    /// Set it to this value.
     Set(Vec<u8>),
-    /// It is removed.
+    /// Remove it.
     Remove,
 }
 
-/// The change that a file of this content makes.
+/// The change that a file with this content makes.
 ///
-/// An empty file removes. Otherwise the first line counts, without blanks and tabs at its end; a NUL in it
-/// stands for a newline.
+/// An empty file removes the variable. Any other file sets it to its first line, without the blanks and tabs at the end of
+/// the line, and with each NUL replaced by a newline.
 #[must_use]
 pub fn change_of(content: &[u8]) -> Change {
     if content.is_empty() {
@@ -31,9 +31,9 @@ pub fn change_of(content: &[u8]) -> Change {
     Change::Set(value)
 }
 
-/// The environment, each entry `NAME=value`, after the changes in their order.
+/// The environment, each entry `NAME=value`, after the changes, which are made in their order.
 ///
-/// A change takes all entries of its name away before it adds its own.
+/// A change first removes all entries of its name, of which there may be several.
 #[must_use]
 pub fn apply(environment: Vec<Vec<u8>>, changes: &[(Vec<u8>, Change)]) -> Vec<Vec<u8>> {
     let mut result = environment;
@@ -70,8 +70,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever was there before, afterwards each name has what its last change says, and the others
-        /// are untouched.
+        /// Whatever was there before: afterwards each name is as its last change made it, and other names are
+        /// untouched.
         #[test]
         fn the_last_change_of_a_name_holds(
             before in prop::collection::vec("[A-C]{1,2}=[a-z]{0,2}", 0..6),

@@ -1,44 +1,68 @@
-//! Why an applet gives up, and the words runit has for what the system said.
+//! Failures and their causes, and runit's words for the errors of the system.
 
 use std::fmt;
 use std::io;
 
-/// The result of an applet.
-pub type Result<T = u8> = std::result::Result<T, Error>;
+/// A result. Without parameters, that of an applet: its exit code or [`Error`].
+pub type Result<T = u8, E = Error> = std::result::Result<T, E>;
+
+/// A step that failed: what was being done, and its cause.
+#[derive(Debug)]
+pub struct Failed {
+    /// What was being done, such as `unable to open supervise/lock`. Bytes, since it may contain names of files.
+    pub doing: Vec<u8>,
+    /// The error of the system, if there was one.
+    pub cause: Option<io::Error>,
+}
 
 /// Why an applet gives up.
 ///
-/// The exit code is not in here: it depends on the applet (see [`Codes`](crate::Codes)), so only the
-/// dispatcher picks it.
+/// It has no exit code: that depends on the applet (see [`Codes`](crate::Codes)), so the dispatcher picks it.
 #[derive(Debug)]
 pub enum Error {
-    /// The command line is wrong. Holds what is said before the usage line: nothing, or a line such as
+    /// The command line is wrong. Holds what is printed before the usage line: nothing, or a line such as
     /// `illegal option -- x`.
     Usage(Option<String>),
-    /// A step failed that the applet cannot go on without.
-    Fatal {
-        /// What was being done, such as `unable to open supervise/lock`; bytes, since names are.
-        doing: Vec<u8>,
-        /// What the system said, where it said anything.
-        cause: Option<io::Error>,
-    },
+    /// A step failed without which the applet cannot go on.
+    Fatal(Failed),
+}
+
+impl Failed {
+    /// A failure without an error of the system.
+    #[must_use]
+    pub fn without_cause(doing: impl Into<Vec<u8>>) -> Self {
+        Failed { doing: doing.into(), cause: None }
+    }
+
+    /// A failure with an error of the system.
+    #[must_use]
+    pub fn because(cause: impl Into<io::Error>, doing: impl Into<Vec<u8>>) -> Self {
+        Failed { doing: doing.into(), cause: Some(cause.into()) }
+    }
+
+    /// Whether the error of the system is one of these.
+    #[must_use]
+    pub fn is_any_of(&self, reasons: &[rustix::io::Errno]) -> bool {
+        let Some(cause) = &self.cause else { return false };
+        reasons.iter().any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()))
+    }
 }
 
 impl Error {
-    /// A failure that has no system error in it.
-    #[must_use]
-    pub fn fatal(doing: impl Into<Vec<u8>>) -> Self {
-        Error::Fatal { doing: doing.into(), cause: None }
-    }
-
-    /// A wrong command line about which nothing is said but how it is to be.
+    /// A wrong command line, for which only the usage line is printed.
     #[must_use]
     pub const fn usage() -> Self {
         Error::Usage(None)
     }
 }
 
-/// getopt's own words, which scripts and tests of old know.
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        Error::Fatal(failed)
+    }
+}
+
+/// The words of getopt(3), which existing scripts and tests know.
 impl From<lexopt::Error> for Error {
     fn from(error: lexopt::Error) -> Self {
         let letter = |option: &str| option.trim_start_matches('-').chars().next().unwrap_or('-');
@@ -46,7 +70,7 @@ impl From<lexopt::Error> for Error {
             lexopt::Error::MissingValue { option: Some(option) } => {
                 format!("option requires an argument -- {}", letter(&option))
             }
-            // getopt reads `--word` as the option `-`.
+            // getopt(3) takes `--word` for the option `-`.
             lexopt::Error::UnexpectedOption(option) if option.starts_with("--") => {
                 "illegal option -- -".to_owned()
             }
@@ -56,12 +80,10 @@ impl From<lexopt::Error> for Error {
     }
 }
 
-impl Error {
-    /// Whether the system's reason is one of these.
-    #[must_use]
-    pub fn is_any_of(&self, reasons: &[rustix::io::Errno]) -> bool {
-        let Error::Fatal { cause: Some(cause), .. } = self else { return false };
-        reasons.iter().any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()))
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crate::say::printable_text(&self.doing))?;
+        self.cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {}", reason(cause)))
     }
 }
 
@@ -69,31 +91,28 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Usage(what) => f.write_str(what.as_deref().unwrap_or("wrong usage")),
-            Error::Fatal { doing, cause } => {
-                f.write_str(&crate::say::printable_text(doing))?;
-                cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {}", reason(cause)))
-            }
+            Error::Fatal(failed) => failed.fmt(f),
         }
     }
 }
 
-/// Adds what was attempted to an error of the system.
+/// Adds to an error of the system what was being done.
 pub trait Context<T> {
-    /// Turns an error into a fatal one; `doing` says what was attempted.
+    /// Makes an error a [`Failed`].
     ///
     /// # Errors
     ///
-    /// [`Error::Fatal`] whenever `self` is an error.
-    fn while_doing<S: Into<Vec<u8>>>(self, doing: impl FnOnce() -> S) -> Result<T>;
+    /// [`Failed`] whenever `self` is an error.
+    fn while_doing<S: Into<Vec<u8>>>(self, doing: impl FnOnce() -> S) -> Result<T, Failed>;
 }
 
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
-    fn while_doing<S: Into<Vec<u8>>>(self, doing: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|cause| Error::Fatal { doing: doing().into(), cause: Some(cause.into()) })
+    fn while_doing<S: Into<Vec<u8>>>(self, doing: impl FnOnce() -> S) -> Result<T, Failed> {
+        self.map_err(|cause| Failed::because(cause, doing()))
     }
 }
 
-/// runit's words for an error. They are the same on every platform and in every language.
+/// runit's words for an error, the same on every platform and in every language.
 #[must_use]
 pub fn reason(error: &io::Error) -> &'static str {
     match (error.raw_os_error(), crate::trust::refusal(error)) {

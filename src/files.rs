@@ -1,5 +1,6 @@
-//! Small files and names relative to an open directory.
+//! Small files, by their names in an open directory.
 
+use crate::slice;
 use std::ffi::CStr;
 use std::io;
 
@@ -7,10 +8,12 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 
-/// Mode bit "the owner may execute"; group and others are never looked at.
+pub use crate::sys::listing::numbers_in;
+
+/// The mode bit "the owner may execute". Those of the group and of others do not count.
 const OWNER_EXEC: u32 = 0o100;
 
-/// What a file is, links followed; `None` if there is none.
+/// The metadata of a file, with links followed; `None` if there is no file.
 ///
 /// # Errors
 ///
@@ -23,7 +26,7 @@ pub fn look(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Stat>> {
     }
 }
 
-/// Whether `stat` is that of a directory.
+/// Whether it is a directory.
 #[must_use]
 pub fn is_dir(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
@@ -44,7 +47,7 @@ pub fn others_may_write(stat: &Stat) -> bool {
     u32::from(stat.st_mode) & OTHERS_WRITE != 0
 }
 
-/// Whether others than the owner of a directory may put other files in the place of those that are not theirs.
+/// Whether others than the owner of a directory may replace files in it that do not belong to them.
 #[must_use]
 #[allow(clippy::useless_conversion, reason = "the width of a mode differs between platforms")]
 pub fn others_may_exchange(stat: &Stat) -> bool {
@@ -52,22 +55,20 @@ pub fn others_may_exchange(stat: &Stat) -> bool {
     others_may_write(stat) && u32::from(stat.st_mode) & STICKY == 0
 }
 
-/// Which directory or file it is: two numbers that no other has at the same time.
-#[must_use]
-#[allow(clippy::cast_sign_loss, clippy::cast_lossless, clippy::unnecessary_cast, reason = "widths differ")]
-pub fn identity(stat: &Stat) -> (u64, u64) {
-    (stat.st_dev as u64, stat.st_ino as u64)
+/// Which file or directory it is: no other has the same identity as long as this one exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// The file system.
+    pub device: u64,
+    /// The inode in it.
+    pub inode: u64,
 }
 
-/// The names in a directory that are numbers, such as those of processes and descriptors; `None` if it cannot be read.
-///
-/// Not by the standard library, which panics when the directory cannot be closed.
+/// The identity of a file, from its metadata.
 #[must_use]
-pub fn numbers_in(path: &[u8]) -> Option<Vec<i32>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = openat(rustix::fs::CWD, path, flags, Mode::empty()).ok()?;
-    let entries = rustix::fs::Dir::read_from(&dir).ok()?.flatten();
-    Some(entries.filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok()).collect())
+#[allow(clippy::cast_sign_loss, clippy::cast_lossless, clippy::unnecessary_cast, reason = "widths differ")]
+pub fn identity(stat: &Stat) -> Identity {
+    Identity { device: stat.st_dev as u64, inode: stat.st_ino as u64 }
 }
 
 /// Opens a file for reading, without waiting for a writer if it is a FIFO.
@@ -79,7 +80,7 @@ pub fn open_read(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     Ok(openat(dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Fills `buffer` from the start of a file, and gives what was filled.
+/// Reads the start of a file into `buffer`, as much as fits, and returns that.
 ///
 /// # Errors
 ///
@@ -95,5 +96,5 @@ pub fn read_start<'b>(dir: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) ->
             Err(errno) => return Err(errno.into()),
         }
     }
-    Ok(buffer.get(..filled).unwrap_or_default())
+    Ok(slice::part(buffer, ..filled))
 }

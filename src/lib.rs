@@ -3,20 +3,29 @@
 //! This library knows no applet. What only one program decides lives in that program's folder under
 //! `applets/`; what another runit program could read or share lives here.
 
+pub mod actions;
 pub mod control;
+pub mod decimal;
 pub mod envdir;
 pub mod error;
 pub mod event;
 pub mod exec;
 pub mod files;
 pub mod install;
+pub mod moment;
 pub mod multicall;
-pub mod number;
 pub mod oom;
+pub mod own_file;
 pub mod passwd;
+pub mod path;
+pub mod privilege;
+pub mod process;
+pub mod process_one;
+pub mod role;
 pub mod say;
 pub mod scan;
 pub mod service;
+pub mod slice;
 pub mod state;
 pub mod status;
 pub mod supervise;
@@ -25,6 +34,7 @@ pub mod tai;
 pub mod trust;
 pub mod utmp;
 
-pub use error::{Context, Error, Result};
+pub use error::{Context, Error, Failed, Result};
 pub use install::{Page, PageContent};
 pub use multicall::{Applet, Call, Codes};
+pub use sys::signal::Signal;

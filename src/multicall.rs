@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::install::{self, Page};
+use crate::say::{Class, Message};
 use crate::{say, sys};
 
 /// The name of the whole.
@@ -62,6 +63,17 @@ pub struct Applet {
     pub main: fn(&Call<'_>) -> Result,
 }
 
+/// What picked the applet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PickedBy {
+    /// The name of the program.
+    Name,
+    /// The first argument: `runitbox sv status web`.
+    FirstArgument,
+    /// A link called `sv` under the name of a service: it is `sv` as that service's init script.
+    InitScript,
+}
+
 /// How an applet was called.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
@@ -73,52 +85,63 @@ pub struct Call<'a> {
     pub args: &'a [OsString],
     /// Which of descriptors 0, 1 and 2 were closed.
     pub closed: [bool; 3],
-    /// It is `sv` under the name of a service.
-    pub init_script: bool,
+    /// What picked it.
+    pub picked_by: PickedBy,
     /// The exit codes of its failures.
     pub codes: Codes,
 }
 
+impl Call<'_> {
+    /// Whether it is `sv` under the name of a service.
+    #[must_use]
+    pub fn is_init_script(&self) -> bool {
+        self.picked_by == PickedBy::InitScript
+    }
+}
+
 /// What a command line asks for.
 enum Asked<'a> {
-    Applet(&'a Applet, &'a OsStr, &'a [OsString]),
-    InitScript(&'a Applet, &'a OsStr, &'a [OsString]),
+    Applet { applet: &'a Applet, picked_by: PickedBy, typed: &'a OsStr, args: &'a [OsString] },
     Suite(&'a [OsString]),
 }
 
 /// Runs the applet that `argv` asks for and gives the code to exit with.
 #[must_use]
 pub fn run(table: &[Applet], pages: &[Page], argv: &[OsString]) -> u8 {
-    let closed = sys::start::guard_descriptors();
+    let closed = sys::descriptors::guard_standard_streams();
     let (typed, args) =
         argv.split_first().map_or((OsStr::new(SUITE), argv), |(first, args)| (first.as_os_str(), args));
-    let executed = sys::start::executed_path();
-    match select(table, typed, executed.as_deref(), args) {
-        Asked::Applet(applet, typed, args) => {
-            if argv.len() != args.len() + 1 {
-                sys::start::drop_first_argument();
-                sys::start::set_process_name(applet.name);
-            } else if executed.as_ref().is_some_and(|path| base_name(path) != applet.name) {
-                sys::start::set_process_name(applet.name);
-            }
-            if let [word] = args
-                && word == "--help"
-            {
-                help(applet, pages);
-                return 0;
-            }
-            let name = base_name(typed);
-            finish(applet, &Call { typed, name, args, closed, init_script: false, codes: applet.codes })
+    let executed = sys::auxv::executed_path();
+    let (applet, picked_by, typed, args) = match select(table, typed, executed.as_deref(), args) {
+        Asked::Applet { applet, picked_by, typed, args } => (applet, picked_by, typed, args),
+        Asked::Suite(args) => return suite(table, pages, args),
+    };
+    let name = base_name(typed);
+    let mut applet = *applet;
+    match picked_by {
+        PickedBy::FirstArgument => {
+            sys::arguments::drop_first_argument();
+            sys::arguments::set_process_name(applet.name);
         }
-        Asked::InitScript(applet, typed, args) => {
-            /// Source: sv(8), LSB init scripts.
-            const CODES: Codes = Codes { usage: 2, fatal: 151 };
-            let name = base_name(typed);
-            let applet = Applet { codes: CODES, synopsis: "[-w sec] command", ..*applet };
-            finish(&applet, &Call { typed, name, args, closed, init_script: true, codes: CODES })
+        PickedBy::Name => {
+            if executed.as_ref().is_some_and(|path| base_name(path) != applet.name) {
+                sys::arguments::set_process_name(applet.name);
+            }
         }
-        Asked::Suite(args) => suite(table, pages, args),
+        PickedBy::InitScript => {
+            // Source: sv(8), LSB init scripts.
+            applet.codes = Codes { usage: 2, fatal: 151 };
+            applet.synopsis = "[-w sec] command";
+        }
     }
+    if picked_by != PickedBy::InitScript
+        && let [word] = args
+        && word == "--help"
+    {
+        help(&applet, pages);
+        return 0;
+    }
+    finish(&applet, &Call { typed, name, args, closed, picked_by, codes: applet.codes })
 }
 
 fn finish(applet: &Applet, call: &Call<'_>) -> u8 {
@@ -126,7 +149,7 @@ fn finish(applet: &Applet, call: &Call<'_>) -> u8 {
         report(applet, call, &error);
         match error {
             Error::Usage(_) => applet.codes.usage,
-            Error::Fatal { .. } => applet.codes.fatal,
+            Error::Fatal(_) => applet.codes.fatal,
         }
     })
 }
@@ -143,9 +166,7 @@ fn report(applet: &Applet, call: &Call<'_>, error: &Error) {
             let typed = say::printable(undaemonized(applet, typed));
             say::err(&[b"usage: ", &typed, b" ", applet.synopsis.as_bytes(), b"\n\n"]);
         }
-        Error::Fatal { doing, cause } => {
-            say::trouble(&[applet.family.as_bytes(), b": fatal: "], doing, cause.as_ref());
-        }
+        Error::Fatal(failed) => Message::of(Class::Fatal, applet.family, failed).print(),
     }
 }
 
@@ -185,6 +206,7 @@ fn select<'a>(
     executed: Option<&OsStr>,
     args: &'a [OsString],
 ) -> Asked<'a> {
+    let as_typed = |applet, picked_by| Asked::Applet { applet, picked_by, typed, args };
     let name = base_name(typed);
     let known = find(table, name);
     if name != "sv"
@@ -193,24 +215,20 @@ fn select<'a>(
         && (known.is_none() || typed.as_bytes().contains(&b'/'))
         && path_of(typed, executed, known.is_some()).is_some_and(|path| leads_over_sv(&path))
     {
-        return Asked::InitScript(sv, typed, args);
+        return as_typed(sv, PickedBy::InitScript);
     }
     if let Some(applet) = known {
-        return Asked::Applet(applet, typed, args);
+        return as_typed(applet, PickedBy::Name);
     }
     if name != SUITE
         && let Some(applet) = executed.and_then(|path| find(table, base_name(path)))
     {
-        return if applet.name == "sv" {
-            Asked::InitScript(applet, typed, args)
-        } else {
-            Asked::Applet(applet, typed, args)
-        };
+        return as_typed(applet, if applet.name == "sv" { PickedBy::InitScript } else { PickedBy::Name });
     }
     if let Some((first, rest)) = args.split_first()
         && let Some(applet) = find(table, base_name(first))
     {
-        return Asked::Applet(applet, first, rest);
+        return Asked::Applet { applet, picked_by: PickedBy::FirstArgument, typed: first, args: rest };
     }
     Asked::Suite(args)
 }
@@ -287,8 +305,8 @@ fn failed(error: &Error) -> u8 {
             say::err(&[b"usage: ", lines.join("       ").as_bytes(), b"\n"]);
             USAGE
         }
-        Error::Fatal { doing, cause } => {
-            say::trouble(&[SUITE.as_bytes(), b": fatal: "], doing, cause.as_ref());
+        Error::Fatal(failed) => {
+            Message::of(Class::Fatal, SUITE, failed).print();
             FAILED
         }
     }
@@ -366,10 +384,12 @@ mod tests {
         ];
         let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
         match select(&table, &argv[0], executed.map(OsStr::new), &argv[1..]) {
-            Asked::Applet(applet, typed, args) => {
+            Asked::Applet { typed, picked_by: PickedBy::InitScript, .. } => {
+                format!("script {}", typed.display())
+            }
+            Asked::Applet { applet, typed, args, .. } => {
                 format!("{} {} {}", applet.name, typed.display(), args.len())
             }
-            Asked::InitScript(_, typed, _) => format!("script {}", typed.display()),
             Asked::Suite(args) => format!("suite {}", args.len()),
         }
     }

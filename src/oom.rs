@@ -1,30 +1,31 @@
 //! Whether the kernel killed processes of our control group for lack of memory.
 //!
-//! Such an end looks as if somebody had sent KILL; only a counter of the group tells.
+//! Such a process looks as if somebody had sent it KILL; only a counter of the control group shows the reason.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use rustix::fd::AsFd;
 
 use crate::files;
+use crate::moment::Moment;
 
-/// Kills that were known at the last look.
+/// The value of the counter when it was last read.
 static KNOWN: AtomicU64 = AtomicU64::new(0);
-/// When the counter was seen to have risen, in milliseconds of the monotonic clock.
+/// When the counter was last found to have risen, in milliseconds of the monotonic clock.
 static ROSE: AtomicU64 = AtomicU64::new(0);
-/// Ends that are seen within this of a rise belong to it: several may be killed before the first is seen.
+/// A process that is found killed within this time of a rise, in milliseconds, counts as killed for lack of memory: the
+/// kernel may kill several before we notice the first.
 const TOGETHER: u64 = 1000;
 
-/// What was counted before now is not of our processes.
+/// Notes the value of the counter: what it counted before now was none of our processes.
 pub fn begin() {
     KNOWN.store(counted().unwrap_or(0), Relaxed);
 }
 
-/// Whether a process that was ended by KILL just now was probably killed for lack of memory.
+/// Whether the kernel probably killed a process for lack of memory that was just found ended by KILL.
 #[must_use]
-pub fn killed(now: Duration) -> bool {
-    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+pub fn killed(now: Moment) -> bool {
+    let now = u64::try_from(now.since_start().as_millis()).unwrap_or(u64::MAX);
     let Some(counted) = counted() else { return false };
     if counted > KNOWN.swap(counted, Relaxed) {
         ROSE.store(now, Relaxed);
@@ -34,7 +35,7 @@ pub fn killed(now: Duration) -> bool {
     rose > 0 && now.saturating_sub(rose) < TOGETHER
 }
 
-/// The counter of our group, where there is one: in `memory.events`, or with control groups as they were before, in
+/// The counter of our control group, if it has one: in `memory.events`, or in version 1 of control groups in
 /// `memory.oom_control`.
 fn counted() -> Option<u64> {
     let groups = read("/proc/self/cgroup")?;
@@ -42,7 +43,7 @@ fn counted() -> Option<u64> {
         let mut parts = line.splitn(3, ':').skip(1);
         let (kinds, path) = (parts.next()?, parts.next()?);
         let path = path.trim_end_matches('/');
-        // In a container the path may be that of the outside, while the root of the group is what is seen.
+        // In a container the path may be the one outside of it, while the mounted root is our own group.
         let places = if kinds.is_empty() {
             [format!("/sys/fs/cgroup{path}/memory.events"), "/sys/fs/cgroup/memory.events".to_owned()]
         } else if kinds.split(',').any(|kind| kind == "memory") {

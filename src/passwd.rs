@@ -1,11 +1,11 @@
-//! Users and groups from the text of `/etc/passwd` and `/etc/group`, and what `chpst -u` says about them.
+//! Users and groups from the text of `/etc/passwd` and `/etc/group`, and the argument of `chpst -u`.
 //!
-//! The C library is not asked: a static program has no plug-ins for other sources of users, and chpst(8) speaks
-//! of these two files only.
+//! The functions of the C library are not used: in a static program they cannot load plug-ins for other sources of users,
+//! and chpst(8) names these two files only.
 
 use std::fmt;
 
-/// Who a program becomes.
+/// The user and the groups that a program gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ids {
     /// The user.
@@ -14,14 +14,14 @@ pub struct Ids {
     pub gids: Vec<u32>,
 }
 
-/// Why a specification means nobody.
+/// Why an argument names no user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// No such user, or no such group.
     Unknown,
-    /// A number that is not there, which must not become root's.
+    /// A number is missing. It must not be taken for 0, which is root.
     Empty,
-    /// Numbers that are none, or larger than an id can be; holds what follows the leading colon.
+    /// A number has other characters than digits, or is larger than an id can be. Holds what follows the leading colon.
     Numbers(Vec<u8>),
     /// The file could not be read.
     Unreadable,
@@ -40,7 +40,7 @@ impl fmt::Display for Refused {
 
 /// Looks `spec` up: `user`, `user:group…` by name, `:uid:gid…` by number.
 ///
-/// `passwd` and `group` give the text of the files; each is asked at most once, and only if needed.
+/// `passwd` and `group` return the text of the files; each is called at most once, and only if needed.
 /// Source: chpst(8), -u.
 ///
 /// # Errors
@@ -80,12 +80,12 @@ fn by_number(numbers: &[u8]) -> Result<Ids, Refused> {
     }
 }
 
-/// An id: digits only, at least one, and the largest number means "no change" to the system and is refused.
+/// An id: digits only, and at least one. The largest number is refused, since it means "no change" to the system.
 fn id(text: &[u8]) -> Option<u32> {
     if text.is_empty() {
         return None;
     }
-    let value = crate::number::whole(text)?;
+    let value = crate::decimal::whole(text)?;
     u32::try_from(value).ok().filter(|&value| value != u32::MAX)
 }
 
@@ -172,7 +172,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nobody becomes root, or gets root's group, without a word that says so.
+        /// No argument leads to root, or to root's group, without naming it.
         #[test]
         fn root_is_named(spec in ":[0-2:]{0,6}") {
             let said = |id: &str| id.bytes().all(|digit| digit == b'0') && !id.is_empty();
@@ -185,7 +185,7 @@ mod tests {
             }
         }
 
-        /// A user is found by no name but the whole of it, whatever the file says.
+        /// A user is found by its whole name only, whatever the file contains.
         #[test]
         fn only_whole_names_match(name in "[ab]{1,3}", other in "[ab]{1,3}", uid in 0_u32..1000) {
             let text = format!("{name}:x:{uid}:7::/:\n");

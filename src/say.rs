@@ -1,8 +1,7 @@
-//! Lines for a person, one `write` each: `PROG: warning: …`.
+//! Messages for people, one line and one `write` each: `PROG: warning: …`.
 //!
-//! Never panics and never fails: where nobody can hear, nothing is said. What names, titles and targets of links have in
-//! them that is not printable is escaped, so that nobody forges a line or tells the terminal something: see
-//! [`printable`].
+//! Nothing here panics or fails: if standard error cannot take a message, the message is dropped. Bytes that are not
+//! printable are escaped ([`printable`]), so that a file name can neither forge a line nor control the terminal.
 
 use std::borrow::Cow;
 use std::io;
@@ -10,25 +9,27 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rustix::fd::BorrowedFd;
 
-use crate::error::reason;
+use crate::error::{Failed, reason};
+use crate::slice;
 use crate::sys::output;
+use crate::sys::spawn::NotStarted;
 
-/// Writes `parts`, joined, in one call and as far as the descriptor takes them.
+/// Writes `parts`, joined to one text. What the descriptor does not take is dropped.
 pub fn write_all(fd: BorrowedFd<'_>, parts: &[&[u8]]) {
     let line = parts.concat();
     let mut rest = line.as_slice();
     while !rest.is_empty() {
         match rustix::io::write(fd, rest) {
-            Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
+            Ok(written @ 1..) => rest = slice::part(rest, written..),
             Err(rustix::io::Errno::INTR) => {}
-            // Closed, full or broken: nowhere is left to say so.
+            // Closed, full or broken: there is no other place for a message.
             Ok(_) | Err(_) => return,
         }
     }
 }
 
-/// `text` with all in it that is not printable as `\xNN`, a byte each: control characters with newline and escape, those
-/// that turn the direction of writing, and what is not UTF-8. All else stays as it is.
+/// `text` with each byte that is not printable as `\xNN`: control characters such as newline and escape, characters that
+/// change the direction of writing, and whatever is not UTF-8. Everything else stays as it is.
 #[must_use]
 pub fn printable(text: &[u8]) -> Cow<'_, [u8]> {
     if text.iter().all(|byte| matches!(byte, b' '..=b'~')) {
@@ -46,17 +47,17 @@ pub fn printable(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(shown)
 }
 
-/// The same as text.
+/// The same, as a string.
 #[must_use]
 pub fn printable_text(text: &[u8]) -> String {
     String::from_utf8_lossy(&printable(text)).into_owned()
 }
 
-/// Whether a terminal shows it where it stands, and does nothing else.
+/// Whether a terminal just shows the character, in its place.
 fn is_printable(letter: char) -> bool {
     !letter.is_control()
         && !matches!(letter,
-            // Those that end a line or turn the direction of writing.
+            // Those that end a line or change the direction of writing.
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -66,63 +67,169 @@ fn escape(bytes: &[u8], shown: &mut Vec<u8>) {
     }
 }
 
-/// Writes a line to standard error, with what is not printable in it escaped. The newline is added.
+/// Writes a line to standard error. Escapes what is not printable in it, and adds the newline.
 pub fn err_line(parts: &[&[u8]]) {
     err(&[&printable(&parts.concat()), b"\n"]);
 }
 
-/// Writes text of ours, or lines that were escaped, to standard error.
+/// Writes text that needs no escaping, or is escaped already, to standard error.
 pub fn err(parts: &[&[u8]]) {
     write_all(rustix::stdio::stderr(), parts);
 }
 
-/// Writes text of ours, or lines that were escaped, to standard output.
+/// Writes text that needs no escaping, or is escaped already, to standard output.
 pub fn out(parts: &[&[u8]]) {
     write_all(rustix::stdio::stdout(), parts);
 }
 
-/// Says `PREFIX…what: reason`, or without the reason when there is none, on standard error.
-pub fn trouble(prefix: &[&[u8]], what: &[u8], cause: Option<&io::Error>) {
-    err(&[&line_of(prefix, what, cause)]);
+/// How serious a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Something cannot go on: the program, or the service that the message is about.
+    Fatal,
+    /// The program waits and then tries again.
+    Pausing,
+    /// Something failed, and the program goes on.
+    Warning,
+    /// Nothing is wrong.
+    Info,
 }
 
-/// Messages of a supervisor that nobody took.
-static LOST: AtomicU32 = AtomicU32::new(0);
-
-/// The same for a supervisor, which waits for nobody: what standard error does not take now is not said, and how many
-/// messages that were is said with the next.
-pub fn supervisor(prefix: &[&[u8]], what: &[u8], cause: Option<&io::Error>) {
-    let mut line = line_of(prefix, what, cause);
-    let lost = LOST.swap(0, Relaxed);
-    if lost > 0 {
-        let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
-        let told = format!(": warning: {lost} messages before this could not be written\n");
-        line = [name, told.as_bytes(), &line].concat();
+impl Class {
+    /// The word for it in messages.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Class::Fatal => "fatal",
+            Class::Pausing => "pausing",
+            Class::Warning => "warning",
+            Class::Info => "info",
+        }
     }
-    let mut rest = line.as_slice();
-    while !rest.is_empty() {
-        match output::write(rustix::stdio::stderr(), rest) {
-            Ok(written @ 1..) => rest = rest.get(written..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(_) | Err(_) => {
-                LOST.store(lost.saturating_add(1), Relaxed);
-                return;
+}
+
+/// A message `WHO: CLASS: WHAT: CAUSE`.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// The program, and its service or directory where there are many: `runsv ./web`. If empty, the message begins with
+    /// the class.
+    pub who: &'a [u8],
+    /// How serious it is.
+    pub class: Class,
+    /// What happened.
+    pub what: &'a [u8],
+    /// The system's reason, where it gave one.
+    pub cause: Option<&'a io::Error>,
+}
+
+impl<'a> Message<'a> {
+    /// A message without a cause.
+    #[must_use]
+    pub fn new(
+        class: Class,
+        who: &'a (impl AsRef<[u8]> + ?Sized),
+        what: &'a (impl AsRef<[u8]> + ?Sized),
+    ) -> Self {
+        Message { who: who.as_ref(), class, what: what.as_ref(), cause: None }
+    }
+
+    /// A message of the class fatal.
+    #[must_use]
+    pub fn fatal(who: &'a (impl AsRef<[u8]> + ?Sized), what: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        Self::new(Class::Fatal, who, what)
+    }
+
+    /// A message of the class warning.
+    #[must_use]
+    pub fn warning(who: &'a (impl AsRef<[u8]> + ?Sized), what: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        Self::new(Class::Warning, who, what)
+    }
+
+    /// A message of the class info.
+    #[must_use]
+    pub fn info(who: &'a (impl AsRef<[u8]> + ?Sized), what: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        Self::new(Class::Info, who, what)
+    }
+
+    /// A message about a step that failed.
+    #[must_use]
+    pub fn of(class: Class, who: &'a (impl AsRef<[u8]> + ?Sized), failed: &'a Failed) -> Self {
+        Self::new(class, who, &failed.doing).because(failed.cause.as_ref())
+    }
+
+    /// A message about a program that could not be started: `no_process` if there could be no process, which is a
+    /// warning, since it is tried again; otherwise `not_run`, which is fatal.
+    #[must_use]
+    pub fn not_started(
+        who: &'a (impl AsRef<[u8]> + ?Sized),
+        why: &'a NotStarted,
+        no_process: &'a (impl AsRef<[u8]> + ?Sized),
+        not_run: &'a (impl AsRef<[u8]> + ?Sized),
+    ) -> Self {
+        let message =
+            if why.lacks_process() { Self::warning(who, no_process) } else { Self::fatal(who, not_run) };
+        message.because(&why.cause)
+    }
+
+    /// The same message with the system's reason.
+    #[must_use]
+    pub fn because(self, cause: impl Into<Option<&'a io::Error>>) -> Self {
+        Message { cause: cause.into(), ..self }
+    }
+
+    /// The line without its newline, and before anything in it is escaped.
+    #[must_use]
+    pub fn text(&self) -> Vec<u8> {
+        let mut line = self.who.to_vec();
+        if !line.is_empty() {
+            line.extend_from_slice(b": ");
+        }
+        line.extend_from_slice(self.class.word().as_bytes());
+        line.extend_from_slice(b": ");
+        line.extend_from_slice(self.what);
+        if let Some(cause) = self.cause {
+            line.extend_from_slice(b": ");
+            line.extend_from_slice(reason(cause).as_bytes());
+        }
+        line
+    }
+
+    fn line(&self) -> Vec<u8> {
+        let mut line = printable(&self.text()).into_owned();
+        line.push(b'\n');
+        line
+    }
+
+    /// Writes it to standard error, and waits if standard error cannot take it now.
+    pub fn print(&self) {
+        err(&[&self.line()]);
+    }
+
+    /// Writes it to standard error without waiting, as a supervisor must: if standard error cannot take it now, it is
+    /// dropped. The next message that can be written is preceded by the number of dropped ones.
+    pub fn print_now(&self) {
+        let mut line = self.line();
+        let dropped = DROPPED.swap(0, Relaxed);
+        if dropped > 0 {
+            let what = format!("{dropped} messages before this could not be written");
+            line = [Message::warning(self.who, &what).line(), line].concat();
+        }
+        let mut rest = line.as_slice();
+        while !rest.is_empty() {
+            match output::write(rustix::stdio::stderr(), rest) {
+                Ok(written @ 1..) => rest = slice::part(rest, written..),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => {
+                    DROPPED.store(dropped.saturating_add(1), Relaxed);
+                    return;
+                }
             }
         }
     }
 }
 
-fn line_of(prefix: &[&[u8]], what: &[u8], cause: Option<&io::Error>) -> Vec<u8> {
-    let mut line = prefix.concat();
-    line.extend_from_slice(what);
-    if let Some(cause) = cause {
-        line.extend_from_slice(b": ");
-        line.extend_from_slice(reason(cause).as_bytes());
-    }
-    let mut line = printable(&line).into_owned();
-    line.push(b'\n');
-    line
-}
+/// The number of messages that were dropped since the last one that was written.
+static DROPPED: AtomicU32 = AtomicU32::new(0);
 
 #[cfg(test)]
 mod tests {
@@ -146,8 +253,8 @@ mod tests {
 
     #[test]
     fn a_line_is_one_line() {
-        let line =
-            line_of(&[b"runsv a\nb: ", b"warning: "], b"unable to x", Some(&io::Error::from_raw_os_error(2)));
+        let cause = io::Error::from_raw_os_error(2);
+        let line = Message::warning("runsv a\nb", "unable to x").because(&cause).line();
         assert_eq!(line, b"runsv a\\x0ab: warning: unable to x: file does not exist\n");
     }
 }

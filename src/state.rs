@@ -34,8 +34,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::files::Identity;
+use crate::role::Role;
+use crate::say::Message;
 use crate::trust::{self, Make, Refusal};
-use crate::{files, say, sys};
+use crate::{files, sys};
 
 /// The variable that names another directory.
 pub const VARIABLE: &str = "RUNITBOX_STATE";
@@ -57,10 +60,10 @@ pub struct Home<'a> {
     pub dir: BorrowedFd<'a>,
     /// The path of the service directory.
     pub path: &'a Path,
-    /// It is the log service.
-    pub log: bool,
+    /// Whose state it is: that of the service, or that of its log service.
+    pub role: Role,
     /// What messages about it begin with.
-    pub prefix: &'a [u8],
+    pub who: &'a [u8],
 }
 
 /// Whose a state is.
@@ -105,7 +108,7 @@ impl Home<'_> {
     /// NAME of the rule, if there is one.
     #[must_use]
     pub fn name(&self) -> Option<Vec<u8>> {
-        let mut logs = usize::from(self.log);
+        let mut logs = usize::from(self.role == Role::Log);
         let mut path = self.path.to_owned();
         while path.file_name().is_some_and(|last| last == "log") {
             logs += 1;
@@ -123,7 +126,7 @@ impl Home<'_> {
 
     /// Whose the state is to be.
     pub(crate) fn owner(&self) -> io::Result<Owner> {
-        let (device, inode) = files::identity(&fstat(self.dir)?);
+        let Identity { device, inode } = files::identity(&fstat(self.dir)?);
         Ok(Owner { device, inode, namespace: namespace() })
     }
 
@@ -205,16 +208,16 @@ impl Home<'_> {
         } << if inside { 4 } else { 0 };
         if TOLD.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
             let what = [b"no state is kept in ", path.as_os_str().as_bytes()].concat();
-            say::supervisor(&[self.prefix, b"warning: "], &what, Some(error));
+            Message::warning(self.who, &what).because(error).print_now();
         }
     }
 
     /// Says once that a link called `supervise` is not followed.
-    pub(crate) fn tell_own(&self, label: &str, error: &io::Error) {
+    pub(crate) fn tell_own(&self, error: &io::Error) {
         static TOLD: AtomicBool = AtomicBool::new(false);
         if !TOLD.swap(true, Ordering::Relaxed) {
-            let what = format!("what the link {label} leads to is not used");
-            say::supervisor(&[self.prefix, b"warning: "], what.as_bytes(), Some(error));
+            let what = format!("what the link {} leads to is not used", self.role.supervise());
+            Message::warning(self.who, &what).because(error).print_now();
         }
     }
 
@@ -389,7 +392,7 @@ impl Root {
 fn namespace() -> u64 {
     static NUMBER: OnceLock<u64> = OnceLock::new();
     let number = || statat(CWD, c"/proc/self/ns/mnt", AtFlags::empty());
-    *NUMBER.get_or_init(|| number().map_or(0, |stat| files::identity(&stat).1))
+    *NUMBER.get_or_init(|| number().map_or(0, |stat| files::identity(&stat).inode))
 }
 
 const fn is_same_or_0(one: u64, other: u64) -> bool {
@@ -456,7 +459,8 @@ mod tests {
         std::os::unix::fs::symlink("sv/web/log", root.join("loglink")).unwrap();
         let dir = rustix::fs::open(&root, OFlags::RDONLY, Mode::empty()).unwrap();
         let name = |path: &Path, log: bool| {
-            let home = Home { dir: dir.as_fd(), path, log, prefix: b"" };
+            let role = if log { Role::Log } else { Role::Main };
+            let home = Home { dir: dir.as_fd(), path, role, who: b"" };
             home.name().map(|name| String::from_utf8(name).unwrap())
         };
         for (path, log, expected) in [

@@ -1,8 +1,8 @@
 //! TAI64N time stamps, as daemontools and runit write them.
 //!
-//! Both label 1970-01-01 00:00:00 UTC with 2^62 + 10 and count no leap second after it. `tai64` keeps that
-//! label in `from_unix`, but its `now` and `from_system_time` lie 27 seconds in the future for every other
-//! runit program: use the functions here.
+//! Both label 1970-01-01 00:00:00 UTC with 2^62 + 10 and count no leap second after it. So does `from_unix` of the crate
+//! `tai64`, but its `now` and `from_system_time` are 27 seconds ahead of what every runit program writes: use the functions
+//! here.
 
 pub use tai64::{Tai64, Tai64N};
 
@@ -11,15 +11,22 @@ const EPOCH: u64 = 0x4000_0000_0000_000a;
 
 /// A stamp for `seconds` and `nanos` after 1970-01-01 00:00:00 UTC.
 ///
-/// A clock set before 1970 gives the stamp of 1970: such a machine has no clock worth keeping, and a status
-/// must still be written.
+/// A clock that is set before 1970 yields the stamp of 1970: such a clock is wrong, and a status must be written all the
+/// same.
 #[must_use]
 pub fn stamp(seconds: i64, nanos: u32) -> Tai64N {
     let seconds = u64::try_from(seconds).unwrap_or(0);
     Tai64N(Tai64(EPOCH.saturating_add(seconds)), nanos.min(999_999_999))
 }
 
-/// The moment `after` a stamp.
+/// The stamp of now, by the wall clock.
+#[must_use]
+pub fn now() -> Tai64N {
+    let (seconds, nanos) = crate::sys::clock::wall_unix();
+    stamp(seconds, nanos)
+}
+
+/// The stamp that is `after` later than `stamp`.
 #[must_use]
 pub fn later(stamp: &Tai64N, after: std::time::Duration) -> Tai64N {
     let nanos = stamp.1.saturating_add(after.subsec_nanos());
@@ -34,7 +41,7 @@ pub fn seconds_between(then: &Tai64N, now: &Tai64N) -> u64 {
     now.0.0.saturating_sub(then.0.0)
 }
 
-/// The moment in UTC with five digits of the second, `2026-11-20_08:20:00.12345`; `between` is the byte between date
+/// A stamp as text in UTC with five digits of the second, `2026-11-20_08:20:00.12345`; `between` is the byte between date
 /// and time. Source: svlogd(8), -tt and -ttt.
 #[must_use]
 pub fn human(stamp: &Tai64N, between: u8) -> [u8; 25] {
@@ -65,7 +72,7 @@ pub fn human(stamp: &Tai64N, between: u8) -> [u8; 25] {
 
 /// Year, month and day of a day after 1970-01-01, in the Gregorian calendar.
 ///
-/// Years are counted from March, so that the day that is not in every year is the last.
+/// It counts years from March, so that the leap day is the last day of a year.
 const fn date(days: u64) -> (u64, u64, u64) {
     const ERA: u64 = 146_097;
     let days = days + 719_468;
@@ -84,13 +91,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_are_told_in_utc() {
-        let told = |seconds, nanos| String::from_utf8(human(&stamp(seconds, nanos), b'_').to_vec()).unwrap();
-        assert_eq!(told(0, 0), "1970-01-01_00:00:00.00000");
-        assert_eq!(told(951_782_399, 999_999_999), "2000-02-28_23:59:59.99999");
-        assert_eq!(told(951_782_400, 12_345_678), "2000-02-29_00:00:00.01234");
-        assert_eq!(told(4_107_542_400, 0), "2100-03-01_00:00:00.00000");
-        assert_eq!(told(1_795_161_600, 0), "2026-11-20_08:00:00.00000");
+    fn stamps_are_shown_in_utc() {
+        let shown = |seconds, nanos| String::from_utf8(human(&stamp(seconds, nanos), b'_').to_vec()).unwrap();
+        assert_eq!(shown(0, 0), "1970-01-01_00:00:00.00000");
+        assert_eq!(shown(951_782_399, 999_999_999), "2000-02-28_23:59:59.99999");
+        assert_eq!(shown(951_782_400, 12_345_678), "2000-02-29_00:00:00.01234");
+        assert_eq!(shown(4_107_542_400, 0), "2100-03-01_00:00:00.00000");
+        assert_eq!(shown(1_795_161_600, 0), "2026-11-20_08:00:00.00000");
     }
 
     #[test]

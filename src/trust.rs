@@ -1,7 +1,7 @@
-//! Opening what somebody else may have made.
+//! Opening files that somebody else may have made.
 //!
-//! One rule for every file in a `supervise`, state or log directory: no link is followed, nothing is waited for, and
-//! type and owner are looked at after the opening, never before, because a name may mean another file a moment later.
+//! One rule holds for every file in a `supervise`, state or log directory: no link is followed, nothing waits, and type and
+//! owner are checked after the file is open, never before, because a name may lead to another file a moment later.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
@@ -14,10 +14,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::exec::names;
-use crate::{files, sys};
+use crate::path::{LINKS_MAX, names};
+use crate::{files, slice, sys};
 
-/// Why a file is not used although it can be opened.
+/// Why a file is not used, although it can be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// It is a symbolic link.
@@ -26,16 +26,16 @@ pub enum Refusal {
     NotRegular,
     /// It is not a FIFO.
     NotFifo,
-    /// It has other names too, so it may be from elsewhere.
+    /// It has more than one name, so somebody may have linked another file here.
     HardLinked,
-    /// It belongs to somebody else.
+    /// It belongs to another user.
     OtherOwner,
     /// Others may write to it.
     OthersWrite,
 }
 
 impl Refusal {
-    /// The words for it, as they follow a colon in a message.
+    /// The words for it in a message, where they follow a colon.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -63,13 +63,13 @@ impl From<Refusal> for io::Error {
     }
 }
 
-/// The refusal that an error carries, if it is one.
+/// The refusal in an error, if it is one.
 #[must_use]
 pub fn refusal(error: &io::Error) -> Option<Refusal> {
     error.get_ref()?.downcast_ref::<Refusal>().copied()
 }
 
-/// What every opening here has.
+/// The flags of every open here.
 const CAREFUL: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 fn open(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags, mode: Mode) -> io::Result<(OwnedFd, Stat)> {
@@ -81,9 +81,9 @@ fn open(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags, mode: Mode) -> io::Resu
     Ok((file, stat))
 }
 
-/// Opens a regular file that has no other name. With `CREATE` in `flags` it is made where it is missing.
+/// Opens a regular file that has no other name. With `CREATE` in `flags` it is created if it is missing.
 ///
-/// Truncate it afterwards, if at all: `TRUNC` in `flags` would act before the look.
+/// `TRUNC` in `flags` is ignored, since it would act before the file is checked: truncate it afterwards.
 ///
 /// # Errors
 ///
@@ -104,7 +104,7 @@ pub fn open_regular(
     Ok((file, stat))
 }
 
-/// Opens a FIFO that has no other name: it would be another service's, too.
+/// Opens a FIFO that has no other name: under another name it would belong to another service, too.
 ///
 /// # Errors
 ///
@@ -120,7 +120,7 @@ pub fn open_fifo(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<
     Ok((file, stat))
 }
 
-/// Opens a directory that is none by way of a link.
+/// Opens a directory, but not through a link.
 ///
 /// # Errors
 ///
@@ -129,7 +129,7 @@ pub fn open_directory(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(OwnedFd, 
     directory(dir, name, OFlags::RDONLY)
 }
 
-/// The same for a directory that is only looked into by name, so it need not be readable.
+/// The same for a directory whose entries are only used by name, so it need not be readable.
 ///
 /// # Errors
 ///
@@ -139,7 +139,7 @@ pub fn search_directory(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(OwnedFd
 }
 
 fn directory(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<(OwnedFd, Stat)> {
-    // Linux says ENOTDIR for a link that is to be opened as a directory and not to be followed.
+    // With O_DIRECTORY and O_NOFOLLOW, Linux reports ENOTDIR for a link.
     open(dir, name, flags | OFlags::DIRECTORY, Mode::empty()).map_err(|error| {
         let is_link = || {
             statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
@@ -149,35 +149,32 @@ fn directory(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<(Own
     })
 }
 
-/// Which directories on a [`walk`] are made where they are missing, and with which mode.
+/// Which directories a [`walk`] creates if they are missing, and with which mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Make {
-    /// None is.
+    /// None.
     Nothing,
     /// The last one.
     Last(Mode),
-    /// Each.
+    /// Every one.
     All(Mode),
 }
 
-/// Where a [`walk`] came to.
+/// Where a [`walk`] arrived.
 #[derive(Debug)]
 pub struct Way {
     /// The directory that the path leads to.
     pub dir: OwnedFd,
-    /// What it is.
+    /// Its metadata.
     pub stat: Stat,
-    /// The directory that has the last name of the path, if the path has one.
+    /// The directory that contains the last name of the path, if the path has one.
     pub parent: Option<Stat>,
 }
 
-/// How many links a walk follows, as the kernel has it.
-const LINKS_MAX: usize = 40;
-
-/// Goes to a directory name by name. A link on the way is followed only if one of `believed` made it and nobody else may
-/// put another in its place, so nobody else decides where the way goes, nor where a directory is made.
+/// Opens a directory name by name. A link on the way is followed only if one of the users `believed` made it and nobody
+/// else can replace it, so nobody else decides where the path leads or where a directory is created.
 ///
-/// Whose the directory at the end is remains to be looked at.
+/// The caller has to check the owner of the directory at the end.
 ///
 /// # Errors
 ///
@@ -206,7 +203,7 @@ pub fn walk(start: BorrowedFd<'_>, path: &[u8], believed: &[u32], make: Make) ->
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(errno) => return Err(errno.into()),
                     }
-                    // Whoever was quicker may have made another thing of this name.
+                    // Somebody may have been quicker, and made something else.
                     let made = search_directory(dir.as_fd(), &name)?;
                     check_owner_is(&made.1, believed)?;
                     Ok(made)
@@ -242,10 +239,10 @@ pub fn walk(start: BorrowedFd<'_>, path: &[u8], believed: &[u32], make: Make) ->
     Ok(Way { dir, stat, parent })
 }
 
-/// Opens a regular file for reading, by way of links too: for what an administrator may link, such as the values of an
-/// environment directory. `/dev/null` is as good as an empty file.
+/// Opens a regular file for reading, also through links: for files that an administrator may link, such as those of an
+/// environment directory. `/dev/null` counts as an empty file.
 ///
-/// Nothing else is opened, since that alone can wake a device or a writer.
+/// Nothing else is opened, since the open itself can start a device or wake the writer of a FIFO.
 ///
 /// # Errors
 ///
@@ -254,7 +251,7 @@ pub fn open_content(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     has_content(&statat(dir, name, AtFlags::empty())?)?;
     let file = openat(dir, name, flags, Mode::empty())?;
-    // The name may mean another file by now.
+    // The name may lead to another file by now.
     has_content(&fstat(&file)?)?;
     Ok(file)
 }
@@ -270,15 +267,15 @@ fn has_content(stat: &Stat) -> io::Result<()> {
     }
 }
 
-/// Makes a file that nobody else has open or can lead elsewhere. What has its name is removed first, but for a
-/// directory.
+/// Creates a file that nobody else has open or has linked to another place. Whatever had its name is removed first,
+/// unless it is a directory.
 ///
 /// # Errors
 ///
 /// That of open(2) or unlink(2).
 pub fn create_new(dir: BorrowedFd<'_>, name: &CStr, mode: Mode) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | CAREFUL;
-    // Usually there is nothing, so the removal is tried only when there is.
+    // Usually nothing has the name, so only a failure leads to a removal.
     for _ in 0..3 {
         match openat(dir, name, flags, mode) {
             Err(Errno::EXIST) => match unlinkat(dir, name, AtFlags::empty()) {
@@ -288,11 +285,11 @@ pub fn create_new(dir: BorrowedFd<'_>, name: &CStr, mode: Mode) -> io::Result<Ow
             made => return Ok(made?),
         }
     }
-    // Somebody makes it again and again.
+    // Somebody creates the file again and again.
     Err(Errno::EXIST.into())
 }
 
-/// Whether a file belongs to somebody who is neither root nor us.
+/// Whether a file belongs to a user who is neither root nor us.
 #[must_use]
 pub fn is_of_others(stat: &Stat) -> bool {
     !ours().contains(&stat.st_uid)
@@ -302,16 +299,16 @@ pub fn is_of_others(stat: &Stat) -> bool {
 ///
 /// # Errors
 ///
-/// The [`Refusal`] that says why not.
+/// A [`Refusal`] with the reason.
 pub fn check_owner(stat: &Stat) -> Result<(), Refusal> {
     check_owner_is(stat, &ours())
 }
 
-/// The same for other owners than us and root.
+/// The same for other permitted owners than us and root.
 ///
 /// # Errors
 ///
-/// The [`Refusal`] that says why not.
+/// A [`Refusal`] with the reason.
 pub fn check_owner_is(stat: &Stat, believed: &[u32]) -> Result<(), Refusal> {
     if !believed.contains(&stat.st_uid) {
         return Err(Refusal::OtherOwner);
@@ -319,7 +316,7 @@ pub fn check_owner_is(stat: &Stat, believed: &[u32]) -> Result<(), Refusal> {
     if files::others_may_write(stat) { Err(Refusal::OthersWrite) } else { Ok(()) }
 }
 
-/// Who is always believed: root, and whom we act as.
+/// The users who are always believed: root, and our effective user.
 #[must_use]
 pub fn ours() -> [u32; 2] {
     [0, rustix::process::geteuid().as_raw()]
@@ -336,7 +333,7 @@ pub fn read_at_most(file: &OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
     loop {
         match rustix::io::read(file, &mut buffer) {
             Ok(0) => return Ok(all),
-            Ok(length) => all.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+            Ok(length) => all.extend_from_slice(slice::part(&buffer, ..length)),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }

@@ -13,6 +13,8 @@
 
 use std::ops::Range;
 
+use crate::slice;
+
 /// Size of a record, in bytes.
 pub const LEN: usize = 384;
 /// The longest name of a line, in bytes.
@@ -38,12 +40,11 @@ impl From<[u8; LEN]> for Record {
 }
 
 impl Record {
-    /// That whoever was on `line` left it at this time. A name that is too long is cut.
+    /// A record that the user of `line` logged out at this time. A name that is too long is cut.
     #[must_use]
     pub fn of_logout(line: &[u8], seconds: i64, nanos: u32) -> Self {
         let mut record = Record([0; LEN]);
-        let room = record.0.get_mut(LINE).unwrap_or_default();
-        for (place, byte) in room.iter_mut().zip(line) {
+        for (place, byte) in slice::part_mut(&mut record.0, LINE).iter_mut().zip(line) {
             *place = *byte;
         }
         record.log_out(seconds, nanos);
@@ -59,24 +60,24 @@ impl Record {
     /// Whether somebody is logged in on `line`.
     #[must_use]
     pub fn is_login_on(&self, line: &[u8]) -> bool {
-        let name = self.0.get(LINE).unwrap_or_default();
+        let name = slice::part(&self.0, LINE);
         let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
         name == line && self.0.get(USER.start).is_some_and(|&byte| byte != 0)
     }
 
-    /// Marks it as left at this time.
+    /// Changes it to a record that the user logged out at this time.
     pub fn log_out(&mut self, seconds: i64, nanos: u32) {
         self.set(USER, &[0; USER.end - USER.start]);
         self.set(HOST, &[0; HOST.end - HOST.start]);
         self.set(TYPE, &DEAD.to_ne_bytes());
-        // The field has 32 bits, which as a number without sign are enough until 2106.
+        // The field has 32 bits; read as an unsigned number it lasts until 2106.
         let seconds = u32::try_from(seconds).unwrap_or(0);
         self.set(SECONDS, &seconds.to_ne_bytes());
         self.set(MICROS, &(nanos / 1000).to_ne_bytes());
     }
 
     fn set(&mut self, range: Range<usize>, bytes: &[u8]) {
-        for (place, byte) in self.0.get_mut(range).unwrap_or_default().iter_mut().zip(bytes) {
+        for (place, byte) in slice::part_mut(&mut self.0, range).iter_mut().zip(bytes) {
             *place = *byte;
         }
     }
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_found_by_its_line_and_left() {
+    fn a_login_is_found_by_its_line_and_logged_out() {
         let full = [b'x'; LINE_MAX];
         let mut record = login(b"tty1", b"me");
         assert!(record.is_login_on(b"tty1"));

@@ -1,7 +1,7 @@
-//! `chpst` and its other names: change the process state, then become another program. Source: chpst(8).
+//! `chpst` and its other names: change the process state, then execute a program. Source: chpst(8).
 //!
-//! What no option names stays as it was, down to a closed descriptor 0 and an ignored SIGPIPE: a chain of such
-//! programs must not leave traces.
+//! `plan.rs` decides what to change; this file makes the changes, in the order of the plan's fields. Whatever no option
+//! names stays as it was, even a closed descriptor 0 or an ignored SIGPIPE: chpst must leave no traces in the program.
 
 mod plan;
 
@@ -13,34 +13,34 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, flock, openat, statat};
 use rustix::io::Errno;
 use svcore::envdir::{self, Change};
-use svcore::error::reason;
 use svcore::passwd::{self, Ids, Refused};
-use svcore::sys::privilege;
+use svcore::say::Message;
+use svcore::sys::limits;
 use svcore::trust::{self, Refusal};
-use svcore::{Call, Context, Error, Result, exec, say};
+use svcore::{Call, Context, Failed, Result, exec, privilege, say, slice};
 
-use plan::{Locked, Plan};
+use plan::{Plan, WhenLocked};
 
-/// How long `/etc/passwd` and `/etc/group` may be.
+/// The longest `/etc/passwd` or `/etc/group` that is read, in bytes.
 const DATABASE_MAX: usize = 16 * 1024 * 1024;
 
-/// Runs the applet; returns only if the program could not be run.
+/// Runs the applet. Returns only if the program could not be executed.
 pub(crate) fn main(call: &Call<'_>) -> Result {
     let plan = plan::parse(call.name, call.args)?;
     if plan.bad_number {
-        // softlimit has always answered a bad number with the usage of chpst.
+        // Stock softlimit answers a bad number with chpst's usage line.
         let synopsis =
             crate::TABLE.iter().find(|applet| applet.name == "chpst").map_or("", |chpst| chpst.synopsis);
         say::err(&[b"usage: softlimit ", synopsis.as_bytes(), b"\n\n"]);
         return Ok(call.codes.usage);
     }
-    // Looked for along the PATH that we were started with, not along one that an environment directory sets.
+    // The program is searched in the PATH that chpst was started with, not in one that an environment directory sets.
     let path = std::env::var_os("PATH");
     let mut environment: Vec<Vec<u8>> =
         std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect();
 
     if plan.new_session {
-        // That we lead a group already is no reason to stop.
+        // This fails if the process leads a process group already, which is no reason to stop.
         let _ = rustix::process::setsid();
     }
     if let Some(dir) = &plan.envdir {
@@ -67,33 +67,35 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         let ids = find_ids(user, plan.plain_account)?;
         privilege::become_user(ids.uid, &ids.gids)?;
     }
-    if let Some((file, locked)) = &plan.lock {
-        match lock(file, *locked) {
+    if let Some((file, when_locked)) = &plan.lock {
+        match lock(file, *when_locked) {
             Err(_) if plan.quiet_failure => return Ok(0),
             locked => locked?,
         }
     }
-    let said_to = close_descriptors(&plan, call.closed)?;
+    let saved_stderr = close_descriptors(&plan, call.closed)?;
     for &(resource, value) in &plan.limits {
-        privilege::set_soft_limit(resource, value)
-            .map_err(|(doing, cause)| Error::Fatal { doing: doing.into(), cause: Some(cause) })?;
+        limits::set_soft_limit(resource, value).while_doing(|| "unable to setrlimit()")?;
     }
-    let error = become_program(&plan, path.as_deref(), environment);
+    let error = execute(&plan, path.as_deref(), environment);
     if plan.quiet_failure {
         return Ok(0);
     }
     let name = plan.argv0.as_ref().or(plan.argv.first()).map(|name| name.as_bytes()).unwrap_or_default();
-    let line = [b"chpst: fatal: unable to run: ", name, b": ", reason(&error).as_bytes()].concat();
-    match &said_to {
-        Some(fd) => say::write_all(fd.as_fd(), &[&say::printable(&line), b"\n"]),
+    let what = [b"unable to run: ", name].concat();
+    let line = Message::fatal("chpst", &what).because(&error).text();
+    match &saved_stderr {
+        Some(stderr) => say::write_all(stderr.as_fd(), &[&say::printable(&line), b"\n"]),
         None => say::err_line(&[&line]),
     }
     Ok(call.codes.fatal)
 }
 
-fn become_program(plan: &Plan, path: Option<&OsStr>, environment: Vec<Vec<u8>>) -> io::Error {
+/// Executes the program of the plan. Returns why that failed.
+fn execute(plan: &Plan, path: Option<&OsStr>, environment: Vec<Vec<u8>>) -> io::Error {
     let Some(program) = plan.argv.first() else { return Errno::NOENT.into() };
-    // Words and entries came from the kernel and from files without NULs in names; what has one is left out.
+    // What has a NUL in it cannot be passed on and is left out. None of it should: the kernel passes no NULs, and in the
+    // values of an environment directory they became newlines.
     let c = |bytes: Vec<u8>| CString::new(bytes).ok();
     let mut argv: Vec<CString> = plan.argv.iter().filter_map(|word| c(word.clone().into_vec())).collect();
     if let (Some(first), Some(name)) = (argv.first_mut(), &plan.argv0) {
@@ -103,14 +105,15 @@ fn become_program(plan: &Plan, path: Option<&OsStr>, environment: Vec<Vec<u8>>) 
     exec::replace(&exec::candidates(program, path), &argv, &environment)
 }
 
-fn change_directory(dir: &OsStr) -> Result<()> {
+fn change_directory(dir: &OsStr) -> Result<(), Failed> {
     rustix::process::chdir(dir).while_doing(|| [b"unable to change directory: ", dir.as_bytes()].concat())
 }
 
-/// Reads an environment directory, in the order in which the directory has its files.
-fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>> {
+/// Reads an environment directory. The changes are in the order in which the directory lists its files.
+fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>, Failed> {
     let failed = |what: &'static str| move || [what.as_bytes(), b": ", name.as_bytes()].concat();
-    let path = CString::new(name.as_bytes()).map_err(|_| Error::fatal("unable to switch to directory"))?;
+    let path =
+        CString::new(name.as_bytes()).map_err(|_| Failed::without_cause("unable to switch to directory"))?;
     let dir = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .while_doing(failed("unable to switch to directory"))?;
     let entries = Dir::read_from(&dir).while_doing(failed("unable to open directory"))?;
@@ -119,7 +122,7 @@ fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>> {
     for (count, entry) in entries.enumerate() {
         let entry = entry.while_doing(failed("unable to read directory"))?;
         let file = entry.file_name();
-        // Two of them are the directory itself and its parent.
+        // Two of the entries are `.` and `..`.
         if count >= envdir::FILES_MAX.saturating_add(2) || total > envdir::ALL_MAX {
             return Err(Errno::TOOBIG).while_doing(failed("unable to read directory"));
         }
@@ -132,11 +135,11 @@ fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>> {
                 total = total.saturating_add(content.len());
                 changes.push((file.to_bytes().to_vec(), envdir::change_of(&content)));
             }
-            // A link that leads nowhere says nothing about the variable.
+            // A link to a file that does not exist changes nothing.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == io::ErrorKind::IsADirectory && plan.skip_directories => {
                 if plan.verbose {
-                    say::trouble(&[b"chpst: warning: "], &what(), Some(&error));
+                    Message::warning("chpst", &what()).because(&error).print();
                 }
             }
             Err(error) => return Err(error).while_doing(what),
@@ -145,14 +148,14 @@ fn read_envdir(name: &OsStr, plan: &Plan) -> Result<Vec<(Vec<u8>, Change)>> {
     Ok(changes)
 }
 
-/// The file as far as it counts: up to the end of the block that has its first newline.
+/// Reads the part of a file that can matter: up to the end of the block with its first newline.
 fn read_variable(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Vec<u8>> {
     let file = trust::open_content(dir, name)?;
     let mut content = Vec::new();
     let mut buffer = [0_u8; 4096];
     loop {
         let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut buffer))?;
-        let block = buffer.get(..length).unwrap_or_default();
+        let block = slice::part(&buffer, ..length);
         content.extend_from_slice(block);
         let line = content.iter().position(|&byte| byte == b'\n');
         if line.unwrap_or(content.len()) > envdir::VALUE_MAX {
@@ -164,17 +167,17 @@ fn read_variable(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Looks a user up, inside of what is the root directory by now.
-fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids> {
+/// Looks up a user in `/etc/passwd` and `/etc/group`, below the root directory as `-/` has changed it.
+fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids, Failed> {
     let spec_bytes = spec.as_bytes();
     let missing = |kind: &'static str| format!("unable to get {kind} file entry");
     let mut unreadable = None;
     let mut text = |path: &'static CStr, kind: &'static str| match read_database(path) {
         Ok(text) => Some(text),
-        // A system without users knows nobody.
+        // Without the file, every name is unknown; numbers still work.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
         Err(error) => {
-            unreadable = Some(Error::Fatal { doing: missing(kind).into(), cause: Some(error) });
+            unreadable = Some(Failed::because(error, missing(kind)));
             None
         }
     };
@@ -187,17 +190,21 @@ fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids> {
             None => Err(Refused::Unreadable),
         }
     } else {
-        // The group file is read only if a group is named; both closures cannot borrow the same cell.
+        // `find` reads the group file only if it needs it, so it takes two closures. Both use `text`, hence the cell.
         let text = std::cell::RefCell::new(&mut text);
         let get = |path, kind| (text.borrow_mut())(path, kind);
         passwd::find(spec_bytes, || get(c"/etc/passwd", "password"), || get(c"/etc/group", "group"))
     };
     found.map_err(|refused| match refused {
-        Refused::Unknown if plain_account => Error::fatal([b"unknown account: ", spec_bytes].concat()),
-        Refused::Unknown => Error::fatal([b"unknown user/group: ", spec_bytes].concat()),
-        Refused::Empty => Error::fatal([b"empty uid or gid: ", spec_bytes].concat()),
-        Refused::Numbers(numbers) => Error::fatal([b"invalid uid/gids: ".as_slice(), &numbers].concat()),
-        Refused::Unreadable => unreadable.unwrap_or_else(|| Error::fatal(missing("password"))),
+        Refused::Unknown if plain_account => {
+            Failed::without_cause([b"unknown account: ", spec_bytes].concat())
+        }
+        Refused::Unknown => Failed::without_cause([b"unknown user/group: ", spec_bytes].concat()),
+        Refused::Empty => Failed::without_cause([b"empty uid or gid: ", spec_bytes].concat()),
+        Refused::Numbers(numbers) => {
+            Failed::without_cause([b"invalid uid/gids: ".as_slice(), &numbers].concat())
+        }
+        Refused::Unreadable => unreadable.unwrap_or_else(|| Failed::without_cause(missing("password"))),
     })
 }
 
@@ -205,22 +212,22 @@ fn read_database(path: &CStr) -> io::Result<Vec<u8>> {
     trust::read_at_most(&trust::open_content(CWD, path)?, DATABASE_MAX)
 }
 
-/// Locks `file`. The descriptor is the program's: the lock lasts until the program, and whoever it gives the
-/// descriptor to, is gone.
-fn lock(file: &OsStr, locked: Locked) -> Result<()> {
+/// Locks `file`. The descriptor stays open for the program: the lock is held until the program, and every process that
+/// inherited the descriptor from it, is gone.
+fn lock(file: &OsStr, when_locked: WhenLocked) -> Result<(), Failed> {
     let failed = |what: &'static str| move || [what.as_bytes(), b": ", file.as_bytes()].concat();
     let fd = open_lock(file).while_doing(failed("unable to open lock"))?;
-    let operation = match locked {
-        Locked::Wait => FlockOperation::LockExclusive,
-        Locked::Fail => FlockOperation::NonBlockingLockExclusive,
+    let operation = match when_locked {
+        WhenLocked::Wait => FlockOperation::LockExclusive,
+        WhenLocked::Fail => FlockOperation::NonBlockingLockExclusive,
     };
     rustix::io::retry_on_intr(|| flock(&fd, operation)).while_doing(failed("unable to lock"))?;
     std::mem::forget(fd);
     Ok(())
 }
 
-/// Opens or makes the file of a lock. A link to it is followed if root or we made it: another would make files for its
-/// owner, wherever he likes.
+/// Opens or creates a lock file. A link is followed only if it belongs to root or to our own user: with a link of his
+/// own, a stranger could make chpst create files anywhere.
 fn open_lock(file: &OsStr) -> io::Result<OwnedFd> {
     const FLAGS: OFlags = OFlags::WRONLY
         .union(OFlags::CREATE)
@@ -240,19 +247,19 @@ fn open_lock(file: &OsStr) -> io::Result<OwnedFd> {
     }
 }
 
-/// Closes or replaces descriptors 0 to 2. Gives where to say that the program cannot be run, if standard error is
-/// not the place any more.
-fn close_descriptors(plan: &Plan, closed: [bool; 3]) -> Result<Option<OwnedFd>> {
-    let takes_stderr = plan.close[2] || plan.null;
-    let said_to =
-        if takes_stderr { rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).ok() } else { None };
+/// Closes or replaces descriptors 0 to 2. Returns a copy of the original standard error if that is closed or replaced:
+/// the message that the program cannot be run goes there.
+fn close_descriptors(plan: &Plan, closed: [bool; 3]) -> Result<Option<OwnedFd>, Failed> {
+    let stderr_goes = plan.close[2] || plan.null;
+    let saved_stderr =
+        if stderr_goes { rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).ok() } else { None };
     if plan.null {
         let null = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .while_doing(|| "unable to open /dev/null")?;
-        let moved = rustix::stdio::dup2_stdin(&null)
+        let replaced = rustix::stdio::dup2_stdin(&null)
             .and_then(|()| rustix::stdio::dup2_stdout(&null))
             .and_then(|()| rustix::stdio::dup2_stderr(&null));
-        moved.while_doing(|| "unable to open /dev/null")?;
+        replaced.while_doing(|| "unable to open /dev/null")?;
     }
     for (number, name) in ["stdin", "stdout", "stderr"].into_iter().enumerate() {
         if plan.close.get(number) != Some(&true) {
@@ -261,7 +268,7 @@ fn close_descriptors(plan: &Plan, closed: [bool; 3]) -> Result<Option<OwnedFd>> 
         if closed.get(number) == Some(&true) && !plan.null {
             return Err(Errno::BADF).while_doing(|| format!("unable to close {name}"));
         }
-        // Until the program starts it is better held than free: what is opened would take its number.
+        // Closed by the exec and not now: a file opened before then would get the free number.
         let fd = match number {
             0 => rustix::stdio::stdin(),
             1 => rustix::stdio::stdout(),
@@ -270,5 +277,5 @@ fn close_descriptors(plan: &Plan, closed: [bool; 3]) -> Result<Option<OwnedFd>> 
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)
             .while_doing(|| format!("unable to close {name}"))?;
     }
-    Ok(said_to)
+    Ok(saved_stderr)
 }

@@ -1,21 +1,21 @@
-//! The command line of `chpst` and of its other names -> what is to be changed. Without I/O.
+//! Parses the command line of `chpst` and of its other names into a [`Plan`] of what to change. Pure: no I/O.
 //!
-//! The order of the fields is the order in which they are done. Source: chpst(8).
+//! The fields of a plan are in the order in which the changes are made. Source: chpst(8).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use lexopt::Arg::{Short, Value};
 use lexopt::Parser;
-use svcore::sys::privilege::Resource;
-use svcore::{Error, Result, multicall, number};
+use svcore::sys::limits::Resource;
+use svcore::{Error, Result, decimal, multicall};
 
-/// What is done about a lock that somebody else has.
+/// What to do if another process holds the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Locked {
-    /// Wait for it.
+pub(crate) enum WhenLocked {
+    /// Wait until it is free (`-l`).
     Wait,
-    /// Fail.
+    /// Fail (`-L`).
     Fail,
 }
 
@@ -25,40 +25,43 @@ pub(crate) struct Plan {
     pub(crate) verbose: bool,
     pub(crate) new_session: bool,
     pub(crate) envdir: Option<OsString>,
-    /// A directory in the environment directory is no reason to stop.
+    /// Skip subdirectories of the environment directory; otherwise one is a fatal error.
     pub(crate) skip_directories: bool,
     pub(crate) root: Option<OsString>,
     pub(crate) directory: Option<OsString>,
     /// Added to the nice level; 0 is no change.
     pub(crate) nice: i32,
-    /// Whose ids go into the environment.
+    /// The user whose ids become the variables UID and GID.
     pub(crate) env_user: Option<OsString>,
-    /// Who it becomes.
+    /// The user as whom the program runs.
     pub(crate) user: Option<OsString>,
-    /// `user` and `env_user` are plain account names.
+    /// `user` and `env_user` are plain account names, not `[:]user[:group...]`.
     pub(crate) plain_account: bool,
-    pub(crate) lock: Option<(OsString, Locked)>,
-    /// No lock, or no program, is no failure and nothing to be said.
+    pub(crate) lock: Option<(OsString, WhenLocked)>,
+    /// If the lock or the program is not available, exit 0 without a message (`setlock -x`).
     pub(crate) quiet_failure: bool,
+    /// Which of standard input, output and error to close.
     pub(crate) close: [bool; 3],
+    /// Open all three on `/dev/null`.
     pub(crate) null: bool,
-    /// Soft limits in the order in which they are set; `None` is the hard limit.
+    /// Soft limits in the order in which they are set; `None` means the hard limit.
     pub(crate) limits: Vec<(Resource, Option<u64>)>,
-    /// softlimit was given a number that is none.
+    /// An option of softlimit has a value that is not a number.
     pub(crate) bad_number: bool,
+    /// The name that the program gets as its `argv[0]`, if not its own.
     pub(crate) argv0: Option<OsString>,
     /// The program and its arguments; never empty.
     pub(crate) argv: Vec<OsString>,
 }
 
-/// The plan that `args` make under the name `name`.
+/// Parses `args`, which were typed after `name`.
 ///
 /// # Errors
 ///
 /// [`Error::Usage`].
 pub(crate) fn parse(name: &OsStr, args: &[OsString]) -> Result<Plan> {
     let mut parser = Parser::from_args(args);
-    // `-e=x` names the directory `=x`, as getopt has it.
+    // As with getopt, `-e=x` names the directory `=x`.
     parser.set_short_equals(false);
     let name = name.as_bytes();
     match name.strip_prefix(b"d").unwrap_or(name) {
@@ -97,8 +100,8 @@ fn chpst(mut parser: Parser) -> Result<Plan> {
             Short('/') => plan.root = Some(parser.value()?),
             Short('C') => plan.directory = Some(parser.value()?),
             Short('n') => plan.nice = nice_of(&parser.value()?)?,
-            Short('l') => set_lock(&mut plan, parser.value()?, Locked::Wait)?,
-            Short('L') => set_lock(&mut plan, parser.value()?, Locked::Fail)?,
+            Short('l') => set_lock(&mut plan, parser.value()?, WhenLocked::Wait)?,
+            Short('L') => set_lock(&mut plan, parser.value()?, WhenLocked::Fail)?,
             Short('m') => {
                 limit(&[Resource::Data, Resource::Stack, Resource::Memlock, Resource::As], &mut parser)?;
             }
@@ -117,8 +120,8 @@ fn chpst(mut parser: Parser) -> Result<Plan> {
             Short('2') => plan.close[2] = true,
             Short('N') => plan.null = true,
             Value(program) => {
-                plan.argv = rest(program, &mut parser)?;
-                return Ok(in_order(plan));
+                plan.argv = program_and_arguments(program, &mut parser)?;
+                return Ok(with_final_limits(plan));
             }
             other => return Err(other.unexpected().into()),
         }
@@ -142,8 +145,8 @@ fn softlimit(mut parser: Parser) -> Result<Plan> {
             Short('s') => &[Resource::Stack],
             Short('t') => &[Resource::Cpu],
             Value(program) => {
-                plan.argv = rest(program, &mut parser)?;
-                return Ok(in_order(plan));
+                plan.argv = program_and_arguments(program, &mut parser)?;
+                return Ok(with_final_limits(plan));
             }
             other => return Err(other.unexpected().into()),
         };
@@ -159,12 +162,12 @@ fn softlimit(mut parser: Parser) -> Result<Plan> {
 }
 
 fn setlock(mut parser: Parser) -> Result<Plan> {
-    let mut locked = Locked::Wait;
+    let mut when_locked = WhenLocked::Wait;
     let mut quiet_failure = false;
     while let Some(arg) = parser.next()? {
         match arg {
-            Short('n') => locked = Locked::Fail,
-            Short('N') => locked = Locked::Wait,
+            Short('n') => when_locked = WhenLocked::Fail,
+            Short('N') => when_locked = WhenLocked::Wait,
             Short('x') => quiet_failure = true,
             Short('X') => quiet_failure = false,
             Value(file) => {
@@ -172,7 +175,7 @@ fn setlock(mut parser: Parser) -> Result<Plan> {
                 if argv.is_empty() {
                     return Err(Error::usage());
                 }
-                return Ok(Plan { lock: Some((file, locked)), quiet_failure, argv, ..Plan::default() });
+                return Ok(Plan { lock: Some((file, when_locked)), quiet_failure, argv, ..Plan::default() });
             }
             other => return Err(other.unexpected().into()),
         }
@@ -180,8 +183,8 @@ fn setlock(mut parser: Parser) -> Result<Plan> {
     Err(Error::usage())
 }
 
-/// One after the other as chpst(8) lists them; for each resource the last option holds.
-fn in_order(mut plan: Plan) -> Plan {
+/// Limits in the order in which chpst(8) lists the resources; for each resource the last option counts.
+fn with_final_limits(mut plan: Plan) -> Plan {
     let mut last: Vec<(Resource, Option<u64>)> = Vec::new();
     for (resource, value) in plan.limits {
         last.retain(|(earlier, _)| *earlier != resource);
@@ -192,23 +195,24 @@ fn in_order(mut plan: Plan) -> Plan {
     plan
 }
 
-fn set_lock(plan: &mut Plan, file: OsString, locked: Locked) -> Result<()> {
+fn set_lock(plan: &mut Plan, file: OsString, when_locked: WhenLocked) -> Result<()> {
     if plan.lock.is_some() {
         return Err(Error::usage());
     }
-    plan.lock = Some((file, locked));
+    plan.lock = Some((file, when_locked));
     Ok(())
 }
 
-/// No options, the program at once.
+/// The program and its arguments, for a name that has no options.
 fn program(mut parser: Parser) -> Result<Vec<OsString>> {
     match parser.next()? {
-        Some(Value(program)) => rest(program, &mut parser),
+        Some(Value(program)) => program_and_arguments(program, &mut parser),
         Some(other) => Err(other.unexpected().into()),
         None => Err(Error::usage()),
     }
 }
 
+/// One operand, and the program with its arguments, for a name that has no options.
 fn operand_and_program(parser: Parser) -> Result<(OsString, Vec<OsString>)> {
     let mut words = program(parser)?.into_iter();
     let operand = words.next().ok_or_else(Error::usage)?;
@@ -216,24 +220,24 @@ fn operand_and_program(parser: Parser) -> Result<(OsString, Vec<OsString>)> {
     if argv.is_empty() { Err(Error::usage()) } else { Ok((operand, argv)) }
 }
 
-/// The first operand ends the options: all after it is the program's.
-fn rest(program: OsString, parser: &mut Parser) -> Result<Vec<OsString>> {
+/// The first operand is the program and ends the options: all words after it are the program's arguments.
+fn program_and_arguments(program: OsString, parser: &mut Parser) -> Result<Vec<OsString>> {
     Ok(std::iter::once(program).chain(parser.raw_args()?).collect())
 }
 
-/// A limit; the largest numbers mean the hard limit, as infinity always did.
+/// The value of a limit; `None` for numbers above 2^63 - 1, which have always meant the hard limit.
 fn limit_of(text: &OsStr) -> Result<Option<u64>> {
-    let value = number::whole(text.as_bytes()).ok_or_else(Error::usage)?;
+    let value = decimal::whole(text.as_bytes()).ok_or_else(Error::usage)?;
     Ok(i64::try_from(value).is_ok().then_some(value))
 }
 
-/// `N`, `+N` or `-N`.
+/// An increment of the nice level: `N`, `+N` or `-N`.
 fn nice_of(text: &OsStr) -> Result<i32> {
     let (sign, digits) = match text.as_bytes() {
         [b'-', digits @ ..] => (-1, digits),
         [b'+', digits @ ..] | digits => (1, digits),
     };
-    let value = number::whole(digits).ok_or_else(Error::usage)?;
+    let value = decimal::whole(digits).ok_or_else(Error::usage)?;
     Ok(sign * i32::try_from(value).unwrap_or(i32::MAX))
 }
 
@@ -319,8 +323,8 @@ mod tests {
     #[test]
     fn setlock_waits_unless_told_otherwise() {
         let lock = |words: &[&str]| plan_as("dsetlock", words).unwrap().lock.unwrap().1;
-        assert_eq!(lock(&["file", "prog"]), Locked::Wait);
-        assert_eq!(lock(&["-N", "file", "prog"]), Locked::Wait);
-        assert_eq!(lock(&["-n", "file", "prog"]), Locked::Fail);
+        assert_eq!(lock(&["file", "prog"]), WhenLocked::Wait);
+        assert_eq!(lock(&["-N", "file", "prog"]), WhenLocked::Wait);
+        assert_eq!(lock(&["-n", "file", "prog"]), WhenLocked::Fail);
     }
 }

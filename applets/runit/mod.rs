@@ -1,105 +1,80 @@
-//! `runit`: process 1. Runs the three stages, reaps orphans, ends the machine. Source: runit(8).
+//! `runit`: process 1. Runs the three stages, reaps orphans, shuts the machine down. Source: runit(8).
 //!
-//! After its start it allocates nothing, waits for nothing but events, and does not end.
+//! `stages` decides what comes next; this file does it. Once it has started, runit allocates nothing, waits in poll(2)
+//! only, and never exits on a machine.
 
 mod console;
-mod ending;
+mod container;
+mod fallback;
 pub(crate) mod flags;
-mod least;
+mod program;
+mod shutdown;
+mod signals;
 mod stages;
 
 use std::ffi::CStr;
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, OFlags};
-use rustix::process::{Signal, WaitOptions, kill_process, kill_process_group};
+use rustix::fs::CWD;
+use rustix::process::WaitOptions;
 use rustix::system::{RebootCommand, reboot};
-use svcore::service::host;
-use svcore::sys::signals::{self, Signals};
-use svcore::sys::spawn::{Failure, Program, Stream, Terminal, spawn};
-use svcore::sys::{clock, memory, start};
-use svcore::{Call, Result, event, files};
+use svcore::event::Wait;
+use svcore::process::Ended;
+use svcore::say::Class;
+use svcore::sys::signals::Signals;
+use svcore::sys::{allocator, arguments, clock, signal};
+use svcore::{Call, Result, Signal, files, process_one};
 
-use console::say;
-use least::Least;
-use stages::{Action, Event, Flags, Script, Stage, Stages, Text};
+use console::{report, say};
+use fallback::Fallback;
+use program::Input;
+use stages::{Event, Flags, Notice, Script, Shutdown, Stage, StageAction, Stages};
 
-/// How long the least has to end everything.
-const LEAST_STOP: Duration = Duration::from_secs(10);
-
-/// How many ended processes are looked at before signals and deadlines are again.
+/// How many ended processes are reaped before signals and deadlines get their turn again.
 const REAP_AT_ONCE: usize = 64;
 
-/// Runs the applet. It returns only where process 1 is that of a container.
+/// Runs the applet. Returns only in a container.
 pub(crate) fn main(call: &Call<'_>) -> Result {
-    if !start::is_first_process() {
+    if !process_one::is_process_one() {
         svcore::say::err(&[b"- runit: fatal: must be run as process no 1.\n"]);
         return Ok(call.codes.fatal);
     }
-    start::never_end_by_a_bug("- runit");
-    start::set_process_name("runit");
-    let machine = least::is_machine();
-    // It normally is the leader of one already.
+    process_one::survive_bugs("- runit");
+    arguments::set_process_name("runit");
+    let in_container = container::is_container();
+    // Fails if process 1 leads a session already, which is usual.
     let _ = rustix::process::setsid();
-    let signals = wait_for_signals();
-    let least = (!has_stages()).then(|| Least::new(machine));
-    // Ctrl-alt-del is INT from now on. Not ours to decide in a container.
+    let signals = signals::take_over();
+    let fallback = (!has_stages()).then(|| Fallback::new(in_container));
+    // From now on ctrl-alt-del sends INT. In a container this is not permitted, and not our business.
     let _ = reboot(RebootCommand::CadOff);
     say(&[b"runitbox ", env!("CARGO_PKG_VERSION").as_bytes(), b": booting."]);
-    if let Some(least) = &least {
-        say(&[b"no stages in /etc/runit: serving ", least.dir.to_bytes()]);
+    if let Some(fallback) = &fallback {
+        say(&[b"no stages in /etc/runit: serving ", fallback.directory().to_bytes()]);
     }
-    memory::seal();
-    let stages = if least.is_some() { Stages::least(LEAST_STOP) } else { Stages::new() };
-    let mut runit = Runit { stages, signals, least, over: None };
-    let ending = runit.run();
-    ending::end(&runit.signals, ending, machine, runit.least.is_some());
+    allocator::seal();
+    let stages = match fallback {
+        Some(_) => Stages::fallback(fallback::STOP_TIMEOUT),
+        None => Stages::new(),
+    };
+    let mut runit = Runit { stages, signals, fallback, finished: None };
+    let shutdown = runit.run();
+    let remounts = runit.fallback.is_some() && !in_container;
+    shutdown::shut_down(&runit.signals, shutdown, in_container, remounts);
     Ok(0)
 }
 
 struct Runit {
     stages: Stages,
     signals: Signals,
-    least: Option<Least>,
-    /// All stages are over.
-    over: Option<Option<stages::Ending>>,
+    fallback: Option<Fallback>,
+    /// Set once all stages are over: how to shut down, if a signal has decided that.
+    finished: Option<Option<Shutdown>>,
 }
 
-/// Nothing goes on without signals, so it is tried until it works.
-fn wait_for_signals() -> Signals {
-    let wanted = [
-        signals::CHLD,
-        signals::CONT,
-        signals::INT,
-        signals::PWR,
-        // Waited for and then ignored, unless we do the least.
-        signals::TERM,
-        signals::HUP,
-        signals::ALRM,
-    ];
-    loop {
-        match Signals::wait_for(&wanted) {
-            Ok(signals) => return signals,
-            Err(error) => {
-                let why = svcore::error::reason(&error);
-                say(&[b"fatal: unable to create selfpipe, pausing: ", why.as_bytes()]);
-                event::wait(&mut [], Some(clock::monotonic().saturating_add(stages::PAUSE)));
-            }
-        }
-    }
-}
-
-/// Waits for signals, until that moment at the latest.
-fn wait(signals: &Signals, until: Option<Duration>) {
-    event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], until);
-}
-
-/// Whether any of the stage files is there.
+/// Whether at least one stage file exists.
 fn has_stages() -> bool {
-    let there = |stage| files::look(CWD, path_of(stage)).is_ok_and(|stat| stat.is_some());
-    [Stage::One, Stage::Two, Stage::Three].into_iter().any(there)
+    let exists = |stage| files::look(CWD, path_of(stage)).is_ok_and(|stat| stat.is_some());
+    [Stage::One, Stage::Two, Stage::Three].into_iter().any(exists)
 }
 
 const fn path_of(stage: Stage) -> &'static CStr {
@@ -118,148 +93,117 @@ const fn path_of_script(script: Script) -> &'static CStr {
 }
 
 impl Runit {
-    fn run(&mut self) -> Option<stages::Ending> {
-        self.tell(Event::Tick);
-        let mut more = false;
+    /// Runs the stages until all are over. Returns how to shut down, if a signal has decided that.
+    fn run(&mut self) -> Option<Shutdown> {
+        self.handle(Event::Tick);
+        let mut may_have_more_to_reap = false;
         loop {
-            if let Some(ending) = self.over {
-                return ending;
+            if let Some(shutdown) = self.finished {
+                return shutdown;
             }
-            let until = if more { Some(Duration::ZERO) } else { self.stages.deadline() };
-            wait(&self.signals, until);
-            let (mut stop, mut ctrl_alt_del, mut power_fail, mut term) = (false, false, false, false);
+            let limit = if may_have_more_to_reap { Wait::Poll } else { Wait::until(self.stages.deadline()) };
+            signals::wait(&self.signals, limit);
+            let (mut cont, mut int, mut pwr, mut term) = (false, false, false, false);
             self.signals.take(|came| match came.signal {
-                signals::CONT => stop = true,
-                signals::INT => ctrl_alt_del = true,
-                signals::PWR => power_fail = true,
-                signals::TERM => term = true,
+                Signal::CONT => cont = true,
+                Signal::INT => int = true,
+                Signal::PWR => pwr = true,
+                Signal::TERM => term = true,
                 _ => {}
             });
-            let mut left = REAP_AT_ONCE;
-            while left > 0
-                && let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG)
-            {
-                left -= 1;
-                if let Some(how) = host::ended(status) {
-                    self.tell(Event::Ended(pid, how));
-                }
+            may_have_more_to_reap = self.reap();
+            // Without stages there is no other program that would act on TERM.
+            if cont || (term && self.fallback.is_some()) {
+                self.handle(Event::StopRequest);
             }
-            more = left == 0;
-            // Without stages nobody else is there to be asked for it.
-            if stop || (term && self.least.is_some()) {
-                self.tell(Event::Stop);
+            if int {
+                self.handle(Event::Request(Script::CtrlAltDel));
             }
-            if ctrl_alt_del {
-                self.tell(Event::Asked(Script::CtrlAltDel));
+            if pwr {
+                self.handle(Event::Request(Script::PowerFail));
             }
-            if power_fail {
-                self.tell(Event::Asked(Script::PowerFail));
-            }
-            self.tell(Event::Tick);
+            self.handle(Event::Tick);
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    /// Reaps children and orphans that have ended, at most [`REAP_AT_ONCE`]. Returns whether there may be more.
+    fn reap(&mut self) -> bool {
+        for _ in 0..REAP_AT_ONCE {
+            let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) else { return false };
+            if let Some(how) = Ended::from_status(status) {
+                self.handle(Event::Ended(pid, how));
+            }
+        }
+        true
+    }
+
+    /// Handles an event, and the answers to the actions that follow from it.
+    fn handle(&mut self, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
             let flags = Flags {
                 ctrl_alt_del: flags::is_set(path_of_script(Script::CtrlAltDel)),
                 power_fail: flags::is_set(path_of_script(Script::PowerFail)),
-                stop_it: matches!(event, Event::Stop | Event::Ended(..)) && flags::stop_it(),
+                stop_it: matches!(event, Event::StopRequest | Event::Ended(..)) && flags::stop_it(),
             };
-            // A start is the last of the actions that it is among.
-            for action in self.stages.step(clock::monotonic(), flags, event).iter() {
-                if let Some(event) = self.perform(action) {
-                    next = Some(event);
+            // At most one of the actions has an answer: a start, which is the last of them.
+            for action in self.stages.step(clock::monotonic(), flags, event) {
+                if let Some(answer) = self.perform(action) {
+                    next = Some(answer);
                 }
             }
         }
     }
 
-    fn perform(&mut self, action: Action) -> Option<Event> {
+    /// Performs an action. Returns the answer of one that starts a program.
+    fn perform(&mut self, action: StageAction) -> Option<Event> {
         match action {
-            Action::Say(text) => self.say(text),
-            Action::Start(stage) => return Some(self.start(stage)),
-            Action::Run(script) => {
-                let console = console::open_for_program(OFlags::WRONLY);
-                return Some(begin(path_of_script(script), None, console.as_ref()));
+            StageAction::Announce(notice) => self.announce(notice),
+            StageAction::Start(stage) => return Some(self.start(stage)),
+            StageAction::Run(script) => {
+                return Some(program::start(path_of_script(script), Input::WriteOnlyConsole));
             }
-            Action::Term(pid) => {
-                let _ = kill_process(pid, Signal::TERM);
-                let _ = kill_process(pid, Signal::CONT);
+            StageAction::Term(pid) => {
+                let _ = signal::send(pid, Signal::TERM);
+                let _ = signal::send(pid, Signal::CONT);
             }
-            Action::Kill(pid) => drop(kill_process(pid, Signal::KILL)),
-            Action::KillGroup(pid) => drop(kill_process_group(pid, Signal::KILL)),
-            Action::TakeStopIt => flags::take_stop_it(),
-            Action::Finish(ending) => self.over = Some(ending),
+            StageAction::Kill(pid) => drop(signal::send(pid, Signal::KILL)),
+            StageAction::KillGroup(pid) => drop(signal::send_to_group(pid, Signal::KILL)),
+            StageAction::ClearStopIt => flags::clear_stop_it(),
+            StageAction::Finish(shutdown) => self.finished = Some(shutdown),
         }
         None
     }
 
     fn start(&self, stage: Stage) -> Event {
-        let console = console::open_for_program(OFlags::WRONLY);
-        if let Some(least) = &self.least {
-            return least.start(console.as_ref());
+        match (&self.fallback, stage) {
+            (Some(fallback), _) => fallback.start(),
+            (None, Stage::One) => program::start(path_of(stage), Input::Terminal),
+            (None, Stage::Two | Stage::Three) => program::start(path_of(stage), Input::WriteOnlyConsole),
         }
-        if stage != Stage::One {
-            return begin(path_of(stage), None, console.as_ref());
-        }
-        let input = console::open_for_program(OFlags::RDWR);
-        begin(path_of(stage), input.as_ref(), console.as_ref())
     }
 
-    fn say(&self, text: Text) {
+    fn announce(&self, notice: Notice) {
         let stage = |stage: Stage| path_of(stage).to_bytes();
         let script = |script: Script| path_of_script(script).to_bytes();
-        match text {
-            Text::Enter(_) | Text::Leave(_) if self.least.is_some() => {}
-            Text::Enter(it) => say(&[b"enter stage: ", stage(it)]),
-            Text::Leave(it) => say(&[b"leave stage: ", stage(it)]),
-            Text::Failed(it) => say(&[b"warning: child failed: ", stage(it)]),
-            Text::Crashed(it) => say(&[b"warning: child crashed: ", stage(it)]),
-            Text::Skipping => say(&[b"warning: skipping stage 2..."]),
-            Text::KillingStage2 => say(&[b"warning: killing all processes in stage 2..."]),
-            Text::Restarting => say(&[b"warning: restarting."]),
-            Text::SignalsOnlyInStage2 => say(&[b"warning: signals only work in stage 2."]),
-            Text::CtrlAltDel => say(&[b"ctrl-alt-del request..."]),
-            Text::PowerFail => say(&[b"power failure..."]),
-            Text::EnterScript(it) => say(&[b"enter stage: ", script(it)]),
-            Text::LeaveScript(it) => say(&[b"leave stage: ", script(it)]),
-            Text::ScriptCrashed(it) => say(&[b"warning: child crashed: ", script(it)]),
-            Text::NotTerminated => say(&[b"warning: stage 2 not terminated, sending sigkill..."]),
-        }
-    }
-}
-
-/// Starts a program in a session of its own, with the console as its output and `input` as its terminal.
-fn begin(path: &CStr, input: Option<&OwnedFd>, console: Option<&OwnedFd>) -> Event {
-    let to_console = || console.map_or(Stream::Inherit, |console| Stream::Is(console.as_fd()));
-    begin_program(&Program {
-        files: &[path],
-        argv: &[path],
-        stdin: input.map_or_else(to_console, |input| Stream::Is(input.as_fd())),
-        stdout: to_console(),
-        stderr: to_console(),
-        terminal: if input.is_some() { Terminal::Controlling } else { Terminal::Inherit },
-        new_session: true,
-        ..Program::default()
-    })
-}
-
-/// Starts a program, or says why not.
-fn begin_program(program: &Program<'_>) -> Event {
-    let path = program.files.first().map_or(b"".as_slice(), |path| path.to_bytes());
-    match spawn(program) {
-        Ok(pid) => Event::Started(pid),
-        Err(Failure::Fork(error)) => {
-            let why = svcore::error::reason(&error);
-            say(&[b"fatal: unable to fork for \"", path, b"\" pausing: ", why.as_bytes()]);
-            Event::NoProcess
-        }
-        Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
-            let why = svcore::error::reason(&error);
-            say(&[b"fatal: unable to start child: ", path, b": ", why.as_bytes()]);
-            Event::NotStarted
+        match notice {
+            Notice::Enter(_) | Notice::Leave(_) if self.fallback.is_some() => {}
+            Notice::Enter(it) => say(&[b"enter stage: ", stage(it)]),
+            Notice::Leave(it) => say(&[b"leave stage: ", stage(it)]),
+            Notice::Failed(it) => report(Class::Warning, &[b"child failed: ", stage(it)]),
+            Notice::Crashed(it) => report(Class::Warning, &[b"child crashed: ", stage(it)]),
+            Notice::SkippingStage2 => report(Class::Warning, &[b"skipping stage 2..."]),
+            Notice::KillingStage2 => report(Class::Warning, &[b"killing all processes in stage 2..."]),
+            Notice::Restarting => report(Class::Warning, &[b"restarting."]),
+            Notice::SignalsOnlyInStage2 => report(Class::Warning, &[b"signals only work in stage 2."]),
+            Notice::CtrlAltDel => say(&[b"ctrl-alt-del request..."]),
+            Notice::PowerFail => say(&[b"power failure..."]),
+            Notice::EnterScript(it) => say(&[b"enter stage: ", script(it)]),
+            Notice::LeaveScript(it) => say(&[b"leave stage: ", script(it)]),
+            Notice::ScriptCrashed(it) => report(Class::Warning, &[b"child crashed: ", script(it)]),
+            Notice::NotTerminated => {
+                report(Class::Warning, &[b"stage 2 not terminated, sending sigkill..."]);
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `runit-init`, also called `init`: becomes runit as process 1, and otherwise tells it to end the machine. Source:
-//! runit-init(8).
+//! `runit-init`, also called `init`: as process 1 it becomes `runit`; otherwise it asks process 1 to halt or reboot.
+//! Source: runit-init(8).
 
 mod first;
 
@@ -8,20 +8,22 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{CWD, Mode, OFlags, fchmod, ftruncate, mkdirat};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
-use svcore::{Call, Error, Result, exec, multicall, say};
+use rustix::process::Pid;
+use svcore::say::{Class, Message};
+use svcore::sys::signal;
+use svcore::{Call, Context, Error, Failed, Result, Signal, exec, multicall};
 
 use crate::runit::flags::{self, REBOOT, STOP_IT};
 use first::First;
 
-/// What this program becomes.
+/// The program that process 1 becomes.
 const RUNIT: &CStr = c"/sbin/runit";
-/// The flag.
+/// The mode of a flag file that is set.
 const SET: Mode = Mode::from_raw_mode(0o100);
 
 /// Runs the applet.
 pub(crate) fn main(call: &Call<'_>) -> Result {
-    if svcore::sys::start::is_first_process() {
+    if svcore::process_one::is_process_one() {
         return become_runit(call);
     }
     let reboot = match call.args.first().map(|word| word.as_bytes()) {
@@ -33,94 +35,97 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     if let First::Other(name) = first::look() {
         // It would not look at the flags. They would stay, and count at the next boot with runit.
         let what = [b"process 1 is ".as_slice(), &name, b", not runit: nothing was done"].concat();
-        say::trouble(&[b"init: fatal: "], &what, None);
+        Message::of(Class::Fatal, "init", &Failed::without_cause(what)).print();
         return Ok(call.codes.fatal);
     }
-    match tell(reboot) {
+    match set_flags(reboot) {
         Ok(()) => {
-            // Process 1 may not listen. We cannot know.
-            let _ = kill_process(Pid::INIT, Signal::CONT);
+            // Where /proc does not tell what process 1 is, it may be another init, which ignores CONT.
+            let _ = signal::send(Pid::INIT, Signal::CONT);
             Ok(0)
         }
-        Err((what, path, errno)) => {
-            let what = [what, path.to_bytes()].concat();
-            say::trouble(&[b"init: fatal: "], &what, Some(&errno.into()));
+        Err(failed) => {
+            Message::of(Class::Fatal, "init", &failed).print();
             Ok(call.codes.fatal)
         }
     }
 }
 
-/// As process 1: `/sbin/runit`, or ourselves under that name where it cannot be executed.
+/// As process 1: executes `/sbin/runit`. If that cannot be executed, this process runs the runit applet itself.
 fn become_runit(call: &Call<'_>) -> Result {
     let environment: Vec<CString> = std::env::vars_os()
         .filter_map(|(name, value)| CString::new([name.into_vec(), value.into_vec()].join(&b'=')).ok())
         .collect();
     let error = exec::replace(&[RUNIT.to_owned()], &[c"runit".to_owned()], &environment);
     if error.raw_os_error() != Some(Errno::NOENT.raw_os_error()) {
-        say::trouble(&[b"init: warning: "], b"unable to start runit", Some(&error));
+        Message::warning("init", "unable to start runit").because(&error).print();
     }
     crate::runit::main(call)
 }
 
-type Failed = (&'static [u8], &'static CStr, Errno);
-
-/// Sets and takes back every flag that is there: which of them process 1 and the stages look at is for them to know,
-/// and one that is left at its old mode would count the next time. Where there is none, one is made: in `/etc/runit`, or
-/// what links there lead to, or in `/run`.
-fn tell(reboot: bool) -> std::result::Result<(), Failed> {
-    let places = set_all(&STOP_IT, [false; 2])?;
+/// Sets `stopit`, and sets or clears `reboot`.
+///
+/// A flag file may exist in `/etc/runit` and in `/run`. Every one that exists is changed: we do not know which of them
+/// process 1 and the stages read, and one that kept its old mode would count at the next shutdown. If neither exists,
+/// one is created: in `/etc/runit` (or where a link there points to), otherwise in `/run`.
+fn set_flags(reboot: bool) -> Result<(), Failed> {
+    let stop_it_set = set_all(&STOP_IT, [false; 2])?;
     if reboot {
-        // Whoever looks for the one flag in a place looks for the other there.
-        return set_all(&REBOOT, places).map(drop);
+        // A program that reads `stopit` in a directory reads `reboot` in the same one.
+        return set_all(&REBOOT, stop_it_set).map(drop);
     }
     for path in REBOOT {
         match flags::set_mode(path, Mode::empty()) {
             Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
-            // One that is not set need not be taken back.
+            // It could not be changed, but it is not set, so nothing has to be cleared.
             Err(_) if !flags::is_set(path) => {}
-            Err(errno) => return Err((b"unable to chmod ", path, errno)),
+            Err(errno) => return Err(errno).while_doing(|| chmod(path)),
         }
     }
     Ok(())
 }
 
-/// Sets the flags that are there, makes those of the places `wanted`, and gives the places of those that are set now.
-/// At least one is.
-fn set_all(paths: &[&'static CStr; 2], wanted: [bool; 2]) -> std::result::Result<[bool; 2], Failed> {
-    let mut failed = None;
-    let mut note = |result: std::result::Result<(), Failed>| match result {
+/// Sets each of a flag's two files that exists, and creates those for which `create` is true. If none is set then, one
+/// is created. Returns which of the two are set: at least one.
+fn set_all(paths: &[&'static CStr; 2], create: [bool; 2]) -> Result<[bool; 2], Failed> {
+    let mut first_error = None;
+    let mut succeeds = |result: Result<(), Failed>| match result {
         Ok(()) => true,
         Err(error) => {
-            // What is said is what the usual place says.
-            failed.get_or_insert(error);
+            // The error that is reported is that of the first path, the usual one.
+            first_error.get_or_insert(error);
             false
         }
     };
-    let mut places = [false; 2];
-    for ((place, path), wanted) in places.iter_mut().zip(paths).zip(wanted) {
-        *place = match flags::set_mode(path, SET) {
-            Err(Errno::NOENT | Errno::NOTDIR) => wanted && note(set(path)),
-            result => note(result.map_err(|errno| (b"unable to chmod ".as_slice(), *path, errno))),
+    let mut set = [false; 2];
+    for ((is_set, path), create) in set.iter_mut().zip(paths).zip(create) {
+        *is_set = match flags::set_mode(path, SET) {
+            Err(Errno::NOENT | Errno::NOTDIR) => create && succeeds(create_set(path)),
+            result => succeeds(result.while_doing(|| chmod(path))),
         };
     }
-    if places == [false; 2] {
+    if set == [false; 2] {
         let _ = mkdirat(CWD, c"/etc/runit", Mode::from_raw_mode(0o755));
-        if let Some(place) =
-            places.iter_mut().zip(paths).find_map(|(place, path)| note(set(path)).then_some(place))
-        {
-            *place = true;
+        let mut files = set.iter_mut().zip(paths);
+        if let Some((is_set, _)) = files.find(|(_, path)| succeeds(create_set(path))) {
+            *is_set = true;
         }
     }
-    match failed {
-        Some(failed) if places == [false; 2] => Err(failed),
-        _ => Ok(places),
+    match first_error {
+        Some(error) if set == [false; 2] => Err(error),
+        _ => Ok(set),
     }
 }
 
-fn set(path: &'static CStr) -> std::result::Result<(), Failed> {
-    let made = flags::open(path, OFlags::WRONLY | OFlags::CREATE, SET).and_then(|(file, _)| {
+/// Creates a flag file, or empties the one that somebody created meanwhile, and sets it.
+fn create_set(path: &'static CStr) -> Result<(), Failed> {
+    let created = flags::open(path, OFlags::WRONLY | OFlags::CREATE, SET).and_then(|(file, _)| {
         ftruncate(&file, 0)?;
         fchmod(&file, SET)
     });
-    made.map_err(|errno| (b"unable to create ".as_slice(), path, errno))
+    created.while_doing(|| [b"unable to create ", path.to_bytes()].concat())
+}
+
+fn chmod(path: &CStr) -> Vec<u8> {
+    [b"unable to chmod ", path.to_bytes()].concat()
 }

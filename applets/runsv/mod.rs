@@ -3,10 +3,11 @@
 use std::ffi::OsStr;
 
 use svcore::control::Command;
+use svcore::say::Message;
 use svcore::service::Service;
 use svcore::service::host::{Host, now};
-use svcore::sys::signals::{self, Signals};
-use svcore::{Call, Context, Error, Result};
+use svcore::sys::signals::Signals;
+use svcore::{Call, Context, Error, Failed, Result, Signal};
 
 /// Runs the applet until the service is told to exit.
 pub(crate) fn main(call: &Call<'_>) -> Result {
@@ -14,11 +15,8 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     match supervise(dir) {
         Ok(()) => Ok(0),
         Err(error) => {
-            svcore::say::supervisor(
-                &[b"runsv ", dir_bytes(dir), b": fatal: "],
-                error.to_string().as_bytes(),
-                None,
-            );
+            let who = [b"runsv ", dir_bytes(dir)].concat();
+            Message::fatal(&who, &error.to_string()).print_now();
             Ok(call.codes.fatal)
         }
     }
@@ -29,8 +27,8 @@ fn dir_bytes(dir: &OsStr) -> &[u8] {
 }
 
 /// Supervises `dir`, and what takes its place under the same name.
-fn supervise(dir: &OsStr) -> Result<()> {
-    let signals = Signals::wait_for(&[signals::CHLD, signals::TERM, signals::CHANGE, signals::IO])
+fn supervise(dir: &OsStr) -> Result<(), Failed> {
+    let signals = Signals::wait_for(&[Signal::CHLD, Signal::TERM, Signal::CHANGE, Signal::IO])
         .while_doing(|| "unable to create selfpipe")?;
     let mut host = Host::new(signals);
     loop {
@@ -41,7 +39,7 @@ fn supervise(dir: &OsStr) -> Result<()> {
         let mut again = false;
         while !host.is_empty() {
             let turn = host.turn(&[], None, |_, service| again = service.is_replaced());
-            if turn.signals.iter().any(|came| came.signal == signals::TERM) {
+            if turn.signals.iter().any(|came| came.signal == Signal::TERM) {
                 // For good: who was given the FIFO does not take it back.
                 host.hold();
                 host.command_all(now(), Command::Exit);

@@ -6,9 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlinkat, renameat, statat, symlinkat, unlinkat};
 use rustix::io::Errno;
-use svcore::{Call, Context, Error, Result, files, say};
+use svcore::say::Message;
+use svcore::{Call, Context, Error, Failed, Result, files, say};
 
-/// Where the directories are, if `RUNSVDIR` does not say.
+/// The directory that holds the runlevel directories, unless the environment variable `RUNSVDIR` names another.
 const BASE: &str = "/etc/runit/runsvdir";
 
 /// Runs the applet.
@@ -16,8 +17,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     let dir = call.args.first().ok_or_else(Error::usage)?;
     switch(dir.as_bytes()).map_or_else(
         |error| {
-            let prefix: [&[u8]; 2] = [call.typed.as_bytes(), b": fatal: "];
-            say::trouble(&prefix, error.to_string().as_bytes(), None);
+            Message::fatal(call.typed.as_bytes(), &error.to_string()).print();
             Ok(call.codes.fatal)
         },
         |is_current| {
@@ -28,11 +28,11 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     )
 }
 
-/// Makes `dir` the current one; whether it was already.
-fn switch(dir: &[u8]) -> Result<bool> {
+/// Makes `current` a link to `dir`. Returns whether it already was.
+fn switch(dir: &[u8]) -> Result<bool, Failed> {
     let named = |what: &str| [dir, b": ", what.as_bytes()].concat();
     if dir.starts_with(b".") {
-        return Err(Error::fatal(named("must not start with a dot.")));
+        return Err(Failed::without_cause(named("must not start with a dot.")));
     }
     let base =
         std::env::var_os("RUNSVDIR").filter(|base| !base.is_empty()).unwrap_or_else(|| OsString::from(BASE));
@@ -45,11 +45,11 @@ fn switch(dir: &[u8]) -> Result<bool> {
     .while_doing(|| [b"unable to chdir: ", base.as_bytes()].concat())?;
     let base = base.as_fd();
     let wanted = match statat(base, dir, AtFlags::empty()) {
-        Err(Errno::NOENT) => return Err(Error::fatal(named("file does not exist"))),
+        Err(Errno::NOENT) => return Err(Failed::without_cause(named("file does not exist"))),
         wanted => wanted.while_doing(|| [b"unable to stat: ", dir].concat())?,
     };
     if !files::is_dir(&wanted) {
-        return Err(Error::fatal(named("not a directory.")));
+        return Err(Failed::without_cause(named("not a directory.")));
     }
     let current = statat(base, c"current", AtFlags::empty()).while_doing(|| "unable to stat: current")?;
     if files::identity(&wanted) == files::identity(&current) {
@@ -62,8 +62,8 @@ fn switch(dir: &[u8]) -> Result<bool> {
     Ok(false)
 }
 
-/// Lets `previous` be what `current` is. A link is copied, so that there is no moment without `current`.
-fn keep_previous(base: BorrowedFd<'_>) -> Result<()> {
+/// Makes `previous` what `current` is now. A link is copied and not renamed, so that `current` exists all the time.
+fn keep_previous(base: BorrowedFd<'_>) -> Result<(), Failed> {
     match readlinkat(base, c"current", Vec::new()) {
         Ok(target) => {
             make_link(base, target.to_bytes(), "previous.new")?;
@@ -77,13 +77,13 @@ fn keep_previous(base: BorrowedFd<'_>) -> Result<()> {
     .while_doing(|| "unable to copy: current to previous")
 }
 
-fn make_link(base: BorrowedFd<'_>, target: &[u8], name: &str) -> Result<()> {
+fn make_link(base: BorrowedFd<'_>, target: &[u8], name: &str) -> Result<(), Failed> {
     remove(base, name)?;
     symlinkat(target, base, name)
         .while_doing(|| [b"unable to create: ", name.as_bytes(), b" -> ", target].concat())
 }
 
-fn remove(base: BorrowedFd<'_>, name: &str) -> Result<()> {
+fn remove(base: BorrowedFd<'_>, name: &str) -> Result<(), Failed> {
     match unlinkat(base, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno).while_doing(|| format!("unable to unlink: {name}")),

@@ -3,36 +3,34 @@
 //! What comes, goes or ends is acted upon at once: the directory, and the links that lead to it, are watched.
 //! As process 1 it ends orderly: all services are stopped and waited for.
 
-mod known;
+mod services;
 mod title;
 
-use std::ffi::{CStr, CString, OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
-use svcore::event::{self, earlier};
-use svcore::scan::{Directory, Found, Identity, Leaving, Plan, Scan, again_at};
-use svcore::sys::signals::{self, Signals};
-use svcore::sys::spawn::{Failure, Program, spawn};
-use svcore::sys::{clock, start};
-use svcore::{Call, Context, Error, Result, exec, say};
+use rustix::process::{Pid, WaitOptions, wait as reap};
+use svcore::event::{self, Wait, Woken};
+use svcore::moment::{Moment, earlier};
+use svcore::say::Message;
+use svcore::scan::{Directory, Identity, Scan, again_at};
+use svcore::sys::signals::Signals;
+use svcore::sys::spawn::{Program, Search, spawn};
+use svcore::sys::{clock, signal};
+use svcore::{Call, Context, Error, Failed, Result, Signal, exec, own_file, process_one};
 
-use known::{Known, Runsv};
+use services::{Runsv, Services, Unverified};
 use title::Title;
 
 /// How long a start waits when there could be no process.
 const NO_PROCESS: Duration = Duration::from_secs(5);
-/// How long a runsv may take to open its directory.
-const OPENED: Duration = Duration::from_millis(300);
-/// How many ended children are taken in a turn; the others are taken in the next.
+/// How many ended children are reaped in a turn; more are reaped in the next.
 const REAPED_MAX: usize = 256;
-/// Exit code of a runsv that cannot serve.
-const FATAL: i32 = 111;
 /// Exit code after HUP. Source: runsvdir(8).
 const HUNG_UP: u8 = 111;
 
@@ -52,19 +50,19 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     match serve(dir, new_session, log) {
         Ok(code) => Ok(code),
         Err(error) => {
-            let what = error.to_string();
-            say::supervisor(&[b"runsvdir ", dir.as_bytes(), b": fatal: "], what.as_bytes(), None);
+            let who = [b"runsvdir ", dir.as_bytes()].concat();
+            Message::fatal(&who, &error.to_string()).print_now();
             Ok(call.codes.fatal)
         }
     }
 }
 
 fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
-    let first = start::is_first_process();
-    let mut wanted = vec![signals::CHLD, signals::TERM, signals::HUP, signals::ALRM];
+    let first = process_one::is_process_one();
+    let mut wanted = vec![Signal::CHLD, Signal::TERM, Signal::HUP, Signal::ALRM];
     if first {
-        start::never_end_by_a_bug("runsvdir");
-        wanted.push(signals::INT);
+        process_one::survive_bugs("runsvdir");
+        wanted.push(Signal::INT);
     }
     let signals = Signals::wait_for(&wanted).while_doing(|| "unable to create selfpipe")?;
     let mut runsvdir = Runsvdir::new(dir, new_session)?;
@@ -76,69 +74,87 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
             })
             .ok()
     });
-    let mut next_dot = clock::monotonic() + title::DOT_EVERY;
     runsvdir.look();
     loop {
-        let until = title.as_ref().map(|_| next_dot);
-        let until = earlier(until, runsvdir.deadline());
-        let (came_signal, changed, written) = {
-            let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
-            let watched = runsvdir.dir.changes().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-            let shown = title.as_ref().map(|title| PollFd::from_borrowed_fd(title.as_fd(), PollFlags::IN));
-            let has_watch = watched.is_some();
-            fds.extend(watched.into_iter().chain(shown));
-            let all = event::wait(&mut fds, until);
-            let came = |index: usize| all || fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-            (came(0), has_watch && came(1), came(1 + usize::from(has_watch)))
-        };
+        let woken = wait(&signals, &runsvdir, title.as_ref());
         let now = clock::monotonic();
         if let Some(title) = &mut title {
-            if written {
-                title.read();
-            }
-            if now >= next_dot {
-                title.dot();
-                next_dot = now + title::DOT_EVERY;
-            }
+            title.advance(now, woken.is_written);
         }
-        let mut end = None;
-        let changed = changed && runsvdir.dir.has_changed();
-        let mut look = changed || runsvdir.dir.look_at().is_some_and(|at| now >= at);
-        let mut children = runsvdir.reap_at.is_some_and(|at| now >= at);
-        if came_signal {
-            signals.take(|came| match came.signal {
-                signals::CHLD => children = true,
-                signals::ALRM => look = true,
-                signals::HUP => end = Some(HUNG_UP),
-                signals::TERM | signals::INT => end = Some(0),
-                _ => {}
-            });
-        }
-        if children {
-            runsvdir.reap(now);
-        }
-        if let Some(code) = end {
-            if first {
-                runsvdir.stop_all(code);
-            } else {
-                // Stock's two ways: TERM leaves everything running, HUP tells the runsvs and does not wait.
+        let requests = Requests::taken_from(woken.has_signal.then_some(&signals));
+        runsvdir.reap_if_due(now, requests.reap);
+        match requests.end {
+            Some(code) if first => runsvdir.stop_all(code),
+            Some(code) => {
+                // Source: runsvdir(8). TERM leaves everything running; HUP tells every runsv to leave and waits for none.
                 if code == HUNG_UP {
                     runsvdir.stop_all(code);
                 }
                 return Ok(code);
             }
+            None => {}
         }
         if let Some(code) = runsvdir.ending {
-            if runsvdir.services.is_empty() && runsvdir.leaving.is_empty() {
+            if runsvdir.services.is_empty() {
                 return Ok(code);
             }
             continue;
         }
-        if look {
+        let has_changed = woken.has_changed && runsvdir.dir.has_changed();
+        if has_changed || requests.look || runsvdir.dir.look_at().is_some_and(|at| now >= at) {
             runsvdir.look();
         }
         runsvdir.verify_if_due(now);
         runsvdir.start_due(now);
+    }
+}
+
+/// What ended a wait.
+struct Awoken {
+    has_signal: bool,
+    /// The directory may have changed.
+    has_changed: bool,
+    /// Something was written for the log argument.
+    is_written: bool,
+}
+
+fn wait(signals: &Signals, runsvdir: &Runsvdir, title: Option<&Title>) -> Awoken {
+    let until = earlier(title.map(Title::deadline), runsvdir.deadline());
+    let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
+    let watched = runsvdir.dir.changes().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    let shown = title.map(|title| PollFd::from_borrowed_fd(title.as_fd(), PollFlags::IN));
+    let (is_watched, is_shown) = (watched.is_some(), shown.is_some());
+    fds.extend(watched.into_iter().chain(shown));
+    let all = event::wait(&mut fds, Wait::until(until)) == Woken::Unknown;
+    let mut ready = fds.iter().map(|fd| all || !fd.revents().is_empty());
+    let mut next = |is_there: bool| is_there && ready.next() == Some(true);
+    Awoken { has_signal: next(true), has_changed: next(is_watched), is_written: next(is_shown) }
+}
+
+/// What signals ask for.
+#[derive(Default)]
+struct Requests {
+    /// Children ended.
+    reap: bool,
+    /// Look at the directory.
+    look: bool,
+    /// End, with this exit code.
+    end: Option<u8>,
+}
+
+impl Requests {
+    fn taken_from(signals: Option<&Signals>) -> Self {
+        let mut requests = Requests::default();
+        if let Some(signals) = signals {
+            signals.take(|came| match came.signal {
+                Signal::CHLD => requests.reap = true,
+                Signal::ALRM => requests.look = true,
+                Signal::HUP => requests.end = Some(HUNG_UP),
+                Signal::TERM | Signal::INT => requests.end = Some(0),
+                _ => {}
+            });
+        }
+        requests
     }
 }
 
@@ -148,187 +164,111 @@ struct Runsvdir {
     new_session: bool,
     /// The files that `runsv` may be, in the order of PATH, and at last ourselves.
     runsv: Vec<CString>,
-    services: Vec<Known>,
-    /// Told to leave and forgotten, but still there.
-    leaving: Leaving,
-    /// Since when the directory cannot be opened to start something in it, and when to try again.
-    closed: Option<(Duration, Duration)>,
-    /// When to ask again for ended children: that failed.
-    reap_at: Option<Duration>,
-    /// When to look whether each runsv serves the directory that it was started for.
-    verify_at: Option<Duration>,
-    /// As process 1: all are to leave, and then this is the exit code.
+    services: Services,
+    /// The directory cannot be opened to start something in it.
+    unopened: Option<Unopened>,
+    /// When to ask again for ended children, because that failed or there may be more.
+    reap_at: Option<Moment>,
+    /// As process 1: every runsv is to leave, and then this is the exit code.
     ending: Option<u8>,
 }
 
+/// A directory that cannot be opened.
+#[derive(Clone, Copy)]
+struct Unopened {
+    since: Moment,
+    again_at: Moment,
+}
+
 impl Runsvdir {
-    fn new(dir: &OsStr, new_session: bool) -> Result<Self> {
+    fn new(dir: &OsStr, new_session: bool) -> Result<Self, Failed> {
         let mut runsv = exec::candidates(OsStr::new("runsv"), std::env::var_os("PATH").as_deref());
-        runsv.extend(ourselves());
+        runsv.extend(own_file::to_execute());
         Ok(Runsvdir {
             dir: Directory::new("runsvdir", dir)?,
             new_session,
             runsv,
             scan: Scan::default(),
-            services: Vec::new(),
-            leaving: Leaving::default(),
-            closed: None,
+            services: Services::default(),
+            unopened: None,
             reap_at: None,
-            verify_at: None,
             ending: None,
         })
     }
 
-    fn deadline(&self) -> Option<Duration> {
+    fn deadline(&self) -> Option<Moment> {
         if self.ending.is_some() {
             return self.reap_at;
         }
-        let until = earlier(earlier(self.dir.look_at(), self.reap_at), self.verify_at);
-        let start = self.services.iter().filter(|service| self.may_start(service)).map(Known::not_before);
-        let start = start.fold(None, earlier);
-        // As long as the directory cannot be opened, nothing is due in it.
-        earlier(until, start.map(|at| self.closed.map_or(at, |(_, again)| at.max(again))))
+        let until = earlier(earlier(self.dir.look_at(), self.reap_at), self.services.verify_at());
+        // While the directory cannot be opened, nothing is due in it.
+        let start = self.services.next_start();
+        earlier(until, start.map(|at| self.unopened.map_or(at, |unopened| at.max(unopened.again_at))))
     }
 
-    /// Whether nothing but time keeps a service from being started.
-    fn may_start(&self, service: &Known) -> bool {
-        service.not_before().is_some() && !service.is_unseen && !self.leaving.has(service.found.identity)
-    }
-
-    /// Looks at the directory, tells the runsv of what vanished, and notes what is new.
+    /// Looks at the directory, tells the runsv of services that are gone to leave, and starts what is new.
     fn look(&mut self) {
         let Some(listing) = self.dir.look() else { return };
-        self.closed = None;
+        self.unopened = None;
         let now = clock::monotonic();
         let mut scan = std::mem::take(&mut self.scan);
-        let known: Vec<&Found> = self.services.iter().map(|service| &service.found).collect();
-        let follows = |place: usize, identity| {
-            self.services.get(place).is_some_and(|service| self.follows(service, identity))
-        };
-        let plan = scan.compare(now, &known, &listing, follows);
+        let plan =
+            scan.compare(now, &self.services.found(), &listing, |place, at| self.has_followed(place, at));
         self.scan = scan;
         self.dir.look_again_at(plan.again);
-        self.follow(plan);
+        tell_to_leave(self.services.apply(now, plan));
         self.start_due(now);
     }
 
     /// Whether the runsv of a service serves the directory to which its name leads now.
-    fn follows(&self, service: &Known, identity: Identity) -> bool {
+    fn has_followed(&self, place: usize, identity: Identity) -> bool {
+        let Some(service) = self.services.get(place) else { return false };
         let Runsv::Alive { pid, .. } = service.runsv else { return false };
-        !self.leaving.has(identity)
+        !self.services.is_leaving(identity)
             && self.dir.is_served(&service.found.name)
             && has_open(pid, identity) != Some(false)
     }
 
-    fn follow(&mut self, plan: Plan) {
-        for (place, identity) in plan.follow {
-            if let Some(service) = self.services.get_mut(place) {
-                service.found.identity = identity;
-            }
-        }
-        if !plan.rename.is_empty() {
-            // A runsv that was just being started may have opened what has the old name now.
-            self.verify_at.get_or_insert(clock::monotonic().saturating_add(OPENED));
-        }
-        for (place, name) in plan.rename {
-            if let Some(service) = self.services.get_mut(place) {
-                service.found.name = name;
-            }
-        }
-        let (mut unseen, mut stop) = (plan.unseen.into_iter().peekable(), plan.stop.into_iter().peekable());
-        for (place, mut service) in std::mem::take(&mut self.services).into_iter().enumerate() {
-            if stop.next_if_eq(&place).is_some() {
-                self.tell_to_leave(&service);
-            } else {
-                service.is_unseen = unseen.next_if_eq(&place).is_some();
-                self.services.push(service);
-            }
-        }
-        self.services.extend(plan.start.into_iter().map(Known::new));
-    }
-
-    /// Ends each runsv that serves another directory than it was started for: names were exchanged before it opened its
-    /// own. It is then started again.
-    fn verify_if_due(&mut self, now: Duration) {
-        if self.verify_at.take_if(|at| now >= *at).is_none() {
-            return;
-        }
-        let mut wrong = Vec::new();
-        for (place, service) in (0..).zip(&mut self.services) {
-            let Runsv::Alive { pid, started } = service.runsv else { continue };
-            if service.is_verified {
-                continue;
-            }
-            if now < started.saturating_add(OPENED) {
-                let at = started.saturating_add(OPENED);
-                self.verify_at = earlier(self.verify_at, Some(at));
-            } else if has_open(pid, service.found.identity) == Some(false) {
-                wrong.push(place);
-            } else {
-                service.is_verified = true;
-            }
-        }
-        for place in wrong {
-            let Some(service) = self.services.get(place).cloned() else { continue };
-            self.tell_to_leave(&service);
-            if let Some(service) = self.services.get_mut(place) {
-                service.runsv = Runsv::Dead { not_before: now };
-            }
+    /// Ends each runsv that serves another directory than it was started for.
+    fn verify_if_due(&mut self, now: Moment) {
+        for Unverified { place, pid, identity } in self.services.unverified(now) {
+            let is_right = has_open(pid, identity) != Some(false);
+            tell_to_leave(self.services.verified(now, place, is_right));
         }
     }
 
-    fn tell_to_leave(&mut self, service: &Known) {
-        if let Runsv::Alive { pid, .. } = service.runsv {
-            // It may have ended a moment ago; the next SIGCHLD tells.
-            let _ = kill_process(pid, Signal::TERM);
-            self.leaving.add(number_of(pid), service.found.identity);
-        }
-    }
-
-    /// Starts the runsv of each service that has none and whose time has come; not too many before we listen again.
-    fn start_due(&mut self, now: Duration) {
-        const AT_ONCE: usize = 200;
+    /// Starts the runsv of each service that has none and whose time has come.
+    fn start_due(&mut self, now: Moment) {
+        /// When to look again after a directory was not in its place.
         const LOOK_AFTER: Duration = Duration::from_millis(20);
-        let is_due = |service: &Known| {
-            service.not_before().is_some_and(|not_before| now >= not_before) && self.may_start(service)
-        };
-        let due: Vec<usize> = (0..)
-            .zip(&self.services)
-            .filter(|(_, it)| is_due(it))
-            .map(|(place, _)| place)
-            .take(AT_ONCE)
-            .collect();
-        if due.is_empty() || self.closed.is_some_and(|(_, again)| now < again) {
+        let due = self.services.due(now);
+        if due.is_empty() || self.unopened.is_some_and(|unopened| now < unopened.again_at) {
             return;
         }
         let Ok(dir) = self.dir.open() else {
-            let since = self.closed.map_or(now, |(since, _)| since);
-            self.closed = Some((since, again_at(now, since)));
+            let since = self.unopened.map_or(now, |unopened| unopened.since);
+            self.unopened = Some(Unopened { since, again_at: again_at(now, since) });
             return;
         };
-        self.closed = None;
+        self.unopened = None;
         for place in due {
             let Some(service) = self.services.get(place) else { return };
-            if !Directory::leads_to(dir.as_fd(), &service.found.name, service.found.identity) {
-                // It was renamed, which the watch tells too, or cannot be reached; a look finds out.
+            if Directory::leads_to(dir.as_fd(), &service.found.name, service.found.identity) {
+                let runsv = self.start(&dir, &service.found.name, now);
+                self.services.set_runsv(place, runsv);
+            } else {
+                // It was renamed, which the watch reports too, or cannot be reached.
                 self.dir.look_again_at(Some(now.saturating_add(LOOK_AFTER)));
-                if let Some(service) = self.services.get_mut(place) {
-                    service.is_unseen = true;
-                }
-                continue;
-            }
-            let runsv = self.start(&dir, &service.found.name, now);
-            if let Some(service) = self.services.get_mut(place) {
-                service.runsv = runsv;
-                service.is_verified = false;
+                self.services.not_in_place(place);
             }
         }
     }
 
-    fn start(&self, dir: &OwnedFd, name: &CStr, now: Duration) -> Runsv {
+    fn start(&self, dir: &OwnedFd, name: &CStr, now: Moment) -> Runsv {
         let runsv: Vec<&CStr> = self.runsv.iter().map(CString::as_c_str).collect();
         let program = Program {
             files: &runsv,
+            search: Search(exec::path_rule),
             argv: &[c"runsv", name],
             directory: Some(dir.as_fd()),
             new_session: self.new_session,
@@ -336,47 +276,35 @@ impl Runsvdir {
         };
         match spawn(&program) {
             Ok(pid) => Runsv::Alive { pid, started: now },
-            Err(Failure::Fork(error)) => {
-                self.dir.warn(&[b"unable to fork for ", name.to_bytes()].concat(), Some(&error));
-                Runsv::Dead { not_before: now + NO_PROCESS }
-            }
-            Err(Failure::Descriptors(error) | Failure::Directory(error) | Failure::Exec(error)) => {
-                let what = [b"unable to start runsv ", name.to_bytes()].concat();
-                self.dir.say(b"fatal: ", &what, Some(&error));
-                Runsv::Dead { not_before: now + known::PACE }
+            Err(why) => {
+                let no_process = [b"unable to fork for ", name.to_bytes()].concat();
+                let not_run = [b"unable to start runsv ", name.to_bytes()].concat();
+                Message::not_started(&self.dir.who(), &why, &no_process, &not_run).print_now();
+                let pause = if why.lacks_process() { NO_PROCESS } else { services::PACE };
+                Runsv::Dead { not_before: now + pause }
             }
         }
     }
 
-    /// Takes the ends of all children; as process 1 also of those that nobody else waits for.
-    fn reap(&mut self, now: Duration) {
+    /// Reaps ended children; as process 1 also those that nobody else waits for.
+    fn reap_if_due(&mut self, now: Moment, is_told: bool) {
+        /// When to try again after an error: no signal comes once more.
         const AGAIN: Duration = Duration::from_millis(100);
+        if !is_told && self.reap_at.is_none_or(|at| now < at) {
+            return;
+        }
         self.reap_at = None;
         for _ in 0..REAPED_MAX {
-            let (pid, status) = match wait(WaitOptions::NOHANG) {
-                Ok(Some(ended)) => ended,
+            match reap(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => {
+                    if status.exit_status().is_some() || status.terminating_signal().is_some() {
+                        self.services.child_ended(now, pid, status.exit_status());
+                    }
+                }
                 Ok(None) | Err(Errno::CHILD) => return,
                 Err(_) => {
-                    // No signal tells of them once more.
                     self.reap_at = Some(now.saturating_add(AGAIN));
                     return;
-                }
-            };
-            if status.exit_status().is_none() && status.terminating_signal().is_none() {
-                continue;
-            }
-            self.leaving.remove(number_of(pid));
-            let mine =
-                |service: &Known| matches!(service.runsv, Runsv::Alive { pid: alive, .. } if alive == pid);
-            if let Some(place) = self.services.iter().position(mine) {
-                if self.ending.is_some() {
-                    self.services.remove(place);
-                } else if let Some(service) = self.services.get_mut(place) {
-                    service.ended(now, status.exit_status() == Some(0));
-                    if status.exit_status() == Some(FATAL) {
-                        // Perhaps another of them holds its lock.
-                        self.verify_at.get_or_insert(now.saturating_add(OPENED));
-                    }
                 }
             }
         }
@@ -385,17 +313,18 @@ impl Runsvdir {
 
     /// Tells every runsv to stop its service and leave. From now on nothing is started.
     fn stop_all(&mut self, code: u8) {
-        for service in std::mem::take(&mut self.services) {
-            self.tell_to_leave(&service);
-        }
+        tell_to_leave(self.services.leave_all());
         self.ending.get_or_insert(code);
-        // Its end can take the kernel some milliseconds, which now pass while the services stop.
+        // The end of a watch can take the kernel some milliseconds, which pass while the services stop.
         self.dir.stop_watching();
     }
 }
 
-fn number_of(pid: Pid) -> u64 {
-    u64::from(pid.as_raw_nonzero().get().unsigned_abs())
+fn tell_to_leave(runsv: impl IntoIterator<Item = Pid>) {
+    for pid in runsv {
+        // It may have ended a moment ago; the next SIGCHLD tells.
+        let _ = signal::send(pid, Signal::TERM);
+    }
 }
 
 /// Whether a process has this directory open, as runsv has the one that it serves. `None` if that cannot be told.
@@ -409,13 +338,4 @@ fn has_open(pid: Pid, identity: Identity) -> Option<bool> {
         names.any(|entry| Directory::leads_to(dir.as_fd(), entry.file_name(), identity))
             || Directory::leads_to(dir.as_fd(), c"../cwd", identity),
     )
-}
-
-/// The file we are, for where PATH has no runsv.
-fn ourselves() -> impl Iterator<Item = CString> {
-    let executed = start::executed_path().filter(|path| path.as_bytes().contains(&b'/')).and_then(|path| {
-        let path = std::path::absolute(path).ok()?;
-        CString::new(OsString::from(path).into_vec()).ok()
-    });
-    [c"/proc/self/exe".to_owned()].into_iter().chain(executed)
 }

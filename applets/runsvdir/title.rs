@@ -5,19 +5,22 @@
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use svcore::sys::start;
+use svcore::moment::Moment;
+use svcore::slice;
+use svcore::sys::{arguments, clock};
 
 /// The first characters, conventionally `log: `, never change.
 const FIXED: usize = 5;
 /// The shortest argument that shows anything.
 const SHORTEST: usize = 7;
 /// A dot moves old messages on, this often.
-pub(crate) const DOT_EVERY: Duration = Duration::from_secs(900);
+const DOT_EVERY: Duration = Duration::from_secs(900);
 
 /// The argument, and the pipe that standard error leads to.
 pub(crate) struct Title {
     pipe: OwnedFd,
     text: &'static mut [u8],
+    next_dot: Moment,
 }
 
 impl Title {
@@ -27,7 +30,7 @@ impl Title {
     ///
     /// What is in the way, in the words of runsvdir(8).
     pub(crate) fn new(index: usize) -> Result<Self, &'static str> {
-        let text = start::argument_memory(index).filter(|text| text.len() >= SHORTEST);
+        let text = arguments::argument_memory(index).filter(|text| text.len() >= SHORTEST);
         let text = text.ok_or("log must have at least seven characters.")?;
         let (read, write) = std::io::pipe().map_err(|_| "unable to create pipe for log.")?;
         // A flood is dropped rather than anybody made to wait.
@@ -36,23 +39,38 @@ impl Title {
         unblocked
             .and_then(|()| rustix::stdio::dup2_stderr(&write))
             .map_err(|_| "unable to set filedescriptor for log.")?;
-        let mut title = Title { pipe: read.into(), text };
+        let mut title = Title { pipe: read.into(), text, next_dot: clock::monotonic() + DOT_EVERY };
         title.dot();
         Ok(title)
     }
 
-    /// Shows what came.
-    pub(crate) fn read(&mut self) {
+    /// When the next dot is due.
+    pub(crate) const fn deadline(&self) -> Moment {
+        self.next_dot
+    }
+
+    /// Shows what was written, and a dot if one is due.
+    pub(crate) fn advance(&mut self, now: Moment, is_written: bool) {
+        if is_written {
+            self.read();
+        }
+        if now >= self.next_dot {
+            self.dot();
+            self.next_dot = now + DOT_EVERY;
+        }
+    }
+
+    fn read(&mut self) {
         let mut buffer = [0; 1024];
         while let Ok(length @ 1..) = rustix::io::read(&self.pipe, &mut buffer) {
             if let Some(shown) = self.text.get_mut(FIXED..) {
-                scroll(shown, buffer.get(..length).unwrap_or_default());
+                scroll(shown, slice::part(&buffer, ..length));
             }
         }
     }
 
     /// Moves the text on.
-    pub(crate) fn dot(&mut self) {
+    fn dot(&mut self) {
         if let Some(shown) = self.text.get_mut(FIXED..) {
             scroll(shown, b".");
         }
@@ -69,7 +87,7 @@ impl AsFd for Title {
 fn scroll(text: &mut [u8], new: &[u8]) {
     let new: Vec<u8> = new.iter().copied().filter(|&byte| byte != 0).collect();
     let all: Vec<u8> = [&*text, &new].concat();
-    let kept = all.get(all.len() - text.len()..).unwrap_or_default();
+    let kept = slice::part(&all, all.len() - text.len()..);
     for (to, from) in text.iter_mut().zip(kept) {
         *to = *from;
     }

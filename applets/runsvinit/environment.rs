@@ -10,10 +10,10 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
 use svcore::trust::{self, Make};
-use svcore::{Context, Result};
+use svcore::{Context, Failed, Result};
 
 /// Writes our environment to the directory `dir`, which is made if it is not there.
-pub(crate) fn write(dir: &OsStr) -> Result<()> {
+pub(crate) fn write(dir: &OsStr) -> Result<(), Failed> {
     let doing = || [b"unable to write the environment to ", dir.as_bytes()].concat();
     let fd = open(dir).while_doing(doing)?;
     for (name, value) in std::env::vars_os() {

@@ -2,13 +2,13 @@
 
 use rustix::process::{Pid, getpid};
 use svcore::scan::process;
-use svcore::sys::signals;
-use svcore::{Context, Error, Result};
+use svcore::sys::signal;
+use svcore::{Context, Failed, Result, Signal};
 
 /// Tells the runsvinit of this container to end with `code`.
 pub(crate) fn halt(code: u8) -> Result {
-    let pid = find().ok_or_else(|| Error::fatal("no runsvinit runs here"))?;
-    signals::queue(pid, signals::HALT, code.into())
+    let pid = find().ok_or_else(|| Failed::without_cause("no runsvinit runs here"))?;
+    signal::queue(pid, Signal::HALT, code.into())
         .while_doing(|| format!("unable to tell process {}", pid.as_raw_nonzero()))?;
     Ok(0)
 }

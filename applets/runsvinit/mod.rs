@@ -1,5 +1,11 @@
 //! `runsvinit`: a container's init. One process hosts all services of a directory, runs a command beside them, reaps
 //! orphans, and stops everything in order. Source: runsvinit(8).
+//!
+//! | phase | what runs                                       | ends                                              |
+//! |-------|-------------------------------------------------|---------------------------------------------------|
+//! | boot  | the hooks of `boot.d`, one after the other      | after the last one; stop if one fails             |
+//! | serve | the services, and CMD beside them               | with TERM and its like, CMD or an essential service |
+//! | stop  | what has not ended yet, then hooks of `halt.d`  | with this process, see [`stop`]                   |
 
 mod environment;
 mod halt;
@@ -10,33 +16,35 @@ mod programs;
 mod rest;
 mod served;
 mod stop;
+mod stopping;
 
 use std::ffi::CStr;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
-use rustix::process::{Pid, Signal, kill_process};
-use svcore::control::Command as Order;
-use svcore::event::earlier;
-use svcore::service::host::{Host, now};
-use svcore::service::pair::Which;
-use svcore::service::words::Ended;
+use rustix::process::Pid;
+use svcore::moment::{Moment, earlier};
+use svcore::process::Ended;
+use svcore::say::{Class, Message};
+use svcore::service::Service;
+use svcore::service::host::{Host, Place, Turn};
 use svcore::sys::signals::{self, Came, Signals};
-use svcore::sys::{clock, memory, privilege, spawn, start};
-use svcore::{Call, Context, Result, oom, say, scan};
+use svcore::sys::{clock, limits, signal, spawn};
+use svcore::{Call, Context, Failed, Result, Signal, oom, process_one, scan};
 
 use options::Options;
 use output::Output;
-use programs::{Command, Hooks, code_of};
+use programs::{Cmd, Hooks, code_of};
 use served::Served;
-use stop::{Do, Seen, Stop};
+use stopping::Stopping;
 
-/// Executables that run before the services, and after them.
+/// How our messages begin.
+const WHO: &str = "runsvinit";
+/// Executables that run before the services.
 const BOOT: &CStr = c"/etc/runit/boot.d";
-const HALT: &CStr = c"/etc/runit/halt.d";
 
-/// After so long without an event, memory is given back that may not be needed for long.
-const CALM: Duration = Duration::from_secs(1);
+/// After this time without an event, the clean pages of the executable are given back to the kernel.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Runs the applet until everything has ended.
 pub(crate) fn main(call: &Call<'_>) -> Result {
@@ -46,66 +54,67 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     }
     let mut init = Init::new(&options)?;
     loop {
-        if let Some(code) = init.go_on() {
+        if let Some(code) = init.advance() {
             return Ok(options.mapped(code));
         }
         init.wait();
     }
 }
 
+/// What this process is at.
+enum Phase {
+    /// The hooks of `boot.d` run.
+    Boot(Hooks),
+    /// The services and CMD run.
+    Serve,
+    /// Everything ends.
+    Stop(Box<Stopping>),
+}
+
 struct Init<'o> {
     options: &'o Options,
+    phase: Phase,
     host: Host,
     served: Served,
     output: Option<Output>,
-    boot: Hooks,
-    halt: Hooks,
-    /// CMD, until it is started.
-    command: Option<Command>,
-    /// Its process.
-    running: Option<Pid>,
-    /// All services that were there at the start are taken up.
-    serving: bool,
-    /// When nothing has happened for so long that nothing is likely to happen soon.
-    calm_at: Option<Duration>,
-    stop: Option<Stop>,
-    /// When the stop has to be over.
-    over_at: Duration,
-    /// What the exit code comes from, as far as it is known.
+    cmd: Cmd,
+    /// When the executable's pages are given back, unless something happens before. `None`: they were.
+    idle_at: Option<Moment>,
+    /// The exit code, once something decided it.
     code: Option<u8>,
 }
 
 impl<'o> Init<'o> {
-    fn new(options: &'o Options) -> Result<Self> {
-        signals::default_all();
-        if start::is_first_process() {
-            start::never_end_by_a_bug("runsvinit");
+    fn new(options: &'o Options) -> Result<Self, Failed> {
+        signal::default_all();
+        if process_one::is_process_one() {
+            process_one::survive_bugs("runsvinit");
         }
         let ours = [
-            signals::CHLD,
-            signals::CHANGE,
-            signals::IO,
-            signals::TERM,
-            signals::INT,
-            signals::PWR,
-            signals::HALT,
-            signals::HUP,
-            signals::ALRM,
-            signals::QUIT,
-            signals::USR1,
-            signals::USR2,
-            signals::WINCH,
-            // CMD may have the terminal; what we say there is not to stop us.
-            signals::TTOU,
+            Signal::CHLD,
+            Signal::CHANGE,
+            Signal::IO,
+            Signal::TERM,
+            Signal::INT,
+            Signal::PWR,
+            Signal::HALT,
+            Signal::HUP,
+            Signal::ALRM,
+            Signal::QUIT,
+            Signal::USR1,
+            Signal::USR2,
+            Signal::WINCH,
+            // CMD may own the terminal; a message of ours must not stop us.
+            Signal::TTOU,
         ];
-        // What comes is for the command, as if it were process 1 itself.
-        let all: Vec<signals::Number> = signals::all().collect();
+        // CMD gets every signal that process 1 gets.
+        let all: Vec<Signal> = Signal::all_to_pass_on().collect();
         let wanted = if options.command.is_empty() { &ours } else { all.as_slice() };
         let signals = Signals::wait_for(wanted).while_doing(|| "unable to create selfpipe")?;
         oom::begin();
-        privilege::raise_open_files();
+        limits::raise_open_files();
         spawn::share_table();
-        if !start::is_first_process() {
+        if !process_one::is_process_one() {
             let subreaper = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
             if options.verbose {
                 match subreaper {
@@ -122,303 +131,223 @@ impl<'o> Init<'o> {
         let output = options.prefix.then(|| Output::new(options.stamp)).transpose();
         Ok(Init {
             options,
+            phase: Phase::Boot(Hooks::all_or_none(BOOT)),
             host: Host::of_many(signals),
             served,
             output: output.while_doing(|| "unable to create pipe")?,
-            boot: Hooks::all_or_none(BOOT),
-            halt: Hooks::default(),
-            command: (!options.command.is_empty()).then(|| Command::new(&options.command)),
-            running: None,
-            serving: false,
-            calm_at: Some(clock::monotonic().saturating_add(CALM)),
-            stop: None,
-            over_at: Duration::ZERO,
+            cmd: Cmd::new(&options.command),
+            idle_at: Some(clock::monotonic().saturating_add(IDLE)),
             code: None,
         })
     }
 
-    /// Does what is due. Gives the exit code when everything has ended.
-    fn go_on(&mut self) -> Option<u8> {
-        if self.stop.is_none() {
-            self.serve();
-        }
-        while self.stop.is_some() {
-            let seen = self.seen();
-            match self.stop.as_mut()?.step(clock::monotonic(), &seen)? {
-                Do::Exit => {
-                    if let Some(output) = &mut self.output {
-                        output.drain(self.over_at);
-                    }
-                    return Some(self.code.unwrap_or(0));
-                }
-                what => self.perform(what),
-            }
-        }
-        None
-    }
-
-    /// CMD, or the hook of `boot.d` that is there before it.
-    fn command_process(&self) -> Option<Pid> {
-        self.running.or(self.boot.running())
-    }
-
-    /// What a stop has to reckon with.
-    fn seen(&self) -> Seen {
-        let services = self.host.services().filter(|(_, service)| !service.main_is_over()).count();
-        Seen {
-            command: self.command_process().is_some(),
-            services,
-            logs: self.host.len().saturating_sub(services),
-            rest: rest::is_any(),
-            hooks: self.halt.is_any(),
-        }
-    }
-
-    /// Runs the hooks, and after them the services and CMD.
-    fn serve(&mut self) {
-        if self.boot.is_any() {
-            if let Err(code) = self.boot.go_on() {
-                self.begin_to_stop(Some(code));
-            }
-            return;
-        }
-        if !std::mem::replace(&mut self.serving, true) {
-            self.served.look(&mut self.host, &mut self.output);
-            if self.options.verbose {
-                info(format!("{} services", self.served.len()).as_bytes());
-                if self.command.is_some() {
-                    info(&[b"serving ", self.served.dir.path().to_bytes(), b" beside the command"].concat());
+    /// Does what is due. Returns the exit code when everything has ended.
+    fn advance(&mut self) -> Option<u8> {
+        match &mut self.phase {
+            Phase::Boot(hooks) if hooks.is_any() => {
+                if let Err(code) = hooks.start_next() {
+                    self.begin_to_stop(Some(code));
                 }
             }
-        } else {
-            self.served.start_due(&mut self.host, &mut self.output);
+            Phase::Boot(_) => self.begin_to_serve(),
+            Phase::Serve => self.served.start_due(&mut self.host, &mut self.output),
+            Phase::Stop(_) => {}
         }
-        if let Some(mut command) = self.command.take() {
-            match command.start() {
-                Ok(pid) => self.running = Some(pid),
-                Err(code) => self.begin_to_stop(Some(code)),
-            }
-        }
+        self.advance_stop()
     }
 
-    fn perform(&mut self, what: Do) {
-        let now = now();
-        let command = self.command_process();
-        match what {
-            Do::EndCommand => {
-                self.boot.no_more();
-                // It may have ended a moment ago; then its end is what counts.
-                if self.running.is_some() {
-                    self.tell_command(self.options.stop_signal);
-                    self.tell_command(signals::CONT);
-                } else if let Some(pid) = command {
-                    let _ = kill_process(pid, Signal::TERM);
-                    let _ = kill_process(pid, Signal::CONT);
-                }
-            }
-            Do::KillCommand => {
-                if let Some(pid) = command {
-                    say::supervisor(
-                        &[b"runsvinit: warning: "],
-                        b"the command did not end in time: killed",
-                        None,
-                    );
-                    let _ = kill_process(pid, Signal::KILL);
-                    if self.running.is_some() {
-                        self.tell_command(signals::KILL);
-                    }
-                }
-            }
-            Do::EndServices => {
-                self.host.command_all(now, Order::Exit);
-                // Its end can take the kernel some milliseconds, which pass while the services end.
-                self.served.dir.stop_watching();
-            }
-            Do::KillServices => self.host.kill_all(Which::Main),
-            Do::KillLogs => self.host.kill_all(Which::Log),
-            Do::EndWriters => {
-                let logs: Vec<Pid> =
-                    self.host.services().filter_map(|(_, service)| service.process(Which::Log)).collect();
-                rest::end(&logs, self.until());
-            }
-            Do::EndRest => rest::end(&[], self.until()),
-            Do::KillRest => rest::kill(self.until()),
-            Do::RunHooks => self.run_halt_hook(),
-            Do::KillHooks => self.halt.kill(),
-            Do::Exit => {}
-        }
-    }
-
-    /// How long may be looked for what is left: until the next of the stop is due, but a moment in any case, since what
-    /// is not found is left alive.
-    fn until(&self) -> Duration {
-        const MOMENT: Duration = Duration::from_millis(100);
-        let next = self.stop.as_ref().and_then(|stop| stop.deadline(&self.seen()));
-        next.unwrap_or_default().max(clock::monotonic().saturating_add(MOMENT))
-    }
-
-    fn run_halt_hook(&mut self) {
-        // One that cannot be started, which was said, does not hold up the others.
-        while self.halt.is_any() && self.halt.go_on().is_err() {}
-    }
-
-    /// Everything is to end; with `code`, unless another came first.
-    fn begin_to_stop(&mut self, code: Option<u8>) {
-        self.code = self.code.or(code);
-        if self.stop.is_some() {
-            return;
-        }
+    fn begin_to_serve(&mut self) {
+        self.phase = Phase::Serve;
+        self.served.look(&mut self.host, &mut self.output);
         if self.options.verbose {
-            info(b"stopping");
+            info(format!("{} services", self.served.len()).as_bytes());
+            if self.cmd.is_any() {
+                info(&[b"serving ", self.served.dir.path().to_bytes(), b" beside the command"].concat());
+            }
         }
-        let now = clock::monotonic();
-        self.host.hold();
-        self.halt = Hooks::those_allowed(HALT);
-        self.command = None;
-        self.over_at = now.saturating_add(self.options.time);
-        self.stop = Some(Stop::new(now, self.options.time, !self.host.is_empty()));
+        if let Err(code) = self.cmd.start() {
+            self.begin_to_stop(Some(code));
+        }
     }
 
-    /// Waits once and takes what came.
+    /// Waits once, and reacts to what happened.
     fn wait(&mut self) {
-        let mut until = match &self.stop {
-            Some(stop) => stop.deadline(&self.seen()),
-            None if self.serving => self.served.deadline(),
-            None => None,
-        };
-        if self.output.as_ref().is_some_and(Output::has_more) {
-            until = earlier(until, Some(Duration::ZERO));
-        }
-        until = earlier(until, self.calm_at);
-        let serves = self.serving && self.stop.is_none();
-        let changes = self.served.dir.changes().filter(|_| serves).map(|fd| (fd, PollFlags::IN));
-        let others: Vec<_> = changes.into_iter().chain(self.output.as_ref().map(Output::awaited)).collect();
-        let has_changes = changes.is_some();
-        let mut left = Vec::new();
-        let ours = [self.running, self.boot.running(), self.halt.running()];
-        let is_ours = |(pid, _): &(Pid, Ended)| ours.contains(&Some(*pid));
-        let turn = loop {
-            let turn = self.host.turn(&others, until, |place, service| left.push((place, service)));
-            // The end of an orphan changes nothing, unless everything is to end.
-            let only_orphans = !turn.happened && !turn.strangers.is_empty() && self.stop.is_none();
-            // Nor may it hold up what is due, however many there are.
-            let is_due = || until.is_some_and(|until| clock::monotonic() >= until);
-            if !only_orphans || is_due() || turn.strangers.iter().any(is_ours) {
-                break turn;
-            }
-        };
-        match self.calm_at {
-            None if turn.happened => self.calm_at = Some(clock::monotonic().saturating_add(CALM)),
-            Some(at) if !turn.happened && clock::monotonic() >= at => {
-                self.calm_at = None;
-                memory::forget_executable_at_next_wait();
-            }
-            _ => {}
-        }
-        let changed = has_changes && turn.ready.first() == Some(&true) && self.served.dir.has_changed();
+        let mut departed = Vec::new();
+        let (turn, has_changed) = self.wait_for_more_than_orphans(&mut departed);
+        self.watch_idleness(turn.happened);
         if let Some(output) = &mut self.output {
             output.pass_on();
         }
         for came in &turn.signals {
-            self.take(came);
+            self.react_to(came);
         }
         for (pid, how) in &turn.strangers {
-            self.ended(*pid, *how);
+            self.stranger_ended(*pid, *how);
         }
         if let Some((place, how)) = turn.essential {
             self.essential_ended(place, how);
         }
-        let mut look = changed || self.served.dir.look_at().is_some_and(|at| clock::monotonic() >= at);
-        // In a stop nothing is taken up again, and a thousand may leave.
-        if self.stop.is_none() && !left.is_empty() {
-            for (place, service) in left {
-                look |= service.is_replaced();
-                self.served.left(place, &service);
+        // In a stop nothing is taken up again.
+        if let Phase::Serve = self.phase {
+            let is_due = self.served.dir.look_at().is_some_and(|at| clock::monotonic() >= at);
+            if self.note_departed(departed) || has_changed || is_due {
+                self.served.look(&mut self.host, &mut self.output);
             }
-            self.served.retry();
-        }
-        if look && self.serving && self.stop.is_none() {
-            self.served.look(&mut self.host, &mut self.output);
         }
     }
 
-    fn take(&mut self, came: &Came) {
+    /// Waits until something happens that is not only the end of orphans, or something is due. Returns that, and whether
+    /// the service directory changed. `departed` gets the services that have left.
+    fn wait_for_more_than_orphans(&mut self, departed: &mut Vec<(Place, Box<Service>)>) -> (Turn, bool) {
+        let until = self.deadline();
+        let changes = self.served.dir.changes().filter(|_| matches!(self.phase, Phase::Serve));
+        let changes = changes.map(|fd| (fd, PollFlags::IN));
+        let others: Vec<_> = changes.into_iter().chain(self.output.as_ref().map(Output::awaited)).collect();
+        let own = self.own_processes();
+        let is_own = |(pid, _): &(Pid, Ended)| own.contains(&Some(*pid));
+        let is_stopping = matches!(self.phase, Phase::Stop(_));
+        loop {
+            let turn = self.host.turn(&others, until, |place, service| departed.push((place, service)));
+            // The end of an orphan changes nothing, unless everything is to end.
+            let only_orphans = !turn.happened && !turn.strangers.is_empty() && !is_stopping;
+            // Nor may orphans hold up what is due, however many there are.
+            let is_due = || until.is_some_and(|until| clock::monotonic() >= until);
+            if !only_orphans || is_due() || turn.strangers.iter().any(is_own) {
+                let is_ready = changes.is_some() && turn.ready.first() == Some(&true);
+                return (turn, is_ready && self.served.dir.has_changed());
+            }
+        }
+    }
+
+    /// When something is due without an event, if ever.
+    fn deadline(&self) -> Option<Moment> {
+        let of_phase = match &self.phase {
+            Phase::Boot(_) => None,
+            Phase::Serve => self.served.deadline(),
+            Phase::Stop(stopping) => stopping.deadline(),
+        };
+        let has_more = self.output.as_ref().is_some_and(Output::has_more);
+        earlier(earlier(of_phase, has_more.then_some(Moment::START)), self.idle_at)
+    }
+
+    /// The processes of CMD and of the hooks that run.
+    fn own_processes(&self) -> [Option<Pid>; 3] {
+        let [boot, halt] = match &self.phase {
+            Phase::Boot(hooks) => [hooks.running(), None],
+            Phase::Serve => [None, None],
+            Phase::Stop(stopping) => [stopping.boot.running(), stopping.halt.running()],
+        };
+        [self.cmd.pid(), boot, halt]
+    }
+
+    /// Gives back memory when nothing has happened for [`IDLE`].
+    fn watch_idleness(&mut self, has_something_happened: bool) {
+        match self.idle_at {
+            None if has_something_happened => {
+                self.idle_at = Some(clock::monotonic().saturating_add(IDLE));
+            }
+            Some(at) if !has_something_happened && clock::monotonic() >= at => {
+                self.idle_at = None;
+                self.host.expect_long_wait();
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes services that have left. Whether the directory is to be looked at for their successors.
+    fn note_departed(&mut self, departed: Vec<(Place, Box<Service>)>) -> bool {
+        if departed.is_empty() {
+            return false;
+        }
+        let mut look = false;
+        for (place, service) in departed {
+            look |= service.is_replaced();
+            self.served.left(place, &service);
+        }
+        self.served.retry();
+        look
+    }
+
+    /// A signal came: a request to look again, a request to stop, or one for CMD.
+    fn react_to(&mut self, came: &Came) {
         if came.own {
             return;
         }
-        if matches!(came.signal, signals::HUP | signals::ALRM) && self.serving && self.stop.is_none() {
+        if matches!(came.signal, Signal::HUP | Signal::ALRM) && matches!(self.phase, Phase::Serve) {
             self.served.look(&mut self.host, &mut self.output);
         }
         let is_to_stop = match came.signal {
-            signals::TERM | signals::PWR => true,
-            signals::HALT => {
+            Signal::TERM | Signal::PWR => true,
+            Signal::HALT => {
                 if let Some(code) = came.value {
                     self.code = Some(u8::try_from(code & 0xff).unwrap_or(0));
                 }
                 true
             }
-            signals::INT | signals::QUIT => self.running.is_none(),
+            Signal::INT | Signal::QUIT => self.cmd.pid().is_none(),
             _ => false,
         };
         if is_to_stop {
-            match &mut self.stop {
-                Some(stop) => stop.hurry(clock::monotonic()),
-                None => self.begin_to_stop(None),
+            match &mut self.phase {
+                Phase::Stop(stopping) => stopping.hurry(),
+                Phase::Boot(_) | Phase::Serve => self.begin_to_stop(None),
             }
-        } else if let Some(pid) = self.running {
-            // It may have ended a moment ago; then its end is what counts.
+        } else if let Some(pid) = self.cmd.pid() {
+            // CMD may have ended a moment ago; then its end is what counts.
             let _ = if self.options.group {
-                signals::send_to_group(pid, came.signal)
+                signal::send_to_group(pid, came.signal)
             } else {
                 signals::pass_on(pid, came)
             };
         }
     }
 
-    /// Sends a signal to the command, or to its whole group if that is wanted.
-    fn tell_command(&self, signal: signals::Number) {
-        let Some(pid) = self.running else { return };
+    /// Sends a signal to CMD, or with `-g` to its whole group.
+    fn signal_cmd(&self, signal: Signal) {
+        let Some(pid) = self.cmd.pid() else { return };
+        // CMD may have ended a moment ago; then its end is what counts.
         let _ =
-            if self.options.group { signals::send_to_group(pid, signal) } else { signals::send(pid, signal) };
+            if self.options.group { signal::send_to_group(pid, signal) } else { signal::send(pid, signal) };
     }
 
-    /// A process ended that belongs to no service.
-    fn ended(&mut self, pid: Pid, how: Ended) {
-        if self.running == Some(pid) {
-            self.running = None;
+    /// A process ended that belongs to no service: CMD, a hook, or an orphan.
+    fn stranger_ended(&mut self, pid: Pid, how: Ended) {
+        if self.cmd.take_end(pid) {
             if matches!(how, Ended::Signal { number: 9, .. }) && oom::killed(clock::monotonic()) {
                 let what = b"out of memory: the kernel has killed the command";
-                say::supervisor(&[b"runsvinit: warning: "], what, None);
+                Message::warning(WHO, what).print_now();
             }
             self.begin_to_stop(Some(code_of(how)));
-        } else if let Some(path) = self.boot.ended(pid) {
-            // One that we told to end ourselves has not failed.
-            if how != Ended::Code(0) && self.stop.is_none() {
-                say_hook(b"runsvinit: fatal: ", &path, how);
-                self.begin_to_stop(Some(code_of(how)));
+            return;
+        }
+        match &mut self.phase {
+            Phase::Boot(hooks) => {
+                if let Some(path) = hooks.take_end(pid)
+                    && how != Ended::Code(0)
+                {
+                    say_hook(Class::Fatal, &path, how);
+                    self.begin_to_stop(Some(code_of(how)));
+                }
             }
-        } else if let Some(path) = self.halt.ended(pid) {
-            if how != Ended::Code(0) {
-                say_hook(b"runsvinit: warning: ", &path, how);
-            }
-            self.run_halt_hook();
+            Phase::Serve => {}
+            Phase::Stop(stopping) => stopping.stranger_ended(pid, how),
         }
     }
 
-    fn essential_ended(&mut self, place: usize, how: Ended) {
-        if self.stop.is_none() {
+    fn essential_ended(&mut self, place: Place, how: Ended) {
+        if !matches!(self.phase, Phase::Stop(_)) {
             let name = self.served.name(place).unwrap_or_default();
-            let what = [b"essential service ", name, b" ", how.said().as_bytes()].concat();
-            say::supervisor(&[b"runsvinit: warning: "], &what, None);
+            let what = [b"essential service ", name, b" ", how.in_words().as_bytes()].concat();
+            Message::warning(WHO, &what).print_now();
         }
         self.begin_to_stop(Some(code_of(how)));
     }
 }
 
-fn say_hook(class: &[u8], path: &CStr, how: Ended) {
-    say::supervisor(&[class], &[path.to_bytes(), b" ", how.said().as_bytes()].concat(), None);
+fn say_hook(class: Class, path: &CStr, how: Ended) {
+    Message::new(class, WHO, &[path.to_bytes(), b" ", how.in_words().as_bytes()].concat()).print_now();
 }
 
 fn info(what: &[u8]) {
-    say::supervisor(&[b"runsvinit: info: "], what, None);
+    Message::info(WHO, what).print_now();
 }

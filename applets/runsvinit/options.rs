@@ -5,8 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use lexopt::Arg::{Long, Short, Value};
-use svcore::sys::signals;
-use svcore::{Error, Result, multicall, number};
+use svcore::{Error, Result, Signal, decimal, multicall};
 
 /// How long a stop may take where nobody says: container managers kill after 10 seconds.
 const TIME: Duration = Duration::from_secs(9);
@@ -18,7 +17,7 @@ pub(crate) struct Options {
     /// How long a stop may take.
     pub(crate) time: Duration,
     /// By what the command is told to end.
-    pub(crate) stop_signal: signals::Number,
+    pub(crate) stop_signal: Signal,
     /// Signals for the command go to its whole process group.
     pub(crate) group: bool,
     /// Where the environment is written.
@@ -40,7 +39,7 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
     let mut options = Options {
         verbose: false,
         time: TIME,
-        stop_signal: signals::TERM,
+        stop_signal: Signal::TERM,
         group: false,
         environment: None,
         map: Vec::new(),
@@ -69,7 +68,7 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
             Short('g') => options.group = true,
             Long("stop-signal") => {
                 let word = parser.value()?;
-                let signal = word.to_str().and_then(signals::number_of);
+                let signal = word.to_str().and_then(Signal::from_text);
                 options.stop_signal = signal.ok_or_else(|| wrong("not a signal", &word))?;
             }
             Short('e') => options.environment = Some(parser.value()?),
@@ -108,7 +107,7 @@ fn seconds(text: &[u8]) -> Option<Duration> {
     }
     let nanos = part.iter().copied().chain(std::iter::repeat(b'0')).take(9);
     let nanos = nanos.fold(0_u32, |nanos, digit| nanos.wrapping_mul(10).wrapping_add(u32::from(digit & 15)));
-    Some(Duration::new(number::whole(whole)?, nanos))
+    Some(Duration::new(decimal::whole(whole)?, nanos))
 }
 
 fn code(word: &OsString) -> Option<u8> {
@@ -158,9 +157,9 @@ mod tests {
     #[test]
     fn the_signal_for_the_command_has_a_name_or_a_number() {
         let options = parsed("-g --stop-signal INT").unwrap();
-        assert_eq!((options.group, options.stop_signal), (true, signals::INT));
-        assert_eq!(parsed("--stop-signal=37").unwrap().stop_signal, 37);
-        assert_eq!(parsed("/sv").unwrap().stop_signal, signals::TERM);
+        assert_eq!((options.group, options.stop_signal), (true, Signal::INT));
+        assert_eq!(parsed("--stop-signal=37").unwrap().stop_signal, Signal::HALT);
+        assert_eq!(parsed("/sv").unwrap().stop_signal, Signal::TERM);
     }
 
     #[test]

@@ -5,14 +5,18 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
+use super::WHO;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use svcore::event::{self, Wait};
+use svcore::moment::Moment;
+use svcore::say::Message;
 use svcore::service::{Late, Outputs};
+use svcore::slice;
 use svcore::sys::interest::Interest;
 use svcore::sys::{clock, output};
-use svcore::{event, say};
+use svcore::tai;
 
 use super::lines::Lines;
 
@@ -108,7 +112,7 @@ impl Target {
                     let lines = rest.iter().filter(|&&byte| byte == b'\n').count();
                     if self.lost == 0 {
                         let what = format!("unable to write to {}, lines are dropped", self.name);
-                        say::supervisor(&[b"runsvinit: warning: "], what.as_bytes(), Some(&error));
+                        Message::warning(WHO, &what).because(&error).print_now();
                     }
                     self.add_lost(lines);
                     written = self.waiting.len();
@@ -129,7 +133,7 @@ impl Target {
     fn tell_lost(&mut self) {
         let lost = std::mem::take(&mut self.lost);
         let what = format!("{lost} lines for {} were dropped", self.name);
-        say::supervisor(&[b"runsvinit: warning: "], what.as_bytes(), None);
+        Message::warning(WHO, &what).print_now();
     }
 }
 
@@ -200,7 +204,7 @@ impl Output {
         if self.is_waiting() {
             return false;
         }
-        let stamp = self.stamp.then(clock::wall);
+        let stamp = self.stamp.then(tai::now);
         let ready = self.interest.ready();
         for place in &ready {
             let Some(place) = usize::try_from(*place).ok().and_then(|place| self.writers.get_mut(place))
@@ -218,7 +222,7 @@ impl Output {
                     *place = None;
                 }
                 Ok(length) => {
-                    writer.lines.take(buffer.get(..length).unwrap_or_default(), stamp.as_ref(), out);
+                    writer.lines.take(slice::part(&buffer, ..length), stamp.as_ref(), out);
                 }
                 Err(_) => {}
             }
@@ -242,7 +246,7 @@ impl Output {
     }
 
     /// Moves all that is still in the pipes, until that moment at the latest.
-    pub(crate) fn drain(&mut self, until: Duration) {
+    pub(crate) fn drain(&mut self, until: Moment) {
         loop {
             let more = self.pass_on();
             if !more && !self.is_waiting() {
@@ -253,10 +257,10 @@ impl Output {
             }
             if !more {
                 let (fd, flags) = self.awaited();
-                event::wait(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(until));
+                event::wait(&mut [PollFd::from_borrowed_fd(fd, flags)], Wait::Until(until));
             }
         }
-        let stamp = self.stamp.then(clock::wall);
+        let stamp = self.stamp.then(tai::now);
         for writer in self.writers.iter_mut().flatten() {
             if let Some(target) = self.targets.get_mut(writer.to) {
                 writer.lines.end(stamp.as_ref(), &mut target.waiting);
@@ -279,7 +283,7 @@ impl Output {
             let mut buffer = [0; 4096];
             for _ in 0..READS_MAX {
                 let Ok(length @ 1..) = rustix::io::read(&writer.pipe, &mut buffer) else { break };
-                target.add_lost(lines(buffer.get(..length).unwrap_or_default()));
+                target.add_lost(lines(slice::part(&buffer, ..length)));
             }
         }
         for target in &mut self.targets {

@@ -4,15 +4,17 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
+use super::WHO;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Dir, Mode, OFlags, Stat, StatVfsMountFlags, fstat, openat, statvfs};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
-use svcore::error::reason;
-use svcore::service::words::Ended;
-use svcore::sys::spawn::{Program, Stream, Terminal, spawn};
+use rustix::process::Pid;
+use svcore::process::Ended;
+use svcore::say::{Class, Message};
+use svcore::sys::signal;
+use svcore::sys::spawn::{Program, Search, Stream, Terminal, spawn};
 use svcore::trust::{self, Refusal};
-use svcore::{exec, files, say};
+use svcore::{Failed, Signal, exec, files};
 
 /// A program that is not there, and one that cannot be executed, as shells have it.
 const NOT_THERE: u8 = 127;
@@ -28,28 +30,86 @@ pub(crate) const fn code_of(how: Ended) -> u8 {
     }
 }
 
-/// CMD, and the standard input that is only its own.
+/// CMD: the command that runs beside the services.
 #[derive(Debug)]
-pub(crate) struct Command {
+pub(crate) enum Cmd {
+    /// There is none, or it has ended.
+    None,
+    /// It is to be started.
+    Waiting(CommandLine),
+    /// It runs.
+    Running(Pid),
+}
+
+/// The words of CMD, and the standard input that is only its own.
+#[derive(Debug)]
+pub(crate) struct CommandLine {
     words: Vec<CString>,
     stdin: Option<OwnedFd>,
 }
 
-impl Command {
-    /// CMD; from now on our standard input, which services inherit, is `/dev/null`.
+impl Cmd {
+    /// CMD of these words, or none without words.
     pub(crate) fn new(words: &[OsString]) -> Self {
+        if words.is_empty() { Cmd::None } else { Cmd::Waiting(CommandLine::new(words)) }
+    }
+
+    /// Whether it runs or is to be started.
+    pub(crate) const fn is_any(&self) -> bool {
+        !matches!(self, Cmd::None)
+    }
+
+    /// Its process, if it runs.
+    pub(crate) const fn pid(&self) -> Option<Pid> {
+        if let Cmd::Running(pid) = self { Some(*pid) } else { None }
+    }
+
+    /// Starts it, if it waits for that. `Err` is the code to exit with; the reason was reported.
+    pub(crate) fn start(&mut self) -> Result<(), u8> {
+        if let Cmd::Waiting(line) = self {
+            *self = match line.start() {
+                Ok(pid) => Cmd::Running(pid),
+                Err(code) => {
+                    *self = Cmd::None;
+                    return Err(code);
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// It is not started any more.
+    pub(crate) fn cancel(&mut self) {
+        if let Cmd::Waiting(_) = self {
+            *self = Cmd::None;
+        }
+    }
+
+    /// Notes that a process ended. Whether it was that of CMD.
+    pub(crate) fn take_end(&mut self, pid: Pid) -> bool {
+        let is_cmd = self.pid() == Some(pid);
+        if is_cmd {
+            *self = Cmd::None;
+        }
+        is_cmd
+    }
+}
+
+impl CommandLine {
+    /// From now on our standard input, which services inherit, is `/dev/null`.
+    fn new(words: &[OsString]) -> Self {
         let words = words.iter().filter_map(|word| CString::new(word.as_bytes()).ok()).collect();
         let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).ok();
         if let Ok(null) = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
             // Where this fails, services share what CMD has.
             let _ = rustix::stdio::dup2_stdin(&null);
         }
-        Command { words, stdin }
+        CommandLine { words, stdin }
     }
 
-    /// Starts it, as the leader of a process group of its own, and in the foreground if it is on a terminal; otherwise
-    /// the code to end with, and why was said.
-    pub(crate) fn start(&mut self) -> Result<Pid, u8> {
+    /// Starts CMD as the leader of a process group of its own, in the foreground if it is on a terminal. `Err` is the code to
+    /// exit with; the reason was reported.
+    fn start(&mut self) -> Result<Pid, u8> {
         let Some(name) = self.words.first() else { return Err(NOT_THERE) };
         let files = exec::candidates(OsStr::from_bytes(name.to_bytes()), std::env::var_os("PATH").as_deref());
         let files: Vec<&CStr> = files.iter().map(CString::as_c_str).collect();
@@ -57,21 +117,22 @@ impl Command {
         let stdin = self.stdin.take();
         let program = Program {
             files: &files,
+            search: Search(exec::path_rule),
             argv: &argv,
             stdin: stdin.as_ref().map_or(Stream::Inherit, |stdin| Stream::Is(stdin.as_fd())),
             terminal: Terminal::Foreground,
             ..Program::default()
         };
-        spawn(&program).map_err(|failure| {
-            let error = io::Error::from(failure);
+        spawn(&program).map_err(|why| {
+            let error = why.cause;
             let what = [b"unable to run ", name.to_bytes()].concat();
-            say::supervisor(&[b"runsvinit: fatal: "], &what, Some(&error));
+            Message::fatal(WHO, &what).because(&error).print_now();
             if error.kind() == io::ErrorKind::NotFound
                 && let Some(missing) = files.iter().find_map(|file| exec::missing_interpreter(CWD, file))
             {
                 let missing = String::from_utf8_lossy(missing.to_bytes());
                 let what = format!("its interpreter {} does not exist", missing.escape_debug());
-                say::supervisor(&[b"runsvinit: fatal: "], what.as_bytes(), None);
+                Message::fatal(WHO, &what).print_now();
             }
             if error.kind() == io::ErrorKind::NotFound { NOT_THERE } else { NOT_EXECUTABLE }
         })
@@ -85,14 +146,11 @@ pub(crate) struct Hooks {
     left: Vec<CString>,
     running: Option<(Pid, CString)>,
     /// Why none is run.
-    refused: Option<Refused>,
+    refused: Option<Failed>,
 }
 
-/// A hook or a directory that is not used, and why.
-type Refused = (Vec<u8>, io::Error);
-
 impl Hooks {
-    /// The executables in `dir`, or none if one of them is refused: [`Hooks::go_on`] fails then.
+    /// The executables in `dir`, or none if one of them is refused: [`Hooks::start_next`] fails then.
     pub(crate) fn all_or_none(dir: &CStr) -> Self {
         let (left, refused) = executables(dir);
         match refused.into_iter().next() {
@@ -104,9 +162,8 @@ impl Hooks {
     /// The executables in `dir` without those that are refused, which is said.
     pub(crate) fn those_allowed(dir: &CStr) -> Self {
         let (left, refused) = executables(dir);
-        for (path, error) in refused {
-            let what = [&path, b": ".as_slice(), reason(&error).as_bytes(), b": not run"].concat();
-            say::supervisor(&[b"runsvinit: warning: "], &what, None);
+        for refused in refused {
+            Message::warning(WHO, &format!("{refused}: not run")).print_now();
         }
         Hooks { left, ..Hooks::default() }
     }
@@ -122,12 +179,12 @@ impl Hooks {
     }
 
     /// Starts the next, unless one runs. `Err` is the code of one that cannot be started, which was said.
-    pub(crate) fn go_on(&mut self) -> Result<(), u8> {
+    pub(crate) fn start_next(&mut self) -> Result<(), u8> {
         if self.running.is_some() {
             return Ok(());
         }
-        if let Some((path, error)) = self.refused.take() {
-            say::supervisor(&[b"runsvinit: fatal: "], &path, Some(&error));
+        if let Some(refused) = self.refused.take() {
+            Message::of(Class::Fatal, WHO, &refused).print_now();
             return Err(NO_HOOK);
         }
         let Some(path) = self.left.pop() else { return Ok(()) };
@@ -137,16 +194,16 @@ impl Hooks {
                 self.running = Some((pid, path));
                 Ok(())
             }
-            Err(failure) => {
+            Err(why) => {
                 let what = [b"unable to run ", path.to_bytes()].concat();
-                say::supervisor(&[b"runsvinit: fatal: "], &what, Some(&failure.into()));
+                Message::fatal(WHO, &what).because(&why.cause).print_now();
                 Err(NO_HOOK)
             }
         }
     }
 
     /// Takes the end of a process, if it is the one that runs. `Some` is its name.
-    pub(crate) fn ended(&mut self, pid: Pid) -> Option<CString> {
+    pub(crate) fn take_end(&mut self, pid: Pid) -> Option<CString> {
         self.running.take_if(|(running, _)| *running == pid).map(|(_, path)| path)
     }
 
@@ -160,8 +217,8 @@ impl Hooks {
         self.no_more();
         if let Some((pid, path)) = &self.running {
             let what = [path.to_bytes(), b" did not end in time: killed"].concat();
-            say::supervisor(&[b"runsvinit: warning: "], &what, None);
-            let _ = kill_process(*pid, Signal::KILL);
+            Message::warning(WHO, &what).print_now();
+            let _ = signal::send(*pid, Signal::KILL);
         }
     }
 }
@@ -169,8 +226,8 @@ impl Hooks {
 /// The executables in `dir`, the first by name last, and those that are refused; of a directory that is not there, none.
 ///
 /// They run with all that we may do, so nobody else may be able to write them, or others in their place.
-fn executables(dir: &CStr) -> (Vec<CString>, Vec<Refused>) {
-    let failed = |errno: Errno| (dir.to_bytes().to_vec(), io::Error::from(errno));
+fn executables(dir: &CStr) -> (Vec<CString>, Vec<Failed>) {
+    let failed = |errno: Errno| Failed::because(errno, dir.to_bytes());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened =
         openat(CWD, dir, flags, Mode::empty()).and_then(|fd| Ok((fstat(&fd)?, Dir::read_from(&fd)?)));
@@ -193,18 +250,18 @@ fn executables(dir: &CStr) -> (Vec<CString>, Vec<Refused>) {
             Ok(Some(stat)) if files::is_executable(&stat) && !files::is_dir(&stat) => {
                 match allowed(&path, &stat) {
                     Ok(()) => left.push(path),
-                    Err(refusal) => refused.push((path.into_bytes(), refusal.into())),
+                    Err(refusal) => refused.push(Failed::because(refusal, path.into_bytes())),
                 }
             }
             Ok(_) => {}
-            Err(error) => refused.push((path.into_bytes(), error)),
+            Err(error) => refused.push(Failed::because(error, path.into_bytes())),
         }
     }
     if let (Err(refusal), false) = (allowed(dir, &stat), left.is_empty() && refused.is_empty()) {
-        return (Vec::new(), vec![(dir.to_bytes().to_vec(), refusal.into())]);
+        return (Vec::new(), vec![Failed::because(refusal, dir.to_bytes())]);
     }
     left.sort_unstable_by(|one, other| other.cmp(one));
-    refused.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    refused.sort_unstable_by(|one, other| one.doing.cmp(&other.doing));
     (left, refused)
 }
 

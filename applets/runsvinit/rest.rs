@@ -1,10 +1,11 @@
 //! What is left beside the services: orphans, daemons that went into the background, other people's shells.
 
-use std::time::Duration;
-
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, waitid};
-use svcore::sys::{clock, start};
-use svcore::{files, say};
+use super::WHO;
+use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
+use svcore::moment::Moment;
+use svcore::say::Message;
+use svcore::sys::{clock, signal};
+use svcore::{Signal, files, process_one};
 
 /// A process as `/proc` has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,51 +23,51 @@ pub(crate) fn is_any() -> bool {
 }
 
 /// Tells all processes to end, but us and `spared` with their children. Those that are not found by `until` are left.
-pub(crate) fn end(spared: &[Pid], until: Duration) {
-    if spared.is_empty() && start::is_first_process() {
-        let _ = rustix::process::kill_process_group(Pid::INIT, Signal::TERM);
-        let _ = rustix::process::kill_process_group(Pid::INIT, Signal::CONT);
+pub(crate) fn end(spared: &[Pid], until: Moment) {
+    if spared.is_empty() && process_one::is_process_one() {
+        let _ = signal::send_to_every_process(Signal::TERM);
+        let _ = signal::send_to_every_process(Signal::CONT);
         return;
     }
     for process in others(spared, until) {
-        let _ = kill_process(process.pid, Signal::TERM);
+        let _ = signal::send(process.pid, Signal::TERM);
         // One that is stopped would never know.
-        let _ = kill_process(process.pid, Signal::CONT);
+        let _ = signal::send(process.pid, Signal::CONT);
     }
 }
 
 /// Kills what is left, and says so, a line for each as long as there is time for that.
-pub(crate) fn kill(until: Duration) {
+pub(crate) fn kill(until: Moment) {
     for process in others(&[], until) {
-        let _ = kill_process(process.pid, Signal::KILL);
+        let _ = signal::send(process.pid, Signal::KILL);
         if clock::monotonic() < until {
             let pid = process.pid.as_raw_nonzero().to_string();
             let name = &process.name;
             let what = [b"process ", pid.as_bytes(), b" (", name, b") did not end in time: killed"].concat();
-            say::supervisor(&[b"runsvinit: warning: "], &what, None);
+            Message::warning(WHO, &what).print_now();
         }
     }
-    if start::is_first_process() {
+    if process_one::is_process_one() {
         // What began meanwhile, and all where there is no /proc.
-        let _ = rustix::process::kill_process_group(Pid::INIT, Signal::KILL);
+        let _ = signal::send_to_every_process(Signal::KILL);
     }
 }
 
 /// All processes that are ours to end, as far as they are found until that moment.
-fn others(spared: &[Pid], until: Duration) -> Vec<Process> {
-    let first = start::is_first_process();
+fn others(spared: &[Pid], until: Moment) -> Vec<Process> {
+    let first = process_one::is_process_one();
     let all = if first { None } else { descendants(until) };
     chosen(all.unwrap_or_else(|| everybody(until)), getpid(), first, spared)
 }
 
 /// All that `/proc` has. It is read once, and how much there is in it is not ours to say.
-fn everybody(until: Duration) -> Vec<Process> {
+fn everybody(until: Moment) -> Vec<Process> {
     let pids = numbers(b"/proc").into_iter();
     pids.take_while(|_| clock::monotonic() < until).filter_map(process).collect()
 }
 
 /// Our children and theirs, whatever else runs on the machine; `None` if this kernel does not list children.
-fn descendants(until: Duration) -> Option<Vec<Process>> {
+fn descendants(until: Moment) -> Option<Vec<Process>> {
     let mut all: Vec<Process> = Vec::new();
     let mut above = vec![getpid()];
     let mut is_listed = false;
@@ -223,7 +224,7 @@ mod tests {
             .collect();
         let begin = std::time::Instant::now();
         assert_eq!(chosen(all, pid(2), false, &[pid(99_999)]).len(), 29_999);
-        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < std::time::Duration::from_secs(2), "{:?}", begin.elapsed());
     }
 
     proptest::proptest! {

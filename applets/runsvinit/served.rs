@@ -5,16 +5,17 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use rustix::fd::AsFd;
+use super::WHO;
+use rustix::fd::AsRawFd;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use svcore::control::Command;
-use svcore::event::earlier;
+use svcore::moment::{Moment, earlier};
+use svcore::say::Message;
 use svcore::scan::{Directory, Found, Identity, Leaving, Listing, Retry, Scan};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, now};
-use svcore::service::pair::Which;
-use svcore::sys::{clock, privilege, spawn};
-use svcore::{Context, Error, Result, say};
+use svcore::sys::{clock, limits};
+use svcore::{Context, Failed, Result};
 
 use super::output::Output;
 
@@ -37,7 +38,7 @@ struct Entry {
     /// Where it is hosted, if it is.
     place: Option<Place>,
     /// Not taken up before this moment.
-    not_before: Duration,
+    not_before: Moment,
     /// The tries to take it up.
     retry: Retry,
     /// There was no room for it.
@@ -53,7 +54,7 @@ impl Entry {
         Entry {
             found,
             place: None,
-            not_before: Duration::ZERO,
+            not_before: Moment::START,
             retry: Retry::default(),
             unfit: false,
             said: None,
@@ -62,11 +63,11 @@ impl Entry {
     }
 
     /// Says what stood in the way, unless that was said last time.
-    fn say(&mut self, error: &Error) {
+    fn say(&mut self, error: &Failed) {
         let what = error.to_string();
         if self.said.as_ref() != Some(&what) {
-            let prefix: [&[u8]; 3] = [b"runsvinit ", self.found.name.to_bytes(), b": fatal: "];
-            say::supervisor(&prefix, what.as_bytes(), None);
+            let who = [WHO.as_bytes(), b" ", self.found.name.to_bytes()].concat();
+            Message::fatal(&who, &what).print_now();
             self.said = Some(what);
         }
     }
@@ -85,7 +86,7 @@ pub(crate) struct Served {
     /// How many were said not to fit.
     unfit: usize,
     /// When one of the services is to be taken up.
-    due: Option<Duration>,
+    due: Option<Moment>,
     /// At least one look found the directory.
     has_looked: bool,
 }
@@ -96,14 +97,14 @@ enum Obstacle {
     NoRoom,
     /// Its name leads to another directory by now.
     Moved,
-    Failed(Error),
+    Failed(Failed),
 }
 
 impl Served {
     /// The services of `dir`; none is taken up yet.
-    pub(crate) fn new(dir: &OsStr) -> Result<Self> {
+    pub(crate) fn new(dir: &OsStr) -> Result<Self, Failed> {
         Ok(Served {
-            dir: Directory::new("runsvinit", dir)?,
+            dir: Directory::new(WHO, dir)?,
             scan: Scan::default(),
             entries: BTreeMap::new(),
             hosted: BTreeMap::new(),
@@ -158,7 +159,7 @@ impl Served {
     /// Those that did not fit may do so now.
     pub(crate) fn retry(&mut self) {
         for entry in self.entries.values_mut().filter(|entry| entry.unfit) {
-            entry.not_before = Duration::ZERO;
+            entry.not_before = Moment::START;
         }
         self.find_due();
     }
@@ -169,7 +170,7 @@ impl Served {
     }
 
     /// When something is to be done here.
-    pub(crate) fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Moment> {
         earlier(self.dir.look_at(), self.due)
     }
 
@@ -192,7 +193,7 @@ impl Served {
             return;
         }
         let is_due = |entry: &&Entry| at >= entry.not_before && self.may_be_taken_up(entry);
-        let limit = privilege::open_files();
+        let limit = limits::open_files();
         let due = self.entries.values().filter(is_due).map(|entry| entry.found.identity);
         let due: Vec<Identity> = due.take(AT_ONCE).collect();
         for identity in due {
@@ -229,7 +230,7 @@ impl Served {
         }
         let what = format!(
             "{unfit} services do not fit within the limit of {} open files and are not served",
-            privilege::open_files()
+            limits::open_files()
         );
         self.dir.warn(what.as_bytes(), None);
     }
@@ -256,14 +257,14 @@ impl Served {
         Ok(host.add(service))
     }
 
-    fn open(&self, entry: &Entry, output: &mut Option<Output>) -> Result<Box<Service>> {
+    fn open(&self, entry: &Entry, output: &mut Option<Output>) -> Result<Box<Service>, Failed> {
         let name = entry.found.name.as_c_str();
         let path = [self.dir.path().to_bytes(), b"/", name.to_bytes()].concat();
         let shown = OsStr::from_bytes(name.to_bytes());
         let mut service = Service::open("runsvinit", shown, OsStr::from_bytes(&path), now())?;
         service.set_of_init();
         if let Some(output) = output {
-            let has_log = service.control(Which::Log).is_some();
+            let has_log = service.has_log();
             let outputs = output.of(name.to_bytes(), has_log).while_doing(|| "unable to create pipe")?;
             service.set_outputs(outputs);
         }
@@ -276,7 +277,7 @@ impl Served {
         let any = self.dir.changes().unwrap_or(rustix::stdio::stdin());
         match fcntl_dupfd_cloexec(any, 0) {
             Ok(next) => {
-                let next = u64::try_from(spawn::number(next.as_fd())).unwrap_or(0);
+                let next = u64::try_from(next.as_raw_fd()).unwrap_or(0);
                 next.saturating_add(more).saturating_add(reserve_of(limit)) <= limit
             }
             Err(Errno::MFILE) => false,

@@ -1,53 +1,46 @@
-//! An orderly stop: what is told to end when, and when it is killed. Without I/O.
+//! An orderly stop: what is told to end and when, and when it is killed. Without I/O.
 //!
-//! | phase    | is told to end                     | until, in hundredths of the time |
-//! |----------|------------------------------------|----------------------------------|
-//! | command  | CMD, or the hook that runs         | 60; 85 if there are no services  |
-//! | services | all services, hence their log      | 80, their log services 88        |
-//! |          | services when they have read all   |                                  |
-//! | rest     | what else is left                  | 95                               |
-//! | hooks    | nothing: `halt.d` runs             | 98                               |
+//! | phase    | what is told to end                      | killed at, in percent of the time | given up at |
+//! |----------|------------------------------------------|-----------------------------------|-------------|
+//! | command  | CMD, or the hook of `boot.d` that runs   | 60; 85 without services           | 65; 90      |
+//! | services | all services                             | 80                                | 92          |
+//! | logs     | nothing: a log service ends by itself    | 88                                | 92          |
+//! |          | when it has read what its service wrote  |                                   |             |
+//! | others   | every other process                      | 95                                | 97          |
+//! | hooks    | nothing: the hooks of `halt.d` run       | 98                                | 98          |
 //!
-//! Each phase begins as soon as the one before is over. What has not ended by its moment is killed; what not even that
-//! ends is not waited for much longer.
+//! A phase begins as soon as the one before it is over. A process that survives SIGKILL is given up: the stop goes on
+//! without it.
 
 use std::time::Duration;
 
-/// How long the log services have when all is to be over at once.
+use svcore::moment::{Moment, earlier};
+
+/// How long the log services have after the first request to hurry.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// How long hooks have then.
+/// How long the hooks of `halt.d` have then.
 const HURRIED_HOOKS: Duration = Duration::from_secs(1);
-/// How long log services wait for the end of their input before what may hold it open is told to end.
+/// How long log services wait for the end of their input before the processes that may hold it open are told to end.
 const HELD_OPEN: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    Begin,
-    Command,
-    Services,
-    Rest,
-    Hooks,
-    Over,
-}
-
-/// What is there.
+/// What still runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Remaining {
     /// CMD, or a hook of `boot.d`, runs.
     pub(crate) command: bool,
-    /// Services of which the service itself has not ended.
+    /// Services that have not ended.
     pub(crate) services: usize,
-    /// Services of which only the log service has not ended.
+    /// Ended services whose log service has not ended.
     pub(crate) logs: usize,
-    /// There are other children.
-    pub(crate) rest: bool,
-    /// Hooks of `halt.d` run or are to.
+    /// Other children run.
+    pub(crate) others: bool,
+    /// Hooks of `halt.d` run, or wait for their turn.
     pub(crate) hooks: bool,
 }
 
-/// What is to be done.
+/// What the stop asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Do {
+pub(crate) enum Task {
     /// Tell CMD to end.
     EndCommand,
     /// Kill it.
@@ -60,166 +53,200 @@ pub(crate) enum Do {
     EndWriters,
     /// Kill the log services.
     KillLogs,
-    /// Tell what is left to end.
-    EndRest,
-    /// Kill it.
-    KillRest,
+    /// Tell the other processes to end.
+    EndOthers,
+    /// Kill them.
+    KillOthers,
     /// Run the hooks of `halt.d`.
     RunHooks,
-    /// Kill the one that runs, and run no other.
+    /// Kill the hook that runs, and run no other.
     KillHooks,
-    /// All is done.
+    /// Everything is done.
     Exit,
 }
 
-/// A stop that is under way.
+/// How long a phase may last.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    /// When what still runs is killed.
+    kill_at: Moment,
+    /// When the stop goes on without what survived that.
+    give_up_at: Moment,
+}
+
+impl Limit {
+    /// Both are no later than this, and what is killed has [`LAST_WORDS`] to end.
+    fn hurry(&mut self, kill_at: Moment) {
+        self.kill_at = self.kill_at.min(kill_at);
+        self.give_up_at = self.give_up_at.min(self.kill_at.saturating_add(LAST_WORDS));
+    }
+
+    /// When the phase needs attention next.
+    const fn next(self, killed: bool) -> Moment {
+        if killed { self.give_up_at } else { self.kill_at }
+    }
+}
+
+/// The limit of each phase.
+#[derive(Debug)]
+struct Limits {
+    command: Limit,
+    services: Limit,
+    logs: Limit,
+    others: Limit,
+    hooks: Moment,
+}
+
+/// Where a stop is. `killed`: what is waited for was killed.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Begin,
+    Command {
+        killed: bool,
+    },
+    Services {
+        killed: bool,
+    },
+    Logs {
+        killed: bool,
+        /// When the processes that may hold open the input of log services are told to end, if they were not yet.
+        end_writers_at: Option<Moment>,
+    },
+    Others {
+        killed: bool,
+    },
+    Hooks,
+    Over,
+}
+
+/// What one phase does now.
+enum Now {
+    Wait,
+    Kill,
+    GoOn,
+}
+
+/// Waits for what is `there`, kills it at its limit, and gives up at the second.
+fn wait_or_kill(there: bool, now: Moment, limit: Limit, killed: &mut bool) -> Now {
+    match (there, *killed) {
+        (true, false) if now >= limit.kill_at => {
+            *killed = true;
+            Now::Kill
+        }
+        (true, true) if now >= limit.give_up_at => Now::GoOn,
+        (true, _) => Now::Wait,
+        (false, _) => Now::GoOn,
+    }
+}
+
+/// A stop.
 #[derive(Debug)]
 pub(crate) struct Stop {
     phase: Phase,
-    command_until: Duration,
-    services_until: Duration,
-    logs_until: Duration,
-    rest_until: Duration,
-    hooks_until: Duration,
-    /// When the command, services and the rest are left behind, killed and still there.
-    left: [Duration; 3],
-    /// When only log services were left.
-    only_logs: Option<Duration>,
-    /// What was done already and is not done twice: a bit for each.
-    done: u32,
-    /// How often somebody asked for more haste.
-    hurries: u32,
+    limits: Limits,
+    /// Somebody asked to hurry.
+    hurried: bool,
 }
 
 impl Stop {
     /// A stop that begins now and takes no longer than `total`.
-    pub(crate) fn new(now: Duration, total: Duration, services: bool) -> Self {
-        let part = |hundredths: u32| now.saturating_add(total.saturating_mul(hundredths) / 100);
+    pub(crate) fn new(now: Moment, total: Duration, has_services: bool) -> Self {
+        let at = |percent: u32| now.saturating_add(total.saturating_mul(percent) / 100);
+        let limit = |kill, give_up| Limit { kill_at: at(kill), give_up_at: at(give_up) };
         Stop {
             phase: Phase::Begin,
-            command_until: part(if services { 60 } else { 85 }),
-            services_until: part(80),
-            logs_until: part(88),
-            rest_until: part(95),
-            hooks_until: part(98),
-            left: [part(if services { 65 } else { 90 }), part(92), part(97)],
-            only_logs: None,
-            done: 0,
-            hurries: 0,
+            limits: Limits {
+                command: if has_services { limit(60, 65) } else { limit(85, 90) },
+                services: limit(80, 92),
+                logs: limit(88, 92),
+                others: limit(95, 97),
+                hooks: at(98),
+            },
+            hurried: false,
         }
     }
 
-    /// All is to be over at once; log services are given a moment, unless this was said before.
-    pub(crate) fn hurry(&mut self, now: Duration) {
-        self.hurries = self.hurries.saturating_add(1);
-        let last_words = if self.hurries > 1 { Duration::ZERO } else { LAST_WORDS };
-        for (until, time) in [
-            (&mut self.command_until, Duration::ZERO),
-            (&mut self.services_until, Duration::ZERO),
-            (&mut self.logs_until, last_words),
-            (&mut self.rest_until, last_words),
-            (&mut self.hooks_until, HURRIED_HOOKS),
-        ] {
-            *until = (*until).min(now.saturating_add(time));
-        }
-        for (left, until) in self.left.iter_mut().zip([self.command_until, self.logs_until, self.rest_until])
-        {
-            *left = (*left).min(until.saturating_add(LAST_WORDS));
-        }
+    /// Skips the time that processes have to end; log services keep a moment, unless this was asked for before.
+    pub(crate) fn hurry(&mut self, now: Moment) {
+        let last_words = if self.hurried { now } else { now.saturating_add(LAST_WORDS) };
+        self.hurried = true;
+        self.limits.command.hurry(now);
+        self.limits.logs.hurry(last_words);
+        self.limits.services.kill_at = self.limits.services.kill_at.min(now);
+        // What is asked of the kernel for services and for their log services is given up at the same time.
+        self.limits.services.give_up_at = self.limits.services.give_up_at.min(self.limits.logs.give_up_at);
+        self.limits.others.hurry(last_words);
+        self.limits.hooks = self.limits.hooks.min(now.saturating_add(HURRIED_HOOKS));
     }
 
-    /// The next thing to be done now, if there is one; to be asked again until there is none.
-    pub(crate) fn step(&mut self, now: Duration, seen: &Seen) -> Option<Do> {
-        let [command_left, services_left, rest_left] = self.left.map(|left| now >= left);
+    /// What to do now; to be asked again until there is nothing.
+    pub(crate) fn step(&mut self, now: Moment, remaining: &Remaining) -> Option<Task> {
         loop {
-            match self.phase {
+            let limits = &self.limits;
+            let (next, task) = match &mut self.phase {
                 Phase::Begin => {
-                    self.phase = Phase::Command;
-                    if seen.command {
-                        return Some(Do::EndCommand);
+                    (Phase::Command { killed: false }, remaining.command.then_some(Task::EndCommand))
+                }
+                Phase::Command { killed } => {
+                    match wait_or_kill(remaining.command, now, limits.command, killed) {
+                        Now::Wait => return None,
+                        Now::Kill => return Some(Task::KillCommand),
+                        Now::GoOn => (Phase::Services { killed: false }, Some(Task::EndServices)),
                     }
                 }
-                Phase::Command if seen.command && !(command_left && self.is_done(Do::KillCommand)) => {
-                    return self.once(now >= self.command_until, Do::KillCommand);
-                }
-                Phase::Command => {
-                    self.phase = Phase::Services;
-                    return Some(Do::EndServices);
-                }
-                Phase::Services
-                    if seen.services > 0 && !(services_left && self.is_done(Do::KillServices)) =>
-                {
-                    return self.once(now >= self.services_until, Do::KillServices);
-                }
-                Phase::Services
-                    if seen.services == 0
-                        && seen.logs > 0
-                        && !(services_left && self.is_done(Do::KillLogs)) =>
-                {
-                    let since = *self.only_logs.get_or_insert(now);
-                    return self
-                        .once(now >= self.logs_until, Do::KillLogs)
-                        .or_else(|| self.once(now >= since.saturating_add(HELD_OPEN), Do::EndWriters));
-                }
-                Phase::Services => {
-                    self.phase = Phase::Rest;
-                    if seen.rest {
-                        return Some(Do::EndRest);
+                Phase::Services { killed } => {
+                    match wait_or_kill(remaining.services > 0, now, limits.services, killed) {
+                        Now::Wait => return None,
+                        Now::Kill => return Some(Task::KillServices),
+                        Now::GoOn if remaining.services == 0 && remaining.logs > 0 => {
+                            let end_writers_at = Some(now.saturating_add(HELD_OPEN));
+                            (Phase::Logs { killed: false, end_writers_at }, None)
+                        }
+                        Now::GoOn => {
+                            (Phase::Others { killed: false }, remaining.others.then_some(Task::EndOthers))
+                        }
                     }
                 }
-                Phase::Rest if seen.rest && !(rest_left && self.is_done(Do::KillRest)) => {
-                    return self.once(now >= self.rest_until, Do::KillRest);
-                }
-                Phase::Rest => {
-                    self.phase = Phase::Hooks;
-                    if seen.hooks {
-                        return Some(Do::RunHooks);
+                Phase::Logs { killed, end_writers_at } => {
+                    match wait_or_kill(remaining.logs > 0, now, limits.logs, killed) {
+                        Now::Wait => {
+                            return end_writers_at.take_if(|at| now >= *at).map(|_| Task::EndWriters);
+                        }
+                        Now::Kill => return Some(Task::KillLogs),
+                        Now::GoOn => {
+                            (Phase::Others { killed: false }, remaining.others.then_some(Task::EndOthers))
+                        }
                     }
                 }
-                Phase::Hooks if seen.hooks => {
-                    if now < self.hooks_until {
-                        return None;
+                Phase::Others { killed } => {
+                    match wait_or_kill(remaining.others, now, limits.others, killed) {
+                        Now::Wait => return None,
+                        Now::Kill => return Some(Task::KillOthers),
+                        Now::GoOn => (Phase::Hooks, remaining.hooks.then_some(Task::RunHooks)),
                     }
-                    self.phase = Phase::Over;
-                    return Some(Do::KillHooks);
                 }
-                Phase::Hooks => self.phase = Phase::Over,
-                Phase::Over => return Some(Do::Exit),
+                Phase::Hooks if remaining.hooks && now < limits.hooks => return None,
+                Phase::Hooks => (Phase::Over, remaining.hooks.then_some(Task::KillHooks)),
+                Phase::Over => return Some(Task::Exit),
+            };
+            self.phase = next;
+            if task.is_some() {
+                return task;
             }
         }
     }
 
     /// When to ask again, if nothing happens before.
-    pub(crate) fn deadline(&self, seen: &Seen) -> Option<Duration> {
-        let [command_left, services_left, rest_left] = self.left;
-        // Until it is killed; then until it is left behind.
-        let until = |what: Do, until, left| Some(if self.is_done(what) { left } else { until });
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        let limits = &self.limits;
         match self.phase {
             Phase::Begin | Phase::Over => None,
-            Phase::Command => until(Do::KillCommand, self.command_until, command_left),
-            Phase::Services if seen.services > 0 => {
-                until(Do::KillServices, self.services_until, services_left)
-            }
-            Phase::Services => {
-                let since = self.only_logs.filter(|_| !self.is_done(Do::EndWriters));
-                let held_open = since.map(|since| since.saturating_add(HELD_OPEN));
-                svcore::event::earlier(until(Do::KillLogs, self.logs_until, services_left), held_open)
-            }
-            Phase::Rest => until(Do::KillRest, self.rest_until, rest_left),
-            Phase::Hooks => Some(self.hooks_until),
+            Phase::Command { killed } => Some(limits.command.next(killed)),
+            Phase::Services { killed } => Some(limits.services.next(killed)),
+            Phase::Logs { killed, end_writers_at } => earlier(Some(limits.logs.next(killed)), end_writers_at),
+            Phase::Others { killed } => Some(limits.others.next(killed)),
+            Phase::Hooks => Some(limits.hooks),
         }
-    }
-
-    const fn is_done(&self, what: Do) -> bool {
-        self.done & 1 << what as u32 != 0
-    }
-
-    /// Says to do it when it is due, and only once.
-    fn once(&mut self, due: bool, what: Do) -> Option<Do> {
-        (due && !self.is_done(what)).then(|| {
-            self.done |= 1 << what as u32;
-            what
-        })
     }
 }
 
@@ -231,91 +258,91 @@ mod tests {
 
     const TOTAL: Duration = Duration::from_secs(10);
 
-    fn at(millis: u64) -> Duration {
-        Duration::from_millis(millis)
+    fn at(millis: u64) -> Moment {
+        Moment::from_start(Duration::from_millis(millis))
     }
 
-    fn all(stop: &mut Stop, now: Duration, seen: &Seen) -> Vec<Do> {
-        std::iter::from_fn(|| stop.step(now, seen).filter(|it| *it != Do::Exit)).collect()
+    fn all(stop: &mut Stop, now: Moment, remaining: &Remaining) -> Vec<Task> {
+        std::iter::from_fn(|| stop.step(now, remaining).filter(|it| *it != Task::Exit)).collect()
     }
 
     #[test]
     fn each_is_told_after_those_before_it_are_gone() {
         let mut stop = Stop::new(at(0), TOTAL, true);
-        let mut seen = Seen { command: true, services: 2, logs: 0, rest: true, hooks: true };
-        assert_eq!(all(&mut stop, at(0), &seen), [Do::EndCommand]);
-        assert_eq!(all(&mut stop, at(100), &seen), []);
-        seen.command = false;
-        assert_eq!(all(&mut stop, at(200), &seen), [Do::EndServices]);
-        (seen.services, seen.logs) = (1, 1);
-        assert_eq!(all(&mut stop, at(300), &seen), []);
-        (seen.services, seen.logs) = (0, 0);
-        assert_eq!(all(&mut stop, at(400), &seen), [Do::EndRest]);
-        seen.rest = false;
-        assert_eq!(all(&mut stop, at(500), &seen), [Do::RunHooks]);
-        seen.hooks = false;
-        assert_eq!(stop.step(at(600), &seen), Some(Do::Exit));
+        let mut remaining = Remaining { command: true, services: 2, logs: 0, others: true, hooks: true };
+        assert_eq!(all(&mut stop, at(0), &remaining), [Task::EndCommand]);
+        assert_eq!(all(&mut stop, at(100), &remaining), []);
+        remaining.command = false;
+        assert_eq!(all(&mut stop, at(200), &remaining), [Task::EndServices]);
+        (remaining.services, remaining.logs) = (1, 1);
+        assert_eq!(all(&mut stop, at(300), &remaining), []);
+        (remaining.services, remaining.logs) = (0, 0);
+        assert_eq!(all(&mut stop, at(400), &remaining), [Task::EndOthers]);
+        remaining.others = false;
+        assert_eq!(all(&mut stop, at(500), &remaining), [Task::RunHooks]);
+        remaining.hooks = false;
+        assert_eq!(stop.step(at(600), &remaining), Some(Task::Exit));
     }
 
     #[test]
     fn with_nothing_left_it_is_over_at_once() {
         let mut stop = Stop::new(at(0), TOTAL, false);
-        assert_eq!(stop.step(at(0), &Seen::default()), Some(Do::EndServices));
-        assert_eq!(stop.step(at(0), &Seen::default()), Some(Do::Exit));
+        assert_eq!(stop.step(at(0), &Remaining::default()), Some(Task::EndServices));
+        assert_eq!(stop.step(at(0), &Remaining::default()), Some(Task::Exit));
     }
 
     #[test]
     fn what_does_not_end_is_killed_once_in_its_time() {
         let mut stop = Stop::new(at(0), TOTAL, true);
-        let mut seen = Seen { command: true, services: 1, logs: 1, rest: true, hooks: true };
-        assert_eq!(all(&mut stop, at(0), &seen), [Do::EndCommand]);
-        assert_eq!(stop.deadline(&seen), Some(at(6000)));
-        assert_eq!(all(&mut stop, at(5999), &seen), []);
-        assert_eq!(all(&mut stop, at(6000), &seen), [Do::KillCommand]);
-        assert_eq!((all(&mut stop, at(6001), &seen), stop.deadline(&seen)), (vec![], Some(at(6500))));
-        seen.command = false;
-        assert_eq!(all(&mut stop, at(6100), &seen), [Do::EndServices]);
-        assert_eq!(stop.deadline(&seen), Some(at(8000)));
-        assert_eq!(all(&mut stop, at(8000), &seen), [Do::KillServices]);
-        seen.services = 0;
-        assert_eq!(all(&mut stop, at(8001), &seen), []);
-        assert_eq!(stop.deadline(&seen), Some(at(8800)));
-        assert_eq!(all(&mut stop, at(8800), &seen), [Do::KillLogs]);
-        seen.logs = 0;
-        assert_eq!(all(&mut stop, at(8900), &seen), [Do::EndRest]);
-        assert_eq!(all(&mut stop, at(9500), &seen), [Do::KillRest]);
-        seen.rest = false;
-        assert_eq!(all(&mut stop, at(9600), &seen), [Do::RunHooks]);
-        assert_eq!(stop.deadline(&seen), Some(at(9800)));
-        assert_eq!(all(&mut stop, at(9800), &seen), [Do::KillHooks]);
-        assert_eq!(stop.step(at(9800), &seen), Some(Do::Exit));
+        let mut remaining = Remaining { command: true, services: 1, logs: 1, others: true, hooks: true };
+        assert_eq!(all(&mut stop, at(0), &remaining), [Task::EndCommand]);
+        assert_eq!(stop.deadline(), Some(at(6000)));
+        assert_eq!(all(&mut stop, at(5999), &remaining), []);
+        assert_eq!(all(&mut stop, at(6000), &remaining), [Task::KillCommand]);
+        assert_eq!((all(&mut stop, at(6001), &remaining), stop.deadline()), (vec![], Some(at(6500))));
+        remaining.command = false;
+        assert_eq!(all(&mut stop, at(6100), &remaining), [Task::EndServices]);
+        assert_eq!(stop.deadline(), Some(at(8000)));
+        assert_eq!(all(&mut stop, at(8000), &remaining), [Task::KillServices]);
+        remaining.services = 0;
+        assert_eq!(all(&mut stop, at(8001), &remaining), []);
+        assert_eq!(stop.deadline(), Some(at(8800)));
+        assert_eq!(all(&mut stop, at(8800), &remaining), [Task::KillLogs]);
+        remaining.logs = 0;
+        assert_eq!(all(&mut stop, at(8900), &remaining), [Task::EndOthers]);
+        assert_eq!(all(&mut stop, at(9500), &remaining), [Task::KillOthers]);
+        remaining.others = false;
+        assert_eq!(all(&mut stop, at(9600), &remaining), [Task::RunHooks]);
+        assert_eq!(stop.deadline(), Some(at(9800)));
+        assert_eq!(all(&mut stop, at(9800), &remaining), [Task::KillHooks]);
+        assert_eq!(stop.step(at(9800), &remaining), Some(Task::Exit));
     }
 
     #[test]
     fn who_holds_the_input_of_a_log_service_open_is_told_after_a_second() {
         let mut stop = Stop::new(at(0), TOTAL, true);
-        let seen = Seen { logs: 1, rest: true, ..Seen::default() };
-        assert_eq!(all(&mut stop, at(0), &seen), [Do::EndServices]);
-        assert_eq!(stop.deadline(&seen), Some(at(1000)));
-        assert_eq!(all(&mut stop, at(1000), &seen), [Do::EndWriters]);
-        assert_eq!(stop.deadline(&seen), Some(at(8800)));
+        let remaining = Remaining { logs: 1, others: true, ..Remaining::default() };
+        assert_eq!(all(&mut stop, at(0), &remaining), [Task::EndServices]);
+        assert_eq!(stop.deadline(), Some(at(1000)));
+        assert_eq!(all(&mut stop, at(1000), &remaining), [Task::EndWriters]);
+        assert_eq!(stop.deadline(), Some(at(8800)));
     }
 
     #[test]
     fn haste_leaves_time_for_last_words_only() {
         let mut stop = Stop::new(at(0), TOTAL, true);
-        let mut seen = Seen { command: true, services: 1, logs: 1, rest: true, hooks: true };
-        assert_eq!(all(&mut stop, at(0), &seen), [Do::EndCommand]);
+        let mut remaining = Remaining { command: true, services: 1, logs: 1, others: true, hooks: true };
+        assert_eq!(all(&mut stop, at(0), &remaining), [Task::EndCommand]);
         stop.hurry(at(100));
-        assert_eq!(all(&mut stop, at(100), &seen), [Do::KillCommand]);
-        seen.command = false;
-        assert_eq!(all(&mut stop, at(101), &seen), [Do::EndServices, Do::KillServices]);
-        seen.services = 0;
-        assert_eq!((all(&mut stop, at(102), &seen), stop.deadline(&seen)), (vec![], Some(at(600))));
+        assert_eq!(all(&mut stop, at(100), &remaining), [Task::KillCommand]);
+        remaining.command = false;
+        assert_eq!(all(&mut stop, at(101), &remaining), [Task::EndServices, Task::KillServices]);
+        remaining.services = 0;
+        assert_eq!((all(&mut stop, at(102), &remaining), stop.deadline()), (vec![], Some(at(600))));
         stop.hurry(at(200));
-        assert_eq!(all(&mut stop, at(200), &seen), [Do::KillLogs]);
-        seen.logs = 0;
-        assert_eq!(all(&mut stop, at(201), &seen), [Do::EndRest, Do::KillRest]);
+        assert_eq!(all(&mut stop, at(200), &remaining), [Task::KillLogs]);
+        remaining.logs = 0;
+        assert_eq!(all(&mut stop, at(201), &remaining), [Task::EndOthers, Task::KillOthers]);
     }
 
     proptest! {
@@ -327,29 +354,29 @@ mod tests {
             hurries in prop::collection::vec(0_u64..20_000, 0..3),
             unkillable in prop::array::uniform4(prop::bool::weighted(0.2)),
         ) {
-            let total = at(total);
+            let total = Duration::from_millis(total);
             let mut stop = Stop::new(at(0), total, true);
-            let mut told: Vec<Do> = Vec::new();
+            let mut told: Vec<Task> = Vec::new();
             let (mut now, mut over) = (at(0), None);
             for _ in 0..10_000 {
                 for hurry in &hurries {
-                    if at(*hurry) <= now && at(*hurry) + at(1) > now {
+                    if at(*hurry) <= now && at(*hurry) + Duration::from_millis(1) > now {
                         stop.hurry(now);
                     }
                 }
-                let there = |number: usize, killed: Do| {
+                let there = |number: usize, killed: Task| {
                     let dead = told.contains(&killed) && unkillable.get(number) != Some(&true);
                     at(ends[number]) > now && !dead
                 };
-                let seen = Seen {
-                    command: there(0, Do::KillCommand),
-                    services: usize::from(there(1, Do::KillServices)),
-                    logs: usize::from(there(2, Do::KillLogs)),
-                    rest: there(3, Do::KillRest),
-                    hooks: there(4, Do::KillHooks),
+                let remaining = Remaining {
+                    command: there(0, Task::KillCommand),
+                    services: usize::from(there(1, Task::KillServices)),
+                    logs: usize::from(there(2, Task::KillLogs)),
+                    others: there(3, Task::KillOthers),
+                    hooks: there(4, Task::KillHooks),
                 };
-                match stop.step(now, &seen) {
-                    Some(Do::Exit) => {
+                match stop.step(now, &remaining) {
+                    Some(Task::Exit) => {
                         over = Some(now);
                         break;
                     }
@@ -359,13 +386,13 @@ mod tests {
                     }
                     None => {
                         let next = ends.iter().map(|end| at(*end)).filter(|end| *end > now);
-                        let next = next.chain(stop.deadline(&seen)).min();
+                        let next = next.chain(stop.deadline()).min();
                         prop_assert!(next.is_some(), "waits for ever");
                         now = next.unwrap_or(now).max(now);
                     }
                 }
             }
-            prop_assert!(over.is_some_and(|over| over <= total), "{over:?} of {total:?}, {told:?}");
+            prop_assert!(over.is_some_and(|over| over <= Moment::START + total), "{over:?} of {total:?}, {told:?}");
         }
     }
 }

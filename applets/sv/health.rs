@@ -1,50 +1,55 @@
 //! `sv health`: is every service that is wanted up, up and well? Made for container health checks and probes: silent and
-//! 0 when all is well, a line for each culprit and 1 when not.
+//! 0 when all is well, a line for each problem and 1 when not.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use svcore::say;
+use svcore::moment::Moment;
 use svcore::status::{State, Status, Want};
+use svcore::sys::clock;
+use svcore::{Failed, say};
 
-use super::action::{Action, Wait};
-use super::service::{LOG, MAIN, Part, Service, Trouble};
-use super::waiting::Waiter;
-use super::{Teller, report};
+use super::check::Checker;
+use super::report;
+use super::reporter::Reporter;
+use super::target::{LOG, MAIN, Part, Target, Trouble};
 
+/// A `./check` has this time, even if nobody wants to wait.
+const SHORTEST: Duration = Duration::from_millis(420);
 /// Exit code when something is not well.
 const NOT_WELL: u8 = 1;
 
-/// Looks at the services named, or at all; gives the exit code.
-pub(super) fn health(names: &[OsString], patience: Duration, teller: &mut Teller) -> u8 {
+/// Looks at the services named, or at all; returns the exit code.
+pub(super) fn health(names: &[OsString], patience: Duration, reporter: &mut Reporter) -> u8 {
     let all;
     let names = if names.is_empty() {
-        match list(&teller.base.path) {
+        match list(&reporter.base.path) {
             Ok(list) => {
                 all = list;
                 &all
             }
             Err(error) => {
-                say::trouble(&[], &[b"unable to read ", teller.base.path.as_bytes()].concat(), Some(&error));
+                let what = [b"unable to read ", reporter.base.path.as_bytes()].concat();
+                say::err_line(&[Failed::because(error, what).to_string().as_bytes()]);
                 return NOT_WELL;
             }
         }
     } else {
         names
     };
-    let nothing = Action { bytes: b"", until: b"C", wait: Wait::Always, kill: false };
-    let waiter = Waiter::silent(&nothing, patience);
-    let mut culprits = Vec::new();
+    let checker = Checker::silent();
+    let until = clock::monotonic().saturating_add(patience.max(SHORTEST));
+    let mut problems = Vec::new();
     for name in names {
-        let service = Service::new(name, &teller.base);
-        if let Some(why) = culprit(&service, &waiter, teller) {
-            culprits.extend_from_slice(&why);
-            culprits.push(b'\n');
+        let target = Target::new(name, &reporter.base);
+        if let Some(why) = problem(&target, &checker, until, reporter) {
+            problems.extend_from_slice(&why);
+            problems.push(b'\n');
         }
     }
-    say::out(&[&culprits]);
-    if culprits.is_empty() { 0 } else { NOT_WELL }
+    say::out(&[&problems]);
+    if problems.is_empty() { 0 } else { NOT_WELL }
 }
 
 /// The names in the service directory.
@@ -58,41 +63,47 @@ fn list(dir: &OsString) -> std::io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// What is wrong with a service, if anything is.
-fn culprit(service: &Service, waiter: &Waiter<'_>, teller: &mut Teller) -> Option<Vec<u8>> {
-    let status = match service.status(&MAIN) {
+/// The problem of a target, if it has one.
+fn problem(target: &Target, checker: &Checker, until: Moment, reporter: &mut Reporter) -> Option<Vec<u8>> {
+    let status = match target.status(&MAIN) {
         Ok(status) => status,
         Err(trouble) => {
-            let may_be_down = service.has_down(&MAIN).is_ok_and(|has_down| has_down);
-            return (!may_be_down).then(|| trouble.line(&service.name));
+            let may_be_down = target.has_down(&MAIN).is_ok_and(|has_down| has_down);
+            return (!may_be_down).then(|| trouble.line(&target.name));
         }
     };
     let is_wanted = status.want == Some(Want::Up);
-    if is_wanted && let Some(why) = unwell(service, &MAIN, &service.name, &status, teller) {
+    if is_wanted && let Some(why) = unwell(target, &MAIN, &target.name, &status, reporter) {
         return Some(why);
     }
-    let name = [service.name.as_slice(), b"/log"].concat();
-    match service.status(&LOG) {
+    let name = [target.name.as_slice(), b"/log"].concat();
+    match target.status(&LOG) {
         Ok(status) if status.want == Some(Want::Up) => {
-            if let Some(why) = unwell(service, &LOG, &name, &status, teller) {
+            if let Some(why) = unwell(target, &LOG, &name, &status, reporter) {
                 return Some(why);
             }
         }
         Err(Trouble::NotRunning | Trouble::BadFormat) => return Some(Trouble::NotRunning.line(&name)),
-        // There is no log service, or it is not wanted.
+        // There is no log target, or it is not wanted.
         Ok(_) | Err(_) => {}
     }
-    (is_wanted && !waiter.check(service, teller))
-        .then(|| [service.name.as_slice(), b": check fails"].concat())
+    (is_wanted && !checker.agrees(target, until, reporter))
+        .then(|| [target.name.as_slice(), b": check fails"].concat())
 }
 
-/// What is wrong with one that is wanted up.
-fn unwell(service: &Service, part: &Part, name: &[u8], status: &Status, teller: &Teller) -> Option<Vec<u8>> {
+/// The problem of a service that is wanted up.
+fn unwell(
+    target: &Target,
+    part: &Part,
+    name: &[u8],
+    status: &Status,
+    reporter: &Reporter,
+) -> Option<Vec<u8>> {
     let is_up = status.state == State::Run && status.pid.is_some() && !status.paused;
     if !is_up {
-        let has_down = service.has_down(part).unwrap_or(false);
-        return Some(report::line(name, status, &teller.now, has_down));
+        let has_down = target.has_down(part).unwrap_or(false);
+        return Some(report::line(name, status, &reporter.now, has_down));
     }
-    let flaps = service.flaps_until(part).is_some_and(|until| teller.now < until);
+    let flaps = target.flaps_until(part).is_some_and(|until| reporter.now < until);
     flaps.then(|| [name, b": flapping, ended more than 3 times within 60 s"].concat())
 }

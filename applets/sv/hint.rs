@@ -10,11 +10,11 @@ use svcore::files;
 use svcore::say::printable_text;
 use svcore::scan::{Identity, process};
 
-use super::service::{Service, Trouble};
+use super::target::{Target, Trouble};
 
 /// What `trouble` with `service` probably comes from.
 pub(crate) fn hint(
-    service: &Service,
+    service: &Target,
     svdir: &OsStr,
     trouble: &Trouble,
     supervisors: &mut Supervisors,
@@ -56,14 +56,14 @@ pub(crate) fn hint(
 }
 
 /// What the service directory is a link to, if that is not there.
-fn dangling(service: &Service) -> Option<String> {
+fn dangling(service: &Target) -> Option<String> {
     let path = Path::new(OsStr::from_bytes(&service.path));
     let target = std::fs::read_link(path).ok()?;
     matches!(path.try_exists(), Ok(false)).then(|| printable_text(target.as_os_str().as_bytes()))
 }
 
 /// Why a service directory that exists is not supervised.
-fn unserved(service: &Service, name: &str, supervisors: &mut Supervisors) -> String {
+fn unserved(service: &Target, name: &str, supervisors: &mut Supervisors) -> String {
     if let Ok(dir) = service.dir()
         && let Ok(target) = readlinkat(dir, c"supervise", Vec::new())
         && service.look(c"supervise").is_ok_and(|stat| stat.is_none())
@@ -96,7 +96,7 @@ fn unserved(service: &Service, name: &str, supervisors: &mut Supervisors) -> Str
 }
 
 /// The directory that the service is in.
-pub(crate) fn parent(service: &Service) -> PathBuf {
+pub(crate) fn parent(service: &Target) -> PathBuf {
     let path = Path::new(OsStr::from_bytes(&service.path));
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     absolute.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)

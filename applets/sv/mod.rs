@@ -1,13 +1,17 @@
-//! `sv`: control services and say how they are. Source: sv(8).
+//! `sv`: controls services and prints their status. Source: sv(8).
 //!
-//! Commands to many services are sent first, then all are waited for together, by events: `supervise` directories
-//! are watched. An answer is never taken from a status that was written before the command was acted upon.
+//! Requests to many services are sent first, then all are waited for together, by events: `supervise` directories
+//! are watched. A status from before the request was executed is never reported.
 
-mod action;
+mod check;
 mod health;
 mod hint;
+mod pending;
 mod report;
-mod service;
+mod reporter;
+mod sent;
+mod target;
+mod verb;
 mod waiting;
 
 use std::ffi::OsString;
@@ -15,19 +19,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use lexopt::Arg::{Short, Value};
-use svcore::error::reason;
+use svcore::say::Message;
 use svcore::status::State;
-use svcore::sys::clock;
-use svcore::tai::Tai64N;
-use svcore::{Call, Error, Result, multicall, number, say, scan};
+use svcore::{Call, Error, Result, decimal, multicall, scan, tai};
 
-use action::{Asked, Wait};
-use service::{Base, LOG, MAIN, Part, Service, Trouble};
+use reporter::Reporter;
+use target::{Base, LOG, MAIN, Target, Trouble};
+use verb::{Verb, Waits};
 
-/// How long is waited where nobody says, in seconds.
+/// How long to wait by default, in seconds.
 const PATIENCE: u64 = 7;
-/// The most failures that an exit code tells.
-const FAILURES_MAX: u8 = 99;
 
 /// Exit codes of `status` as an init script. Source: sv(8).
 const SCRIPT_UNSERVED: u8 = 1;
@@ -42,61 +43,47 @@ struct Options {
     words: Vec<OsString>,
 }
 
-/// What goes out, and what went wrong.
-struct Teller {
-    /// Lines not yet written.
-    out: Vec<u8>,
-    failures: u8,
-    /// A second line tells what is probably wrong, even if nobody is there to read it.
-    hints: bool,
-    base: Base,
-    /// Who serves directories, for hints.
-    supervisors: hint::Supervisors,
-    /// When the services were last looked at, by the wall clock.
-    now: Tai64N,
-}
-
-/// Runs the applet; gives the number of services that failed.
+/// Runs the applet; returns the number of services that failed.
 pub(crate) fn main(call: &Call<'_>) -> Result {
     let options = parse(call.args)?;
     let (word, names) = options.words.split_first().ok_or_else(Error::usage)?;
     let script = [call.name.to_owned()];
-    let names = if call.init_script { &script } else { names };
-    let asked = action::asked(word.as_bytes(), call.init_script).ok_or_else(Error::usage)?;
-    if names.is_empty() && asked != Asked::Health {
+    let names = if call.is_init_script() { &script } else { names };
+    let verb = verb::verb(word.as_bytes(), call.is_init_script()).ok_or_else(Error::usage)?;
+    if names.is_empty() && verb != Verb::Health {
         return Err(Error::usage());
     }
     let base = Base::new(scan::directory_to_control());
-    let mut teller = Teller {
+    let mut reporter = Reporter {
         out: Vec::new(),
         failures: 0,
         hints: options.verbose,
         base,
         supervisors: hint::Supervisors::default(),
-        now: clock::wall(),
+        now: tai::now(),
     };
     let patience = options.wait.or_else(patience_of_environment).unwrap_or(PATIENCE);
     let patience = Duration::from_secs(patience);
-    let code = match asked {
-        Asked::Status if call.init_script => {
-            let service = Service::new(call.name, &teller.base);
-            script_status(&service, &mut teller)
+    let code = match verb {
+        Verb::Status if call.is_init_script() => {
+            let target = Target::new(call.name, &reporter.base);
+            script_status(&target, &mut reporter)
         }
-        Asked::Status => {
+        Verb::Status => {
             for name in names {
-                // What is wrong was said and counted.
-                let _ = status(&Service::new(name, &teller.base), &mut teller);
+                // A failure was reported and counted.
+                let _ = status(&Target::new(name, &reporter.base), &mut reporter);
             }
-            teller.failures
+            reporter.failures
         }
-        Asked::Health => health::health(names, patience, &mut teller),
-        Asked::Do(action) => {
-            let waits = action.wait == Wait::Always || options.verbose || options.wait.is_some();
-            waiting::act(names, &action, waits, patience, &mut teller);
-            teller.failures
+        Verb::Health => health::health(names, patience, &mut reporter),
+        Verb::Do(request) => {
+            let waits = request.waits == Waits::Always || options.verbose || options.wait.is_some();
+            waiting::act(names, &request, waits, patience, &mut reporter);
+            reporter.failures
         }
     };
-    teller.flush();
+    reporter.flush();
     Ok(code)
 }
 
@@ -107,7 +94,7 @@ fn parse(args: &[OsString]) -> Result<Options> {
     while let Some(arg) = parser.next()? {
         match arg {
             Short('v') => options.verbose = true,
-            Short('w') => options.wait = Some(number::leading(parser.value()?.as_bytes()).0),
+            Short('w') => options.wait = Some(decimal::leading(parser.value()?.as_bytes()).0),
             Short('V') => return Err(multicall::version()),
             // The first operand ends the options.
             Value(word) => {
@@ -121,104 +108,56 @@ fn parse(args: &[OsString]) -> Result<Options> {
 }
 
 fn patience_of_environment() -> Option<u64> {
-    std::env::var_os("SVWAIT").map(|text| number::leading(text.as_bytes()).0)
+    std::env::var_os("SVWAIT").map(|text| decimal::leading(text.as_bytes()).0)
 }
 
-/// Says how a service and its log service are.
-fn status(service: &Service, teller: &mut Teller) -> std::result::Result<svcore::status::Status, Trouble> {
-    let status = service.status(&MAIN).inspect_err(|trouble| teller.trouble(service, trouble, b""))?;
-    let line = teller.status_line(service, &MAIN, &service.name, &status);
-    teller.out.extend_from_slice(&line);
-    log_status(service, teller);
-    teller.out.push(b'\n');
+/// Reports the status of a service and of its log service.
+fn status(target: &Target, reporter: &mut Reporter) -> std::result::Result<svcore::status::Status, Trouble> {
+    let status = target.status(&MAIN).inspect_err(|trouble| reporter.trouble(target, trouble, b""))?;
+    let line = reporter.status_line(target, &MAIN, &target.name, &status);
+    reporter.out.extend_from_slice(&line);
+    log_status(target, reporter);
+    reporter.out.push(b'\n');
     Ok(status)
 }
 
-/// Says how the log service is, if there is one, after what was said of the service.
-fn log_status(service: &Service, teller: &mut Teller) {
+/// Reports the status of the log service, if there is one, on the same line.
+fn log_status(target: &Target, reporter: &mut Reporter) {
     // Most services have none; one look is less than two attempts to open something in it.
-    if matches!(service.look(c"log"), Ok(None)) {
+    if matches!(target.look(c"log"), Ok(None)) {
         return;
     }
-    let trouble = match service.status(&LOG) {
+    let trouble = match target.status(&LOG) {
         Ok(status) => {
-            let line = teller.status_line(service, &LOG, b"log", &status);
-            teller.out.extend_from_slice(b"; ");
-            teller.out.extend_from_slice(&line);
+            let line = reporter.status_line(target, &LOG, b"log", &status);
+            reporter.out.extend_from_slice(b"; ");
+            reporter.out.extend_from_slice(&line);
             return;
         }
         Err(trouble) => trouble,
     };
-    let name = [service.name.as_slice(), b"/log"].concat();
+    let name = [target.name.as_slice(), b"/log"].concat();
     let line = match &trouble {
         Trouble::NoDirectory(error) => {
-            [b"warning: ", name.as_slice(), b": unable to change directory: ", reason(error).as_bytes()]
-                .concat()
+            let what = [name.as_slice(), b": unable to change directory"].concat();
+            Message::warning("", &what).because(error).text()
         }
         _ => trouble.line(&name),
     };
-    teller.out.extend_from_slice(b"; ");
-    teller.out.extend_from_slice(&line);
-    teller.fail();
+    reporter.out.extend_from_slice(b"; ");
+    reporter.out.extend_from_slice(&line);
+    reporter.fail();
 }
 
 /// `status` as an init script. Source: sv(8), and the Linux Standard Base.
-fn script_status(service: &Service, teller: &mut Teller) -> u8 {
-    let said = status(service, teller);
+fn script_status(target: &Target, reporter: &mut Reporter) -> u8 {
+    let said = status(target, reporter);
     match said {
         // The log service does not count here.
         Ok(status) if status.state == State::Down => SCRIPT_DOWN,
         Ok(status) if status.pid.is_some() => 0,
         Err(Trouble::NotRunning | Trouble::NoDirectory(_)) => SCRIPT_UNSERVED,
         Ok(_) | Err(Trouble::Unable(..) | Trouble::BadFormat) => SCRIPT_UNKNOWN,
-    }
-}
-
-impl Teller {
-    /// Notes a failure.
-    fn fail(&mut self) {
-        self.failures = self.failures.saturating_add(1).min(FAILURES_MAX);
-    }
-
-    /// Says why a service cannot be used, with `before` in front.
-    fn trouble(&mut self, service: &Service, trouble: &Trouble, before: &[u8]) {
-        self.out.extend_from_slice(before);
-        self.out.extend_from_slice(&trouble.line(&service.name));
-        self.out.push(b'\n');
-        self.fail();
-        if (self.hints || rustix::termios::isatty(rustix::stdio::stderr()))
-            && let Some(hint) = hint::hint(service, &self.base.path, trouble, &mut self.supervisors)
-        {
-            self.flush();
-            say::err_line(&[b"  ", hint.as_bytes()]);
-        }
-    }
-
-    /// How `service` is, or nothing if it cannot be told whether it is to be down.
-    fn status_line(
-        &mut self,
-        service: &Service,
-        part: &Part,
-        name: &[u8],
-        status: &svcore::status::Status,
-    ) -> Vec<u8> {
-        match service.has_down(part) {
-            Ok(has_down) => report::line(name, status, &self.now, has_down),
-            Err(error) => {
-                let what = [b"unable to stat ", service.name.as_slice(), b"/", part.down.to_bytes()].concat();
-                say::trouble(&[b"warning: "], &what, Some(&error));
-                self.fail();
-                Vec::new()
-            }
-        }
-    }
-
-    /// Writes what was said so far.
-    fn flush(&mut self) {
-        if !self.out.is_empty() {
-            say::out(&[&self.out]);
-            self.out.clear();
-        }
     }
 }
 

@@ -1,64 +1,73 @@
-//! The file `config` of a log directory. Without I/O. Source: svlogd(8), CONFIG FILE.
+//! Parses the text of the file `config` of a log directory. Pure: no I/O. Source: svlogd(8), CONFIG FILE.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use svcore::number;
+use svcore::decimal;
 
 use super::pattern;
 
-/// The port of syslog.
+/// The default port: that of syslog.
 const PORT: u16 = 514;
 
-/// What is done with lines that match.
+/// What a pattern decides about the lines that it matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// `+` and `-`: into the log or not.
+enum Effect {
+    /// `+` or `-`: whether the line is logged.
     Log(bool),
-    /// `e` and `E`: to standard error or not.
-    Tell(bool),
+    /// `e` or `E`: whether the line is written to standard error.
+    Stderr(bool),
 }
 
-/// A line that begins with `+`, `-`, `e` or `E`.
+/// Where a line goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Selection {
+    /// Into the log.
+    pub(crate) log: bool,
+    /// To standard error.
+    pub(crate) stderr: bool,
+}
+
+/// A line of `config` that begins with `+`, `-`, `e` or `E`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Rule {
+struct Rule {
     effect: Effect,
     pattern: Vec<u8>,
 }
 
-/// What old logs go through.
+/// What processes old logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Processor {
     /// A command for `sh -c`.
     Shell(Vec<u8>),
-    /// `!gzip`: our own compression, of this level.
+    /// `!gzip`: the built-in compression, with this level.
     Gzip(u32),
 }
 
-/// Where lines are sent.
+/// Where lines are sent as datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Udp {
-    pub(crate) to: SocketAddrV4,
-    /// `U`: there and nowhere else.
+    pub(crate) address: SocketAddrV4,
+    /// `U`: lines are only sent and not written to the log.
     pub(crate) only: bool,
 }
 
-/// All that `config` says.
+/// The settings of a log directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
-    /// Bytes that `current` may have; 0 is without limit.
+    /// The size in bytes that `current` may have; 0 means no limit.
     pub(crate) size: u64,
-    /// Old logs that are kept; 0 is all.
+    /// How many old logs are kept; 0 means all.
     pub(crate) keep: u64,
-    /// Old logs that are kept when the disk is full, if that is less.
+    /// How many old logs are kept when the disk is full, if fewer than `keep`.
     pub(crate) keep_when_full: u64,
-    /// How old `current` may get.
+    /// The age at which `current` is rotated.
     pub(crate) age: Option<Duration>,
     pub(crate) processor: Option<Processor>,
     pub(crate) udp: Option<Udp>,
-    /// Put before each line.
+    /// Written before each line, after the timestamp.
     pub(crate) prefix: Vec<u8>,
-    pub(crate) rules: Vec<Rule>,
+    rules: Vec<Rule>,
 }
 
 impl Default for Config {
@@ -76,25 +85,26 @@ impl Default for Config {
     }
 }
 
-/// A line that says nothing; its number, and what is wrong with it.
+/// The number of a line that cannot be used, counted from 1, and what is wrong with it.
 pub(crate) type Complaint = (usize, String);
 
 impl Config {
-    /// Reads the text of `config`. Lines that say nothing are complained of and skipped.
+    /// Parses the text of `config`. Lines that cannot be used are skipped and returned as complaints.
     pub(crate) fn parse(text: &[u8]) -> (Self, Vec<Complaint>) {
         let mut config = Config::default();
         let mut complaints = Vec::new();
         for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
-            if let Err(what) = config.take(line) {
+            if let Err(what) = config.set(line) {
                 complaints.push((index.saturating_add(1), what));
             }
         }
         (config, complaints)
     }
 
-    fn take(&mut self, line: &[u8]) -> Result<(), String> {
+    /// Applies one line. The error is what is wrong with it.
+    fn set(&mut self, line: &[u8]) -> Result<(), String> {
         let Some((letter, value)) = line.split_first() else { return Ok(()) };
-        let pattern = || value.to_vec();
+        let rule = |effect: Effect| Rule { effect, pattern: value.to_vec() };
         match letter {
             b'#' => {}
             b's' => self.size = scaled(value, &[(b'k', 1024), (b'm', 1024 * 1024)])?,
@@ -106,49 +116,49 @@ impl Config {
             }
             b'!' if value.is_empty() => self.processor = None,
             b'!' => self.processor = Some(processor(value)),
-            b'u' | b'U' => self.udp = Some(Udp { to: address(value)?, only: *letter == b'U' }),
+            b'u' | b'U' => self.udp = Some(Udp { address: address(value)?, only: *letter == b'U' }),
             b'p' => self.prefix = value.to_vec(),
-            b'+' | b'-' => self.rules.push(Rule { effect: Effect::Log(*letter == b'+'), pattern: pattern() }),
-            b'e' | b'E' => {
-                self.rules.push(Rule { effect: Effect::Tell(*letter == b'e'), pattern: pattern() })
-            }
+            b'+' | b'-' => self.rules.push(rule(Effect::Log(*letter == b'+'))),
+            b'e' | b'E' => self.rules.push(rule(Effect::Stderr(*letter == b'e'))),
             _ => return Err(format!("unknown: {}", printable(line))),
         }
         Ok(())
     }
 
-    /// Whether `text` goes into the log, and whether to standard error: what the last pattern says that matches.
-    pub(crate) fn select(&self, text: &[u8]) -> (bool, bool) {
-        let mut selected = (true, false);
+    /// Where a line goes: the last pattern that matches `text` decides.
+    pub(crate) fn select(&self, text: &[u8]) -> Selection {
+        let mut selection = Selection { log: true, stderr: false };
         for rule in &self.rules {
-            let (now, to) = match rule.effect {
-                Effect::Log(to) => (&mut selected.0, to),
-                Effect::Tell(to) => (&mut selected.1, to),
+            let (selected, wanted) = match rule.effect {
+                Effect::Log(wanted) => (&mut selection.log, wanted),
+                Effect::Stderr(wanted) => (&mut selection.stderr, wanted),
             };
-            if *now != to && pattern::matches(&rule.pattern, text) {
-                *now = to;
+            // Matching costs more than this comparison.
+            if *selected != wanted && pattern::matches(&rule.pattern, text) {
+                *selected = wanted;
             }
         }
-        selected
+        selection
     }
 
-    /// Whether what comes in goes into `current` as it is.
+    /// Whether all input goes into `current` unchanged, as far as `config` decides.
     pub(crate) fn is_plain(&self) -> bool {
         self.rules.is_empty() && self.prefix.is_empty() && self.udp.is_none()
     }
 }
 
-/// A number and a letter that multiplies it. What follows has never mattered, but no number at all is no value.
+/// A number, and perhaps a letter that multiplies it. Stock svlogd ignores what follows, and so do we; without any digit
+/// it is an error.
 fn scaled(text: &[u8], units: &[(u8, u64)]) -> Result<u64, String> {
     if !text.first().is_some_and(u8::is_ascii_digit) {
         return Err(format!("not a number: {}", printable(text)));
     }
-    let (value, rest) = number::leading(text);
+    let (value, rest) = decimal::leading(text);
     let factor = units.iter().find(|(unit, _)| rest.first() == Some(unit)).map_or(1, |(_, factor)| *factor);
     Ok(value.saturating_mul(factor))
 }
 
-/// `gzip`, and `gzip 1` to `gzip 9`, are ours; anything else is the shell's.
+/// `gzip` and `gzip 1` to `gzip 9` mean the built-in compression; anything else is a shell command.
 fn processor(command: &[u8]) -> Processor {
     match command {
         b"gzip" => Processor::Gzip(6),
@@ -159,16 +169,16 @@ fn processor(command: &[u8]) -> Processor {
     }
 }
 
-/// Text that is told: whoever wrote it has no say in what a terminal or a log makes of it.
+/// Text for a complaint, with escapes: whoever wrote `config` must not control the terminal or forge lines in a log.
 fn printable(text: &[u8]) -> String {
-    let mut told = String::new();
+    let mut shown = String::new();
     for &byte in text {
         match byte {
-            b' '..=b'~' => told.push(char::from(byte)),
-            _ => told.extend(byte.escape_ascii().map(char::from)),
+            b' '..=b'~' => shown.push(char::from(byte)),
+            _ => shown.extend(byte.escape_ascii().map(char::from)),
         }
     }
-    told
+    shown
 }
 
 /// `A.B.C.D` or `A.B.C.D:PORT`.
@@ -179,7 +189,7 @@ fn address(text: &[u8]) -> Result<SocketAddrV4, String> {
     let port = match port {
         None => PORT,
         Some(port) => {
-            let port = u16::try_from(number::leading(port.as_bytes()).0).ok().filter(|&port| port > 0);
+            let port = u16::try_from(decimal::leading(port.as_bytes()).0).ok().filter(|&port| port > 0);
             port.ok_or_else(|| format!("unable to scan port number: {text}"))?
         }
     };
@@ -206,8 +216,8 @@ mod tests {
         assert_eq!(config.age, Some(Duration::from_secs(300)));
         assert_eq!(config.processor, Some(Processor::Shell(b"cat".to_vec())));
         assert_eq!(config.prefix, b"x: ");
-        assert_eq!(config.udp, Some(Udp { to: "1.2.3.4:514".parse().unwrap(), only: false }));
-        assert_eq!(good("U1.2.3.4:99").udp, Some(Udp { to: "1.2.3.4:99".parse().unwrap(), only: true }));
+        assert_eq!(config.udp, Some(Udp { address: "1.2.3.4:514".parse().unwrap(), only: false }));
+        assert_eq!(good("U1.2.3.4:99").udp, Some(Udp { address: "1.2.3.4:99".parse().unwrap(), only: true }));
         assert_eq!(
             (good("s1m").size, good("s0").size, good("t2h").age),
             (1_048_576, 0, Some(Duration::from_secs(7200)))
@@ -216,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_ours_only_as_that_very_word() {
+    fn only_the_very_word_gzip_means_the_built_in_compression() {
         let gzip = |text: &str| good(text).processor.unwrap();
         assert_eq!(gzip("!gzip"), Processor::Gzip(6));
         assert_eq!(gzip("!gzip 1"), Processor::Gzip(1));
@@ -226,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_is_complained_of_by_its_number_and_skipped() {
+    fn a_bad_line_is_reported_with_its_number_and_skipped() {
         let (config, complaints) = Config::parse(b"s10\nwhat\nnx\nu1.2.3\nu1.2.3.4:0\nn5");
         assert_eq!((config.size, config.keep, config.udp), (10, 5, None));
         let numbers: Vec<usize> = complaints.iter().map(|(number, _)| *number).collect();
@@ -238,17 +248,21 @@ mod tests {
     #[test]
     fn the_last_pattern_that_matches_counts() {
         let config = good("-*\n+*: foo: *\ne*bad*\nE*bad not*");
-        assert_eq!(config.select(b"x: foo: y"), (true, false));
-        assert_eq!(config.select(b"x: bar: y"), (false, false));
-        assert_eq!(config.select(b"bad"), (false, true));
-        assert_eq!(config.select(b"bad not"), (false, false));
-        assert_eq!(Config::default().select(b"x"), (true, false));
+        let selected = |config: &Config, text: &[u8]| {
+            let selection = config.select(text);
+            (selection.log, selection.stderr)
+        };
+        assert_eq!(selected(&config, b"x: foo: y"), (true, false));
+        assert_eq!(selected(&config, b"x: bar: y"), (false, false));
+        assert_eq!(selected(&config, b"bad"), (false, true));
+        assert_eq!(selected(&config, b"bad not"), (false, false));
+        assert_eq!(selected(&Config::default(), b"x"), (true, false));
     }
 
     proptest! {
-        /// No text is a reason to stop, and every line that was not understood is complained of.
+        /// Any text can be parsed, and every line that begins with no known letter is reported.
         #[test]
-        fn any_text_is_read(text in prop::collection::vec(prop_oneof![
+        fn any_text_can_be_parsed(text in prop::collection::vec(prop_oneof![
             3 => prop::sample::select(b"snNt!uUp+-eE#\n019km.:*".to_vec()), 1 => any::<u8>()], 0..200)
         ) {
             let (_, complaints) = Config::parse(&text);

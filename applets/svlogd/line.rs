@@ -1,66 +1,67 @@
-//! Cuts what was read into lines. Without I/O.
+//! Cuts input into lines. Pure: no I/O.
 //!
-//! A line of `max` bytes or more (svlogd's `-l`) is long: its first `max` bytes are looked at and stamped, and all
-//! that follows is passed on as it comes, however much it is. So what has to be held back for a line to become
-//! complete is less than `max` bytes.
+//! A line of `max` bytes or more (svlogd's `-l`) is long: its first `max` bytes are matched and stamped, and all that
+//! follows is passed on as it comes in, however long it is. So an incomplete line is held back only while it has fewer
+//! than `max` bytes.
 
 use memchr::memchr;
 
 /// A piece of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
-    /// A line of less than `max` bytes, without its newline.
+    /// A whole line of fewer than `max` bytes, without its newline.
     Line(&'a [u8]),
     /// The first `max` bytes of a long line.
     Head(&'a [u8]),
-    /// More of a long line.
+    /// A further part of a long line.
     More(&'a [u8]),
-    /// The last of a long line, without its newline.
+    /// The last part of a long line, without its newline.
     End(&'a [u8]),
 }
 
-/// Where in a line the next byte is.
+/// Cuts input into pieces of lines, and remembers whether the next byte is in a long line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cutter {
     max: usize,
-    /// Within a long line, after its head.
-    in_long: bool,
+    /// The next byte belongs to a long line whose head was passed on.
+    in_long_line: bool,
 }
 
 impl Cutter {
-    /// At the beginning of a line.
+    /// A cutter for input that begins with a line. `max` is in bytes.
     pub(crate) const fn new(max: usize) -> Self {
-        Cutter { max, in_long: false }
+        Cutter { max, in_long_line: false }
     }
 
-    /// Whether a line has begun of which something was passed on already.
-    pub(crate) const fn in_long(&self) -> bool {
-        self.in_long
+    /// Whether the beginning of the current line was passed on already.
+    pub(crate) const fn is_in_long_line(&self) -> bool {
+        self.in_long_line
     }
 
-    /// Cuts one piece off the beginning of `bytes`; `None` if they are not a whole piece yet.
+    /// Cuts one piece off the beginning of `bytes`. Returns `None` if `bytes` is not a whole piece yet.
     pub(crate) fn cut<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<Piece<'a>> {
         let all = *bytes;
         if all.is_empty() {
             return None;
         }
-        let window = if self.in_long { all } else { all.get(..self.max).unwrap_or(all) };
-        if let Some(end) = memchr(b'\n', window) {
-            let (text, rest) = all.split_at(end);
-            *bytes = rest.get(1..).unwrap_or_default();
-            return Some(if std::mem::take(&mut self.in_long) {
+        let window = if self.in_long_line { all } else { all.get(..self.max).unwrap_or(all) };
+        if let Some(end) = memchr(b'\n', window)
+            && let Some((text, [_newline, after @ ..])) = all.split_at_checked(end)
+        {
+            *bytes = after;
+            return Some(if std::mem::take(&mut self.in_long_line) {
                 Piece::End(text)
             } else {
                 Piece::Line(text)
             });
         }
-        if self.in_long {
+        if self.in_long_line {
             *bytes = &[];
             return Some(Piece::More(all));
         }
-        let (head, rest) = all.split_at_checked(self.max)?;
-        *bytes = rest;
-        self.in_long = true;
+        let (head, after) = all.split_at_checked(self.max)?;
+        *bytes = after;
+        self.in_long_line = true;
         Some(Piece::Head(head))
     }
 }
@@ -93,7 +94,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes come in, the pieces joined are the bytes, less than a line's limit is held back, and each
+        /// However the bytes come in: the pieces joined are the bytes, fewer than `max` bytes are held back, and each
         /// line has one beginning.
         #[test]
         fn joined_pieces_are_the_input(
@@ -132,14 +133,14 @@ mod tests {
             }
             joined.extend_from_slice(&held);
             prop_assert_eq!(&joined, &bytes);
-            // What is stamped and matched: a line, or the head of a long one, also of one that has not ended.
+            // What is stamped and matched: each whole line, and the head of each long line, even of one that goes on.
             let mut expected: Vec<(Vec<u8>, bool)> = bytes
                 .split_inclusive(|&byte| byte == b'\n')
                 .filter(|line| line.len() >= max || line.ends_with(b"\n"))
                 .map(|line| line.strip_suffix(b"\n").unwrap_or(line))
                 .map(|line| (line.get(..max).unwrap_or(line).to_vec(), line.len() >= max))
                 .collect();
-            // One byte short of the limit with its newline is a whole line; without one it is held back.
+            // `max` - 1 bytes and a newline are a whole line; without the newline they are held back.
             expected.retain(|(text, long)| *long || text.len() < max);
             prop_assert_eq!(kinds, expected);
         }

@@ -1,38 +1,40 @@
-//! Patterns of `config`. They are neither globs nor regular expressions. Source: svlogd(8), PATTERN MATCHING.
+//! Matches a line against a pattern of `config`. Pure: no I/O. The patterns are neither globs nor regular expressions.
+//! Source: svlogd(8), PATTERN MATCHING.
 //!
 //! | in the pattern  | matches                                                                            |
 //! |-----------------|------------------------------------------------------------------------------------|
 //! | `*` at the end  | anything                                                                           |
-//! | `*X`            | all up to the first X, at which matching goes on; no other X is ever tried         |
-//! | `+X`            | one or more X; if the text ends among them, it matches whatever comes after        |
+//! | `*X`            | all before the first X, then goes on at that X; later X are never tried            |
+//! | `+X`            | one or more X; if the line ends with them, the rest of the pattern is ignored      |
 //! | any other byte  | itself                                                                             |
 //!
-//! The X after `*` is looked for literally, and then taken as what it is in the pattern: `**` is "has a star".
-//! A `+` at the end, or where the text has ended, matches nothing.
+//! The X after `*` is searched literally, and then interpreted as part of the pattern: `**` matches every line with a
+//! star in it. A `+` at the end of the pattern, or at the end of the line, matches nothing.
 
 use memchr::memchr;
 
-/// Whether `pattern` matches the whole of `text`.
+/// Whether `pattern` matches all of `text`.
 pub(crate) fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
     loop {
         match pattern {
             [] => return text.is_empty(),
             [b'*'] => return true,
             [b'*', next @ ..] => {
-                let Some(at) = next.first().and_then(|&wanted| memchr(wanted, text)) else { return false };
-                text = text.get(at..).unwrap_or_default();
-                pattern = next;
+                let found = next.first().and_then(|&wanted| memchr(wanted, text));
+                let Some((_, from_found)) = found.and_then(|at| text.split_at_checked(at)) else {
+                    return false;
+                };
+                (text, pattern) = (from_found, next);
             }
             [b'+', wanted, next @ ..] => {
-                let run = text.iter().take_while(|&byte| byte == wanted).count();
-                if run == 0 {
-                    return false;
+                let Some(mut after) = text.strip_prefix(&[*wanted]) else { return false };
+                while let Some(more) = after.strip_prefix(&[*wanted]) {
+                    after = more;
                 }
-                if run == text.len() {
+                if after.is_empty() {
                     return true;
                 }
-                text = text.get(run..).unwrap_or_default();
-                pattern = next;
+                (text, pattern) = (after, next);
             }
             [b'+'] => return false,
             [byte, next @ ..] => match text.split_first() {
@@ -72,7 +74,7 @@ mod tests {
             prop_assert_eq!(m(&text, &other), text == other);
         }
 
-        /// `*` at the end: the text begins so.
+        /// `*` at the end: the text begins with what is before the `*`.
         #[test]
         fn a_star_at_the_end_is_any_end(head in "[ab]{0,4}", text in "[ab]{0,6}") {
             prop_assert_eq!(m(&format!("{head}*"), &text), text.starts_with(&head));

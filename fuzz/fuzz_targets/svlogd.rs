@@ -1,21 +1,24 @@
 //! Config, patterns, line cutting and old logs of svlogd: whatever comes in, nothing panics, joined pieces are the input,
 //! and a new log is later than all that are there and not the one that goes.
 //!
-//! `cargo +nightly fuzz run svlogd`
+//! `scripts/fuzz 60 svlogd`
 #![no_main]
 #![allow(dead_code, missing_docs)]
 
 #[path = "../../applets/svlogd/config.rs"]
 mod config;
+#[path = "../../applets/svlogd/label.rs"]
+mod label;
 #[path = "../../applets/svlogd/line.rs"]
 mod line;
+#[path = "../../applets/svlogd/old_log.rs"]
+mod old_log;
 #[path = "../../applets/svlogd/pattern.rs"]
 mod pattern;
-#[path = "../../applets/svlogd/rotate.rs"]
-mod rotate;
 
 use libfuzzer_sys::fuzz_target;
 use line::{Cutter, Piece};
+use old_log::{Kind, OldLog};
 
 // The first byte is the limit of a line, the second how the input is cut, the first line a config.
 fuzz_target!(|data: &[u8]| {
@@ -46,18 +49,17 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(joined, input);
 });
 
-/// The input as names of a directory, to which one is added.
+/// The input as names of files in a directory, to which an old log is added.
 fn names(input: &[u8], keep: u64) {
-    let mut old: Vec<rotate::Old> =
-        input.split(|&byte| byte == b'\n').filter_map(rotate::Old::from_name).collect();
-    for (from, to) in rotate::renames(&old, svcore::tai::stamp(0, 0)) {
-        assert!(old.iter().all(|old| old.label != to));
-        old.iter_mut().filter(|old| old.label == from).for_each(|old| old.label = to);
+    let mut old: Vec<OldLog> = input.split(|&byte| byte == b'\n').filter_map(OldLog::from_name).collect();
+    for (label, new_label) in old_log::new_labels(&old, svcore::tai::stamp(0, 0)) {
+        assert!(old.iter().all(|old| old.label != new_label));
+        old.iter_mut().filter(|old| old.label == label).for_each(|old| old.label = new_label);
     }
-    let newest = rotate::newest(&old);
-    let (last, label) = rotate::label(svcore::tai::stamp(0, 0), newest).expect("there is always a later name");
+    let newest = old_log::newest_stamp(&old);
+    let (last, label) = label::next_label(svcore::tai::stamp(0, 0), newest).expect("there is always a later name");
     assert!(old.iter().all(|old| old.label < label));
-    old.push(rotate::Old { label, kind: b's' });
-    let goes = rotate::surplus(&old, keep, Some(last));
-    assert!(!goes.contains(&label));
+    old.push(OldLog { label, kind: Kind::Saved });
+    let removed = old_log::surplus(&old, keep, Some(last));
+    assert!(!removed.contains(&label));
 }

@@ -14,14 +14,13 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::plan::{Found, is_executable_of_ours, is_name_of_ours, is_page_of_ours};
-use crate::error::{Context, Result};
-use crate::exec::names;
+use crate::error::{Context, Failed, Result};
+use crate::files::Identity;
+use crate::path::{LINKS_MAX, names};
 use crate::{files, trust};
 
 /// Longer files are not ours. An executable with all information for debuggers has some 40 MB.
 const FILE_MAX: usize = 256 << 20;
-/// Links followed one after the other, as the kernel has it.
-const LINKS_MAX: usize = 40;
 const READ_ONLY: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// A file that is to be in the directory.
@@ -55,7 +54,7 @@ pub(super) struct Executable {
     /// Where it lies, with all links followed.
     pub(super) path: PathBuf,
     file: OwnedFd,
-    identity: (u64, u64),
+    identity: Identity,
 }
 
 impl Executable {
@@ -110,7 +109,7 @@ pub(super) struct Place {
     root: PathBuf,
     dir: OwnedFd,
     /// Which files are executables of ours: often many names are the same file.
-    known: Vec<((u64, u64), bool)>,
+    known: Vec<(Identity, bool)>,
 }
 
 impl Place {
@@ -205,7 +204,7 @@ impl Place {
         }
     }
 
-    fn is_file(&self, name: &CStr, identity: (u64, u64)) -> bool {
+    fn is_file(&self, name: &CStr, identity: Identity) -> bool {
         statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW)
             .is_ok_and(|stat| files::identity(&stat) == identity)
     }
@@ -256,7 +255,7 @@ impl Place {
     /// # Errors
     ///
     /// Says what could not be done, and why.
-    pub(super) fn exchange(&self, items: &[&Item], executable: Option<&Executable>) -> Result<()> {
+    pub(super) fn exchange(&self, items: &[&Item], executable: Option<&Executable>) -> Result<(), Failed> {
         let mut renamed = 0_usize;
         let result = self.prepare(items, executable).and_then(|()| {
             for item in items {
@@ -282,7 +281,7 @@ impl Place {
         result
     }
 
-    fn prepare(&self, items: &[&Item], executable: Option<&Executable>) -> Result<()> {
+    fn prepare(&self, items: &[&Item], executable: Option<&Executable>) -> Result<(), Failed> {
         for item in items {
             // What an installation left that was killed.
             self.remove_if_there(&new_name(item));
@@ -337,7 +336,7 @@ impl Place {
     /// # Errors
     ///
     /// Says which could not be removed, and why.
-    pub(super) fn remove(&self, items: &[&Item]) -> Result<()> {
+    pub(super) fn remove(&self, items: &[&Item]) -> Result<(), Failed> {
         for item in items {
             unlinkat(&self.dir, &item.name, AtFlags::empty())
                 .while_doing(|| self.unable("remove", &item.name))?;

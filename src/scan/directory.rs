@@ -10,15 +10,18 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
-use super::plan::{self, Identity, Kind, Listing};
+use super::plan::{self, Kind, Listing};
 use super::retry::Retry;
 use super::targets::Targets;
-use crate::error::{Error, Result};
-use crate::event::earlier;
+use crate::error::{Failed, Result};
+use crate::files::Identity;
+use crate::moment::{Moment, earlier};
+use crate::role::Role;
+use crate::say::{Class, Message};
 use crate::state::{self, Home};
 use crate::sys::watch::{self, Inotify};
 use crate::sys::{self, clock};
-use crate::{exec, files, say};
+use crate::{files, path};
 
 /// How often it is looked at where it cannot be watched.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -41,7 +44,7 @@ pub struct Directory {
     /// Said already: that it cannot be watched.
     said_unwatched: bool,
     /// When to look without being told.
-    look_at: Option<Duration>,
+    look_at: Option<Moment>,
     /// The tries to read it.
     retry: Retry,
     /// Said already: what keeps it from being read.
@@ -70,9 +73,9 @@ impl Directory {
     /// # Errors
     ///
     /// That there can be no such path.
-    pub fn new(program: &'static str, path: &OsStr) -> Result<Self> {
-        let path =
-            CString::new(path.as_bytes()).map_err(|_| Error::fatal("unable to open current directory"))?;
+    pub fn new(program: &'static str, path: &OsStr) -> Result<Self, Failed> {
+        let path = CString::new(path.as_bytes())
+            .map_err(|_| Failed::without_cause("unable to open current directory"))?;
         Ok(Directory {
             program,
             path,
@@ -96,13 +99,18 @@ impl Directory {
 
     /// Says something about it.
     pub fn warn(&self, what: &[u8], cause: Option<&io::Error>) {
-        self.say(b"warning: ", what, cause);
+        self.say(Class::Warning, what, cause);
     }
 
-    /// Says something in a class of messages such as `fatal: `.
-    pub fn say(&self, class: &[u8], what: &[u8], cause: Option<&io::Error>) {
-        let prefix: [&[u8]; 5] = [self.program.as_bytes(), b" ", self.path.to_bytes(), b": ", class];
-        say::supervisor(&prefix, what, cause);
+    /// Prints a message about it.
+    pub fn say(&self, class: Class, what: &[u8], cause: Option<&io::Error>) {
+        Message::new(class, &self.who(), what).because(cause).print_now();
+    }
+
+    /// The program and the directory, as messages begin.
+    #[must_use]
+    pub fn who(&self) -> Vec<u8> {
+        [self.program.as_bytes(), b" ", self.path.to_bytes()].concat()
     }
 
     /// What is ready when it changed, where it can be watched.
@@ -128,7 +136,7 @@ impl Directory {
     }
 
     /// Watches where new links lead, and forgets those that are gone.
-    fn watch_targets(&mut self, links: &[Link], complete: bool, now: Duration) {
+    fn watch_targets(&mut self, links: &[Link], complete: bool, now: Moment) {
         let Some(watch) = &self.watch else { return };
         let before = self.targets.watches();
         let mut new = Vec::new();
@@ -152,12 +160,12 @@ impl Directory {
 
     /// When to look even if nothing is said to have changed.
     #[must_use]
-    pub const fn look_at(&self) -> Option<Duration> {
+    pub const fn look_at(&self) -> Option<Moment> {
         self.look_at
     }
 
     /// Looks not later than this.
-    pub fn look_again_at(&mut self, at: Option<Duration>) {
+    pub fn look_again_at(&mut self, at: Option<Moment>) {
         self.look_at = earlier(self.look_at, at);
     }
 
@@ -200,8 +208,8 @@ impl Directory {
                 };
                 Some(listing)
             }
-            Err((what, error)) => {
-                self.say_missing(what, &error);
+            Err(failed) => {
+                self.say_missing(&failed);
                 // That it appears is told by the watch of the way to it; but what said so may have been wrong.
                 let again = self.retry.failed(now);
                 self.look_again_at(Some(again));
@@ -210,20 +218,25 @@ impl Directory {
         }
     }
 
-    /// Said when it becomes so, not at each look.
-    fn say_missing(&mut self, what: &[u8], error: &io::Error) {
-        let errno = error.raw_os_error();
+    /// Warns that it cannot be read, but not at each look for the same reason.
+    fn say_missing(&mut self, failed: &Failed) {
+        let errno = failed.cause.as_ref().and_then(io::Error::raw_os_error);
         if self.missing != errno {
-            self.warn(&[what, b" ", self.path.to_bytes()].concat(), Some(error));
+            Message::of(Class::Warning, &self.who(), failed).print_now();
             self.missing = errno;
         }
+    }
+
+    /// That something could not be done to it.
+    fn unable(&self, what: &str, errno: Errno) -> Failed {
+        Failed::because(errno, [what.as_bytes(), b" ", self.path.to_bytes()].concat())
     }
 
     /// Watches it and the links on the way to it, before it is read: no change falls in between. Gives whether it is
     /// watched itself.
     ///
     /// What cannot be watched now is tried again at the next look, which then comes by itself.
-    fn set_watches(&mut self, now: Duration) -> bool {
+    fn set_watches(&mut self, now: Moment) -> bool {
         let mut failed = None;
         if self.watch.is_none() {
             self.watched.clear();
@@ -250,7 +263,7 @@ impl Directory {
                     false
                 }
             };
-            for dir in exec::way_of(self.path.to_bytes(), false) {
+            for dir in path::directories_to_watch(self.path.to_bytes(), false) {
                 if !add(&dir) {
                     // It went a moment ago.
                     self.look_at = earlier(self.look_at, Some(now.saturating_add(LOOK_EVERY)));
@@ -278,25 +291,19 @@ impl Directory {
         is_watched
     }
 
-    fn list(
-        &mut self,
-        now: Duration,
-        links: &mut Vec<Link>,
-    ) -> std::result::Result<Listing, (&'static [u8], io::Error)> {
-        let unable = |what: &'static [u8]| move |errno: Errno| (what, io::Error::from(errno));
-        statat(CWD, &self.path, AtFlags::empty()).map_err(unable(b"unable to stat"))?;
+    fn list(&mut self, now: Moment, links: &mut Vec<Link>) -> Result<Listing, Failed> {
+        statat(CWD, &self.path, AtFlags::empty()).map_err(|errno| self.unable("unable to stat", errno))?;
         let dir =
             openat(CWD, &self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(unable(b"unable to change directory to"))?;
-        let unreadable = unable(b"unable to read directory");
+                .map_err(|errno| self.unable("unable to change directory to", errno))?;
         let mut listing = Listing { entries: Vec::new(), complete: true };
         let mut failed = BTreeMap::new();
         let wall = clock::wall_unix();
-        for entry in Dir::read_from(&dir).map_err(unreadable)? {
+        for entry in Dir::read_from(&dir).map_err(|errno| self.unable("unable to read directory", errno))? {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(errno) => {
-                    self.say_missing(b"unable to read directory", &errno.into());
+                    self.say_missing(&self.unable("unable to read directory", errno));
                     listing.complete = false;
                     break;
                 }
@@ -370,7 +377,7 @@ impl Directory {
         let path = OsStr::from_bytes(&path);
         let flags = sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         openat(CWD, path, flags, Mode::empty()).is_ok_and(|dir| {
-            let home = Home { dir: dir.as_fd(), path: path.as_ref(), log: false, prefix: b"" };
+            let home = Home { dir: dir.as_fd(), path: path.as_ref(), role: Role::Main, who: b"" };
             state::is_served(&home)
         })
     }
@@ -389,11 +396,11 @@ fn kind_of_failed(dir: BorrowedFd<'_>, name: &CStr, errno: Errno) -> Option<Kind
 }
 
 /// When a service directory that is being made has settled, by its times.
-fn settled_at(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, now: Duration, wall: (i64, u32)) -> Duration {
+fn settled_at(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, now: Moment, wall: (i64, u32)) -> Moment {
     let age = age(stat, wall);
     if age.is_some_and(|age| age >= plan::SETTLED) {
         // The usual case costs nothing more. A `run` that is written to later is not waited for.
-        return Duration::ZERO;
+        return Moment::START;
     }
     let run = CString::new([name.to_bytes(), b"/run"].concat()).ok();
     let run = run.and_then(|run| statat(dir, &run, AtFlags::empty()).ok()).filter(files::is_executable);

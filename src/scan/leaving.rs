@@ -46,12 +46,13 @@ mod tests {
     #[test]
     fn a_directory_is_free_when_the_last_of_it_has_left() {
         let mut leaving = Leaving::default();
-        leaving.add(7, (1, 1));
-        leaving.add(8, (1, 1));
-        leaving.add(9, (1, 2));
+        let [one, two] = [1, 2].map(|inode| Identity { device: 1, inode });
+        leaving.add(7, one);
+        leaving.add(8, one);
+        leaving.add(9, two);
         assert!(leaving.remove(7) && !leaving.remove(7));
-        assert!(leaving.has((1, 1)) && leaving.has((1, 2)) && !leaving.has((2, 1)));
-        assert!(leaving.remove(8) && !leaving.has((1, 1)) && !leaving.is_empty());
+        assert!(leaving.has(one) && leaving.has(two) && !leaving.has(Identity { device: 2, inode: 1 }));
+        assert!(leaving.remove(8) && !leaving.has(one) && !leaving.is_empty());
         assert!(leaving.remove(9) && leaving.is_empty());
     }
 }

@@ -16,10 +16,11 @@ use std::path::Path;
 use rustix::fs::CWD;
 
 use crate::files;
+pub use crate::files::Identity;
 
 pub use directory::Directory;
 pub use leaving::Leaving;
-pub use plan::{Found, Identity, Kind, Listing, Plan, Scan, again_at};
+pub use plan::{Found, Kind, Listing, Plan, Scan, again_at};
 use process::Process;
 pub use retry::Retry;
 

@@ -8,10 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
 use std::time::Duration;
 
-use crate::event::earlier;
-
-/// A directory is itself wherever its name goes: device and inode.
-pub type Identity = (u64, u64);
+use crate::files::Identity;
+use crate::moment::{Moment, earlier};
 
 /// A service directory that is made while we look has settled when it was not changed for so long.
 pub(super) const CALM: Duration = Duration::from_millis(50);
@@ -40,8 +38,8 @@ pub enum Kind {
     Directory {
         /// Which.
         identity: Identity,
-        /// When it has settled, by its times; [`Duration::ZERO`] if it was not changed lately.
-        settled_at: Duration,
+        /// When it has settled, by its times; [`Moment::START`] if it was not changed lately.
+        settled_at: Moment,
     },
     /// Something that is no service.
     Other,
@@ -65,7 +63,7 @@ impl Listing {
     pub fn settle(&mut self) {
         for (_, kind) in &mut self.entries {
             if let Kind::Directory { settled_at, .. } = kind {
-                *settled_at = Duration::ZERO;
+                *settled_at = Moment::START;
             }
         }
     }
@@ -85,18 +83,18 @@ pub struct Plan {
     /// Kept, but it could not be seen that they are there: places, ascending.
     pub unseen: Vec<usize>,
     /// When to look again although nothing is said to have changed.
-    pub again: Option<Duration>,
+    pub again: Option<Moment>,
 }
 
 /// What is remembered from one look to the next.
 #[derive(Debug, Default)]
 pub struct Scan {
     /// Directories that are new and have not settled, and when each was first seen.
-    coming: BTreeMap<Identity, Duration>,
+    coming: BTreeMap<Identity, Moment>,
     /// Names that could not be looked at or lead nowhere, which of the two, and since when.
-    failing: BTreeMap<CString, (Kind, Duration)>,
+    failing: BTreeMap<CString, (Kind, Moment)>,
     /// Since when the whole could not be listed.
-    incomplete: Option<Duration>,
+    incomplete: Option<Moment>,
     /// At least one look was compared.
     has_looked: bool,
 }
@@ -109,7 +107,7 @@ impl Scan {
     /// long as it leads there.
     pub fn compare(
         &mut self,
-        now: Duration,
+        now: Moment,
         known: &[&Found],
         listing: &Listing,
         mut follows: impl FnMut(usize, Identity) -> bool,
@@ -157,12 +155,12 @@ impl Scan {
         plan
     }
 
-    fn is_outage(&self, now: Duration, name: &CStr) -> bool {
+    fn is_outage(&self, now: Moment, name: &CStr) -> bool {
         self.failing.get(name).is_some_and(|(_, since)| now < since.saturating_add(OUTAGE))
     }
 
     /// Notes what could not be looked at. Gives when that is to be done again.
-    fn note_failures(&mut self, now: Duration, listing: &Listing) -> Option<Duration> {
+    fn note_failures(&mut self, now: Moment, listing: &Listing) -> Option<Moment> {
         let failing =
             listing.entries.iter().filter(|(_, kind)| matches!(kind, Kind::Nothing | Kind::Unknown));
         let before = std::mem::take(&mut self.failing);
@@ -184,13 +182,7 @@ impl Scan {
     }
 
     /// Finds what is new and has settled.
-    fn find_new(
-        &mut self,
-        now: Duration,
-        listing: &Listing,
-        mut served: BTreeSet<Identity>,
-        plan: &mut Plan,
-    ) {
+    fn find_new(&mut self, now: Moment, listing: &Listing, mut served: BTreeSet<Identity>, plan: &mut Plan) {
         let mut coming = BTreeMap::new();
         let named = if self.has_looked { NAMED } else { Duration::ZERO };
         for (name, kind) in &listing.entries {
@@ -222,7 +214,7 @@ impl Scan {
 
 /// When to look again at what has failed since `since`: soon at first, then each few seconds.
 #[must_use]
-pub fn again_at(now: Duration, since: Duration) -> Duration {
+pub fn again_at(now: Moment, since: Moment) -> Moment {
     let soon = since.saturating_add(OUTAGE);
     if now < soon { soon } else { now.saturating_add(LOOK_EVERY) }
 }
@@ -230,10 +222,10 @@ pub fn again_at(now: Duration, since: Duration) -> Duration {
 /// When a directory has settled that was changed so long ago, and its `run` so long ago, if that can run yet. `None` is
 /// a change in the future: the clock was set, or is another machine's.
 pub(super) fn settled_at(
-    now: Duration,
+    now: Moment,
     changed: Option<Duration>,
     run_changed: Option<Option<Duration>>,
-) -> Duration {
+) -> Moment {
     let (age, calm) = match run_changed {
         Some(run) => (changed.min(run), CALM),
         None => (changed, SETTLED),
@@ -247,16 +239,16 @@ mod tests {
 
     use super::*;
 
-    const fn at(millis: u64) -> Duration {
-        Duration::from_millis(millis)
+    const fn at(millis: u64) -> Moment {
+        Moment::from_start(Duration::from_millis(millis))
     }
 
     fn found(name: &str, inode: u64) -> Found {
-        Found { name: CString::new(name).unwrap(), identity: (1, inode) }
+        Found { name: CString::new(name).unwrap(), identity: Identity { device: 1, inode } }
     }
 
     const fn directory(inode: u64) -> Kind {
-        Kind::Directory { identity: (1, inode), settled_at: Duration::ZERO }
+        Kind::Directory { identity: Identity { device: 1, inode }, settled_at: Moment::START }
     }
 
     fn listing(entries: &[(&str, Kind)]) -> Listing {
@@ -305,7 +297,7 @@ mod tests {
     #[test]
     fn a_runsv_that_followed_its_name_is_kept() {
         let plan = self::plan(&[found("a", 1)], &[("a", directory(2))], true);
-        assert_eq!(plan, Plan { follow: vec![(0, (1, 2))], ..Plan::default() });
+        assert_eq!(plan, Plan { follow: vec![(0, Identity { device: 1, inode: 2 })], ..Plan::default() });
         let known = [found("a", 1), found("b", 2)];
         let taken = self::plan(&known, &[("a", directory(2)), ("b", directory(2))], true);
         assert_eq!(taken.stop, [0]);
@@ -356,7 +348,8 @@ mod tests {
 
     #[test]
     fn a_new_directory_settles_first() {
-        let changed = |settled| Kind::Directory { identity: (1, 1), settled_at: at(settled) };
+        let changed =
+            |settled| Kind::Directory { identity: Identity { device: 1, inode: 1 }, settled_at: at(settled) };
         let mut scan = Scan::default();
         assert_eq!(compare(&mut scan, 0, &[], &[], false), Plan::default());
         let mut look = |now, settled| {
@@ -371,11 +364,12 @@ mod tests {
 
     #[test]
     fn a_directory_has_settled_some_time_after_its_last_change() {
-        let old = Some(at(5000));
+        let ms = Duration::from_millis;
+        let old = Some(ms(5000));
         assert_eq!(settled_at(at(9000), old, Some(old)), at(9000));
         assert_eq!(settled_at(at(9000), old, None), at(9000));
-        assert_eq!(settled_at(at(9000), Some(at(15)), Some(Some(at(5)))), at(9045));
-        assert_eq!(settled_at(at(9000), Some(at(15)), None), at(9185));
+        assert_eq!(settled_at(at(9000), Some(ms(15)), Some(Some(ms(5)))), at(9045));
+        assert_eq!(settled_at(at(9000), Some(ms(15)), None), at(9185));
         assert_eq!(settled_at(at(9000), old, Some(None)), at(9050));
     }
 
@@ -417,7 +411,7 @@ mod tests {
             let mut known: Vec<Found> = Vec::new();
             let mut now = at(0);
             // Each inode is first seen with times of its own.
-            let mut made: BTreeMap<u64, Duration> = BTreeMap::new();
+            let mut made: BTreeMap<u64, Moment> = BTreeMap::new();
             // The name of which the looks after the next event fail, and the one that they miss.
             let mut next = (None, None);
             let mut again = None;
@@ -436,7 +430,7 @@ mod tests {
                     Happens::Replace(name, kind) => drop(truth.insert(name, kind)),
                     Happens::Fail(name) => next.0 = Some(name),
                     Happens::Miss(name) => next.1 = Some(name),
-                    Happens::Pass(millis) => now += at(millis),
+                    Happens::Pass(millis) => now = now + Duration::from_millis(millis),
                     Happens::Asked => match again {
                         Some(again) => now = now.max(again),
                         None => break,
@@ -446,7 +440,7 @@ mod tests {
                     let kind = match kind {
                         _ if Some(*name) == fails => Kind::Unknown,
                         Kind::Directory { identity, .. } => {
-                            let made = made.entry(identity.1).or_insert(now);
+                            let made = made.entry(identity.inode).or_insert(now);
                             Kind::Directory { identity: *identity, settled_at: *made + CALM }
                         }
                         kind => *kind,
@@ -457,7 +451,7 @@ mod tests {
                 let plan = scan.compare(now, &known.iter().collect::<Vec<_>>(), &listing, |_, _| false);
                 again = plan.again;
                 for place in &plan.stop {
-                    let inode = known[*place].identity.1;
+                    let inode = known[*place].identity.inode;
                     prop_assert!(!truth.values().any(|kind| *kind == directory(inode)), "stopped, but is there");
                 }
                 for (place, name) in &plan.rename {
@@ -477,7 +471,8 @@ mod tests {
             prop_assert_eq!(served, there);
             for known in &known {
                 let name = known.name.to_bytes()[0] - b'a';
-                prop_assert_eq!(truth.get(&name), Some(&directory(known.identity.1)));
+                let seen = directory(known.identity.inode);
+                prop_assert_eq!(truth.get(&name), Some(&seen));
             }
         }
     }

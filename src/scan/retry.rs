@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::moment::Moment;
+
 /// The first pause; each later one is twice as long.
 const FIRST: Duration = Duration::from_millis(100);
 /// No pause is longer.
@@ -15,7 +17,7 @@ pub struct Retry {
 
 impl Retry {
     /// It failed once more. Gives when to try again.
-    pub fn failed(&mut self, now: Duration) -> Duration {
+    pub fn failed(&mut self, now: Moment) -> Moment {
         let pause = FIRST.saturating_mul(1_u32.checked_shl(self.failed).unwrap_or(u32::MAX));
         self.failed = self.failed.saturating_add(1);
         now.saturating_add(pause.min(LONGEST))
@@ -29,9 +31,10 @@ mod tests {
     #[test]
     fn soon_at_first_and_then_every_few_seconds() {
         let mut retry = Retry::default();
-        let pauses: Vec<u128> = (0..9).map(|_| retry.failed(Duration::ZERO).as_millis()).collect();
+        let pauses: Vec<u128> =
+            (0..9).map(|_| retry.failed(Moment::START).since_start().as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000]);
         let mut long = Retry { failed: u32::MAX };
-        assert_eq!(long.failed(Duration::ZERO), LONGEST);
+        assert_eq!(long.failed(Moment::START), Moment::START + LONGEST);
     }
 }

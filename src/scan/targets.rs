@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
 
-use super::plan::Identity;
-use crate::exec;
+use crate::files::Identity;
+use crate::path;
 use crate::sys::watch::Inotify;
 
 /// An entry on the way: the number of the watch of its directory, and its name.
@@ -33,7 +33,7 @@ impl Targets {
     /// What cannot be watched is noticed later, when something else happens.
     pub(super) fn add(&mut self, watch: &Inotify, base: &CStr, name: &CStr, identity: Option<Identity>) {
         let path = [base.to_bytes(), b"/", name.to_bytes()].concat();
-        let steps = exec::steps_of(&path, true)
+        let steps = path::entries_to_watch(&path, true)
             .into_iter()
             .filter_map(|(dir, entry)| Some((watch.add(&dir).ok()?, entry)))
             .collect();

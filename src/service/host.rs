@@ -1,30 +1,44 @@
-//! One loop for any number of services: waits, and tells each what concerns it.
+//! One loop for any number of services: waits, and passes each what concerns it.
 //!
-//! Nobody is waited for but here, so a hook that hangs or a service in its second of delay holds up no other. What a
-//! turn costs depends on what happened, not on how many services there are: the processes and the moments that each
-//! waits for are looked up, and of many the FIFOs are watched by [`Interest`].
+//! This is the only place that waits, so a hook that hangs, or a service in the pause between two starts, holds up no
+//! other. What a turn costs depends on what happened, not on how many services there are: the processes and the moments
+//! that each waits for are looked up, and the FIFOs of many are watched by [`Interest`].
 
-use std::collections::{BTreeMap, BTreeSet};
+mod sorted;
+
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, wait};
 
-use super::pair::Which;
-use super::perform::Service;
-use super::words::{Ended, Now};
+use super::perform::{Service, Unit};
+use super::step::Now;
+use crate::Signal;
 use crate::control::Command;
-use crate::event::{self, earlier};
+use crate::event::{self, Wait, Woken};
+use crate::moment::{Moment, earlier};
+use crate::process::Ended;
+use crate::role::Role;
 use crate::sys::clock;
 use crate::sys::interest::Interest;
-use crate::sys::signals::{self, Came, Signals};
-use crate::sys::spawn::number;
+use crate::sys::residency::release_executable;
+use crate::sys::signals::{Came, Signals};
 use crate::sys::watch::Inotify;
+use crate::tai;
 
-/// A service among others keeps its place, by which it is known here.
+use sorted::Sorted;
+
+/// The number by which a service is known here, as long as it is hosted.
 pub type Place = usize;
+
+/// How many ended children are reaped in a turn. The others are reaped in the next, after commands and what is due.
+const REAPED_MAX: usize = 64;
+/// How many services that are due are looked at in a turn.
+const DUE_MAX: usize = 64;
+/// How long after a failed wait(2) it is tried again.
+const REAP_AGAIN: Duration = Duration::from_millis(10);
 
 /// Services under one supervisor.
 #[derive(Debug)]
@@ -33,34 +47,40 @@ pub struct Host {
     places: Vec<Option<Hosted>>,
     /// Places that are empty.
     free: Vec<Place>,
-    /// Of many, all FIFOs; the number is that of [`number_of`]. `None`: they are listed at each wait.
+    /// The FIFOs of many services; each has the number of [`number_of`]. `None`: they are listed at each wait.
     controls: Option<Interest>,
-    /// Whose each process is.
-    processes: BTreeMap<i32, Place>,
-    /// When each is due next.
-    due: BTreeSet<(Duration, Place)>,
-    /// Of many, removals in their `supervise` directories; and whose each watch is.
+    /// The removals in the `supervise` directories of many services. `None`: they are signalled.
     removals: Option<Inotify>,
-    watches: BTreeMap<i32, Place>,
-    /// There may be ended children that were not taken yet.
-    reap_at: Option<Duration>,
+    /// The place of each watch of [`Host::removals`].
+    watches: Sorted<i32>,
+    /// The place of each process.
+    processes: Sorted<i32>,
+    /// When each place is due next.
+    due: Sorted<Moment>,
+    /// There may be ended children that are not reaped yet: when to look.
+    reap_at: Option<Moment>,
+    /// The next wait is likely to be long; see [`Host::expect_long_wait`].
+    expects_long_wait: bool,
 }
-
-/// How many ended children are taken in a turn; the others are taken in the next, after commands and deadlines.
-const REAPED_MAX: usize = 64;
-/// How many services that are due are looked at in a turn.
-const DUE_MAX: usize = 64;
-/// How long after a failed wait(2) it is tried again.
-const REAP_AGAIN: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 struct Hosted {
     service: Box<Service>,
     /// As it is in [`Host::due`].
-    due: Option<Duration>,
+    due: Option<Moment>,
 }
 
-/// What happened in one turn that is not for the services.
+/// What became ready in one wait.
+struct Ready {
+    signals: bool,
+    removals: bool,
+    /// Whose FIFOs can be read.
+    controls: Vec<(Place, Role)>,
+    /// Which of the other descriptors are ready, in their order.
+    others: Vec<bool>,
+}
+
+/// What happened in one turn that the services do not handle themselves.
 #[derive(Debug, Default)]
 pub struct Turn {
     /// The signals, in the order in which they are to be looked at.
@@ -71,18 +91,18 @@ pub struct Turn {
     pub ready: Vec<bool>,
     /// Something happened to a service or to us: it was not only time that passed, or an orphan that ended.
     pub happened: bool,
-    /// A service with a file `essential` that ended by itself.
+    /// A service with a file `essential` that ended on its own.
     pub essential: Option<(Place, Ended)>,
 }
 
-/// The moment it is.
+/// The present moment on both clocks.
 #[must_use]
 pub fn now() -> Now {
-    Now { at: clock::monotonic(), stamp: clock::wall() }
+    Now { at: clock::monotonic(), stamp: tai::now() }
 }
 
 impl Host {
-    /// A host without services, that waits for `signals`; CHLD, CHANGE and IO have to be among them.
+    /// A host without services, for few of them. It waits for `signals`; CHLD, CHANGE and IO have to be among them.
     #[must_use]
     pub const fn new(signals: Signals) -> Self {
         Host {
@@ -90,11 +110,12 @@ impl Host {
             places: Vec::new(),
             free: Vec::new(),
             controls: None,
-            processes: BTreeMap::new(),
-            due: BTreeSet::new(),
             removals: None,
-            watches: BTreeMap::new(),
+            watches: Sorted::new(),
+            processes: Sorted::new(),
+            due: Sorted::new(),
             reap_at: None,
+            expects_long_wait: false,
         }
     }
 
@@ -104,7 +125,7 @@ impl Host {
         Host { controls: Interest::new().ok(), removals: Inotify::new().ok(), ..Host::new(signals) }
     }
 
-    /// Takes a service that was begun.
+    /// Hosts a service that was begun. Returns its place.
     pub fn add(&mut self, service: Box<Service>) -> Place {
         let hosted = Hosted { service, due: None };
         let place = self.free.pop().unwrap_or_else(|| {
@@ -116,7 +137,7 @@ impl Host {
         }
         self.note(place);
         if self.get(place).is_some_and(Service::has_essential_end) {
-            self.due_at(place, Duration::ZERO);
+            self.look_at_latest(place, Moment::START);
         }
         place
     }
@@ -135,12 +156,13 @@ impl Host {
             .filter_map(|(place, hosted)| hosted.as_ref().map(|hosted| (place, &*hosted.service)))
     }
 
-    /// Gives all services a command, as if each had read it.
+    /// Passes a command to all services, as if each had read it.
     pub fn command_all(&mut self, now: Now, command: Command) {
-        /// What takes longer than this to end is told to others as ending; what does not, only as having ended.
+        /// How long a service has before others can read that it got TERM: one that ends sooner is published only
+        /// once, as down.
         const SOON: Duration = Duration::from_millis(20);
         for place in 0..self.places.len() {
-            self.tell(now, place, command, SOON);
+            self.command_and_look(now, place, command, SOON);
         }
         if command == Command::Exit {
             // Its end takes the kernel some milliseconds, which pass while the services end.
@@ -148,27 +170,32 @@ impl Host {
         }
     }
 
-    /// Gives one service a command, as if it had read it.
+    /// Passes a command to one service, as if it had read it.
     pub fn command(&mut self, now: Now, place: Place, command: Command) {
-        self.tell(now, place, command, Duration::ZERO);
+        self.command_and_look(now, place, command, Duration::ZERO);
     }
 
-    /// Gives one service a command, and looks at it after `time` if it still runs then, for it may be over already.
-    fn tell(&mut self, now: Now, place: Place, command: Command, time: Duration) {
+    /// Passes a command to one service, and looks at it `time` later if it still runs then.
+    fn command_and_look(&mut self, now: Now, place: Place, command: Command, time: Duration) {
         if let Some(service) = self.service(place) {
             service.command(now, command);
-            let runs = service.process(Which::Main).is_some();
+            let runs = service.unit(Role::Main).and_then(Unit::pid).is_some();
             self.note(place);
-            self.due_at(place, if runs { now.at.saturating_add(time) } else { now.at });
+            self.look_at_latest(place, if runs { now.at.saturating_add(time) } else { now.at });
         }
     }
 
-    /// Kills one of the two of each service that has not ended; see [`Service::kill`].
-    pub fn kill_all(&mut self, which: Which) {
-        for place in 0..self.places.len() {
-            if let Some(service) = self.service(place) {
-                service.kill(which);
-            }
+    /// Kills what has not ended of each service but its log service; see [`Service::kill`].
+    pub fn kill_services(&mut self) {
+        for hosted in self.places.iter_mut().flatten() {
+            hosted.service.kill();
+        }
+    }
+
+    /// Kills the log services that have not ended; see [`Service::kill_log`].
+    pub fn kill_logs(&mut self) {
+        for hosted in self.places.iter_mut().flatten() {
+            hosted.service.kill_log();
         }
     }
 
@@ -182,54 +209,80 @@ impl Host {
         }
     }
 
-    /// Waits once, until `until` or for one of `others` too, tells everybody, and hands over the services that are over.
+    /// The next wait is likely to be long: memory that can be had again is given back before it begins; see
+    /// [`release_executable`].
+    pub const fn expect_long_wait(&mut self) {
+        self.expects_long_wait = true;
+    }
+
+    /// Waits once, no longer than until `until`, and also for `others`. Passes what happened to the services, and calls
+    /// `over` with each service that has ended for good.
     pub fn turn(
         &mut self,
         others: &[(BorrowedFd<'_>, PollFlags)],
-        until: Option<Duration>,
-        mut over: impl FnMut(Place, Box<Service>),
+        until: Option<Moment>,
+        over: impl FnMut(Place, Box<Service>),
     ) -> Turn {
-        let (came_signal, removed, commanded, ready) = self.wait(others, until);
-        let mut turn = Turn { ready, ..Turn::default() };
+        let is_long = std::mem::take(&mut self.expects_long_wait);
+        let ready = self.wait(others, until, is_long);
+        let mut turn = Turn { ready: ready.others, ..Turn::default() };
         // Read once, and not at all for the end of an orphan.
         let moment = std::cell::OnceCell::new();
         let now = || *moment.get_or_init(self::now);
         let mut touched = Vec::new();
-        if came_signal || self.reap_at.is_some_and(|at| now().at >= at) {
-            self.take_signals(&now, &mut turn, &mut touched);
+        let reaps_again = self.reap_at.is_some_and(|at| now().at >= at);
+        if ready.signals || reaps_again {
+            self.handle_signals(&now, &mut turn, &mut touched);
         }
-        if removed {
+        if ready.removals {
             self.look_for_removals(&now, &mut touched);
         }
-        for (place, which) in commanded {
+        for (place, role) in ready.controls {
             if let Some(service) = self.service(place) {
-                service.read_commands(now(), which);
+                service.read_commands(now(), role);
                 touched.push(place);
             }
         }
+        self.tick_those_due(&now, &mut touched);
+        touched.sort_unstable();
+        touched.dedup();
+        turn.happened = !touched.is_empty() || !turn.signals.is_empty() || turn.ready.contains(&true);
+        self.settle(&now, touched, &mut turn, over);
+        turn
+    }
+
+    /// Ticks the services that are due.
+    fn tick_those_due(&mut self, now: &impl Fn() -> Now, touched: &mut Vec<Place>) {
         for _ in 0..DUE_MAX {
-            let Some((_, place)) = self.due.first().copied().filter(|(at, _)| now().at >= *at) else { break };
+            let Some((at, place)) = self.due.first().filter(|(at, _)| now().at >= *at) else { break };
             if let Some(service) = self.service(place)
-                && service.deadline().is_some_and(|at| now().at >= at)
+                && service.next_tick().is_some_and(|at| now().at >= at)
             {
                 service.tick(now());
             }
             touched.push(place);
-            // It is noted again below.
+            // It is noted again at the end of the turn.
             if let Some(Some(hosted)) = self.places.get_mut(place) {
                 hosted.due = None;
             }
-            self.due.pop_first();
+            self.due.remove(at, place);
         }
-        touched.sort_unstable();
-        touched.dedup();
-        turn.happened = !touched.is_empty() || !turn.signals.is_empty() || turn.ready.contains(&true);
+    }
+
+    /// Publishes the services to which something happened, and hands over those that are over.
+    fn settle(
+        &mut self,
+        now: &impl Fn() -> Now,
+        touched: Vec<Place>,
+        turn: &mut Turn,
+        mut over: impl FnMut(Place, Box<Service>),
+    ) {
         for place in touched {
             let Some(service) = self.service(place) else { continue };
-            let leaves = service.leave(now());
+            let is_over = service.leave(now());
             turn.essential = turn.essential.or(service.take_essential_end().map(|how| (place, how)));
             service.publish(now());
-            if leaves {
+            if is_over {
                 if let Some(mut service) = self.remove(place) {
                     service.tidy();
                     over(place, service);
@@ -238,7 +291,6 @@ impl Host {
                 self.note(place);
             }
         }
-        turn
     }
 
     /// How many services there are.
@@ -258,78 +310,73 @@ impl Host {
     }
 
     fn remove(&mut self, place: Place) -> Option<Box<Service>> {
-        let hosted = self.places.get_mut(place)?.take()?;
+        let Hosted { service, due } = self.places.get_mut(place)?.take()?;
         if let Some(removals) = &self.removals {
-            // A watch that is there already has the same number.
-            for watch in hosted.service.supervise_dirs().filter_map(|dir| removals.add_removals(dir).ok()) {
+            // Adding a watch that exists returns its number.
+            for watch in service.units().filter_map(|unit| removals.add_removals(unit.supervise_dir()).ok()) {
                 removals.remove(watch);
-                self.watches.remove(&watch);
+                self.watches.remove(watch, place);
             }
         }
         self.free.push(place);
-        if let Some(at) = hosted.due {
-            self.due.remove(&(at, place));
+        if let Some(at) = due {
+            self.due.remove(at, place);
         }
-        for pid in hosted.service.processes() {
-            self.processes.remove(&key(pid));
+        for pid in service.processes() {
+            self.processes.remove(key(pid), place);
         }
-        Some(hosted.service)
+        Some(service)
     }
 
     /// Notes what a service waits for, after it did something.
     fn note(&mut self, place: Place) {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
-        self.processes.extend(hosted.service.processes().map(|pid| (key(pid), place)));
-        for which in hosted.service.take_new_controls() {
-            if let Some(removals) = &self.removals {
-                // Where that does not work, a removed FIFO is noticed when something else happens.
-                let watches =
-                    hosted.service.supervise_dirs().filter_map(|dir| removals.add_removals(dir).ok());
-                self.watches.extend(watches.map(|watch| (watch, place)));
+        for pid in hosted.service.processes() {
+            self.processes.insert(key(pid), place);
+        }
+        for unit in hosted.service.units_mut() {
+            if !unit.take_new_control() {
+                continue;
             }
-            let is_watched = self
-                .controls
-                .as_ref()
-                .zip(hosted.service.control(which))
-                .is_none_or(|(controls, control)| controls.add(control, number_of(place, which)).is_ok());
-            if !is_watched {
-                // Then all are listed at each wait, as few are.
+            if let Some(removals) = &self.removals
+                && let Ok(watch) = removals.add_removals(unit.supervise_dir())
+            {
+                // Without the watch, a removed FIFO is noticed when something else happens.
+                self.watches.insert(watch, place);
+            }
+            let number = number_of(place, unit.role());
+            let add = |controls: &Interest| controls.add(unit.control(), number).is_ok();
+            if !self.controls.as_ref().is_none_or(add) {
+                // Then all are listed at each wait, as those of few services are.
                 self.controls = None;
             }
         }
-        let due = hosted.service.deadline();
+        let due = hosted.service.next_tick();
         if due != hosted.due {
             if let Some(at) = hosted.due.take() {
-                self.due.remove(&(at, place));
+                self.due.remove(at, place);
             }
             if let Some(at) = due {
-                self.due.insert((at, place));
+                self.due.insert(at, place);
                 hosted.due = Some(at);
             }
         }
     }
 
     /// Looks at a service at this moment, if not before.
-    fn due_at(&mut self, place: Place, at: Duration) {
+    fn look_at_latest(&mut self, place: Place, at: Moment) {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
         if hosted.due.is_none_or(|due| at < due) {
             if let Some(due) = hosted.due.replace(at) {
-                self.due.remove(&(due, place));
+                self.due.remove(due, place);
             }
-            self.due.insert((at, place));
+            self.due.insert(at, place);
         }
     }
 
-    /// Waits. Gives whether a signal came, whether something was removed, who was sent a command, and which of the others
-    /// are ready.
-    fn wait(
-        &self,
-        others: &[(BorrowedFd<'_>, PollFlags)],
-        until: Option<Duration>,
-    ) -> (bool, bool, Vec<(Place, Which)>, Vec<bool>) {
-        let until = earlier(until, self.due.first().map(|(at, _)| *at));
-        let until = earlier(until, self.reap_at);
-        let mut fds = Vec::with_capacity(others.len() + 3);
+    fn wait(&self, others: &[(BorrowedFd<'_>, PollFlags)], until: Option<Moment>, is_long: bool) -> Ready {
+        let due = earlier(self.due.first().map(|(at, _)| at), self.reap_at);
+        let mut fds = Vec::with_capacity(others.len().saturating_add(3));
         let mut whose = Vec::new();
         let mut add = |fd, flags| fds.push(PollFd::from_borrowed_fd(fd, flags));
         add(self.signals.as_fd(), PollFlags::IN);
@@ -343,36 +390,40 @@ impl Host {
             Some(controls) => add(controls.as_fd(), PollFlags::IN),
             None => {
                 for (place, service) in self.services() {
-                    for which in [Which::Main, Which::Log] {
-                        if let Some(control) = service.control(which) {
-                            add(control, PollFlags::IN);
-                            whose.push((place, which));
-                        }
+                    for unit in service.units() {
+                        add(unit.control(), PollFlags::IN);
+                        whose.push((place, unit.role()));
                     }
                 }
             }
         }
-        let all = event::wait(&mut fds, until);
-        let mut came = fds.iter().map(|fd| all || !fd.revents().is_empty());
-        let came_signal = came.next() == Some(true);
-        let ready = others.iter().map(|_| came.next() == Some(true)).collect();
-        let removed = self.removals.is_some() && came.next() == Some(true);
-        let commanded = match &self.controls {
-            Some(controls) if came.next() == Some(true) => {
-                controls.ready().into_iter().map(whose_is).collect()
-            }
-            Some(_) => Vec::new(),
-            None => came.zip(whose).filter(|(came, _)| *came).map(|(_, whose)| whose).collect(),
-        };
-        (came_signal, removed, commanded, ready)
+        if is_long {
+            // Last: pages that are touched between this and the wait stay in memory.
+            release_executable();
+        }
+        let woken = event::wait(&mut fds, Wait::until(earlier(until, due)));
+        let mut ready = fds.iter().map(|fd| woken == Woken::Unknown || !fd.revents().is_empty());
+        Ready {
+            signals: ready.next() == Some(true),
+            others: others.iter().map(|_| ready.next() == Some(true)).collect(),
+            removals: self.removals.is_some() && ready.next() == Some(true),
+            controls: match &self.controls {
+                Some(controls) if ready.next() == Some(true) => {
+                    controls.ready().into_iter().map(whose_is).collect()
+                }
+                Some(_) => Vec::new(),
+                None => ready.zip(whose).filter(|(ready, _)| *ready).map(|(_, whose)| whose).collect(),
+            },
+        }
     }
 
+    /// Something was removed in the `supervise` directory of one of many services.
     fn look_for_removals(&mut self, now: &impl Fn() -> Now, touched: &mut Vec<Place>) {
-        let mut places = BTreeSet::new();
         let Some(removals) = &self.removals else { return };
-        removals.take(|watch, _| {
-            places.extend(self.watches.get(&watch));
-        });
+        let mut places = Vec::new();
+        removals.take(|watch, _| places.extend(self.watches.find(watch)));
+        places.sort_unstable();
+        places.dedup();
         for place in places {
             if let Some(service) = self.service(place) {
                 service.look_for_removals(now());
@@ -381,49 +432,69 @@ impl Host {
         }
     }
 
-    fn take_signals(&mut self, now: &impl Fn() -> Now, turn: &mut Turn, touched: &mut Vec<Place>) {
-        let (mut children, mut all) = (self.reap_at.take().is_some(), false);
+    fn handle_signals(&mut self, now: &impl Fn() -> Now, turn: &mut Turn, touched: &mut Vec<Place>) {
+        let (mut children, mut overflow) = (self.reap_at.take().is_some(), false);
         let mut changed = Vec::new();
         self.signals.take(|came| match came.signal {
-            signals::CHLD => children = true,
+            Signal::CHLD => children = true,
             _ if came.is_change() => changed.push(came.fd),
-            _ if came.is_overflow() => all = true,
+            _ if came.is_overflow() => overflow = true,
             _ => turn.signals.push(came),
         });
-        // One signal may stand for many ends.
-        for count in 0.. {
-            if !children || count == REAPED_MAX {
-                self.reap_at = children.then_some(Duration::ZERO);
-                break;
-            }
+        if children {
+            self.reap(now, turn, touched);
+        }
+        if overflow || !changed.is_empty() {
+            changed.sort_unstable();
+            changed.dedup();
+            self.look_at_changed(now, &changed, overflow, touched);
+        }
+    }
+
+    /// Passes on the ends of processes. One signal may stand for many.
+    fn reap(&mut self, now: &impl Fn() -> Now, turn: &mut Turn, touched: &mut Vec<Place>) {
+        for _ in 0..REAPED_MAX {
             let (pid, status) = match wait(WaitOptions::NOHANG) {
                 Ok(Some(ended)) => ended,
-                Ok(None) | Err(Errno::CHILD) => break,
+                Ok(None) | Err(Errno::CHILD) => return,
                 Err(_) => {
                     self.reap_at = Some(now().at.saturating_add(REAP_AGAIN));
-                    break;
+                    return;
                 }
             };
-            let Some(how) = ended(status) else { continue };
-            let place = self.processes.remove(&key(pid));
+            let Some(how) = Ended::from_status(status) else { continue };
+            let place = self.processes.find(key(pid));
+            if let Some(place) = place {
+                self.processes.remove(key(pid), place);
+            }
             let Some((place, service)) = place.and_then(|place| Some((place, self.service(place)?))) else {
                 turn.strangers.push((pid, how));
                 continue;
             };
             service.child_ended(now(), pid, how);
             touched.push(place);
-            // What was started may have ended before the next call.
+            // What was started for it may have ended before the next call.
             self.note(place);
         }
-        changed.sort_unstable();
-        changed.dedup();
-        for place in 0..if all || !changed.is_empty() { self.places.len() } else { 0 } {
+        self.reap_at = Some(Moment::START);
+    }
+
+    /// Passes on changes of watched directories, whose descriptors have these numbers; with `overflow` there were more
+    /// changes than the kernel could report one by one.
+    fn look_at_changed(
+        &mut self,
+        now: &impl Fn() -> Now,
+        changed: &[i32],
+        overflow: bool,
+        touched: &mut Vec<Place>,
+    ) {
+        let is_changed = |fd: i32| changed.binary_search(&fd).is_ok();
+        for place in 0..self.places.len() {
             let Some(service) = self.service(place) else { continue };
-            let is_among = |fd: i32| changed.binary_search(&fd).is_ok();
-            if all || service.watches().any(is_among) {
+            if overflow || service.watches().any(is_changed) {
                 service.look_again(now());
                 touched.push(place);
-            } else if service.supervise_dirs().map(number).any(is_among) {
+            } else if service.units().any(|unit| is_changed(unit.supervise_dir().as_raw_fd())) {
                 service.look_for_removals(now());
                 touched.push(place);
             }
@@ -436,25 +507,11 @@ const fn key(pid: Pid) -> i32 {
 }
 
 /// The number under which a FIFO is watched.
-fn number_of(place: Place, which: Which) -> u64 {
-    u64::try_from(place).unwrap_or(u64::MAX >> 1) << 1 | u64::from(which == Which::Log)
+fn number_of(place: Place, role: Role) -> u64 {
+    u64::try_from(place).unwrap_or(u64::MAX >> 1) << 1 | u64::from(role == Role::Log)
 }
 
-fn whose_is(number: u64) -> (Place, Which) {
-    let which = if number & 1 == 0 { Which::Main } else { Which::Log };
-    (Place::try_from(number >> 1).unwrap_or(Place::MAX), which)
-}
-
-/// How a process ended, if it did.
-#[must_use]
-pub fn ended(status: rustix::process::WaitStatus) -> Option<Ended> {
-    /// Set in the wait status when a core was dumped.
-    const CORE: i32 = 0x80;
-    let low = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
-    if let Some(code) = status.exit_status() {
-        Some(Ended::Code(low(code)))
-    } else {
-        let number = low(status.terminating_signal()?);
-        Some(Ended::Signal { number, core: status.as_raw() & CORE != 0 })
-    }
+fn whose_is(number: u64) -> (Place, Role) {
+    let role = if number & 1 == 0 { Role::Main } else { Role::Log };
+    (Place::try_from(number >> 1).unwrap_or(Place::MAX), role)
 }

@@ -1,80 +1,96 @@
-//! The life of one supervised process, without I/O: events in, actions out.
+//! The life of one supervised process as a pure state machine: events in, actions out.
 //!
-//! Nothing here reads a clock, a file or a process; the caller does, and tells. So every path can be walked in
-//! a test, in no time and without a child.
+//! Nothing here reads a clock, a file or a process. The caller passes the time with each event, does the actions that
+//! are returned, and passes what came of them as the next events. So a test can walk every path without a child and
+//! without waiting.
 //!
-//! | state     | what is there                                       | left by                                 |
-//! |-----------|-----------------------------------------------------|-----------------------------------------|
-//! | down      | nothing; perhaps a moment before which nothing starts | `u`, `o`, or the moment, when wanted up |
-//! | preparing | `control/u`, or nothing at all when there is none   | its end                                 |
-//! | running   | `./run`                                             | its end                                 |
-//! | finishing | `./finish`, or not yet                              | its end                                 |
+//! | state     | what runs                                                                   |
+//! |-----------|-----------------------------------------------------------------------------|
+//! | down      | nothing; a start may be pending                                             |
+//! | preparing | `control/u`, or nothing if there is no such hook                            |
+//! | running   | `./run`                                                                     |
+//! | finishing | `./finish`, or nothing while the kernel refuses a process for it            |
+//!
+//! What each event does in each state. A bold word is the next state; without one the state is kept.
+//!
+//! | event                | down        | preparing        | running                   | finishing       |
+//! |----------------------|-------------|------------------|---------------------------|-----------------|
+//! | `u`                  | want, start | want             | want                      | want            |
+//! | `o`                  | once, start | once             | want                      | want            |
+//! | `d`, `x`             | want        | want             | want, stop                | want            |
+//! | restart              | -           | -                | stop                      | -               |
+//! | `p`, `c`             | note        | note             | hook                      | note            |
+//! | other signals        | -           | -                | hook                      | -               |
+//! | tick                 | start       | -                | kill                      | kill, retry     |
+//! | started              | -           | **running**      | -                         | note            |
+//! | not started          | -           | as an exit 111   | -                         | **down**, start |
+//! | no process           | -           | **down**         | -                         | note            |
+//! | ended                | -           | -                | **finishing** or **down** | **down**, start |
+//! | hook `u` ended       | -           | run, or **down** | -                         | -               |
+//! | hook `t` ended       | last hook   | last hook        | send, last hook           | last hook       |
+//! | hook `d`, `x` ended  | -           | -                | -                         | -               |
+//! | hook `p`, `c` ended  | -           | -                | send, note                | -               |
+//! | other hook ended     | -           | -                | send                      | -               |
+//! | timeout              | -           | -                | note                      | note            |
+//! | `./run` changed      | note        | -                | -                         | -               |
+//!
+//! - want: what is wanted changes. `o` means: wanted down. once: and one start is wanted all the same.
+//! - start: **preparing**, with hook `u`, if a start is wanted and the pause since the last exit is over.
+//! - run: start `./run`, if a start is still wanted.
+//! - stop: hook `t`; `timeout-kill` is counted from now on.
+//! - hook: hook of the signal, at whose end the signal is sent.
+//! - send: send the signal, unless the hook stands in for it.
+//! - last hook: hook `d` or `x`, if that is wanted now.
+//! - kill: if the timeout is over. retry: start `./finish`, if that failed and the pause is over.
+//! - ended: only the process of that state. **finishing** starts `./finish`; without one the next state is **down**.
+//! - no process: the next try is in 5 s.
+//! - note: only the status or a moment changes.
+//!
+//! A tick also reports, in every state, the exits that were not reported when they happened.
 //!
 //! Source: runsv(8).
 #![deny(clippy::arithmetic_side_effects)]
+
+mod commands;
+mod hooks;
+mod state;
+mod unexpected;
 
 use std::time::Duration;
 
 use rustix::process::Pid;
 
-use super::words::{Action, Actions, Ended, Event, Now, Script};
-use crate::control::{Command, Hook, Signal};
-use crate::event::earlier;
+use super::step::{Action, Actions, Event, Now, Script};
+use crate::control::Hook;
+use crate::moment::{Moment, earlier};
+use crate::process::Ended;
 use crate::status::{self, Status, Want};
 use crate::tai::Tai64N;
 
+use hooks::RunningHooks;
+use state::{Down, Finish, Finishing, MachineState, Preparing, RunFile, Running};
+pub use unexpected::ExitReport;
+use unexpected::UnexpectedExits;
+
 /// A service that ran for less than this is started again only after as long a pause.
 pub const PACE: Duration = Duration::from_secs(1);
-/// How long a start waits when there could be no process.
+/// The pause before the next try to start when the kernel refused a new process.
 pub const NO_PROCESS: Duration = Duration::from_secs(5);
-/// Ends that nobody asked for are said at most once in this time.
-pub const SAY_AGAIN: Duration = Duration::from_secs(10);
-/// A service flaps when more than [`FLAPPING_ENDS`] ends that nobody asked for fall within this time.
-pub const FLAPPING: Duration = Duration::from_secs(60);
-/// See [`FLAPPING`].
-pub const FLAPPING_ENDS: usize = 3;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Down,
-    Preparing,
-    Running(Pid),
-    Finishing(Ended, Option<Pid>),
-}
 
 /// One supervised process.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    state: State,
+    state: MachineState,
     want: Want,
-    /// `o` was given while down and `./run` was not started yet.
-    once: bool,
-    paused: bool,
-    term: bool,
-    /// Somebody sent TERM or KILL, so the end of this process is no surprise.
-    asked: bool,
-    /// It is to be started again after the TERM that is under way.
-    restart: bool,
-    /// Nothing is started any more, whatever is wanted.
+    /// Nothing is started any more, whatever is wanted; see [`Machine::hold`].
     held: bool,
-    /// When what runs is killed, if it has not ended by then.
-    late_at: Option<Duration>,
-    /// The last ends that nobody asked for, the latest first.
-    ends: [Option<Duration>; FLAPPING_ENDS],
-    /// The last start failed because of the file `./run` itself.
-    run_unusable: bool,
-    /// `./run` was started at least once.
-    ran: bool,
+    /// For the status: STOP was sent and no CONT after it, or `p` and no `c` came while `./run` did not run.
+    paused: bool,
+    /// For the status: when `./run` was started, or when the service went down.
     since: Tai64N,
-    started: Duration,
-    not_before: Duration,
-    /// Which hooks run, and which were asked for again meanwhile; a bit for each [`Hook::index`].
-    hooks: u16,
-    hooks_again: u16,
-    /// When the last unasked end was said, and the ends after it.
-    said: Option<Duration>,
-    unsaid: u32,
-    last_end: (Ended, Duration),
+    run_file: RunFile,
+    hooks: RunningHooks,
+    exits: UnexpectedExits,
 }
 
 impl Machine {
@@ -82,52 +98,36 @@ impl Machine {
     #[must_use]
     pub fn new(now: Now, want: Want) -> Self {
         Machine {
-            state: State::Down,
+            state: MachineState::Down(Down { not_before: Moment::START, once: false }),
             want,
-            once: false,
-            paused: false,
-            term: false,
-            asked: false,
-            restart: false,
             held: false,
-            late_at: None,
-            ends: [None; FLAPPING_ENDS],
-            run_unusable: false,
-            ran: false,
+            paused: false,
             since: now.stamp,
-            started: Duration::ZERO,
-            not_before: Duration::ZERO,
-            hooks: 0,
-            hooks_again: 0,
-            said: None,
-            unsaid: 0,
-            last_end: (Ended::Code(0), Duration::ZERO),
+            run_file: RunFile::Untried,
+            hooks: RunningHooks::default(),
+            exits: UnexpectedExits::default(),
         }
     }
 
-    /// What others are told.
+    /// The status that others read.
     #[must_use]
-    pub fn status(&self) -> Status {
-        Status {
-            since: self.since,
-            pid: self.pid(),
-            paused: self.paused,
-            want: Some(self.want),
-            term: self.term,
-            state: match self.state {
-                State::Down | State::Preparing => status::State::Down,
-                State::Running(_) => status::State::Run,
-                State::Finishing(..) => status::State::Finish,
-            },
-        }
+    pub const fn status(&self) -> Status {
+        let (state, term) = match self.state {
+            MachineState::Down(_) | MachineState::Preparing(_) => (status::State::Down, false),
+            MachineState::Running(running) => (status::State::Run, running.term),
+            MachineState::Finishing(_) => (status::State::Finish, false),
+        };
+        let (since, paused, want) = (self.since, self.paused, Some(self.want));
+        Status { since, pid: self.pid(), paused, want, term, state }
     }
 
-    /// The process, if there is one.
+    /// The process of `./run` or `./finish`, if there is one.
     #[must_use]
     pub const fn pid(&self) -> Option<Pid> {
         match self.state {
-            State::Down | State::Preparing | State::Finishing(_, None) => None,
-            State::Running(pid) | State::Finishing(_, Some(pid)) => Some(pid),
+            MachineState::Running(Running { pid, .. })
+            | MachineState::Finishing(Finishing { finish: Finish::Runs { pid, .. }, .. }) => Some(pid),
+            MachineState::Down(_) | MachineState::Preparing(_) | MachineState::Finishing(_) => None,
         }
     }
 
@@ -137,45 +137,48 @@ impl Machine {
         self.want
     }
 
-    /// Neither `./run` nor `./finish` runs or is about to.
+    /// Whether neither `./run` nor `./finish` runs or is about to.
     #[must_use]
     pub const fn is_down(&self) -> bool {
         match self.state {
-            State::Down => true,
-            // What prepares a start that nobody wants any more holds nobody up.
-            State::Preparing => !self.is_to_start(),
-            State::Running(_) | State::Finishing(..) => false,
+            MachineState::Down(_) => true,
+            // The start for which `control/u` runs may not be wanted any more.
+            MachineState::Preparing(_) => !self.wants_start(),
+            MachineState::Running(_) | MachineState::Finishing(_) => false,
         }
     }
 
-    /// Whether `./run` itself is what keeps it from running; then [`Event::RunChanged`] is of use.
+    /// Whether it is only down because `./run` could not be executed; then [`Event::RunChanged`] is of use.
     #[must_use]
     pub const fn waits_for_run(&self) -> bool {
-        matches!(self.state, State::Down) && self.run_unusable
+        matches!(self.state, MachineState::Down(_)) && self.lacks_run()
     }
 
     /// Whether the last start failed because of `./run` itself.
     #[must_use]
     pub const fn lacks_run(&self) -> bool {
-        self.run_unusable
+        matches!(self.run_file, RunFile::Unusable { .. })
     }
 
-    /// When to say [`Event::Tick`], if ever.
+    /// When [`Event::Tick`] is due, if ever.
     #[must_use]
-    pub fn deadline(&self) -> Option<Duration> {
-        let start = match self.state {
-            State::Down => self.is_to_start().then_some(self.not_before),
-            State::Finishing(_, None) => Some(self.not_before),
-            State::Preparing | State::Running(_) | State::Finishing(..) => None,
+    pub fn next_tick(&self) -> Option<Moment> {
+        let next = match self.state {
+            MachineState::Down(down) => self.wants_start().then_some(down.not_before),
+            MachineState::Preparing(_) => None,
+            MachineState::Running(running) => running.kill_at,
+            MachineState::Finishing(finishing) => match finishing.finish {
+                Finish::NotStarted { not_before } => Some(not_before),
+                Finish::Runs { kill_at, .. } => kill_at,
+            },
         };
-        let say = self.said.filter(|_| self.unsaid > 0).map(|said| said.saturating_add(SAY_AGAIN));
-        earlier(earlier(start, say), self.late_at)
+        earlier(next, self.exits.next_report())
     }
 
     /// Whether it is `./run` that runs.
     #[must_use]
     pub const fn is_running(&self) -> bool {
-        matches!(self.state, State::Running(_))
+        matches!(self.state, MachineState::Running(_))
     }
 
     /// Whether nothing is started any more; see [`Machine::hold`].
@@ -184,8 +187,13 @@ impl Machine {
         self.held
     }
 
-    const fn is_to_start(&self) -> bool {
-        (matches!(self.want, Want::Up) || self.once) && !self.held
+    /// Whether `./run` is to be started, now or after a pause.
+    const fn wants_start(&self) -> bool {
+        let once = match self.state {
+            MachineState::Down(Down { once, .. }) | MachineState::Preparing(Preparing { once }) => once,
+            MachineState::Running(_) | MachineState::Finishing(_) => false,
+        };
+        (matches!(self.want, Want::Up) || once) && !self.held
     }
 
     /// From now on nothing is started, whatever is or will be wanted.
@@ -193,329 +201,221 @@ impl Machine {
         self.held = true;
     }
 
-    /// Starts it once, and without the pause after its last end, if it is down: a log service that has lines left to
-    /// read.
+    /// If it is down, starts it once, without the pause after its last exit: a log service with unread lines.
     pub fn start_once(&mut self, now: Now) -> Actions {
-        if self.state != State::Down {
-            return Actions::default();
-        }
-        self.once = true;
-        self.not_before = self.not_before.min(now.at);
+        let MachineState::Down(down) = &mut self.state else { return Actions::none() };
+        down.once = true;
+        down.not_before = down.not_before.min(now.at);
         self.start_if_due(now)
     }
 
-    /// It is to end by itself, without a signal: a log service whose input was closed.
-    pub fn leave(&mut self) -> Actions {
-        self.want = Want::Exit;
-        self.once = false;
-        [Action::Publish].into()
+    /// It will end by itself, without a signal: a log service whose input was closed.
+    pub fn expect_exit(&mut self) -> Actions {
+        self.set_want(Want::Exit, false);
+        Action::Publish.into()
     }
 
-    /// Takes one event and says what to do about it.
+    /// Handles one event. Returns what to do about it.
     pub fn step(&mut self, now: Now, event: Event) -> Actions {
         match event {
             Event::Command(command) => self.command(now, command),
             Event::Tick => self.tick(now),
-            Event::Started(pid) => self.has_started(now, pid),
-            Event::NotStarted { finish } => match self.state {
-                State::Preparing => {
-                    self.once = false;
-                    self.started = now.at;
-                    self.run_unusable = true;
-                    // runsv(8): a ./run that cannot be executed counts as one that exited 111.
-                    let how = Ended::Code(111);
-                    Actions::from([Action::OnItsOwn(how)]).and(self.run_ended(now, how, finish))
-                }
-                State::Finishing(..) => self.went_down(now),
-                State::Down | State::Running(_) => Actions::default(),
-            },
-            Event::NoProcess => {
-                self.not_before = now.at.saturating_add(NO_PROCESS);
-                match self.state {
-                    State::Preparing => {
-                        self.state = State::Down;
-                        [Action::Publish].into()
-                    }
-                    State::Down | State::Running(_) | State::Finishing(..) => Actions::default(),
-                }
-            }
-            Event::Ended { pid, how, finish } => match self.state {
-                State::Running(mine) if mine == pid => {
-                    let alone = if self.asked { Actions::default() } else { self.ended_alone(now, how) };
-                    alone.and(self.run_ended(now, how, finish))
-                }
-                State::Finishing(_, Some(mine)) if mine == pid => self.went_down(now),
-                // The end of a stranger.
-                State::Down | State::Preparing | State::Running(_) | State::Finishing(..) => {
-                    Actions::default()
-                }
-            },
+            Event::Started(pid) => self.started(now, pid),
+            Event::NotStarted { finish } => self.not_started(now, finish),
+            Event::NoProcess => self.no_process(now),
+            Event::Ended { pid, how, finish } => self.ended(now, pid, how, finish),
             Event::HookEnded { hook, pid, instead } => {
-                let bit = 1_u16.wrapping_shl(hook.index());
-                self.hooks &= !bit;
-                let again = self.hooks_again & bit != 0;
-                self.hooks_again &= !bit;
-                let done = self.hook_ended(hook, pid, instead);
-                if again && self.running().is_some() {
-                    done.and(self.hook(hook, self.running()))
-                } else {
-                    done
+                let again = self.hooks.ended(hook);
+                let actions = self.hook_ended(now, hook, pid, instead);
+                match self.running() {
+                    Some(pid) if again => actions.and(self.start_hook(hook, Some(pid))),
+                    _ => actions,
                 }
             }
-            Event::Patience(patience) => {
-                let until = patience.map(|patience| now.at.saturating_add(patience));
-                self.late_at = earlier(self.late_at, until.filter(|_| self.pid().is_some()));
-                Actions::default()
-            }
-            Event::RunChanged { down } => {
-                if !self.waits_for_run() {
-                    return Actions::default();
+            Event::Timeout(timeout) => {
+                let at = timeout.map(|timeout| now.at.saturating_add(timeout));
+                if let MachineState::Running(Running { kill_at, .. })
+                | MachineState::Finishing(Finishing { finish: Finish::Runs { kill_at, .. }, .. }) =
+                    &mut self.state
+                {
+                    *kill_at = earlier(*kill_at, at);
                 }
-                // Whoever makes a service directory under a running supervisor writes `down` no later than
-                // `run`, so it is looked at again before the very first start.
-                if down && !self.ran && self.want == Want::Up {
-                    self.want = Want::Down;
-                }
-                self.run_unusable = false;
-                self.not_before = now.at;
-                [Action::Publish].into()
+                Actions::none()
             }
+            Event::RunChanged { down } => self.run_changed(now, down),
         }
     }
 
-    fn command(&mut self, now: Now, command: Command) -> Actions {
-        match command {
-            // It ends, and whoever tells it to end is not held up.
-            Command::Up | Command::Once if self.held => Actions::default(),
-            // Nor does who has the FIFO take that back.
-            Command::Down if self.held && self.want == Want::Exit => Actions::default(),
-            Command::Up => {
-                self.want = Want::Up;
-                self.once = false;
-                Actions::from([Action::Publish]).and(self.start_if_due(now))
-            }
-            Command::Once => {
-                self.want = Want::Down;
-                self.once = matches!(self.state, State::Down | State::Preparing);
-                Actions::from([Action::Publish]).and(self.start_if_due(now))
-            }
-            Command::Down | Command::Exit => {
-                self.want = if command == Command::Exit { Want::Exit } else { Want::Down };
-                self.once = false;
-                Actions::from([Action::Publish]).and(self.end())
-            }
-            Command::Restart => {
-                self.restart = self.running().is_some();
-                self.end()
-            }
-            Command::Term => self.signal(Signal::Term),
-            Command::Kill => self.signal(Signal::Kill),
-            Command::Send(signal) => self.signal(signal),
-            Command::Pause | Command::Continue => {
-                let pause = command == Command::Pause;
-                match self.state {
-                    State::Running(_) => self.signal(if pause { Signal::Stop } else { Signal::Cont }),
-                    State::Down | State::Preparing | State::Finishing(..) => {
-                        self.paused = pause;
-                        [Action::Publish].into()
-                    }
-                }
-            }
-        }
-    }
-
-    /// Tells `./run` to end; from now on its time is counted.
-    fn end(&mut self) -> Actions {
-        match self.running() {
-            Some(_) => Actions::from([Action::Patience(Script::Run)]).and(self.signal(Signal::Term)),
-            None => Actions::default(),
-        }
-    }
-
-    /// A signal goes to `./run` only, and only if its hook does not stand in for it.
-    fn signal(&mut self, signal: Signal) -> Actions {
-        match self.state {
-            State::Running(pid) => {
-                // Only what is sent to end it: a service that survived HUP and crashes later crashed by itself.
-                self.asked |= matches!(signal, Signal::Term | Signal::Kill);
-                self.hook(Hook::Instead(signal), Some(pid))
-            }
-            State::Down | State::Preparing | State::Finishing(..) => Actions::default(),
-        }
-    }
-
-    /// Runs a hook; one that still runs is run again afterwards.
-    fn hook(&mut self, hook: Hook, pid: Option<Pid>) -> Actions {
-        let bit = 1_u16.wrapping_shl(hook.index());
-        if self.hooks & bit != 0 {
-            self.hooks_again |= bit;
-            return Actions::default();
-        }
-        self.hooks |= bit;
-        [Action::Hook(hook, pid)].into()
-    }
-
-    fn hook_ended(&mut self, hook: Hook, pid: Option<Pid>, instead: bool) -> Actions {
-        let mine = self.running().filter(|&running| pid == Some(running));
-        let send = |signal| mine.filter(|_| !instead).map(|pid| Action::Signal(pid, signal));
-        match hook {
-            Hook::Up => match self.state {
-                State::Preparing if self.is_to_start() => [Action::Start(Script::Run)].into(),
-                State::Preparing => {
-                    self.state = State::Down;
-                    [Action::Publish].into()
-                }
-                State::Down | State::Running(_) | State::Finishing(..) => Actions::default(),
-            },
-            Hook::Down | Hook::Exit => Actions::default(),
-            Hook::Instead(Signal::Term) => {
-                let ends = std::mem::take(&mut self.restart) || self.want != Want::Up;
-                let sent = mine
-                    .filter(|_| !instead)
-                    .map(|pid| if ends { Action::End(pid) } else { Action::Signal(pid, Signal::Term) });
-                self.term |= sent.is_some();
-                let mut actions = sent.map_or_else(Actions::default, |sent| [sent, Action::Publish].into());
-                let after = match self.want {
-                    Want::Up => return actions,
-                    Want::Down => Hook::Down,
-                    Want::Exit => Hook::Exit,
-                };
-                if mine.is_none() && self.running().is_some() {
-                    // It was meant for a process before this one.
-                    return actions;
-                }
-                if let Some(pid) = mine {
-                    actions = actions.then(Action::Signal(pid, Signal::Cont));
-                }
-                actions.and(self.hook(after, mine))
-            }
-            Hook::Instead(signal @ (Signal::Stop | Signal::Cont)) => {
-                if mine.is_none() {
-                    return Actions::default();
-                }
-                self.paused = signal == Signal::Stop;
-                send(signal).map_or_else(Actions::default, |sent| [sent].into()).then(Action::Publish)
-            }
-            Hook::Instead(signal) => send(signal).map_or_else(Actions::default, |sent| [sent].into()),
-        }
-    }
-
+    /// The process of `./run`, if it runs.
     const fn running(&self) -> Option<Pid> {
         match self.state {
-            State::Running(pid) => Some(pid),
-            State::Down | State::Preparing | State::Finishing(..) => None,
+            MachineState::Running(Running { pid, .. }) => Some(pid),
+            MachineState::Down(_) | MachineState::Preparing(_) | MachineState::Finishing(_) => None,
         }
     }
 
     fn tick(&mut self, now: Now) -> Actions {
-        let said = match self.said {
-            Some(said) if self.unsaid > 0 && now.at >= said.saturating_add(SAY_AGAIN) => {
-                let (how, uptime) = self.last_end;
-                let more = self.unsaid.saturating_sub(1);
-                self.unsaid = 0;
-                self.said = Some(now.at);
-                Actions::from([Action::Say { how, uptime, more }])
+        let report = self.exits.report_rest(now.at).map(Action::ReportExit);
+        let report = report.map_or_else(Actions::none, Actions::from);
+        match &mut self.state {
+            MachineState::Down(_) => report.and(self.start_if_due(now)),
+            MachineState::Preparing(_) => report,
+            MachineState::Running(running) => {
+                if running.kill_at.take_if(|at| now.at >= *at).is_none() {
+                    return report;
+                }
+                running.asked = true;
+                report.then(Action::KillOverdue(running.pid, Script::Run))
             }
-            _ => Actions::default(),
-        };
-        let late = self.late_at.is_some_and(|at| now.at >= at);
-        match self.state {
-            State::Running(pid) if late => {
-                (self.late_at, self.asked) = (None, true);
-                said.then(Action::Late(pid, Script::Run))
+            MachineState::Finishing(finishing) => {
+                let script = Script::Finish(finishing.how);
+                match &mut finishing.finish {
+                    Finish::NotStarted { not_before } if now.at >= *not_before => {
+                        report.then(Action::Start(script))
+                    }
+                    Finish::NotStarted { .. } => report,
+                    Finish::Runs { pid, kill_at } => match kill_at.take_if(|at| now.at >= *at) {
+                        Some(_) => report.then(Action::KillOverdue(*pid, script)),
+                        None => report,
+                    },
+                }
             }
-            State::Finishing(how, Some(pid)) if late => {
-                self.late_at = None;
-                said.then(Action::Late(pid, Script::Finish(how)))
-            }
-            State::Finishing(how, None) if now.at >= self.not_before => {
-                said.then(Action::Start(Script::Finish(how)))
-            }
-            State::Down => said.and(self.start_if_due(now)),
-            State::Preparing | State::Running(_) | State::Finishing(..) => said,
         }
     }
 
     fn start_if_due(&mut self, now: Now) -> Actions {
-        if self.state == State::Down && self.is_to_start() && now.at >= self.not_before {
-            self.state = State::Preparing;
-            self.hook(Hook::Up, None)
-        } else {
-            Actions::default()
-        }
-    }
-
-    fn has_started(&mut self, now: Now, pid: Pid) -> Actions {
         match self.state {
-            State::Preparing => {
-                self.state = State::Running(pid);
+            MachineState::Down(Down { not_before, once }) if self.wants_start() && now.at >= not_before => {
+                self.state = MachineState::Preparing(Preparing { once });
+                self.start_hook(Hook::Up, None)
+            }
+            _ => Actions::none(),
+        }
+    }
+
+    fn started(&mut self, now: Now, pid: Pid) -> Actions {
+        match &mut self.state {
+            MachineState::Preparing(_) => {
+                self.state = MachineState::Running(Running {
+                    pid,
+                    started: now.at,
+                    asked: false,
+                    term: false,
+                    restart: false,
+                    kill_at: None,
+                });
                 self.since = now.stamp;
-                self.started = now.at;
-                self.ran = true;
-                self.run_unusable = false;
-                (self.once, self.paused, self.term) = (false, false, false);
-                (self.asked, self.restart, self.late_at) = (false, false, None);
-                [Action::Publish].into()
+                self.run_file = RunFile::Usable;
+                self.paused = false;
+                Action::Publish.into()
             }
-            State::Finishing(how, _) => {
-                self.state = State::Finishing(how, Some(pid));
-                [Action::Publish, Action::Patience(Script::Finish(how))].into()
+            MachineState::Finishing(finishing) => {
+                finishing.finish = Finish::Runs { pid, kill_at: None };
+                let script = Script::Finish(finishing.how);
+                Actions::from(Action::Publish).then(Action::AskTimeout(script))
             }
-            State::Down | State::Running(_) => Actions::default(),
+            MachineState::Down(_) | MachineState::Running(_) => Actions::none(),
         }
     }
 
-    fn run_ended(&mut self, now: Now, how: Ended, finish: bool) -> Actions {
-        self.term = false;
-        self.late_at = None;
-        if finish {
-            self.state = State::Finishing(how, None);
-            [Action::Publish, Action::Start(Script::Finish(how))].into()
-        } else {
-            self.went_down(now)
+    fn not_started(&mut self, now: Now, finish: bool) -> Actions {
+        match self.state {
+            MachineState::Preparing(_) => {
+                let ever_ran =
+                    matches!(self.run_file, RunFile::Usable | RunFile::Unusable { ever_ran: true });
+                self.run_file = RunFile::Unusable { ever_ran };
+                // runsv(8): a ./run that cannot be executed counts as one that exited 111.
+                let how = Ended::Code(111);
+                Actions::from(Action::NoteUnexpectedExit(how)).and(self.run_ended(now, now.at, how, finish))
+            }
+            MachineState::Finishing(finishing) => self.go_down(now, finishing.started),
+            MachineState::Down(_) | MachineState::Running(_) => Actions::none(),
         }
     }
 
-    fn went_down(&mut self, now: Now) -> Actions {
-        self.state = State::Down;
-        self.term = false;
-        self.late_at = None;
+    fn no_process(&mut self, now: Now) -> Actions {
+        let retry_at = now.at.saturating_add(NO_PROCESS);
+        match &mut self.state {
+            MachineState::Preparing(Preparing { once }) => {
+                self.state = MachineState::Down(Down { not_before: retry_at, once: *once });
+                Action::Publish.into()
+            }
+            MachineState::Finishing(finishing) => {
+                finishing.finish = Finish::NotStarted { not_before: retry_at };
+                Actions::none()
+            }
+            MachineState::Down(_) | MachineState::Running(_) => Actions::none(),
+        }
+    }
+
+    /// A process ended; perhaps a stranger.
+    fn ended(&mut self, now: Now, pid: Pid, how: Ended, has_finish: bool) -> Actions {
+        match self.state {
+            MachineState::Running(running) if running.pid == pid => {
+                let unexpected = if running.asked {
+                    Actions::none()
+                } else {
+                    self.unexpected_exit(now, running.started, how)
+                };
+                unexpected.and(self.run_ended(now, running.started, how, has_finish))
+            }
+            MachineState::Finishing(Finishing {
+                started, finish: Finish::Runs { pid: mine, .. }, ..
+            }) if mine == pid => self.go_down(now, started),
+            MachineState::Down(_)
+            | MachineState::Preparing(_)
+            | MachineState::Running(_)
+            | MachineState::Finishing(_) => Actions::none(),
+        }
+    }
+
+    /// `./run`, which was started at `started`, ended on its own.
+    fn unexpected_exit(&mut self, now: Now, started: Moment, how: Ended) -> Actions {
+        let report = self.exits.report(now.at, how, now.at.since(started)).map(Action::ReportExit);
+        let actions = report.map_or_else(Actions::none, Actions::from).then(Action::NoteUnexpectedExit(how));
+        match self.exits.count(now.at) {
+            Some(time) => actions.then(Action::MarkFlapping(time)),
+            None => actions,
+        }
+    }
+
+    /// `./run`, which was started at `started`, has ended: `./finish` is next, if there is one.
+    fn run_ended(&mut self, now: Now, started: Moment, how: Ended, has_finish: bool) -> Actions {
+        if !has_finish {
+            return self.go_down(now, started);
+        }
+        let finish = Finish::NotStarted { not_before: now.at };
+        self.state = MachineState::Finishing(Finishing { how, started, finish });
+        Actions::from(Action::Publish).then(Action::Start(Script::Finish(how)))
+    }
+
+    /// Nothing runs any more.
+    fn go_down(&mut self, now: Now, started: Moment) -> Actions {
+        self.state = MachineState::Down(Down { not_before: next_start(now.at, started), once: false });
         self.since = now.stamp;
-        self.not_before =
-            if self.started.saturating_add(PACE) > now.at { now.at.saturating_add(PACE) } else { now.at };
-        Actions::from([Action::Publish]).and(self.start_if_due(now))
+        Actions::from(Action::Publish).and(self.start_if_due(now))
     }
 
-    /// `./run` ended and nobody had asked for that.
-    fn ended_alone(&mut self, now: Now, how: Ended) -> Actions {
-        let first = self.ends.last().copied().flatten();
-        self.ends.rotate_right(1);
-        if let Some(latest) = self.ends.first_mut() {
-            *latest = Some(now.at);
+    fn run_changed(&mut self, now: Now, down: bool) -> Actions {
+        let (MachineState::Down(state), RunFile::Unusable { ever_ran }) = (&mut self.state, self.run_file)
+        else {
+            return Actions::none();
+        };
+        state.not_before = now.at;
+        // Whoever makes a service directory under a running supervisor writes `down` no later than `run`, so the
+        // file counts as if it had been there when the supervisor began.
+        if down && !ever_ran && self.want == Want::Up {
+            self.want = Want::Down;
         }
-        let left = first.and_then(|first| first.saturating_add(FLAPPING).checked_sub(now.at));
-        let alone = self.say(now, how).then(Action::OnItsOwn(how));
-        match left {
-            Some(left) if left > Duration::ZERO => alone.then(Action::Flaps(left)),
-            _ => alone,
-        }
+        self.run_file = if ever_ran { RunFile::Usable } else { RunFile::Untried };
+        Action::Publish.into()
     }
+}
 
-    fn say(&mut self, now: Now, how: Ended) -> Actions {
-        if how == Ended::Code(0) {
-            return Actions::default();
-        }
-        let uptime = now.at.saturating_sub(self.started);
-        if self.said.is_some_and(|said| now.at < said.saturating_add(SAY_AGAIN)) {
-            self.unsaid = self.unsaid.saturating_add(1);
-            self.last_end = (how, uptime);
-            return Actions::default();
-        }
-        let more = self.unsaid;
-        self.unsaid = 0;
-        self.said = Some(now.at);
-        [Action::Say { how, uptime, more }].into()
-    }
+/// The earliest next start of a service that is down since `now`, and whose `./run` was started at `started`.
+const fn next_start(now: Moment, started: Moment) -> Moment {
+    let ran_long = now.since(started).as_nanos() >= PACE.as_nanos();
+    if ran_long { now } else { now.saturating_add(PACE) }
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! One supervised service, and many of them.
 //!
-//! [`machine`] and [`pair`] decide, without I/O, in the words of [`words`]; [`perform`] does what they ask; [`host`] waits and tells.
+//! From the bottom up: [`step`] names the events and actions; [`machine`] decides about one process and [`departure`]
+//! about who leaves first, both without I/O; [`perform`] does the actions; [`host`] waits for any number of services
+//! and passes each what concerns it.
 
+pub mod departure;
 pub mod host;
 pub mod machine;
-pub mod pair;
 mod perform;
-pub mod words;
+pub mod step;
 
-pub use perform::{Late, Outputs, Service};
+pub use perform::{Late, Outputs, Service, Unit};

@@ -1,105 +1,67 @@
-//! A service with its directories, descriptors and processes: does what [`pair`](super::pair) asks, and decides
+//! A service with its directories, descriptors and processes: does the actions that its machines return, and decides
 //! nothing about its life.
 
 mod ending;
-mod hooks;
-mod opening;
+mod label;
+mod log;
+mod outputs;
+mod repair;
+mod start;
 mod surroundings;
+mod unit;
 
-use std::ffi::{CStr, CString, OsStr};
-use std::io;
+use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, statat};
-use rustix::io::Errno;
-use rustix::process::{Pid, kill_process};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::CWD;
+use rustix::process::Pid;
 
-pub use opening::{Late, Outputs};
-use opening::{Log, PATIENCE, find_log, home, open_service, patience_of, wanted_at_start};
+pub use outputs::{Late, Outputs};
+pub use unit::Unit;
 
+use ending::End;
+use label::Label;
+use log::{LogUnit, find_log};
+use repair::Repair;
+use surroundings::Surroundings;
+use unit::{COMMANDS_MAX, open_directory};
+
+use super::departure::Departure;
 use super::machine::Machine;
-use super::pair::{Leave, Pair, Which};
-use super::words::{Action, Actions, Ended, Event, Now, Script};
-use crate::control::{Command, Hook, Signal};
-use crate::error::{Context, Error, Result};
-use crate::event::earlier;
-use crate::supervise::{self, Supervise};
-use crate::sys::spawn::{Failure, Program, Stream, spawn};
-use crate::sys::watch;
-use crate::{exec, files, oom, say, tai, trust};
-
-/// How long a missing `supervise` is left alone: it may be on its way out with the whole directory.
-const REPAIR_AFTER: Duration = Duration::from_secs(1);
-/// How long a new directory in the place of a removed one is left alone: whoever serves the directory of service
-/// directories tells us to end as soon as it sees that, and starts another of us there.
-const FOLLOW_AFTER: Duration = Duration::from_millis(500);
-/// What failed is tried again after this time, and then after twice as long each time, up to [`RETRY_LAST`].
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-/// See [`RETRY_FIRST`].
-const RETRY_LAST: Duration = Duration::from_secs(5);
-/// A directory that is being filled counts as complete when nothing in it changed for so long.
-const SETTLED: Duration = Duration::from_millis(20);
-/// It counts as complete after this time in any case.
-const SETTLED_LAST: Duration = Duration::from_millis(100);
-/// How many bytes of commands are read at a time. What is left is read in the next turn, after the other services.
-const COMMANDS_MAX: usize = 64;
+use super::step::{Action, Actions, Event, Now};
+use crate::control::{Command, Hook};
+use crate::error::{Context, Failed, Result};
+use crate::files::{self, Identity};
+use crate::moment::{Moment, earlier};
+use crate::process::Ended;
+use crate::role::Role;
+use crate::sys::{signal, watch};
+use crate::{oom, tai};
 
 /// A program of `control/` that runs.
 #[derive(Debug)]
-struct Running {
+struct RunningHook {
     pid: Pid,
     hook: Hook,
+    /// The process of `./run` for which it was started.
     target: Option<Pid>,
 }
 
 /// A supervised service, perhaps with a log service.
 #[derive(Debug)]
 pub struct Service {
-    /// What messages begin with: the program and the service as typed.
-    prefix: Vec<u8>,
-    name: CString,
-    dir: OwnedFd,
-    pair: Pair,
-    supervise: Supervise,
-    log: Option<Box<Log>>,
-    hooks: Vec<Running>,
-    /// The status of (service, log service) may have changed.
-    unpublished: (bool, bool),
-    /// Commands were done that clients are still to be told of, once the status is published.
-    unacknowledged: (bool, bool),
-    /// `log/` is there but not `log/run`; held open because it is watched.
-    log_to_come: Option<OwnedFd>,
-    /// The directory was removed.
-    gone: bool,
-    /// Changes of the directory are told to us; where they are not, it is looked at whenever something else happens.
-    watched: bool,
-    /// `./run` appeared; when the directory counts as complete at the earliest and at the latest.
-    settling: Option<(Duration, Duration)>,
-    /// Removals in `supervise` are signalled to us.
-    watches_supervise: bool,
-    /// Held open because they are watched: in them the directory goes, or the new one appears.
-    around: Vec<OwnedFd>,
-    /// The directory was made anew: after this service has ended, the new one is to be taken up.
-    replaced: bool,
-    /// When a directory in the place of the removed one is to be followed.
-    follow_at: Option<Duration>,
-    /// When to look whether something has to be put in order: `supervise` made again, the status published.
-    repair_at: Option<Duration>,
-    /// How long after a failure the next attempt is made.
-    retry_pause: Duration,
-    /// A failure was said and has not been overcome since.
-    failure_said: bool,
-    /// The FIFO of (service, log service) is another one than the host knows.
-    new_controls: (bool, bool),
-    /// How it ended by itself, if it has a file `essential`.
-    essential_end: Option<Ended>,
-    /// It had to be killed, and there is no time left for `./finish`.
-    killed: bool,
-    /// Standard output and error of the service and of its log service, where they are not ours.
+    label: Label,
+    main: Unit,
+    log: Option<Box<LogUnit>>,
+    departure: Departure,
+    hooks: Vec<RunningHook>,
+    surroundings: Surroundings,
+    repair: Repair,
+    end: End,
+    /// Standard output and error of the programs, where they are not those of the supervisor.
     outputs: Option<Box<Outputs>>,
-    /// Our supervisor is an init; see [`Service::set_of_init`].
+    /// The supervisor is an init; see [`Service::set_of_init`].
     of_init: bool,
 }
 
@@ -112,43 +74,29 @@ impl Service {
     /// # Errors
     ///
     /// What failed, in the words of runsv(8).
-    #[inline(never)] // its stack is not to lie under that of everything later
-    pub fn open(program: &str, shown: &OsStr, name: &OsStr, now: Now) -> Result<Box<Self>> {
-        let prefix = [program.as_bytes(), b" ", shown.as_bytes(), b": "].concat();
+    #[inline(never)] // keeps this large frame out of the stack of the caller's loop
+    pub fn open(program: &str, shown: &OsStr, name: &OsStr, now: Now) -> Result<Box<Self>, Failed> {
+        let who = [program.as_bytes(), b" ", shown.as_bytes()].concat();
         let failed = || "unable to change to directory";
-        let name = CString::new(name.as_bytes()).map_err(|_| Error::fatal(failed()))?;
-        let dir = open_service(CWD, &name).while_doing(failed)?;
-        let supervise = Supervise::open(supervise::MAIN, &home(dir.as_fd(), &name, false, &prefix))?;
-        // From here on nothing that is made in the directory is missed; `supervise` would have been told, too.
-        let watched = watch::signal_changes(dir.as_fd()).is_ok();
-        let log_dir = find_log(dir.as_fd(), &prefix)?;
-        let log = log_dir.map(|dir| Log::open(dir, &name, &prefix)).transpose()?;
-        let log_machine = log.as_ref().map(|log| log.machine(now));
-        let want = wanted_at_start(dir.as_fd(), c"down");
+        let path = CString::new(name.as_bytes()).map_err(|_| Failed::without_cause(failed()))?;
+        let dir = open_directory(CWD, &path).while_doing(failed)?;
+        let label = Label { who, path };
+        let main = Unit::open(Role::Main, dir, &label, now)?;
+        let log_dir = find_log(main.dir.as_fd(), &label)?;
+        let log = log_dir.map(|dir| LogUnit::open(dir, &label, now)).transpose()?;
+        let mut repair = Repair::new();
+        if !main.watched && watch::MAY_WORK {
+            repair.at_latest(now.at.saturating_add(repair::FIRST));
+        }
         Ok(Box::new(Service {
-            prefix,
-            name,
-            dir,
-            pair: Pair::new(Machine::new(now, want), log_machine),
-            supervise,
+            label,
+            main,
             log,
+            departure: Departure::NotBegun,
             hooks: Vec::new(),
-            unpublished: (true, true),
-            unacknowledged: (false, false),
-            log_to_come: None,
-            gone: false,
-            watched,
-            watches_supervise: false,
-            settling: None,
-            around: Vec::new(),
-            replaced: false,
-            follow_at: None,
-            repair_at: (!watched && watch::MAY_WORK).then(|| now.at.saturating_add(RETRY_FIRST)),
-            retry_pause: RETRY_FIRST,
-            failure_said: false,
-            new_controls: (true, true),
-            essential_end: None,
-            killed: false,
+            surroundings: Surroundings::default(),
+            repair,
+            end: End::default(),
             outputs: None,
             of_init: false,
         }))
@@ -158,21 +106,21 @@ impl Service {
     pub fn begin(&mut self, now: Now) {
         self.tick(now);
         self.publish(now);
-        let announced = self.supervise.announce();
-        let announced = announced.and(self.log.as_mut().map_or(Ok(()), |log| log.supervise.announce()));
+        let announced = self.main.supervise.announce();
+        let announced = announced.and(self.log.as_mut().map_or(Ok(()), |log| log.unit.supervise.announce()));
         if let Err(error) = announced {
             // The FIFO was there a moment ago.
             self.failed(now, &error);
         }
     }
 
-    /// Which directory it serves; `None` if that cannot be told.
+    /// Which directory it serves; `None` if that cannot be found out.
     #[must_use]
-    pub fn identity(&self) -> Option<(u64, u64)> {
-        rustix::fs::fstat(&self.dir).map(|stat| files::identity(&stat)).ok()
+    pub fn identity(&self) -> Option<Identity> {
+        rustix::fs::fstat(&self.main.dir).map(|stat| files::identity(&stat)).ok()
     }
 
-    /// Lets what it and its log service write go elsewhere than to our own standard output and error.
+    /// Lets its programs write elsewhere than to the standard output and error of the supervisor.
     pub fn set_outputs(&mut self, outputs: Outputs) {
         self.outputs = Some(Box::new(outputs));
     }
@@ -185,426 +133,220 @@ impl Service {
 
     /// What messages about this service begin with.
     #[must_use]
-    pub fn prefix(&self) -> &[u8] {
-        &self.prefix
+    pub fn who(&self) -> &[u8] {
+        &self.label.who
     }
 
     /// The name as it was given.
     #[must_use]
     pub fn name(&self) -> &OsStr {
-        OsStr::from_bytes(self.name.to_bytes())
+        self.label.name()
     }
 
     /// Whether it ends only because its directory was made anew.
     #[must_use]
     pub const fn is_replaced(&self) -> bool {
-        self.replaced
+        self.surroundings.is_replaced()
     }
 
-    /// The FIFO of one of the two.
+    /// Whether it has a log service.
     #[must_use]
-    pub fn control(&self, which: Which) -> Option<BorrowedFd<'_>> {
-        match which {
-            Which::Main => Some(self.supervise.control()),
-            Which::Log => self.log.as_ref().map(|log| log.supervise.control()),
+    pub const fn has_log(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// One of the two, if it exists.
+    #[must_use]
+    pub fn unit(&self, role: Role) -> Option<&Unit> {
+        match role {
+            Role::Main => Some(&self.main),
+            Role::Log => self.log.as_ref().map(|log| &log.unit),
         }
     }
 
-    /// When something is due without an event, if ever.
+    fn unit_mut(&mut self, role: Role) -> Option<&mut Unit> {
+        match role {
+            Role::Main => Some(&mut self.main),
+            Role::Log => self.log.as_mut().map(|log| &mut log.unit),
+        }
+    }
+
+    /// The service, and its log service if there is one.
+    pub fn units(&self) -> impl Iterator<Item = &Unit> {
+        [&self.main].into_iter().chain(self.log.iter().map(|log| &log.unit))
+    }
+
+    /// The same, to be changed.
+    pub fn units_mut(&mut self) -> impl Iterator<Item = &mut Unit> {
+        [&mut self.main].into_iter().chain(self.log.iter_mut().map(|log| &mut log.unit))
+    }
+
+    /// The processes of both, and of hooks.
+    pub fn processes(&self) -> impl Iterator<Item = Pid> {
+        self.units().filter_map(Unit::pid).chain(self.hooks.iter().map(|hook| hook.pid))
+    }
+
+    /// When [`Service::tick`] is due, if ever.
     #[must_use]
-    pub fn deadline(&self) -> Option<Duration> {
-        let settled = self.settling.map(|(earliest, latest)| earliest.min(latest));
-        earlier(earlier(self.pair.deadline(), self.repair_at), settled)
+    pub fn next_tick(&self) -> Option<Moment> {
+        let of_units = self.units().map(|unit| unit.machine.next_tick()).fold(None, earlier);
+        let of_service = earlier(self.departure.deadline(), self.surroundings.settled_at());
+        earlier(earlier(of_units, of_service), self.repair.at())
     }
 
-    /// Which FIFOs are others than they were when this was last asked.
-    pub fn take_new_controls(&mut self) -> impl Iterator<Item = Which> + use<> {
-        let (main, log) = std::mem::take(&mut self.new_controls);
-        [(main, Which::Main), (log, Which::Log)]
-            .into_iter()
-            .filter_map(|(is_new, which)| is_new.then_some(which))
-    }
-
-    /// Tells both that time has passed; the log service first.
+    /// Does what is due at this moment; first for the log service.
     pub fn tick(&mut self, now: Now) {
-        if self.repair_at.is_some_and(|at| now.at >= at) {
-            self.repair_at = None;
-            self.repair(now);
+        if self.repair.begin_if_due(now.at) {
+            self.put_in_order(now);
         }
         self.take_up_if_settled(now);
-        self.tell(now, Which::Log, Event::Tick);
-        self.tell(now, Which::Main, Event::Tick);
+        self.handle(now, Role::Log, Event::Tick);
+        self.handle(now, Role::Main, Event::Tick);
     }
 
-    /// Takes a command as if it had been read from the FIFO.
+    /// Does a command as if it had been read from the FIFO.
     pub fn command(&mut self, now: Now, command: Command) {
         if command == Command::Exit {
-            // Somebody wants it gone, not followed.
-            self.replaced = false;
+            // Somebody wants it gone, so no other service follows in its directory.
+            self.surroundings.do_not_follow();
         }
-        self.tell(now, Which::Main, Event::Command(command));
+        self.handle(now, Role::Main, Event::Command(command));
     }
 
-    /// Reads and does commands of one of the two, and says so when they are done.
-    ///
-    /// No more than [`COMMANDS_MAX`] bytes, so that whoever writes without end holds up no other service.
-    pub fn read_commands(&mut self, now: Now, which: Which) {
+    /// Reads commands of one of the two and does them.
+    pub fn read_commands(&mut self, now: Now, role: Role) {
         let mut buffer = [0; COMMANDS_MAX + 1];
-        let Some(supervise) = self.supervise_of(which) else { return };
-        supervise.begin_to_take();
-        let (most, last) = buffer.split_at_mut(COMMANDS_MAX);
-        let mut length = supervise.take(most).len();
-        // Whether `t` is a restart is told by the byte after it.
-        if most.last() == Some(&b't') && length == COMMANDS_MAX {
-            length = length.saturating_add(supervise.take(last).len());
+        let is_over = role == Role::Main && self.main_is_over();
+        let Some(unit) = self.unit_mut(role) else { return };
+        let commands = unit.read_commands(&mut buffer);
+        // Commands for a service that has ended for good are dropped.
+        for command in Command::all(if is_over { &[] } else { commands }) {
+            self.handle(now, role, Event::Command(command));
         }
-        // One that is over only has to be let go; it hears nothing any more.
-        let length = if which == Which::Main && self.main_is_over() { 0 } else { length };
-        for command in Command::all(buffer.get(..length).unwrap_or_default()) {
-            self.tell(now, which, Event::Command(command));
-        }
-        if !self.watched {
+        if !self.main.watched {
             self.look_again(now);
         }
-        match which {
-            Which::Main => self.unacknowledged.0 = true,
-            Which::Log => self.unacknowledged.1 = true,
+        if let Some(unit) = self.unit_mut(role) {
+            unit.acknowledge_later();
         }
         self.publish(now);
     }
 
-    /// Tells clients that their commands are done. As long as the status is an old one they are not to believe it.
-    fn acknowledge(&mut self) {
-        let (main, log) = self.unacknowledged;
-        if main && !self.unpublished.0 {
-            self.unacknowledged.0 = false;
-            self.supervise.acknowledge();
-        }
-        if log && !self.unpublished.1 {
-            self.unacknowledged.1 = false;
-            if let Some(log) = &self.log {
-                log.supervise.acknowledge();
-            }
-        }
-    }
-
-    /// The `supervise` directory of one of the two.
-    fn supervise_of(&mut self, which: Which) -> Option<&mut Supervise> {
-        match which {
-            Which::Main => Some(&mut self.supervise),
-            Which::Log => self.log.as_mut().map(|log| &mut log.supervise),
-        }
-    }
-
-    /// Takes the end of a process; says whether it was one of ours.
+    /// Handles the end of a process. Returns whether it was one of this service.
     pub fn child_ended(&mut self, now: Now, pid: Pid, how: Ended) -> bool {
-        if let Some(which) = self.pair.whose(pid) {
-            if !self.watched {
+        let role = self.units().find(|unit| unit.pid() == Some(pid)).map(Unit::role);
+        if let Some(role) = role {
+            if !self.main.watched {
                 self.look_again(now);
             }
-            let finish = which == Which::Main && self.has_finish();
-            self.tell(now, which, Event::Ended { pid, how, finish });
+            let finish = role == Role::Main && self.has_finish();
+            self.handle(now, role, Event::Ended { pid, how, finish });
             return true;
         }
         let Some(index) = self.hooks.iter().position(|running| running.pid == pid) else { return false };
-        let Running { hook, target, .. } = self.hooks.swap_remove(index);
+        let RunningHook { hook, target, .. } = self.hooks.swap_remove(index);
         let instead = how == Ended::Code(0);
-        self.tell(now, Which::Main, Event::HookEnded { hook, pid: target, instead });
+        self.handle(now, Role::Main, Event::HookEnded { hook, pid: target, instead });
         true
     }
 
     /// Publishes what changed since the last time. What cannot be published is tried again.
     pub fn publish(&mut self, now: Now) {
-        let (main, log) = std::mem::take(&mut self.unpublished);
-        if self.gone {
-            // What is gone with its directory needs no files any more.
-            self.acknowledge();
-            return;
-        }
-        let mut trouble = None;
-        if main && let Err(failed) = self.supervise.publish(&self.pair.main().status()) {
-            self.unpublished.0 = true;
-            trouble = Some(failed);
-        }
-        if log
-            && let (Some(log), Some(machine)) = (&mut self.log, self.pair.get(Which::Log))
-            && let Err(failed) = log.supervise.publish(&machine.status())
-        {
-            self.unpublished.1 = true;
-            trouble = Some(failed);
-        }
-        match trouble {
-            Some((what, cause)) => {
-                if !std::mem::replace(&mut self.failure_said, true) {
-                    say::supervisor(&[&self.prefix, b"warning: "], &what, cause.as_ref());
-                }
-                self.try_again(now);
+        let is_gone = self.surroundings.is_gone();
+        let (mut published, mut trouble) = (false, None);
+        for unit in self.units_mut() {
+            if is_gone {
+                // The files are gone with the directory.
+                unit.publish_no_more();
             }
-            None if main || log => {
-                self.failure_said = false;
-                self.retry_pause = RETRY_FIRST;
+            match unit.publish() {
+                Ok(did) => published |= did,
+                Err(failed) => trouble = Some(failed),
             }
-            None => {}
+            unit.acknowledge();
         }
-        self.acknowledge();
-    }
-
-    /// Something failed that is to be tried again.
-    fn try_again(&mut self, now: Now) {
-        if self.repair_at.is_none() {
-            self.repair_at = Some(now.at.saturating_add(self.retry_pause));
-            self.retry_pause = self.retry_pause.saturating_mul(2).min(RETRY_LAST);
+        if let Some(failed) = trouble {
+            self.failed(now, &failed);
+        } else if published {
+            self.repair.succeeded();
         }
     }
 
-    /// Whether it is over. Closes the log service's input when the time has come for that.
-    pub fn leave(&mut self, now: Now) -> bool {
-        loop {
-            let log_dir = self.log.as_ref().map(|log| log.dir.as_fd());
-            let patience = || log_dir.map_or(PATIENCE, patience_of);
-            let unread = self.log.as_ref().map_or(0, |log| log.unread());
-            match self.pair.leave(now, !self.hooks.is_empty(), unread > 0, patience) {
-                Leave::Stay => return false,
-                Leave::Quit => return true,
-                Leave::StartLog => {
-                    let actions = self.pair.start_log(now);
-                    self.perform_all(now, Which::Log, actions);
-                }
-                Leave::CloseLog => {
-                    if let Some(log) = &mut self.log {
-                        log.write = None;
-                    }
-                    let actions = self.pair.log_leaves();
-                    self.perform_all(now, Which::Log, actions);
-                }
-                Leave::GiveUp { log, unread: is_unread } => {
-                    if let Some(pid) = log {
-                        self.warn(
-                            b"the log service does not end, something else still writes to it: leaving",
-                            None,
-                        );
-                        // What stays would be in the way of the next log service. It may have just ended.
-                        let _ = kill_process(pid, rustix::process::Signal::TERM);
-                        // One that is stopped would keep TERM, and the lock, for ever.
-                        let _ = kill_process(pid, rustix::process::Signal::CONT);
-                    }
-                    if is_unread {
-                        let what =
-                            format!("the log service cannot be started: {unread} bytes for it are lost");
-                        self.warn(what.as_bytes(), None);
-                    }
-                    for running in &self.hooks {
-                        let name =
-                            [b"control/".as_slice(), &[running.hook.byte()], b" does not end: killing it"];
-                        say::supervisor(&[&self.prefix, b"warning: "], &name.concat(), None);
-                        let _ = kill_process(running.pid, rustix::process::Signal::KILL);
-                    }
-                    return true;
-                }
-            }
+    /// Passes an event to the machine of one of the two, and does what it returns.
+    fn handle(&mut self, now: Now, role: Role, event: Event) {
+        let actions = self.step(now, role, event);
+        self.perform_all(now, role, actions);
+    }
+
+    fn step(&mut self, now: Now, role: Role, event: Event) -> Actions {
+        match event {
+            Event::Command(command) if !self.departure.accepts(role, command) => Actions::none(),
+            event => self.unit_mut(role).map_or_else(Actions::none, |unit| unit.machine.step(now, event)),
         }
     }
 
-    /// It is over: removes what is of use to nobody now.
-    pub fn tidy(&mut self) {
-        self.supervise.tidy();
+    /// Does with the machine of the log service what is no event, and what it returns.
+    fn step_log(&mut self, now: Now, step: impl FnOnce(&mut Machine) -> Actions) {
         if let Some(log) = &mut self.log {
-            log.supervise.tidy();
+            let actions = step(&mut log.unit.machine);
+            self.perform_all(now, Role::Log, actions);
         }
-    }
-
-    fn tell(&mut self, now: Now, which: Which, event: Event) {
-        let actions = self.pair.step(now, which, event);
-        self.perform_all(now, which, actions);
     }
 
     /// Does all of `actions`, and after each what follows from it.
     ///
     /// Not by recursion: an idle supervisor keeps every page of stack that it ever touched.
-    fn perform_all(&mut self, now: Now, which: Which, actions: Actions) {
-        let mut todo: Vec<Action> = actions.into_iter().collect();
-        todo.reverse();
+    fn perform_all(&mut self, now: Now, role: Role, actions: Actions) {
+        let mut todo: Vec<Action> = actions.into_iter().rev().collect();
         while let Some(action) = todo.pop() {
-            if let Some(event) = self.perform(now, which, action) {
-                let follow = todo.len();
-                todo.extend(self.pair.step(now, which, event));
-                if let Some(following) = todo.get_mut(follow..) {
-                    following.reverse();
-                }
+            if let Some(event) = self.perform(now, role, action) {
+                todo.extend(self.step(now, role, event).into_iter().rev());
             }
         }
     }
 
-    /// Does one thing, and says what came of it.
-    fn perform(&mut self, now: Now, which: Which, action: Action) -> Option<Event> {
+    /// Does one action. Returns the event that answers it, if that is known at once.
+    fn perform(&mut self, now: Now, role: Role, action: Action) -> Option<Event> {
         match action {
-            Action::Publish => {
-                match which {
-                    Which::Main => self.unpublished.0 = true,
-                    Which::Log => self.unpublished.1 = true,
-                }
-                None
-            }
-            Action::Signal(pid, signal) => {
+            Action::Publish => self.unit_mut(role)?.publish_later(),
+            Action::Send(pid, signal) => {
                 // It may have ended a moment ago; then its end is what counts.
-                let _ = kill_process(pid, number_of(signal));
-                None
+                let _ = signal::send(pid, signal);
             }
-            Action::End(pid) => {
-                self.end(which, pid);
-                None
+            Action::SendDownSignal(pid) => self.unit(role)?.send_down_signal(pid, &self.label),
+            Action::AskTimeout(script) => {
+                return Some(Event::Timeout(self.unit(role)?.timeout(script, &self.label)));
             }
-            Action::Patience(script) => Some(Event::Patience(self.patience(which, script))),
-            Action::Late(pid, script) => {
-                self.kill_late(which, pid, script);
-                None
+            Action::KillOverdue(pid, script) => self.kill_overdue(role, pid, script),
+            Action::NoteUnexpectedExit(how) if role == Role::Main => self.note_unexpected_exit(how),
+            Action::NoteUnexpectedExit(_) => {}
+            Action::MarkFlapping(time) => {
+                self.unit_mut(role)?.supervise.publish_flapping(&tai::later(&now.stamp, time));
             }
-            Action::OnItsOwn(how) => {
-                if which == Which::Main {
-                    self.note_own_end(how);
+            Action::ReportExit(report) => {
+                let script = if role == Role::Main { "./run" } else { "log/./run" };
+                self.label.warn(report.in_words(script).as_bytes(), None);
+                let is_killed = matches!(report.how, Ended::Signal { number: 9, .. });
+                if self.of_init && is_killed && oom::killed(now.at) {
+                    self.label.warn(b"out of memory: the kernel has killed it", None);
                 }
-                None
             }
-            Action::Flaps(left) => {
-                if let Some(supervise) = self.supervise_of(which) {
-                    supervise.flaps(&tai::later(&now.stamp, left));
-                }
-                None
-            }
-            Action::Say { how, uptime, more } => {
-                let script = if which == Which::Main { "./run" } else { "log/./run" };
-                self.warn(how.unasked(script, uptime, more).as_bytes(), None);
-                if self.of_init && matches!(how, Ended::Signal { number: 9, .. }) && oom::killed(now.at) {
-                    self.warn(b"out of memory: the kernel has killed it", None);
-                }
-                None
-            }
-            Action::Start(script) => Some(self.start(now, which, script)),
-            Action::Hook(hook, target) => self.start_hook(now, which, hook, target),
+            Action::Start(script) => return Some(self.start(now, role, script)),
+            Action::Hook(hook, target) => return self.start_hook(now, role, hook, target),
         }
+        None
     }
 
-    fn start(&mut self, now: Now, which: Which, script: Script) -> Event {
-        if self.gone && script == Script::Run {
-            // There is nothing to be started, and that was said.
-            return Event::NotStarted { finish: false };
+    /// Something failed that is tried again; the user is told of the first failure.
+    fn failed(&mut self, now: Now, failed: &Failed) {
+        if self.repair.is_first_failure() {
+            self.label.warn_of(failed);
         }
-        if which == Which::Main && script == Script::Run && self.has_no_run() {
-            // As many services without it may come and go, nothing is forked to find that out.
-            let missing = io::Error::from(Errno::NOENT);
-            say::supervisor(&[&self.prefix, b"fatal: "], b"unable to start ./run", Some(&missing));
-            return Event::NotStarted { finish: self.has_finish() };
-        }
-        if which == Which::Log && script == Script::Run {
-            // It runs in what is called `log` now.
-            self.look_at_log(now);
-        }
-        let (code, status);
-        let (name, argv): (&CStr, &[&CStr]) = match script {
-            Script::Run => (c"./run", &[c"./run"]),
-            Script::Finish(how) => {
-                // What finish may look up about itself is to be true when it does.
-                self.publish(now);
-                (code, status) = how.finish_arguments();
-                (c"./finish", &[c"./finish", &code, &status])
-            }
-        };
-        let of =
-            if which == Which::Log { self.log.as_ref().map_or(&self.dir, |log| &log.dir) } else { &self.dir };
-        let bounded = is_of_others(of.as_fd(), name);
-        let mut program =
-            Program { files: &[name], argv, new_session: self.of_init, bounded, ..Program::default() };
-        match (which, &self.log) {
-            (Which::Main, _) => {
-                program.directory = Some(self.dir.as_fd());
-                self.set_streams_of_main(&mut program);
-            }
-            (Which::Log, Some(log)) => {
-                program.directory = Some(log.dir.as_fd());
-                if let Some((out, err)) = self.outputs.as_ref().and_then(|outputs| outputs.log.as_ref()) {
-                    program.stdout = Stream::Is(out.as_fd());
-                    program.stderr = Stream::Is(err.as_fd());
-                }
-                program.stdin = Stream::Is(log.read.as_fd());
-            }
-            (Which::Log, None) => {}
-        }
-        let of_log = if which == Which::Log { "log/" } else { "" };
-        let name = name.to_string_lossy();
-        let (what, cause) = match spawn(&program) {
-            Ok(pid) => return Event::Started(pid),
-            Err(Failure::Fork(error)) => {
-                self.warn(b"unable to fork, sleeping", Some(&error));
-                return Event::NoProcess;
-            }
-            Err(Failure::Descriptors(error)) => {
-                let log = if which == Which::Log { "./log/run" } else { &name };
-                (format!("unable to setup filedescriptor for {log}"), error)
-            }
-            Err(Failure::Directory(error)) => ("unable to change directory to ./log".to_owned(), error),
-            Err(Failure::Exec(error)) => (format!("unable to start {of_log}{name}"), error),
-        };
-        say::supervisor(&[&self.prefix, b"fatal: "], what.as_bytes(), Some(&cause));
-        if cause.kind() == io::ErrorKind::NotFound
-            && let Some(missing) = program
-                .directory
-                .zip(program.files.first())
-                .and_then(|(dir, file)| exec::missing_interpreter(dir, file))
-        {
-            let missing = String::from_utf8_lossy(missing.to_bytes());
-            let what = format!("{of_log}{name}: its interpreter {} does not exist", missing.escape_debug());
-            self.warn(what.as_bytes(), None);
-        }
-        Event::NotStarted { finish: which == Which::Main && script == Script::Run && self.has_finish() }
+        self.repair.after_failure(now.at);
     }
 
-    /// Where `./run`, `./finish` and the programs of `control/` write.
-    fn set_streams_of_main<'s>(&'s self, program: &mut Program<'s>) {
-        if let Some(outputs) = &self.outputs {
-            program.stdout = Stream::Is(outputs.out.as_fd());
-            program.stderr = Stream::Is(outputs.err.as_fd());
-        }
-        if let Some(write) = self.log.as_ref().and_then(|log| log.write.as_ref()) {
-            program.stdout = Stream::Is(write.as_fd());
-        }
-    }
-
-    /// Whether it is certain that there is no `./run`, after it could not be executed.
-    fn has_no_run(&self) -> bool {
-        self.pair.main().lacks_run()
-            && matches!(statat(&self.dir, c"run", AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
-    }
-
-    fn has_finish(&self) -> bool {
-        !self.killed && files::open_read(self.dir.as_fd(), c"finish").is_ok()
-    }
-
-    fn warn(&self, what: &[u8], cause: Option<&io::Error>) {
-        say::supervisor(&[&self.prefix, b"warning: "], what, cause);
-    }
-
-    fn warn_of(&self, error: &Error) {
-        self.warn(error.to_string().as_bytes(), None);
-    }
-}
-
-/// Whether a file belongs to somebody who is neither root nor us.
-fn is_of_others(dir: BorrowedFd<'_>, name: &CStr) -> bool {
-    statat(dir, name, AtFlags::empty()).is_ok_and(|stat| trust::is_of_others(&stat))
-}
-
-const fn number_of(signal: Signal) -> rustix::process::Signal {
-    use rustix::process::Signal as Number;
-    match signal {
-        Signal::Alrm => Number::ALARM,
-        Signal::Cont => Number::CONT,
-        Signal::Hup => Number::HUP,
-        Signal::Int => Number::INT,
-        Signal::Kill => Number::KILL,
-        Signal::Quit => Number::QUIT,
-        Signal::Stop => Number::STOP,
-        Signal::Term => Number::TERM,
-        Signal::Usr1 => Number::USR1,
-        Signal::Usr2 => Number::USR2,
+    /// Opens a directory at the path of the service directory or near it, and watches it; `None` if either fails.
+    fn open_watched(path: &std::ffi::CStr) -> Option<OwnedFd> {
+        open_directory(CWD, path).ok().filter(|dir| watch::signal_changes(dir.as_fd()).is_ok())
     }
 }

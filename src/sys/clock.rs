@@ -6,23 +6,16 @@
 
 use std::time::Duration;
 
-use crate::tai::{self, Tai64N};
+use crate::moment::Moment;
 
-/// Time since some moment in the past; never steps.
+/// The present moment; never steps back.
 #[must_use]
-pub fn monotonic() -> Duration {
+pub fn monotonic() -> Moment {
     let (seconds, nanos) = read(nix::libc::CLOCK_MONOTONIC);
-    Duration::new(u64::try_from(seconds).unwrap_or(0), nanos)
+    Moment::from_start(Duration::new(u64::try_from(seconds).unwrap_or(0), nanos))
 }
 
-/// The wall clock, which people and other programs read.
-#[must_use]
-pub fn wall() -> Tai64N {
-    let (seconds, nanos) = read(nix::libc::CLOCK_REALTIME);
-    tai::stamp(seconds, nanos)
-}
-
-/// The wall clock in seconds and nanoseconds since 1970.
+/// The wall clock, which people and other programs read, in seconds and nanoseconds since 1970.
 #[must_use]
 pub fn wall_unix() -> (i64, u32) {
     read(nix::libc::CLOCK_REALTIME)
@@ -49,6 +42,6 @@ mod tests {
         let system = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let ours = u64::try_from(wall_unix().0).unwrap();
         assert!(ours.abs_diff(system) <= 1);
-        assert!(monotonic() > Duration::ZERO);
+        assert!(monotonic() > Moment::START);
     }
 }

@@ -4,8 +4,12 @@ use std::ffi::CStr;
 use std::io;
 
 use rustix::fd::BorrowedFd;
+use rustix::fs::Mode;
 
-/// Makes the named pipe `name` in `dir` with mode 0600 before the umask. One that exists is left as it is.
+/// The mode of a new pipe.
+const MODE: Mode = Mode::from_raw_mode(0o600);
+
+/// Makes the named pipe `name` in `dir`, with mode 0600 less the umask. One that exists stays as it is.
 ///
 /// # Errors
 ///
@@ -17,7 +21,7 @@ pub fn make(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     }
 }
 
-/// Lets a named pipe take no more memory than it has to, where that can be said.
+/// Makes the buffer of a named pipe as small as the system allows, where it can be set.
 pub fn shrink(fifo: BorrowedFd<'_>) {
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(fifo, 1);
@@ -27,17 +31,15 @@ pub fn shrink(fifo: BorrowedFd<'_>) {
 
 #[cfg(not(target_vendor = "apple"))]
 fn make_new(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
-    let mode = nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR;
-    Ok(nix::unistd::mkfifoat(dir, name, mode)?)
+    Ok(rustix::fs::mkfifoat(dir, name, MODE)?)
 }
 
-// There is no mkfifoat in the systems that we support, so the directory's path is asked for.
+// macOS has mkfifoat only since version 13, so the pipe is made by the path of the directory.
 #[cfg(target_vendor = "apple")]
 fn make_new(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let path = rustix::fs::getpath(dir)?;
     let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()))
         .join(std::ffi::OsStr::from_bytes(name.to_bytes()));
-    let mode = nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR;
-    Ok(nix::unistd::mkfifo(&path, mode)?)
+    Ok(nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(MODE.as_raw_mode()))?)
 }

@@ -1,7 +1,7 @@
-//! Many descriptors to read from as one that can be waited for.
+//! Many descriptors behind one that can be waited for (epoll).
 //!
-//! Where there are thousands, saying at each wait which ones is what costs; so the kernel is told once. On Linux that is
-//! epoll; elsewhere there is none, and callers list them at each wait.
+//! With thousands of descriptors, passing all of them to each poll(2) would be most of its cost, so the kernel gets them
+//! once. Other platforms than Linux have no epoll, and callers pass all descriptors to each wait.
 
 pub use here::Interest;
 
@@ -13,7 +13,7 @@ mod here {
     use rustix::event::{Timespec, epoll};
     use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
-    /// A set of descriptors, each with a number of its owner's.
+    /// A set of descriptors, each with a number that the caller chooses.
     #[derive(Debug)]
     pub struct Interest(OwnedFd);
 
@@ -33,22 +33,22 @@ mod here {
             Ok(Interest(epoll::create(epoll::CreateFlags::CLOEXEC)?))
         }
 
-        /// Adds a descriptor. It leaves the set when it is closed.
+        /// Adds a descriptor, until it is closed.
         ///
         /// # Errors
         ///
-        /// That of epoll_ctl(2): the user has too many.
+        /// That of epoll_ctl(2), such as ENOSPC if the user has too many.
         pub fn add(&self, fd: BorrowedFd<'_>, number: u64) -> io::Result<()> {
             Ok(epoll::add(&self.0, fd, epoll::EventData::new_u64(number), epoll::EventFlags::IN)?)
         }
 
-        /// The numbers of those that can be read from now.
+        /// The numbers of the descriptors that can be read from now.
         #[must_use]
         pub fn ready(&self) -> Vec<u64> {
             let mut ready = Vec::new();
             let mut some = [MaybeUninit::uninit(); 64];
             let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-            // What does not fit stays ready.
+            // Those that do not fit stay ready for the next call.
             if let Ok((events, _)) = epoll::wait(&self.0, &mut some, Some(&now)) {
                 ready.extend(events.iter().map(|event| event.data.u64()));
             }
@@ -63,7 +63,7 @@ mod here {
 
     use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
-    /// A set of descriptors; there is none on this platform.
+    /// A set of descriptors; never exists on this platform.
     #[derive(Debug)]
     pub struct Interest(OwnedFd);
 

@@ -1,4 +1,4 @@
-//! Symbolic links as files of their own.
+//! Symbolic links themselves, not what they lead to.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -6,7 +6,8 @@ use std::io;
 use rustix::fd::BorrowedFd;
 use rustix::fs::Stat;
 
-/// What a symbolic link is and where it leads, both of the same link, whatever has its name a moment later.
+/// The metadata and the target of a symbolic link. Both belong to the same link, even if its name is given to another one
+/// meanwhile.
 ///
 /// # Errors
 ///
@@ -31,12 +32,12 @@ mod here {
     use super::{BorrowedFd, CStr, CString, Stat, io};
     use rustix::fs::{AtFlags, readlinkat, statat};
 
-    /// Here the name may be given to another link in between; it is noticed unless it is given back, too.
+    /// Here the name may be given to another link between two calls. That is noticed, unless it is given back as well.
     pub(super) fn read_link(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(Stat, CString)> {
         let before = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let target = readlinkat(dir, name, Vec::new())?;
         let after = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if crate::files::identity(&before) != crate::files::identity(&after) {
+        if (before.st_dev, before.st_ino) != (after.st_dev, after.st_ino) {
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok((after, target))

@@ -1,25 +1,35 @@
-//! The only `unsafe` code, and the only `cfg` for a platform.
+//! The ground floor: the only `unsafe` code, and the only `cfg` for a platform.
 //!
-//! Nothing in here decides: each function does one thing to the system and says what came of it.
+//! Nothing in here decides, looks anything up or prints a message of the program: each function does one thing to the
+//! system and returns the result. It uses nothing of the floors above but the plain values
+//! [`Moment`](crate::moment::Moment) and [`slice`](crate::slice).
 #![allow(unsafe_code)]
 
+pub mod allocator;
+pub mod arguments;
+pub mod auxv;
 pub mod clock;
+pub mod descriptors;
+pub mod faults;
 pub mod fifo;
+pub mod fork;
+pub(crate) mod ids;
 pub mod interest;
+pub mod limits;
 pub mod link;
-pub mod memory;
+pub mod listing;
 pub mod output;
-pub mod privilege;
 pub mod replace;
+pub mod residency;
+pub mod signal;
 pub mod signals;
 pub mod spawn;
-pub mod start;
 pub mod watch;
 
-/// Words for the error numbers that only this platform has.
+/// runit's words for the error numbers that only this platform has.
 #[cfg(target_os = "linux")]
 #[must_use]
-pub fn reason_here(errno: i32) -> &'static str {
+pub(crate) fn reason_here(errno: i32) -> &'static str {
     use nix::libc;
     match errno {
         libc::ENOSTR => "not a stream device",
@@ -34,17 +44,17 @@ pub fn reason_here(errno: i32) -> &'static str {
     }
 }
 
-/// Words for the error numbers that only this platform has.
+/// runit's words for the error numbers that only this platform has: there are none.
 #[cfg(not(target_os = "linux"))]
 #[must_use]
-pub fn reason_here(_errno: i32) -> &'static str {
+pub(crate) fn reason_here(_errno: i32) -> &'static str {
     "unknown error"
 }
 
-/// How a directory is opened that is only looked into by name: it need not be readable.
+/// How to open a directory whose entries are only used by name: it need not be readable.
 #[cfg(target_os = "linux")]
 pub const SEARCH: rustix::fs::OFlags = rustix::fs::OFlags::PATH;
 
-/// How a directory is opened that is only looked into by name.
+/// How to open a directory whose entries are only used by name.
 #[cfg(not(target_os = "linux"))]
 pub const SEARCH: rustix::fs::OFlags = rustix::fs::OFlags::RDONLY;

@@ -1,27 +1,26 @@
-//! Writing that never waits, to descriptors that others have too.
+//! Writing without waiting, to descriptors that are shared with other processes.
 //!
-//! Whether a write waits is a property of the open file, which children and strangers share, so it must not be changed
-//! there. A pipe can be told so for one write; of a terminal, and of a pipe on an old kernel, we open one of our own.
+//! O_NONBLOCK belongs to the open file, which children and others share, so it must not be set there. For a pipe and a
+//! socket the system call takes a flag; a terminal, and a pipe on an old kernel, is opened once more for us alone.
 
 use std::ffi::CStr;
 use std::io::{self, Write};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
-use std::time::Duration;
 
 use nix::libc;
 
-/// The same pipe or terminal, opened once more so that writes to it do not wait; `None` where that cannot be done, or
-/// need not, since writes to it never wait for a reader.
+/// The same pipe or terminal, opened once more so that writes to it do not wait. `None` if it cannot be opened, or need
+/// not be, since writes to it never wait for a reader.
 #[must_use]
 pub fn own(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
     let is_pipe = kind(fd)? == FileType::Fifo;
     if !is_pipe && !rustix::termios::isatty(fd) {
         return None;
     }
-    // Without allocation: this may be about there being no memory.
+    // Without allocation: the message may be that there is no memory.
     let mut path = [0; 32];
     write!(path.as_mut_slice(), "{}/{}", here::DIRECTORY, fd.as_raw_fd()).ok()?;
     let path = CStr::from_bytes_until_nul(&path).ok()?;
@@ -29,11 +28,11 @@ pub fn own(fd: BorrowedFd<'_>) -> Option<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty()).ok()
 }
 
-/// Writes what is taken without waiting.
+/// Writes as much as can be written without waiting, and returns how many bytes that were.
 ///
 /// # Errors
 ///
-/// `WouldBlock` if nothing is taken now, or that of write(2).
+/// `WouldBlock` if that is nothing, or that of write(2).
 pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     match kind(fd) {
         Some(FileType::Socket) => send(fd, bytes),
@@ -54,9 +53,11 @@ fn to_own(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     if let Some(own) = own(fd) {
         return Ok(rustix::io::write(&own, bytes)?);
     }
-    // No /proc, or not ours to open. Then it is asked first; only who else writes at the same moment can make us wait.
+    // There is no /proc, or we may not open it. So poll tells whether there is room; only another process that fills it at
+    // the same moment can make us wait.
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
-    crate::event::wait(&mut fds, Some(Duration::ZERO));
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let _ = poll(&mut fds, Some(&now));
     if fds.iter().any(|fd| fd.revents().is_empty()) {
         return Err(io::ErrorKind::WouldBlock.into());
     }
@@ -79,7 +80,7 @@ mod here {
     pub(super) const DIRECTORY: &str = "/proc/self/fd";
 
     pub(super) fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-        // The last offset there is means "where the file is".
+        // The offset -1 stands for the current position.
         pwritev2(fd, &[IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT).map_err(|errno| match errno {
             Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM => io::ErrorKind::Unsupported.into(),
             errno => errno.into(),
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipe_that_nobody_reads_takes_what_it_can_and_says_so() {
+    fn a_pipe_that_nobody_reads_takes_what_fits_and_then_fails() {
         let (read, full) = io::pipe().unwrap();
         for _ in 0..2 {
             while write(full.as_fd(), &[b'x'; 4096]).is_ok() {}
@@ -116,7 +117,7 @@ mod tests {
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         let own = own(full.as_fd()).unwrap();
         assert_eq!(rustix::io::write(&own, b"x"), Err(rustix::io::Errno::AGAIN));
-        // Others who have it are not changed.
+        // The open file that others share is not changed.
         assert!(!rustix::fs::fcntl_getfl(&full).unwrap().contains(OFlags::NONBLOCK));
         drop((read, own));
         assert!(write(full.as_fd(), b"x").is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe));

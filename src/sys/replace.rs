@@ -1,4 +1,4 @@
-//! Giving a file the name of another, in one step.
+//! Replacing a file by another in one step.
 
 use std::ffi::CStr;
 use std::io;
@@ -6,11 +6,11 @@ use std::io;
 use rustix::fd::BorrowedFd;
 use rustix::fs::renameat;
 
-/// Gives the file `new` the name `name`. What had that name has the name `new` afterwards, or is gone; gives whether it
-/// is still there.
+/// Renames the file `new` to `name`. The file that had this name either has the name `new` afterwards or is gone; returns
+/// whether it still exists.
 ///
-/// The two names are exchanged where the system can: a disk's file system writes out a new file at once when it is
-/// renamed over an existing one (ext4 takes a millisecond for that, and 20 us for the exchange).
+/// Where the system can, the two names are exchanged: when a new file is renamed over an existing one, the file system of
+/// a disk writes it out at once (on ext4 that takes a millisecond, and the exchange 20 us).
 ///
 /// # Errors
 ///

@@ -1,26 +1,26 @@
-//! To be told that a directory changed.
+//! Watching directories for changes.
 //!
-//! Two ways on Linux. inotify also tells of the going of the directory itself, but a user may have no more than 128
-//! instances by default, and its end takes the kernel some milliseconds; so only `runsvdir` has it. `runsv` and
-//! `sv`, of which there are many, have dnotify: a signal ([`signals::CHANGE`](super::signals::CHANGE)) for a
-//! directory that is open. Elsewhere there is neither, and callers look from time to time.
+//! Linux has two ways. inotify also reports the removal of the directory itself, but a user may by default have only 128
+//! instances, and the kernel takes some milliseconds to close one; so only `runsvdir` and `runsvinit` use it. `runsv` and
+//! `sv`, of which there are many, use dnotify: a signal ([`Signal::CHANGE`](super::signal::Signal::CHANGE)) for a
+//! directory that is open. Other platforms have neither, and callers look from time to time.
 
 use std::io;
 
 use rustix::fd::BorrowedFd;
 
-/// Sends us [`signals::CHANGE`](super::signals::CHANGE), with the number of the descriptor, whenever an entry of
-/// `directory` is made, removed, renamed or marked; or [`signals::IO`](super::signals::IO) without the number when
-/// there are too many to remember.
+/// Sends us [`Signal::CHANGE`](super::signal::Signal::CHANGE), with the number of the descriptor, whenever an entry of
+/// `directory` is created, removed, renamed or has its attributes changed; or [`Signal::IO`](super::signal::Signal::IO) without the number when
+/// more directories change than the kernel can queue.
 ///
 /// # Errors
 ///
-/// Where the system cannot; then the caller has to look by itself.
+/// That of fcntl(2), or `Unsupported`; then the caller has to look from time to time.
 pub fn signal_changes(directory: BorrowedFd<'_>) -> io::Result<()> {
     here::signal_changes(directory)
 }
 
-/// The same only when an entry is removed: for a directory in which we ourselves make and rename entries.
+/// The same, but only when an entry is removed: for a directory in which we ourselves create and rename entries.
 ///
 /// # Errors
 ///
@@ -29,7 +29,7 @@ pub fn signal_removals(directory: BorrowedFd<'_>) -> io::Result<()> {
     here::signal_removals(directory)
 }
 
-/// Whether there are watches on this platform, so that one that failed may work later.
+/// Whether this platform can watch directories at all, so that a watch that failed may work later.
 pub const MAY_WORK: bool = cfg!(target_os = "linux");
 
 pub use here::{Inotify, is_silent};
@@ -42,6 +42,8 @@ mod here {
     use nix::libc;
     use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
     use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+
+    use super::super::signal::Signal;
 
     // DN_CREATE, DN_DELETE, DN_RENAME, DN_ATTRIB and DN_MULTISHOT of fcntl(2).
     const CREATE: u32 = 0x04;
@@ -59,10 +61,10 @@ mod here {
     }
 
     fn signal(directory: BorrowedFd<'_>, events: u32) -> io::Result<()> {
-        /// fcntl(2); missing in the library's list.
+        /// fcntl(2). The libc crate does not have it.
         const F_SETSIG: libc::c_int = 10;
         // SAFETY: takes two numbers.
-        if unsafe { libc::fcntl(directory.as_raw_fd(), F_SETSIG, super::super::signals::CHANGE) } == -1 {
+        if unsafe { libc::fcntl(directory.as_raw_fd(), F_SETSIG, Signal::CHANGE.number()) } == -1 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: takes two numbers.
@@ -92,7 +94,7 @@ mod here {
             Ok(Inotify(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?))
         }
 
-        /// Watches a directory for entries that come, go or are renamed, and for its own going.
+        /// Watches a directory for entries that are created, removed or renamed, and for its own removal.
         ///
         /// # Errors
         ///
@@ -108,7 +110,7 @@ mod here {
             Ok(inotify::add_watch(&self.0, directory, flags)?)
         }
 
-        /// Watches an open directory for entries that are removed, and not for those that get another name.
+        /// Watches an open directory for entries that are removed, but not for renames.
         ///
         /// # Errors
         ///
@@ -119,22 +121,22 @@ mod here {
             Ok(inotify::add_watch(&self.0, path.as_str(), flags)?)
         }
 
-        /// Forgets a directory. That it is gone already is no error.
+        /// Stops watching a directory, which may have been removed already.
         pub fn remove(&self, watch: i32) {
             let _ = inotify::remove_watch(&self.0, watch);
         }
 
-        /// Hands over what happened since the last call: the number of the watch, or -1 if not all can be told, and the
-        /// name of the entry, or nothing if it happened to the directory itself.
+        /// Passes the changes since the last call to `each`: the number of the watch, or -1 if some changes were lost, and
+        /// the name of the entry, which is empty for the directory itself.
         ///
-        /// Not more than a bounded part of it: who makes entries without end is not waited for.
+        /// One call passes a bounded number of changes, since somebody may create entries without end.
         pub fn take(&self, mut each: impl FnMut(i32, &[u8])) {
-            /// The watch was removed. If the directory went, that was told before.
+            /// The watch was removed. The removal of the directory itself was reported before.
             const IGNORED: u32 = 0x8000;
             let mut buffer = [0; 4096];
             for _ in 0..64 {
                 let Ok(length @ 1..) = rustix::io::read(&self.0, &mut buffer) else { return };
-                let mut rest = buffer.get(..length).unwrap_or_default();
+                let mut rest = crate::slice::part(&buffer, ..length);
                 // The fields of inotify(7): wd, mask, cookie, len, and `len` bytes of name.
                 while let Some((head, after)) = rest.split_first_chunk::<16>() {
                     let [w0, w1, w2, w3, m0, m1, m2, m3, _, _, _, _, l0, l1, l2, l3] = *head;
@@ -150,9 +152,9 @@ mod here {
         }
     }
 
-    /// Whether changes of a directory may not be told although it can be watched: its file system is that of another
-    /// machine or of a program, which changes it without this kernel's doing. Not that nobody knows: then it is taken
-    /// to be a usual one.
+    /// Whether changes of a directory may go unreported although it can be watched: if its file system belongs to another
+    /// machine or to a program, which changes it without this kernel. A file system of unknown type is taken to report
+    /// changes.
     #[must_use]
     pub fn is_silent(directory: &CStr) -> bool {
         rustix::fs::statfs(directory).is_ok_and(|stat| {
@@ -163,7 +165,7 @@ mod here {
         })
     }
 
-    /// Their numbers: linux/magic.h, statfs(2), and what coreutils' tail knows.
+    /// The types of such file systems. Source: linux/magic.h, statfs(2), and the list of coreutils' tail.
     const SILENT: [u32; 21] = [
         0x0000_6969, // NFS
         0x0102_1997, // 9p
@@ -204,7 +206,7 @@ mod here {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// A set of watched directories; there are none on this platform.
+    /// A set of watched directories; never exists on this platform.
     #[derive(Debug)]
     pub struct Inotify(OwnedFd);
 
@@ -249,7 +251,7 @@ mod here {
         pub fn take(&self, _each: impl FnMut(i32, &[u8])) {}
     }
 
-    /// Nothing is watched, so it does not matter.
+    /// No directory is watched on this platform, so this does not matter.
     #[must_use]
     pub fn is_silent(_directory: &CStr) -> bool {
         false

@@ -1,19 +1,10 @@
 //! A real kernel in an emulator, with our executable as its first program.
 //!
-//! Needs qemu-system-x86_64, and what `scripts/fetch-boot` brings; where that is missing the cases fail when `CI` is set,
-//! and otherwise say that they did not run. The emulation is in software: a boot takes some seconds.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stderr
-)]
-#![allow(missing_docs, unreachable_pub, dead_code)]
+//! Needs root, qemu-system-x86_64 and what `scripts/fetch-boot` brings. The emulation is in software: a boot takes some seconds.
+#![allow(clippy::restriction, unreachable_pub, reason = "a case fails by a panic")]
 
-mod built;
-#[path = "../it/harness.rs"]
-mod harness;
+#[macro_use] // for #[test]
+extern crate support_attribute;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -22,21 +13,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use built::payload;
-use harness::*;
+use support::*;
 
 /// How long a machine may take to do something.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+fn main() -> std::process::ExitCode {
+    support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
+}
 
 fn brought(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/boot").join(name)
 }
 
-fn can() -> bool {
-    let qemu = Command::new("qemu-system-x86_64").arg("--version").output();
-    is_root()
-        && can_run("qemu-system-x86_64", qemu.is_ok_and(|output| output.status.success()))
-        && can_run("scripts/fetch-boot", brought("vmlinuz").exists() && brought("debian.tar").exists())
+fn needs_emulator() {
+    needs_root();
+    needs_program("qemu-system-x86_64");
+    needs("what scripts/fetch-boot brings", brought("vmlinuz").exists() && brought("debian.tar").exists());
 }
 
 /// A file system in memory, as the kernel unpacks it.
@@ -237,9 +230,7 @@ fn in_order(serial: &str, lines: &[&str]) {
 
 #[test]
 fn a_kernel_and_one_file_and_services_are_a_system_that_turns_off() {
-    if !can() {
-        return;
-    }
+    needs_emulator();
     let mut image = Initramfs::new();
     image.link("init", "/sbin/init");
     image.service("web", "say web begins\nwait");
@@ -270,13 +261,9 @@ fn a_kernel_and_one_file_and_services_are_a_system_that_turns_off() {
 
 #[test]
 fn without_stages_ctrl_alt_del_starts_the_machine_again() {
-    if !can() {
-        return;
-    }
+    needs_emulator();
     // As the example makes it.
-    if !can_run("cpio", Command::new("cpio").arg("--version").output().is_ok()) {
-        return;
-    }
+    needs_program("cpio");
     let dir = TempDir::new();
     let service = dir.join("services/web");
     fs::create_dir_all(&service).unwrap();
@@ -343,9 +330,7 @@ fn debian(probe: &str) -> Machine {
 
 #[test]
 fn a_debian_on_ext4_boots_and_ends_by_init_6_with_its_root_written_and_read_only() {
-    if !can() {
-        return;
-    }
+    needs_emulator();
     let probe = "sv -w9 check slow; sv status /etc/service/*; echo comm $(cat /proc/1/comm); findmnt -no OPTIONS / | cut -d, -f1; init 6";
     let mut machine = debian(probe);
     assert_eq!(machine.ends(), "guest-reset");
@@ -371,9 +356,7 @@ fn a_debian_on_ext4_boots_and_ends_by_init_6_with_its_root_written_and_read_only
 
 #[test]
 fn a_debian_ends_by_init_0_and_by_ctrl_alt_del() {
-    if !can() {
-        return;
-    }
+    needs_emulator();
     let mut machine = debian("sv -w9 check slow; init 0");
     assert_eq!(machine.ends(), "guest-shutdown");
     in_order(&machine.serial(), &["slow begins", "slow ends", "/ is read-only", "- runit: power off..."]);

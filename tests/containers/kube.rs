@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Container, Engine, engine};
-use crate::harness::*;
+use support::*;
 
 /// The pod of `etc/kubernetes` with two containers of its image, `one` and `two`.
 struct Pod<'e> {
@@ -29,7 +29,6 @@ impl<'e> Pod<'e> {
         );
         let file = engine.dir.join(format!("{name}.yaml"));
         fs::write(&file, change(pod)).unwrap();
-        // podman makes its image of a pause container itself, from catatonit.
         let played = engine.podman(&["kube", "play", "--network", "none", file.to_str().unwrap()]);
         assert!(played.status.success(), "{played:?}");
         Pod { engine, name }
@@ -54,15 +53,6 @@ fn begins(container: &Container<'_>) -> usize {
     container.said().matches("web begins").count()
 }
 
-#[track_caller]
-fn soon(what: &str, seen: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !seen() {
-        assert!(start.elapsed() < Duration::from_secs(20), "never: {what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 /// Each container's `sv` sees and changes its own services and nothing else.
 fn each_is_its_own(pod: &Pod<'_>) {
     let (one, two) = (pod.container("one"), pod.container("two"));
@@ -77,7 +67,7 @@ fn each_is_its_own(pod: &Pod<'_>) {
     // A restart is one's own.
     let restarted = two.exec(&["/sbin/sv", "-w", "5", "restart", "web"]);
     assert_eq!(restarted.code, Some(0), "{restarted:?}");
-    soon("two's web began again", || begins(&two) == 2);
+    eventually("two's web began again", || begins(&two) == 2);
     assert_eq!(begins(&one), 1, "{}", one.said());
     // So is a stop, and what status and health then say.
     let stopped = one.exec(&["/sbin/sv", "-w", "5", "stop", "db"]);
@@ -102,21 +92,23 @@ fn each_is_its_own(pod: &Pod<'_>) {
     assert!(code == "0" && took < Duration::from_secs(5), "{code} {took:?} {}", two.said());
 }
 
-fn can() -> bool {
-    can_run("catatonit, for the pause container of a pod", Path::new("/usr/bin/catatonit").exists())
+/// podman makes the pause container of a pod from catatonit.
+fn pod_engine() -> &'static Engine {
+    needs_program("catatonit");
+    engine()
 }
 
 /// podman makes the volume at `/run` root's, so that a user's state is in `/dev/shm`, which is the whole pod's.
 #[test]
 fn containers_of_a_pod_that_share_shm_have_services_of_their_own() {
-    let Some(engine) = engine().filter(|_| can()) else { return };
+    let engine = pod_engine();
     each_is_its_own(&Pod::play(engine, "shm", |pod| pod));
 }
 
 /// As in Kubernetes, where everybody may write to such a volume: both containers have their state there.
 #[test]
 fn containers_of_a_pod_that_share_run_have_services_of_their_own() {
-    let Some(engine) = engine().filter(|_| can()) else { return };
+    let engine = pod_engine();
     let as_root = |pod: String| {
         let (user, not_root) = ("        runAsUser: 1000\n", "        runAsNonRoot: true\n");
         assert!(pod.contains(user) && pod.contains(not_root));

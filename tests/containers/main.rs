@@ -1,20 +1,12 @@
 //! Real containers, from images that hold little more than our executable.
 //!
 //! Needs podman with runc (Debian: podman runc conmon uidmap buildah), busybox-static for images with a shell, and root.
-//! Where that is missing the cases fail when `CI` is set, and otherwise say that they did not run. No image is pulled.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stderr
-)]
-#![allow(missing_docs, unreachable_pub, dead_code)]
+//! No image is pulled.
+#![allow(clippy::restriction, unreachable_pub, reason = "a case fails by a panic")]
 
-#[path = "../boot/built.rs"]
-mod built;
-#[path = "../it/harness.rs"]
-mod harness;
+#[macro_use] // for #[test]
+extern crate support_attribute;
+
 mod kube;
 
 use std::fs;
@@ -25,26 +17,25 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use built::payload;
-use harness::*;
+use support::*;
+
+fn main() -> std::process::ExitCode {
+    support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
+}
 
 /// podman with storage and settings of our own.
 struct Engine {
     dir: PathBuf,
 }
 
-/// Ready, with the images `services` and `shell`; `None` if the cases cannot run.
-fn engine() -> Option<&'static Engine> {
-    static ENGINE: OnceLock<Option<Engine>> = OnceLock::new();
-    let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
-    let can = is_root()
-        && can_run("podman", has("podman"))
-        && can_run("runc", has("runc"))
-        && can_run("busybox-static", Path::new("/bin/busybox").exists());
-    if !can {
-        return None;
-    }
-    ENGINE.get_or_init(|| Some(Engine::new())).as_ref()
+/// Ready, with the images `services` and `shell`.
+fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    needs_root();
+    needs_program("podman");
+    needs_program("runc");
+    needs("busybox-static", Path::new("/bin/busybox").exists());
+    ENGINE.get_or_init(Engine::new)
 }
 
 /// Soft and hard limits that an engine without more rights than we have may give.
@@ -69,8 +60,8 @@ impl Engine {
         );
         fs::write(dir.join("containers.conf"), settings).unwrap();
         let engine = Engine { dir };
-        // The example of `etc/container`, with services that are static programs.
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/container/Dockerfile");
+        // The example of `etc/container/scratch`, with services that are static programs.
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/container/scratch/Dockerfile");
         let context = engine.context("services", &fs::read_to_string(example).unwrap());
         service(&context, "web", "say web begins\nwait");
         service(&context, "db", "say db begins\nwait");
@@ -170,12 +161,7 @@ impl Container<'_> {
     }
 
     fn exec(&self, words: &[&str]) -> Outcome {
-        let output = self.engine.podman(&[["exec", &self.name].as_slice(), words].concat());
-        Outcome {
-            code: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        self.engine.podman(&[["exec", &self.name].as_slice(), words].concat()).into()
     }
 
     /// `stop`, with as long a grace as the engines give; the exit code, and how long it took.
@@ -197,7 +183,7 @@ impl Drop for Container<'_> {
 
 #[test]
 fn the_example_is_healthy_is_controlled_and_stops_at_once() {
-    let Some(engine) = engine() else { return };
+    let engine = engine();
     let container = engine.run(&["services"]);
     container.says("web begins");
     container.says("db begins");
@@ -230,7 +216,7 @@ fn the_example_is_healthy_is_controlled_and_stops_at_once() {
 
 #[test]
 fn a_service_that_ignores_term_does_not_use_up_the_grace() {
-    let Some(engine) = engine() else { return };
+    let engine = engine();
     let container = engine.run(&[
         "shell",
         "sh",
@@ -252,7 +238,7 @@ fn a_service_that_ignores_term_does_not_use_up_the_grace() {
 
 #[test]
 fn read_only_without_capabilities_and_as_a_user_all_works() {
-    let Some(engine) = engine() else { return };
+    let engine = engine();
     let strict =
         ["--read-only", "--user", "1000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"];
     // With and without a place under /run.
@@ -270,7 +256,7 @@ fn read_only_without_capabilities_and_as_a_user_all_works() {
 
 #[test]
 fn a_shell_on_a_terminal_has_job_control_and_its_code_is_the_containers() {
-    let Some(engine) = engine() else { return };
+    let engine = engine();
     let podman = engine.command(&["run", "--rm", "-it", "shell", "sh"]);
     let words: Vec<String> = podman.get_args().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let typescript = engine.dir.join("typescript");
@@ -307,7 +293,7 @@ fn a_shell_on_a_terminal_has_job_control_and_its_code_is_the_containers() {
 
 #[test]
 fn an_image_whose_entry_is_runsvdir_stops_in_order() {
-    let Some(engine) = engine() else { return };
+    let engine = engine();
     let container = engine.run(&["--entrypoint", "[\"/sbin/runsvdir\",\"-P\",\"/etc/service\"]", "shell"]);
     container.says("web begins");
     assert_eq!(container.exec(&["sv", "-w", "5", "restart", "web"]).code, Some(0));
@@ -318,11 +304,9 @@ fn an_image_whose_entry_is_runsvdir_stops_in_order() {
 
 #[test]
 fn beside_another_init_it_works_as_well() {
-    let Some(engine) = engine() else { return };
+    let engine = engine();
     let catatonit = Path::new("/usr/bin/catatonit");
-    if !can_run("catatonit", catatonit.exists()) {
-        return;
-    }
+    needs_program("catatonit");
     let container = engine.run(&["--init", "--init-path", catatonit.to_str().unwrap(), "services"]);
     container.says("web begins");
     assert_eq!(container.exec(&["/sbin/sv", "-w", "5", "restart", "web"]).code, Some(0));

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Fault;
-use crate::harness::*;
-use crate::truth::{self, Process, Tag};
+use support::truth::{self, Process, Tag};
+use support::*;
 
 /// How long it may take until all is right again.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -19,11 +19,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 const LAST: Duration = Duration::from_secs(3);
 
 /// Answers questions until there are no more.
-pub fn serve() {
-    let dir = PathBuf::from(std::env::var_os("FAULTS_WORKER").unwrap());
+pub fn serve(dir: &Path) {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let fault: Fault = line.parse().unwrap();
-        let mut life = Life::new(&dir, &fault);
+        let mut life = Life::new(dir, &fault);
         let lived = if fault.program == "svlogd" { life.of_svlogd() } else { life.of_supervisor() };
         life.end_all();
         let answer = match lived {
@@ -203,7 +202,7 @@ impl Life {
             return false;
         }
         let tracer = || {
-            let status = read(format!("/proc/{}/status", self.pid()).as_ref());
+            let status = read(format!("/proc/{}/status", self.pid()));
             let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:\t")?.parse().ok());
             tracer.filter(|&tracer: &i32| tracer > 0)
         };
@@ -331,7 +330,7 @@ impl Life {
             });
             left.map(|process| format!("{} ({}) runs", process.name, process.pid))
         })?;
-        let (said, logged) = (read(&self.path("service/s/said")), read(&self.path("service/s/log/out")));
+        let (said, logged) = (read(self.path("service/s/said")), read(self.path("service/s/log/out")));
         if said != logged {
             return Err(format!(
                 "{} lines were said, {} are kept",
@@ -388,7 +387,7 @@ impl Life {
         names.retain(|name| name.starts_with('@'));
         names.sort();
         names.push("current".to_owned());
-        names.iter().map(|name| read(&self.path("log").join(name))).collect()
+        names.iter().map(|name| read(self.path("log").join(name))).collect()
     }
 
     fn hole(&self, expected: &str) -> String {
@@ -404,24 +403,6 @@ impl Life {
     /// Ends all processes of the namespace but us.
     fn end_all(&mut self) {
         self.input = None;
-        loop {
-            let all = truth::processes();
-            if all.is_empty() {
-                break;
-            }
-            for process in &all {
-                kill(process.pid, SIGKILL);
-            }
-            if let Some(child) = &mut self.child {
-                let _ = child.try_wait();
-            }
-            for process in &all {
-                if process.parent == 1 && process.is_dead() {
-                    let pid = nix::unistd::Pid::from_raw(process.pid);
-                    let _ = nix::sys::wait::waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
-                }
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        truth::end_all(self.child.as_mut().as_mut_slice());
     }
 }

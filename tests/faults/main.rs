@@ -13,45 +13,36 @@
 //!   `FAULT_SECONDS=n` (130).
 //! - `FAULTS=all`: all calls and errors, once and for twenty calls (`scripts/faults`). Prints a table.
 //! - `FAULTS='runsv openat 7 EIO 1'`: that one, and what was seen.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::print_stderr
-)]
-#![allow(missing_docs, unreachable_pub, dead_code)]
+#![allow(clippy::restriction, unreachable_pub, reason = "a case fails by a panic")]
 
-#[path = "../it/harness.rs"]
-mod harness;
+#[macro_use] // for #[test]
+extern crate support_attribute;
+
 mod life;
-#[path = "../storm/truth.rs"]
-mod truth;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{BufRead, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use harness::*;
+use support::*;
 
-pub const PROGRAMS: [&str; 4] = ["runsv", "runsvdir", "runsvinit", "svlogd"];
+const PROGRAMS: [&str; 4] = ["runsv", "runsvdir", "runsvinit", "svlogd"];
 
 /// A call that fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    pub program: String,
-    pub call: String,
+struct Fault {
+    program: String,
+    call: String,
     /// Which of its calls is the first that fails, from 1.
-    pub first: u32,
-    pub error: String,
+    first: u32,
+    error: String,
     /// How many fail.
-    pub count: u32,
+    count: u32,
 }
 
 impl fmt::Display for Fault {
@@ -139,25 +130,12 @@ fn errors_of(call: &str) -> &'static [&'static str] {
     }
 }
 
-fn main() {
-    // `cargo test NAME` runs all that is called so.
-    let mut filters = std::env::args().skip(1).filter(|word| !word.starts_with('-')).peekable();
-    if filters.peek().is_some() && !filters.any(|filter| "faults".contains(&filter)) {
-        return;
-    }
-    if std::env::var_os("FAULTS_WORKER").is_some() {
-        life::serve();
-        return;
-    }
-    let tried = Command::new("unshare").args(["-Urmpf", "--mount-proc", "strace", "-V"]).output();
-    let possible = tried.is_ok_and(|output| output.status.success());
-    if can_run("strace, and PID namespaces (unshare -Urmpf --mount-proc)", possible) {
-        std::process::exit(i32::from(!faults()));
-    }
-}
-
-fn number_of(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
+fn main() -> ExitCode {
+    let executable = env!("CARGO_BIN_EXE_runitbox");
+    let Some(dir) = std::env::var_os("FAULTS_WORKER") else { return support::run_cases(executable) };
+    support::set_executable(executable);
+    life::serve(Path::new(&dir));
+    ExitCode::SUCCESS
 }
 
 /// A process that lives one life after the other, as process 1 of a namespace.
@@ -207,19 +185,20 @@ fn calls(worker: &mut Worker, program: &str) -> BTreeMap<String, u32> {
         .collect()
 }
 
-/// Whether all was right.
-fn faults() -> bool {
+#[test]
+fn faults_leave_all_as_it_should_be() {
+    needs_program("strace");
+    needs_unshare("-Urmpf --mount-proc");
     let begin = Instant::now();
     let what = std::env::var("FAULTS").unwrap_or_default();
     let all = what == "all";
-    let base = if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
-    let dir: PathBuf = base.join(format!("runitbox-faults-{}", std::process::id()));
-    let worker = |number: u64| Worker::start(&dir.join(number.to_string()));
+    let dir = TempDir::in_memory();
+    let worker = |number: u64| Worker::start(&dir.join(&number.to_string()));
     if let Ok(fault) = what.parse::<Fault>() {
         let answer = worker(0).ask(&format!("{fault}"));
         println!("{fault}: {answer}");
-        let _ = std::fs::remove_dir_all(&dir);
-        return !answer.starts_with("failed");
+        assert!(!answer.starts_with("failed"), "{answer}");
+        return;
     }
     let only: Vec<String> = std::env::var("PROGRAMS").map_or_else(
         |_| PROGRAMS.map(str::to_owned).to_vec(),
@@ -287,7 +266,6 @@ fn faults() -> bool {
     for thread in threads {
         thread.join().unwrap();
     }
-    let _ = std::fs::remove_dir_all(&dir);
     let results = results.lock().unwrap();
     let failed = results.iter().filter(|(_, answer)| answer.starts_with("failed")).count();
     table(&results);
@@ -296,8 +274,7 @@ fn faults() -> bool {
         results.len(),
         begin.elapsed().as_secs_f32()
     );
-    println!("test result: {}. {failed} failures", if failed == 0 { "ok" } else { "FAILED" });
-    failed == 0
+    assert_eq!(failed, 0, "some cases failed; see above");
 }
 
 /// For each program and call: how many, refused, failed.

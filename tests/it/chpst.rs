@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::harness::*;
+use support::*;
 
 const SYNOPSIS: &str = "[-vVP012] [-u user[:group]] [-U user[:group]] [-b argv0] [-e dir] [-/ root] [-C pwd] [-n nice] \
                         [-l|-L lock] [-m n] [-d n] [-o n] [-p n] [-f n] [-c n] [-t n] prog";
@@ -199,9 +199,7 @@ fn the_path_that_is_searched_is_the_old_one() {
 
 #[test]
 fn u_takes_user_and_group_from_the_database() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     // Debian: nobody is 65534 in group 65534, and games is group 60.
     prints(&["-u", "nobody", "sh", "-c", "id -u; id -g; id -G"], "65534\n65534\n65534\n");
     prints(&["-u", "nobody:games", "sh", "-c", "id -u; id -g; id -G"], "65534\n60\n60\n");
@@ -210,9 +208,7 @@ fn u_takes_user_and_group_from_the_database() {
 
 #[test]
 fn u_takes_numbers_after_a_colon() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     prints(&["-u", ":1234:5678", "sh", "-c", "id -u; id -g; id -G"], "1234\n5678\n5678\n");
     prints(&["-u", ":1:2:3:4", "sh", "-c", "id -g; id -G"], "2\n2 3 4\n");
 }
@@ -234,9 +230,7 @@ fn ids_that_are_none_are_said() {
 
 #[test]
 fn capital_u_sets_the_environment_only() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     prints(&["-U", "nobody:games", "sh", "-c", "echo $UID $GID $(id -u)"], "65534 60 0\n");
 }
 
@@ -251,9 +245,7 @@ fn capital_u_comes_after_the_environment_directory() {
 
 #[test]
 fn n_changes_the_nice_level() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     prints(&["-n", "5", "nice"], "5\n");
     prints(&["-n", "+3", "nice"], "3\n");
     prints(&["-n", "", "nice"], "0\n");
@@ -267,7 +259,7 @@ fn limits_are_soft_limits() {
     prints(&["-f", "5120", "sh", "-c", "ulimit -Sf"], "10\n");
     prints(&["-t", "77", "sh", "-c", "ulimit -St"], "77\n");
     prints(&["-p", "4321", "sh", "-c", "ulimit -Sp"], "4321\n");
-    let hard = run_file("/bin/sh".as_ref()).args(&["-c", "ulimit -Hn"]).go().out;
+    let hard = run_file("/bin/sh").args(&["-c", "ulimit -Hn"]).go().out;
     prints(&["-o", "33", "sh", "-c", "ulimit -Hn"], &hard);
 }
 
@@ -284,14 +276,14 @@ fn m_limits_four_kinds_of_memory() {
 
 /// Locked memory has a hard limit that may be lower.
 fn m_expected() -> String {
-    let hard = run_file("/bin/sh".as_ref()).args(&["-c", "ulimit -Hl"]).go().out;
+    let hard = run_file("/bin/sh").args(&["-c", "ulimit -Hl"]).go().out;
     let locked = hard.trim().parse::<u64>().map_or(102_400, |hard| hard.min(102_400));
     format!("102400\n102400\n{locked}\n102400\n")
 }
 
 #[test]
 fn a_limit_above_the_hard_one_is_the_hard_one() {
-    let hard = run_file("/bin/sh".as_ref()).args(&["-c", "ulimit -Hn"]).go().out;
+    let hard = run_file("/bin/sh").args(&["-c", "ulimit -Hn"]).go().out;
     prints(&["-o", "1000000000", "sh", "-c", "ulimit -Sn"], &hard);
     prints(&["-o", "18446744073709551615", "sh", "-c", "ulimit -Sn"], &hard);
 }
@@ -303,9 +295,7 @@ fn the_later_limit_holds() {
 
 #[test]
 fn root_is_changed_before_the_user_is_looked_up() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let root = TempDir::new();
     fs::create_dir_all(root.join("etc")).unwrap();
     root.file("etc/passwd", "inside:x:4711:4712::/:\n");
@@ -344,7 +334,7 @@ fn a_lock_is_waited_for() {
         "{0} -l lock sh -c 'echo has; sleep 0.4; echo leaves' & sleep 0.1; {0} -l lock echo next; wait",
         bin().join("chpst").display()
     );
-    let outcome = run_file("/bin/sh".as_ref()).args(&["-c", &script]).dir(root.path()).go();
+    let outcome = run_file("/bin/sh").args(&["-c", &script]).dir(root.path()).go();
     assert_eq!(outcome.out, "has\nleaves\nnext\n");
 }
 
@@ -384,7 +374,7 @@ fn descriptors_are_closed() {
 fn what_is_closed_already_cannot_be_closed() {
     let chpst = bin().join("chpst");
     let script = format!("{} -0 {} -0 true 2>&1", chpst.display(), chpst.display());
-    let outcome = run_file("/bin/sh".as_ref()).args(&["-c", &script]).go();
+    let outcome = run_file("/bin/sh").args(&["-c", &script]).go();
     assert_eq!(
         (outcome.code, outcome.out.as_str()),
         (Some(111), "chpst: fatal: unable to close stdin: file descriptor not open\n")
@@ -397,7 +387,7 @@ fn an_ignored_sigpipe_stays_ignored_and_no_other() {
     let chpst = bin().join("chpst");
     for (trap, shows) in [("trap '' PIPE; ", true), ("", false)] {
         let script = format!("{trap}{} sh -c '{SHOW}'", chpst.display());
-        let outcome = run_file("/bin/sh".as_ref()).args(&["-c", &script]).go();
+        let outcome = run_file("/bin/sh").args(&["-c", &script]).go();
         let ignored = u64::from_str_radix(outcome.out.trim_start_matches("SigIgn:").trim(), 16).unwrap();
         assert_eq!(ignored & (1 << 12) != 0, shows, "{}", outcome.out);
     }
@@ -449,9 +439,7 @@ fn the_other_names_have_their_usage() {
 
 #[test]
 fn setuidgid_takes_an_account() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let root = TempDir::new();
     let outcome = alias(&root, "setuidgid").args(&["nobody", "sh", "-c", "id -u; id -G"]).go();
     assert_eq!(outcome.out, "65534\n65534\n");
@@ -464,9 +452,7 @@ fn setuidgid_takes_an_account() {
 
 #[test]
 fn envuidgid_sets_the_environment() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let root = TempDir::new();
     let outcome = alias(&root, "envuidgid").args(&["nobody", "sh", "-c", "echo $UID $GID $(id -u)"]).go();
     assert_eq!(outcome.out, "65534 65534 0\n");
@@ -499,7 +485,7 @@ fn pgrphack_makes_a_session() {
 #[test]
 fn softlimit_knows_all_and_equals() {
     let root = TempDir::new();
-    let hard = run_file("/bin/sh".as_ref()).args(&["-c", "ulimit -Hn"]).go().out;
+    let hard = run_file("/bin/sh").args(&["-c", "ulimit -Hn"]).go().out;
     let outcome =
         alias(&root, "softlimit").args(&["-o", "33", "-t", "7", "sh", "-c", "ulimit -Sn; ulimit -St"]).go();
     assert_eq!(outcome.out, "33\n7\n");
@@ -610,7 +596,7 @@ mod ours {
 
     #[test]
     fn the_largest_limits_are_the_hard_limit() {
-        let hard = run_file("/bin/sh".as_ref()).args(&["-c", "ulimit -Hn"]).go().out;
+        let hard = run_file("/bin/sh").args(&["-c", "ulimit -Hn"]).go().out;
         prints(&["-o", "9223372036854775808", "sh", "-c", "ulimit -Sn"], &hard);
     }
 

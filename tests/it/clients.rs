@@ -6,9 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::harness::*;
-
-const SIGALRM: i32 = 14;
+use support::*;
 
 /// A tree with one service called `web`, which is up.
 fn tree() -> Tree {
@@ -72,8 +70,9 @@ fn runit_helper_sends_alrm_and_the_service_is_there() {
     });
 }
 
-fn has_debian(script: &str) -> bool {
-    can_run("Debian's scripts (apt-get install runit)", Path::new(script).exists())
+/// The case needs a file of Debian's package.
+fn needs_debian(file: &str) {
+    needs(&format!("{file} (apt-get install runit)"), Path::new(file).exists());
 }
 
 fn executable_file(path: &Path, text: &str) {
@@ -85,9 +84,8 @@ fn executable_file(path: &Path, text: &str) {
 /// `invoke-run` is the interpreter of the scripts of Debian's packages: it needs its directory, `chpst -e` and `sv`.
 #[test]
 fn invoke_run_runs_the_script_with_its_environment() {
-    if !has_debian("/usr/lib/runit/invoke-run") || !is_root() {
-        return;
-    }
+    needs_debian("/usr/lib/runit/invoke-run");
+    needs_root();
     let mut tree = Tree::new();
     // An image may have a policy that nothing is started; the service does not see it.
     let script = "exec unshare -m /bin/sh -c '\n\
@@ -106,16 +104,15 @@ fn invoke_run_runs_the_script_with_its_environment() {
     assert!(matches!(words.as_slice(), ["blue", "invoked", path] if path.ends_with("/invoked")), "{seen}");
     eventually("sleeps", || {
         let pid = tree.pid("invoked").unwrap_or(0);
-        read(format!("/proc/{pid}/comm").as_ref()) == "sleep\n"
+        process_name(pid) == "sleep"
     });
 }
 
 /// `finish-default` of Debian's packages: a `run` that ends with 162 is told to stay down, from within its `finish`.
 #[test]
 fn finish_default_takes_a_service_down() {
-    if !has_debian("/usr/lib/runit/finish-default") || !Path::new("/etc/default/runit").exists() {
-        return;
-    }
+    needs_debian("/usr/lib/runit/finish-default");
+    needs_debian("/etc/default/runit");
     let mut tree = Tree::new();
     tree.root.script("sv/broken/run", "echo >>starts\nexit 162");
     let finish = format!(
@@ -137,16 +134,14 @@ fn finish_default_takes_a_service_down() {
 /// `update-service` adds, lists, checks and removes links, and asks `sv` whether a directory is supervised already.
 #[test]
 fn update_service_adds_and_removes() {
-    if !has_debian("/usr/sbin/update-service") || !is_root() {
-        return;
-    }
+    needs_debian("/usr/sbin/update-service");
+    needs_root();
     let mut tree = Tree::new();
     tree.define("web", "exec sleep 1000");
     tree.start();
     let (definition, enabled) = (tree.root.join("sv/web"), tree.root.join("service"));
-    let update = |words: &[&str]| {
-        run_file(Path::new("/usr/sbin/update-service")).args(words).env("SVDIR", &enabled).go()
-    };
+    let update =
+        |words: &[&str]| run_file("/usr/sbin/update-service").args(words).env("SVDIR", &enabled).go();
     let path = definition.to_str().unwrap();
     let added = update(&["--add", path]);
     assert_eq!((added.code, added.out.as_str(), added.err.as_str()), (Some(0), "Service web added.\n", ""));
@@ -226,8 +221,8 @@ fn vsv_reads_stat_and_its_time() {
     let changed = || fs::metadata(file("stat")).unwrap().modified().unwrap();
     let begun = changed();
     assert!(begun.elapsed().unwrap() < Duration::from_secs(60));
-    assert_eq!(read(&file("stat")), "run\n");
-    assert_eq!(read(&file("pid")), format!("{}\n", tree.pid("web").unwrap()));
+    assert_eq!(read(file("stat")), "run\n");
+    assert_eq!(read(file("pid")), format!("{}\n", tree.pid("web").unwrap()));
     // To look changes nothing, nor does to ask for what is.
     tree.sv(&["status", "web"]);
     tree.sv(&["up", "web"]);
@@ -238,7 +233,7 @@ fn vsv_reads_stat_and_its_time() {
     assert_eq!(tree.sv(&["restart", "web"]).code, Some(0));
     eventually("another", || tree.pid("web").is_some_and(|new| Some(new) != pid) && changed() > begun);
     assert_eq!(tree.sv(&["stop", "web"]).code, Some(0));
-    eventually("down", || read(&file("stat")) == "down\n" && read(&file("pid")).is_empty());
+    eventually("down", || read(file("stat")) == "down\n" && read(file("pid")).is_empty());
 }
 
 /// Puppet, provider `runit`: running by a line, stopped by a failure whose text it knows, and else an error.
@@ -322,7 +317,7 @@ fn all_services_are_stopped_by_one_call() {
     let paths: Vec<_> = names.iter().map(|name| tree.root.join(&format!("service/{name}"))).collect();
     // With few descriptors, as in a container.
     let shell = format!("ulimit -n 64; exec {} -w 20 force-stop \"$@\"", program("sv").display());
-    let stopped = run_file(Path::new("/bin/sh")).args(&["-c", &shell, "sv"]).args(&paths).go();
+    let stopped = run_file("/bin/sh").args(&["-c", &shell, "sv"]).args(&paths).go();
     assert_eq!((stopped.code, stopped.err.as_str()), (Some(0), ""), "{stopped:?}");
     let lines: Vec<&str> = stopped.out.lines().collect();
     assert_eq!(lines.len(), names.len());
@@ -346,11 +341,11 @@ fn processes_are_called_as_ps_and_pgrep_expect() {
         let text = String::from_utf8(bytes).unwrap();
         text.trim_end_matches('\0').split('\0').map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(read(format!("/proc/{pid}/comm").as_ref()), "runsvdir\n");
+    assert_eq!(process_name(pid), "runsvdir");
     let said = words(pid);
     assert!(said[0].ends_with("runsvdir") && said[1..] == ["-P", "service"], "{said:?}");
     let runsv = tree.runsv_of("web").unwrap();
-    assert_eq!(read(format!("/proc/{runsv}/comm").as_ref()), "runsv\n");
+    assert_eq!(process_name(runsv), "runsv");
     assert_eq!(words(runsv), ["runsv", "web"]);
     assert_eq!(parent_of(runsv), Some(pid));
 }
@@ -368,10 +363,11 @@ fn a_link_of_init_d_answers_with_the_codes_of_lsb() {
     assert!(stopped.code == Some(0) && stopped.out.starts_with("ok: down: web: "), "{stopped:?}");
     assert_eq!(call("status").code, Some(3));
     assert_eq!(call("start").code, Some(0));
+    let first = tree.pid("web");
     assert_eq!(call("restart").code, Some(0));
     if reference().is_some() {
-        // Debian's can return before the new process was started.
-        eventually("started again", || call("status").code == Some(0));
+        // Debian's can return before the old process has ended.
+        eventually("started again", || tree.pid("web") != first && call("status").code == Some(0));
     }
     assert_eq!(call("status").code, Some(0));
     assert_eq!(call("nonsense").code, Some(2));

@@ -1,6 +1,6 @@
 //! The programs around process 1, as ordinary processes; as process 1 they are in `tests/pid1`.
 
-use crate::harness::*;
+use support::*;
 
 #[test]
 fn without_arguments_the_usage_is_said() {
@@ -56,7 +56,7 @@ fn utmpset(words: &str, utmp: Option<&[u8]>) -> (String, String, Vec<u8>, Option
         dir = dir.path().display(),
         utmpset = program("utmpset").display(),
     );
-    let outcome = run_file("/usr/bin/unshare".as_ref()).args(&["-m", "/bin/sh", "-c", &script]).go();
+    let outcome = run_file("/usr/bin/unshare").args(&["-m", "/bin/sh", "-c", &script]).go();
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     let file = |name: &str| std::fs::read(dir.join(name)).ok();
     (dir.read("code"), dir.read("err"), file("utmp.after").unwrap_or_default(), file("wtmp.after"))
@@ -64,9 +64,7 @@ fn utmpset(words: &str, utmp: Option<&[u8]>) -> (String, String, Vec<u8>, Option
 
 #[test]
 fn a_line_is_logged_out_in_place_and_in_wtmp() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let utmp = [record(b"tty1", b""), record(b"tty11", b"x"), record(b"tty1", b"me"), record(b"tty1", b"me")]
         .concat();
     let (code, said, after, wtmp) = utmpset("-w tty1 ignored", Some(&utmp));
@@ -84,9 +82,7 @@ fn a_line_is_logged_out_in_place_and_in_wtmp() {
 
 #[test]
 fn a_line_that_nobody_is_on_is_said_and_wtmp_left_alone() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let utmp = record(b"tty1", b"me");
     let (code, said, after, wtmp) = utmpset("-w tty2", Some(&utmp));
     assert_eq!(said, "utmpset: warning: unable to logout line tty2 in utmp: no such entry\n");
@@ -171,7 +167,7 @@ mod ours {
         );
         // Process 1 of the namespace, which gets CONT, is the shell.
         let unshare = ["--mount", "--pid", "--fork", "--kill-child", "/bin/sh", "-c", &script];
-        let outcome = run_file("/usr/bin/unshare".as_ref()).args(&unshare).go();
+        let outcome = run_file("/usr/bin/unshare").args(&unshare).go();
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
         let (said, flags) = outcome.out.split_once("code ").unwrap();
         let mut flags: Vec<String> = flags.lines().map(str::to_owned).collect();
@@ -181,9 +177,7 @@ mod ours {
 
     #[test]
     fn runit_init_sets_and_clears_every_flag_that_is_there() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         const ETC: &str = "mkdir /etc/runit; install -m 0 /dev/null /etc/runit/stopit;";
         const RUN: &str =
             "install -m 0 /dev/null /run/runit.stopit; install -m 0 /dev/null /run/runit.reboot;";
@@ -246,9 +240,7 @@ mod ours {
 
     #[test]
     fn runit_init_says_when_no_flag_can_be_set_or_taken_back() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let read_only = "mount -o remount,ro /etc; mount -o remount,ro /run";
         let (said, _) = runit_init("0", read_only);
         assert_eq!(said, "init: fatal: unable to create /etc/runit/stopit: file does not exist\n111");
@@ -262,9 +254,7 @@ mod ours {
 
     #[test]
     fn runit_init_does_nothing_where_process_1_is_not_runit() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let own_proc = "mount -t proc proc /proc;";
         for (name, said, flags) in [
             ("sh", "init: fatal: process 1 is sh, not runit: nothing was done\n111", &[][..]),
@@ -319,14 +309,12 @@ mod ours {
 
     #[test]
     fn make_initramfs_packs_the_executable_and_its_names() {
-        if !can_run("cpio", std::path::Path::new("/usr/bin/cpio").exists()) {
-            return;
-        }
+        needs_program("cpio");
         let root = TempDir::new();
         let made =
             make_initramfs(&root, &["cpio", "gzip"], &[executable(), "services".as_ref(), "out.gz".as_ref()]);
         assert_eq!((made.code, made.out.as_str(), made.err.as_str()), (Some(0), "", ""));
-        let list = run_file("/bin/sh".as_ref()).args(&["-c", "gzip -dc out.gz | cpio --quiet -it"]);
+        let list = run_file("/bin/sh").args(&["-c", "gzip -dc out.gz | cpio --quiet -it"]);
         let list = list.dir(root.path()).go().out;
         for name in ["init", "bin/runitbox", "sbin/init", "sbin/runit", "etc/service/web/run"] {
             assert!(list.lines().any(|line| line == name), "{name}: {list}");
@@ -334,7 +322,20 @@ mod ours {
     }
 
     #[test]
+    fn make_initramfs_refuses_a_static_executable_that_is_another_program() {
+        needs_program("cpio");
+        needs("busybox-static", std::path::Path::new("/bin/busybox").exists());
+        let root = TempDir::new();
+        let words = ["/bin/busybox".as_ref(), "services".as_ref(), "out.gz".as_ref()];
+        let outcome = make_initramfs(&root, &["cpio", "gzip"], &words);
+        assert_ne!(outcome.code, Some(0));
+        assert!(outcome.err.contains("busybox: not runitbox"), "{}", outcome.err);
+        assert!(!root.join("out.gz").exists());
+    }
+
+    #[test]
     fn make_initramfs_fails_and_leaves_nothing_when_something_is_wrong() {
+        needs_program("cpio");
         let root = TempDir::new();
         root.file("text", "x");
         root.script("liar", "echo sv");
@@ -379,10 +380,6 @@ mod ours {
             ),
             (&["cpio", "gzip"], [executable().to_owned(), services.clone(), path("none/out")], "none/out"),
         ] {
-            if programs.contains(&"cpio") && !can_run("cpio", std::path::Path::new("/usr/bin/cpio").exists())
-            {
-                return;
-            }
             let words: Vec<&std::path::Path> = words.iter().map(std::path::PathBuf::as_path).collect();
             let outcome = make_initramfs(&root, programs, &words);
             assert!(outcome.code != Some(0), "{said}");
@@ -392,13 +389,7 @@ mod ours {
                 outcome.err
             );
         }
-        // A static executable that is another program, and a program that fails in the middle.
-        if can_run("busybox-static", std::path::Path::new("/bin/busybox").exists()) {
-            let words = ["/bin/busybox".as_ref(), services.as_path(), out.as_path()];
-            let outcome = make_initramfs(&root, &["cpio", "gzip"], &words);
-            assert_ne!(outcome.code, Some(0));
-            assert!(outcome.err.contains("busybox: not runitbox"), "{}", outcome.err);
-        }
+        // A program that fails in the middle.
         std::fs::write(&out, "the old one").unwrap();
         for name in ["cpio", "gzip"] {
             let broken = root.script(&format!("broken/{name}"), "echo half; exit 3");
@@ -406,7 +397,7 @@ mod ours {
             let script =
                 format!("PATH={}:$PATH; export PATH; exec \"$@\"", broken.parent().unwrap().display());
             let make = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/initramfs/make-initramfs");
-            let outcome = run_file("/bin/sh".as_ref())
+            let outcome = run_file("/bin/sh")
                 .args(&["-c", &script, "sh"])
                 .arg(make)
                 .args(&[executable(), &services, &out])

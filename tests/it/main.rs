@@ -1,16 +1,11 @@
-//! Black-box cases: what the programs do, seen from outside. See [`harness`] for how to run them against stock runit.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stderr
-)]
-#![allow(missing_docs, unreachable_pub)]
+//! Black-box cases: what the programs do, seen from outside. See `support` for how to run them against stock runit.
+#![allow(clippy::restriction, unreachable_pub, reason = "a case fails by a panic")]
+
+#[macro_use] // for #[test]
+extern crate support_attribute;
 
 mod chpst;
 mod clients;
-mod harness;
 mod init;
 mod install;
 mod runsv;
@@ -19,3 +14,7 @@ mod served;
 mod suite;
 mod sv;
 mod svlogd;
+
+fn main() -> std::process::ExitCode {
+    support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
+}

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use crate::harness::*;
+use support::*;
 
 #[test]
 fn no_directory_is_wrong_usage() {
@@ -156,7 +156,7 @@ fn runsv_is_called_by_its_name_and_that_of_the_service() {
     eventually("up", || tree.is_up("a"));
     let runsv = tree.runsv_of("a").unwrap();
     assert_eq!(fs::read(format!("/proc/{runsv}/cmdline")).unwrap(), b"runsv\0a\0");
-    assert_eq!(fs::read_to_string(format!("/proc/{runsv}/comm")).unwrap(), "runsv\n");
+    assert_eq!(process_name(runsv), "runsv");
     let cwd = fs::read_link(format!("/proc/{}/cwd", tree.pid("a").unwrap())).unwrap();
     assert_eq!(cwd, fs::canonicalize(tree.root.join("sv/a")).unwrap());
 }
@@ -247,11 +247,8 @@ fn a_link_that_is_switched_ends_with_the_new_service() {
     tree.define("b", "exec sleep 1000");
     tree.start();
     eventually("up", || tree.is_up("a"));
-    let link = tree.root.join("service/a");
     for (new, old) in [("b", "a"), ("a", "b")].repeat(10) {
-        // It makes a link under another name and renames it.
-        let made = run_file("/bin/ln".as_ref()).args(&["-sfn", &format!("../sv/{new}")]).arg(&link).go();
-        assert_eq!(made.code, Some(0), "{made:?}");
+        tree.switch("a", new);
         eventually("switched", || tree.is_up(new) && tree.pid(old).is_none());
     }
 }
@@ -282,7 +279,7 @@ fn a_renamed_link_or_directory_keeps_its_service() {
         let expected = format!("runsv\0{argument}\0");
         eventually("another", || {
             tree.runsv_of(name)
-                .is_some_and(|new| new != runsv && read(format!("/proc/{new}/cmdline").as_ref()) == expected)
+                .is_some_and(|new| new != runsv && read(format!("/proc/{new}/cmdline")) == expected)
         });
         // It was nobody's from then on.
         kill(service, SIGKILL);
@@ -317,14 +314,12 @@ mod ours {
         tree.define("b", "exec sleep 1000");
         tree.start();
         eventually("up", || tree.is_up("a"));
-        let link = tree.root.join("service/a");
         let mut own = 0;
         for new in ["b", "a"].repeat(5) {
-            let made = run_file("/bin/ln".as_ref()).args(&["-sfn", &format!("../sv/{new}")]).arg(&link).go();
-            assert_eq!(made.code, Some(0), "{made:?}");
+            tree.switch("a", new);
             eventually("switched", || tree.runsv_of(new).is_some());
             let runsv = tree.runsv_of(new).unwrap();
-            own += u32::from(read(format!("/proc/{runsv}/cmdline").as_ref()) == "runsv\0a\0");
+            own += u32::from(read(format!("/proc/{runsv}/cmdline")) == "runsv\0a\0");
         }
         // Where `ln` was held up between making its link and renaming it, that name was served.
         assert!(own > 5, "{own} of 10");
@@ -360,21 +355,19 @@ mod ours {
 
     #[test]
     fn other_changes_beside_what_a_link_leads_to_wake_for_no_look() {
-        if !can_run("strace", std::path::Path::new("/usr/bin/strace").exists()) {
-            return;
-        }
+        needs_program("strace");
         let mut tree = Tree::new();
         tree.sleeper("a");
         tree.start();
         eventually("up", || tree.is_up("a"));
         let trace = tree.root.join("trace");
-        let mut strace = run_file("/usr/bin/strace".as_ref())
+        let mut strace = run_file("/usr/bin/strace")
             .args(&["-qq", "-s", "8192", "-e", "trace=getdents64,read", "-o"])
             .arg(&trace)
             .args(&["-p", &tree.runsvdir().pid().to_string()])
             .start(&tree.root.join("strace"));
         eventually("traced", || {
-            read(format!("/proc/{}/status", tree.runsvdir().pid()).as_ref())
+            read(format!("/proc/{}/status", tree.runsvdir().pid()))
                 .contains(&format!("TracerPid:\t{}", strace.pid()))
         });
         for number in 0..20 {
@@ -420,7 +413,7 @@ mod ours {
         eventually("up", || tree.is_up("warm"));
         let make = "for i in $(seq 40); do mkdir d$i; printf '#!/bin/sh\\ntouch started\\nexec sleep 1000\\n' \
                     >d$i/run; chmod +x d$i/run; touch d$i/down; done";
-        let made = run_file("/bin/sh".as_ref()).args(&["-c", make]).dir(&tree.root.join("service")).go();
+        let made = run_file("/bin/sh").args(&["-c", make]).dir(&tree.root.join("service")).go();
         assert_eq!(made.code, Some(0), "{made:?}");
         let file = |number: u32, name: &str| tree.root.join(&format!("service/d{number}/{name}"));
         eventually("served", || (1..41).all(|number| open_fifo(&file(number, "supervise/ok")).is_some()));
@@ -456,23 +449,24 @@ mod ours {
         assert!(least < Duration::from_millis(15), "{least:?}");
     }
 
+    /// Starts runsvdir in a user namespace, which has limits of its own.
+    fn where_nothing_can_be_watched(tree: &Tree) -> Running {
+        let deny = "echo 0 >/proc/sys/user/max_inotify_instances";
+        let inside = |script: &str| run_file("/usr/bin/unshare").args(&["-Ur", "sh", "-c", script]);
+        needs("user namespaces (unshare -Ur)", inside(deny).go().code == Some(0));
+        inside(&format!("{deny} && exec runsvdir service"))
+            .dir(tree.root.path())
+            .start(&tree.root.join("err"))
+    }
+
     #[test]
     fn alarm_lets_it_look_at_once() {
-        let deny = "echo 0 >/proc/sys/user/max_inotify_instances && exec runsvdir service";
-        let possible = run_file("/usr/bin/unshare".as_ref())
-            .args(&["-Ur", "sh", "-c", "echo 0 >/proc/sys/user/max_inotify_instances"])
-            .go();
-        if !can_run("user namespaces (unshare -Ur)", possible.code == Some(0)) {
-            return;
-        }
         let tree = Tree::new();
-        let unshare =
-            run_file("/usr/bin/unshare".as_ref()).args(&["-Ur", "sh", "-c", deny]).dir(tree.root.path());
-        let mut runsvdir = unshare.start(&tree.root.join("err"));
+        let mut runsvdir = where_nothing_can_be_watched(&tree);
         eventually("started", || tree.said().contains("unable to watch"));
         tree.sleeper("a");
         let begin = Instant::now();
-        runsvdir.signal(nix::libc::SIGALRM);
+        runsvdir.signal(SIGALRM);
         eventually("up", || tree.is_up("a") || runsvdir.ended().is_some());
         assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
         runsvdir.signal(SIGHUP);
@@ -492,7 +486,7 @@ mod ours {
         kill(service, SIGKILL);
         let pid = tree.runsvdir().pid();
         let used = || -> u64 {
-            let stat = read(format!("/proc/{pid}/schedstat").as_ref());
+            let stat = read(format!("/proc/{pid}/schedstat"));
             stat.split(' ').next().unwrap().parse().unwrap()
         };
         eventually("said", || tree.said().contains("unable to stat service"));
@@ -515,14 +509,11 @@ mod ours {
         tree.start();
         let served = |number: u32| open_fifo(&tree.root.join(&format!("sv/{number}/supervise/ok"))).is_some();
         eventually("all served", || (0..400).all(served));
-        let removed = run_file("/bin/sh".as_ref())
-            .args(&["-c", "rm -f service/*; rm -rf sv/*"])
-            .dir(tree.root.path())
-            .go();
+        let removed =
+            run_file("/bin/sh").args(&["-c", "rm -f service/*; rm -rf sv/*"]).dir(tree.root.path()).go();
         assert_eq!(removed.code, Some(0), "{removed:?}");
         let pid = tree.runsvdir().pid();
-        let children = || read(format!("/proc/{pid}/task/{pid}/children").as_ref());
-        eventually("all gone", || children().is_empty());
+        eventually("all gone", || children_of(pid).is_empty());
         let said = tree.said();
         let of_runsvdir: Vec<&str> = said.lines().filter(|line| line.starts_with("runsvdir")).collect();
         assert_eq!(of_runsvdir, [] as [&str; 0]);
@@ -647,7 +638,7 @@ mod ours {
         let mut runsvdir =
             run_file(executable()).args(&["runsvdir", "-P", "service"]).dir(tree.root.path()).start(&err);
         let proc = format!("/proc/{}", runsvdir.pid());
-        eventually("named", || read(format!("{proc}/comm").as_ref()) == "runsvdir\n");
+        eventually("named", || read(format!("{proc}/comm")) == "runsvdir\n");
         let cmdline = fs::read(format!("{proc}/cmdline")).unwrap();
         assert!(cmdline.starts_with(b"runsvdir\0-P\0service\0"), "{}", String::from_utf8_lossy(&cmdline));
         assert!(cmdline.iter().skip(20).all(|&byte| byte == 0));
@@ -713,18 +704,8 @@ mod ours {
 
     #[test]
     fn where_nothing_can_be_watched_it_says_so_once_and_looks() {
-        // A user namespace has limits of its own.
-        let deny = "echo 0 >/proc/sys/user/max_inotify_instances && exec runsvdir service";
-        let possible = run_file("/usr/bin/unshare".as_ref())
-            .args(&["-Ur", "sh", "-c", "echo 0 >/proc/sys/user/max_inotify_instances"])
-            .go();
-        if !can_run("user namespaces (unshare -Ur)", possible.code == Some(0)) {
-            return;
-        }
         let tree = Tree::new();
-        let unshare =
-            run_file("/usr/bin/unshare".as_ref()).args(&["-Ur", "sh", "-c", deny]).dir(tree.root.path());
-        let mut runsvdir = unshare.start(&tree.root.join("err"));
+        let mut runsvdir = where_nothing_can_be_watched(&tree);
         let expected = "runsvdir service: warning: unable to watch, looking every 5 seconds instead: \
                         process cannot open more files\n";
         eventually("said", || tree.said() == expected);
@@ -748,7 +729,7 @@ mod ours {
         pids.push(tree.runsvdir().pid());
         // Every wake-up is a voluntary switch; who never wakes has no more of them.
         let switches = || -> Vec<String> {
-            let of = |pid: &i32| read(format!("/proc/{pid}/status").as_ref());
+            let of = |pid: &i32| read(format!("/proc/{pid}/status"));
             let line = |text: String| {
                 text.lines().filter(|line| line.contains("voluntary_ctxt")).collect::<String>()
             };

@@ -2,9 +2,8 @@
 
 mod ours {
     use std::fs;
-    use std::path::Path;
 
-    use crate::harness::*;
+    use support::*;
 
     /// A tree under a runsvinit, which is ended before it.
     struct Init {
@@ -15,7 +14,7 @@ mod ours {
     impl Init {
         /// Starts it by a shell command, in which `$0` stands for it.
         fn start(tree: Tree, command: &str) -> Self {
-            let run = run_file("/bin/sh".as_ref()).args(&["-c", command]).arg(program("runsvinit"));
+            let run = run_file("/bin/sh").args(&["-c", command]).arg(program("runsvinit"));
             let runsvinit = run.dir(tree.root.path()).start(&tree.root.join("err"));
             Init { tree, runsvinit }
         }
@@ -24,12 +23,8 @@ mod ours {
     impl Drop for Init {
         fn drop(&mut self) {
             self.runsvinit.signal(SIGTERM);
-            for _ in 0..1000 {
-                if self.runsvinit.ended().is_some() {
-                    return;
-                }
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
+            // What is left then is killed.
+            holds_soon(|| self.runsvinit.ended().is_some());
         }
     }
 
@@ -41,10 +36,8 @@ mod ours {
         let init = Init::start(tree, "exec $0 service");
         let tree = &init.tree;
         eventually("up", || tree.is_up("a"));
-        let link = tree.root.join("service/a");
         for (new, old) in [("b", "a"), ("a", "b")].repeat(10) {
-            let made = run_file("/bin/ln".as_ref()).args(&["-sfn", &format!("../sv/{new}")]).arg(&link).go();
-            assert_eq!(made.code, Some(0), "{made:?}");
+            tree.switch("a", new);
             eventually("switched", || tree.is_up(new) && tree.pid(old).is_none());
         }
     }
@@ -69,9 +62,7 @@ mod ours {
 
     #[test]
     fn what_could_not_be_taken_up_once_is_tried_again() {
-        if !can_run("strace", Path::new("/usr/bin/strace").exists()) {
-            return;
-        }
+        needs_program("strace");
         for (call, error, which) in
             [("mkdirat", "EIO", 1), ("mkdirat", "ENOSPC", 1), ("mknodat", "EIO", 2), ("openat", "EMFILE", 6)]
         {
@@ -91,9 +82,7 @@ mod ours {
             assert!(init.tree.root.read("strace.out").contains("INJECTED"));
             // strace passes no signal on.
             send(&init.tree.root.join("sv/a/supervise/control"), "d");
-            let child =
-                fs::read_to_string(format!("/proc/{0}/task/{0}/children", init.runsvinit.pid())).unwrap();
-            kill(child.trim().parse().unwrap(), SIGTERM);
+            kill(children_of(init.runsvinit.pid())[0], SIGTERM);
             eventually("ended", || init.runsvinit.ended().is_some());
         }
     }

@@ -4,7 +4,7 @@ mod ours {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    use crate::harness::*;
+    use support::*;
 
     const NAMES: [&str; 17] = [
         "chpst",
@@ -86,11 +86,11 @@ mod ours {
     fn an_unknown_name_is_no_init_script_unless_it_leads_over_sv() {
         let root = TempDir::new();
         symlink(executable(), root.join("web")).unwrap();
-        let outcome = run_file(&root.join("web")).arg("status").go();
+        let outcome = run_file(root.join("web")).arg("status").go();
         assert_eq!(outcome.code, Some(127));
         // Found along PATH, the name has no directory.
         symlink(bin().join("sv"), root.join("mail")).unwrap();
-        let shell = run_file("/bin/sh".as_ref()).args(&["-c", "mail status"]).env("SVDIR", "/nowhere");
+        let shell = run_file("/bin/sh").args(&["-c", "mail status"]).env("SVDIR", "/nowhere");
         let outcome = shell.env("PATH", root.path()).go();
         assert_eq!(outcome.out, "fail: mail: unable to change to service directory: file does not exist\n");
     }
@@ -99,7 +99,7 @@ mod ours {
     fn a_renamed_executable_takes_the_first_argument() {
         let root = TempDir::new();
         fs::copy(executable(), root.join("rb")).unwrap();
-        let outcome = run_file(&root.join("rb")).args(&["chpst", "echo", "x"]).go();
+        let outcome = run_file(root.join("rb")).args(&["chpst", "echo", "x"]).go();
         assert_eq!(outcome.out, "x\n");
     }
 
@@ -116,14 +116,14 @@ mod ours {
             "exec {} chpst sh -c 'for f in 0 1 2; do [ -e /proc/$$/fd/$f ] && echo $f >>open; done; echo done >>open' <&- >&- 2>&-",
             executable().display()
         );
-        let outcome = run_file("/bin/sh".as_ref()).args(&["-c", &script]).dir(root.path()).go();
+        let outcome = run_file("/bin/sh").args(&["-c", &script]).dir(root.path()).go();
         assert_eq!((outcome.err.as_str(), root.read("open").as_str()), ("", "done\n"));
     }
 
     #[test]
     fn a_closed_standard_output_harms_nobody() {
         let script = format!("{} --list >&-; echo $?", executable().display());
-        let outcome = run_file("/bin/sh".as_ref()).args(&["-c", &script]).go();
+        let outcome = run_file("/bin/sh").args(&["-c", &script]).go();
         assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("0\n", ""));
     }
 

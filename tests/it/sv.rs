@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 
-use crate::harness::*;
+use support::*;
 
 const USAGE: &str = "usage: sv [-v] [-w sec] command service ...\n\n";
 
@@ -98,7 +98,7 @@ fn status_of_a_service_in_its_delay() {
 #[test]
 fn status_of_a_service_that_got_term() {
     let service = Service::stubborn().up();
-    eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+    eventually("trap is set", || read(service.root().join("starts")) == "started\n");
     service.send("d");
     eventually("shown", || service.stat().contains("got TERM"));
     says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss, want down, got TERM\n");
@@ -278,7 +278,7 @@ fn reload_sends_hup() {
         .up();
     eventually("ready", || service.root().join("ready").exists());
     says(&service.sv(&["reload"]), 0, "ok: run: ./s: (pid P) Ss\n");
-    eventually("hup", || read(&service.root().join("hups")) == "hup\n");
+    eventually("hup", || read(service.root().join("hups")) == "hup\n");
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn exit_with_w_waits_too() {
 #[test]
 fn a_service_that_ignores_term_makes_stop_time_out() {
     let service = Service::stubborn().up();
-    eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+    eventually("trap is set", || read(service.root().join("starts")) == "started\n");
     says(&service.sv(&["-w1", "stop"]), 1, "timeout: run: ./s: (pid P) Ss, want down, got TERM\n");
     assert!(service.is_up());
 }
@@ -306,7 +306,7 @@ fn a_service_that_ignores_term_makes_stop_time_out() {
 #[test]
 fn force_stop_kills_when_the_time_is_over() {
     let service = Service::stubborn().up();
-    eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+    eventually("trap is set", || read(service.root().join("starts")) == "started\n");
     says(&service.sv(&["-w1", "force-stop"]), 1, "kill: run: ./s: (pid P) Ss, want down, got TERM\n");
     eventually("killed", || service.is_down());
 }
@@ -315,7 +315,7 @@ fn force_stop_kills_when_the_time_is_over() {
 fn force_shutdown_kills_and_runsv_leaves() {
     for word in ["force-shutdown", "X", "E"] {
         let mut service = Service::stubborn().up();
-        eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+        eventually("trap is set", || read(service.root().join("starts")) == "started\n");
         says(&service.sv(&["-w1", word]), 1, "kill: run: ./s: (pid P) Ss, want down, got TERM\n");
         assert_eq!(service.exit_code(), 0, "{word}");
     }
@@ -324,7 +324,7 @@ fn force_shutdown_kills_and_runsv_leaves() {
 #[test]
 fn svwait_is_the_patience() {
     let service = Service::stubborn().up();
-    eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+    eventually("trap is set", || read(service.root().join("starts")) == "started\n");
     let begin = Instant::now();
     let outcome = run("sv").args(&["stop", "./s"]).env("SVWAIT", "1").dir(service.root()).go();
     says(&outcome, 1, "timeout: run: ./s: (pid P) Ss, want down, got TERM\n");
@@ -339,7 +339,7 @@ fn a_check_that_agrees_lets_start_succeed() {
         .supervised();
     fs::write(service.root().join("ready"), "").unwrap();
     says(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
-    assert!(read(&service.root().join("checks")).starts_with("checked\n"));
+    assert!(read(service.root().join("checks")).starts_with("checked\n"));
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn a_check_that_agrees_later_is_waited_for() {
         .script("check", "echo x >>../tries; [ $(wc -l <../tries) -ge 3 ]")
         .supervised();
     says(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
-    assert!(read(&service.root().join("tries")).lines().count() >= 3);
+    assert!(read(service.root().join("tries")).lines().count() >= 3);
 }
 
 #[test]
@@ -373,7 +373,7 @@ fn the_check_runs_in_the_service_directory_without_standard_output() {
     let service =
         Service::sleeper().script("check", "[ -e /proc/$$/fd/1 ] && echo open >../open; pwd >../seen").up();
     assert_eq!(service.sv(&["start"]).code, Some(0));
-    let seen = read(&service.root().join("seen"));
+    let seen = read(service.root().join("seen"));
     assert!(seen.starts_with(fs::canonicalize(service.path()).unwrap().to_str().unwrap()), "{seen}");
     assert!(!service.root().join("open").exists(), "standard output was open");
 }
@@ -513,7 +513,7 @@ impl Fake {
         fs::create_dir(&dir).unwrap();
         let fifo = |name: &str| {
             let path = dir.join(name);
-            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+            make_fifo(&path, 0o600);
             fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
         };
         let fake = Fake { _ok: Some(fifo("ok")), control: Some(fifo("control")), service };
@@ -527,12 +527,11 @@ impl Fake {
 
     /// Its status: it runs, or it is down; as wanted.
     fn says(&self, runs: bool) {
-        use svcore::status::{State, Status, Want};
         let status = Status {
-            since: svcore::tai::stamp(1_700_000_000 + i64::from(runs), 0),
-            pid: rustix::process::Pid::from_raw(77).filter(|_| runs),
+            since: stamp(1_700_000_000 + u64::from(runs)),
+            pid: runs.then_some(77),
             paused: false,
-            want: Some(if runs { Want::Up } else { Want::Down }),
+            want: if runs { Want::Up } else { Want::Down },
             term: false,
             state: if runs { State::Run } else { State::Down },
         };
@@ -556,9 +555,8 @@ impl Fake {
 /// What is wrong, each with words that `sv` says it of at once; all is said as stock says it.
 #[test]
 fn what_cannot_be_used_is_said_as_runit_says_it() {
-    if !is_root() || !has_stock("sv") {
-        return;
-    }
+    needs_root();
+    needs_stock("sv");
     let all = ["status", "start", "stop", "exit", "check", "up", "down", "x", "-v up", "-v down", "restart"];
     let harmless = ["status", "start", "check", "up", "-v up", "stop", "exit", "restart", "-v down"];
     let none = Service::sleeper();
@@ -610,7 +608,7 @@ fn what_cannot_be_used_is_said_as_runit_says_it() {
 /// `sv` with no more than so many descriptors.
 fn with_descriptors(limit: u32, words: &[&str], names: &[String]) -> Run {
     let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
-    run_file("/bin/sh".as_ref()).args(&["-c", &script]).arg(program("sv")).args(words).args(names)
+    run_file("/bin/sh").args(&["-c", &script]).arg(program("sv")).args(words).args(names)
 }
 
 #[test]
@@ -736,7 +734,7 @@ mod ours {
     #[test]
     fn no_more_time_than_asked_for_is_waited() {
         let service = Service::stubborn().up();
-        eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+        eventually("trap is set", || read(service.root().join("starts")) == "started\n");
         let begin = Instant::now();
         assert_eq!(service.sv(&["-w1", "stop"]).code, Some(1));
         let waited = begin.elapsed();
@@ -746,7 +744,7 @@ mod ours {
     #[test]
     fn up_after_a_pending_down_is_not_lost() {
         let service = Service::stubborn().up();
-        eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+        eventually("trap is set", || read(service.root().join("starts")) == "started\n");
         assert_eq!(service.sv(&["down"]).code, Some(0));
         eventually("shown", || service.stat() == "run, got TERM, want down\n");
         assert_eq!(service.sv(&["up"]).code, Some(0));
@@ -818,9 +816,7 @@ mod ours {
 
     #[test]
     fn v_says_that_there_is_no_permission() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let service = Service::sleeper().up();
         fs::set_permissions(service.root(), fs::Permissions::from_mode(0o755)).unwrap();
         let words =
@@ -844,7 +840,7 @@ mod ours {
     #[test]
     fn hundreds_are_waited_for_with_fewer_descriptors() {
         let service = Service::stubborn().up();
-        eventually("trap is set", || read(&service.root().join("starts")) == "started\n");
+        eventually("trap is set", || read(service.root().join("starts")) == "started\n");
         for (limit, count) in [(256, 400), (24, 100)] {
             let names = vec!["./s".to_owned(); count];
             let go = |words: &[&str]| with_descriptors(limit, words, &names).dir(service.root()).go();
@@ -933,18 +929,14 @@ mod ours {
 
     #[test]
     fn marks_that_another_left_are_not_believed() {
-        if !has_stock("runsv") {
-            return;
-        }
+        needs_stock("runsv");
         let service = Service::sleeper();
-        let mut runsv = run_file("/usr/bin/runsv".as_ref())
-            .arg("s")
-            .dir(service.root())
-            .start(&service.root().join("err"));
+        let mut runsv =
+            run_file("/usr/bin/runsv").arg("s").dir(service.root()).start(&service.root().join("err"));
         eventually("up", || service.is_up());
         let marks = |access: &str, modification: &str| {
             for (which, time) in [("-a", access), ("-m", modification)] {
-                let touched = run_file("/usr/bin/touch".as_ref()).args(&[which, "-d", time]);
+                let touched = run_file("/usr/bin/touch").args(&[which, "-d", time]);
                 assert_eq!(touched.arg(service.path().join("supervise/ok")).go().code, Some(0));
             }
         };
@@ -967,7 +959,7 @@ mod ours {
         for words in [&["-w1", "start"][..], &["-w1", "health"]] {
             let service = Service::sleeper().script("check", "sleep 1000 & echo $! >>../children; wait").up();
             assert_eq!(service.sv(words).code, Some(1), "{words:?}");
-            let children = read(&service.root().join("children"));
+            let children = read(service.root().join("children"));
             assert!(!children.is_empty());
             for child in children.lines() {
                 eventually("gone", || !is_alive(child.parse().unwrap()));
@@ -981,7 +973,7 @@ mod ours {
             let trap = if hardened { "trap '' TERM;" } else { "" };
             let check = format!("{trap} sleep 1000 & echo $! >../child; wait; sleep 1000");
             let service = Service::sleeper().script("check", &check).up();
-            let child = || read(&service.root().join("child")).trim().parse().ok();
+            let child = || read(service.root().join("child")).trim().parse().ok();
             let mut sv =
                 run("sv").args(&["start", "./s"]).dir(service.root()).start(&service.root().join("err"));
             eventually("checks", || child().is_some());
@@ -998,7 +990,7 @@ mod ours {
             .script("check", "echo >../began; while [ ! -e ../go ]; do sleep 0.01; done")
             .up();
         let words = ["-c", "trap '' HUP; exec \"$0\" start ./s"];
-        let run = run_file("/bin/sh".as_ref()).args(&words).arg(program("sv")).dir(service.root());
+        let run = run_file("/bin/sh").args(&words).arg(program("sv")).dir(service.root());
         let mut sv = run.start(&service.root().join("out"));
         eventually("checks", || service.root().join("began").exists());
         sv.signal(SIGHUP);
@@ -1040,9 +1032,7 @@ mod ours {
     #[test]
     fn sv_works_with_the_runsv_of_others() {
         let stock = std::path::Path::new("/usr/bin/runsv");
-        if !has_stock("runsv") {
-            return;
-        }
+        needs_stock("runsv");
         let service = Service::sleeper();
         let mut runsv = run_file(stock).arg("s").dir(service.root()).start(&service.root().join("err"));
         eventually("up", || service.is_up());
@@ -1058,9 +1048,7 @@ mod ours {
     #[test]
     fn the_sv_of_others_works_with_our_runsv() {
         let stock = std::path::Path::new("/usr/bin/sv");
-        if !has_stock("sv") {
-            return;
-        }
+        needs_stock("sv");
         let service = Service::sleeper().up();
         let go = |words: &[&str]| run_file(stock).args(words).arg("./s").dir(service.root()).go();
         says(&go(&["status"]), 0, "run: ./s: (pid P) Ss\n");
@@ -1074,7 +1062,7 @@ mod ours {
         let service = Service::sleeper().script("check", "echo x >>../checks; exit 1").up();
         let outcome = service.sv(&["-w2", "check"]);
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
-        let checks = read(&service.root().join("checks")).lines().count();
+        let checks = read(service.root().join("checks")).lines().count();
         // After 20, 40, 80, 160, 320 and then each 420 ms.
         assert!((2..=10).contains(&checks), "{checks}");
     }

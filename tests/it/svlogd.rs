@@ -5,9 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::harness::*;
-
-const SIGALRM: i32 = 14;
+use support::*;
 
 /// A log directory `log` with its config.
 struct Log {
@@ -50,7 +48,7 @@ impl Log {
     }
 
     fn current(&self) -> String {
-        read(&self.path("current"))
+        read(self.path("current"))
     }
 
     fn said(&self) -> String {
@@ -135,7 +133,7 @@ fn a_current_that_was_not_completed_is_put_aside() {
     assert_eq!(log.current(), "one\n");
     let old = log.old(".u");
     assert_eq!(old.len(), 1);
-    assert_eq!(read(&log.path(&old[0])), "half\n");
+    assert_eq!(read(log.path(&old[0])), "half\n");
 }
 
 #[test]
@@ -226,7 +224,7 @@ fn t_puts_a_label_before_each_line() {
 
 #[test]
 fn tt_and_ttt_put_the_time_before_each_line() {
-    let now = run_file("/bin/date".as_ref()).args(&["-u", "+%Y-%m-%d"]).go().out;
+    let now = run_file("/bin/date").args(&["-u", "+%Y-%m-%d"]).go().out;
     for (option, between) in [("-tt", '_'), ("-ttt", 'T'), ("-tttt", 'T')] {
         let log = Log::new("");
         log.logs(&[option], "one\n");
@@ -307,7 +305,7 @@ fn lines_are_not_cut_where_there_is_room_for_one_of_len() {
     let log = Log::new("s100\nn0\n");
     log.logs(&["-l", "50"], lines(0..200));
     for name in log.old(".s") {
-        let text = read(&log.path(&name));
+        let text = read(log.path(&name));
         assert!(text.ends_with('\n') && (50..=100).contains(&text.len()), "{text:?}");
     }
 }
@@ -351,7 +349,7 @@ fn runit_check_rotates_by_age() {
     let (_svlogd, mut pipe) = log.start(&[]);
     pipe.write_all(b"foo\n").unwrap();
     eventually("rotated", || log.old(".s").len() == 1);
-    assert_eq!((log.current().as_str(), read(&log.path(&log.old(".s")[0])).as_str()), ("", "foo\n"));
+    assert_eq!((log.current().as_str(), read(log.path(&log.old(".s")[0])).as_str()), ("", "foo\n"));
     steadily("an empty one is left alone", Duration::from_millis(2500), || log.old("").len() == 1);
 }
 
@@ -501,7 +499,7 @@ fn a_processor_makes_the_old_log() {
     assert_eq!((log.old(".u").len(), log.old(".t").len()), (0, 0));
     let mut all = String::new();
     for name in log.old(".s") {
-        all += &read(&log.path(&name));
+        all += &read(log.path(&name));
         assert_eq!(log.mode(&name), 0o744);
     }
     assert_eq!(all + &log.current().to_uppercase(), lines(0..100).to_uppercase());
@@ -513,7 +511,7 @@ fn a_processor_has_a_memory() {
     log.logs(&["-l", "50"], lines(0..100));
     let count = log.old(".s").len();
     assert!(count > 3);
-    assert_eq!(read(&log.path("state")).trim(), count.to_string());
+    assert_eq!(read(log.path("state")).trim(), count.to_string());
 }
 
 #[test]
@@ -521,7 +519,7 @@ fn a_processor_runs_in_the_log_directory() {
     let log = Log::new("s100\nn0\n!pwd >>where; cat\n");
     log.logs(&["-l", "50"], lines(0..12));
     let expected = fs::canonicalize(log.root.join("log")).unwrap();
-    assert!(read(&log.path("where")).starts_with(expected.to_str().unwrap()));
+    assert!(read(log.path("where")).starts_with(expected.to_str().unwrap()));
 }
 
 #[test]
@@ -533,7 +531,7 @@ fn a_processor_that_fails_is_run_again() {
     svlogd.signal(SIGALRM);
     eventually("processed", || log.old(".s").len() == 1 && log.old(".u").is_empty());
     assert_eq!(log.said(), "svlogd: warning: processor failed, restart: log\n");
-    assert_eq!(read(&log.path(&log.old(".s")[0])), "one\n");
+    assert_eq!(read(log.path(&log.old(".s")[0])), "one\n");
 }
 
 #[test]
@@ -660,7 +658,7 @@ mod ours {
         svlogd.signal(SIGTERM);
         eventually("ended", || svlogd.ended() == Some(0));
         assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
-        assert_eq!((read(&log.path(&log.old(".u")[0])).as_str(), log.current().as_str()), ("one\n", "two\n"));
+        assert_eq!((read(log.path(&log.old(".u")[0])).as_str(), log.current().as_str()), ("one\n", "two\n"));
     }
 
     #[test]
@@ -728,7 +726,7 @@ mod ours {
         eventually("written", || log.current() == "one\n");
         svlogd.signal(SIGALRM);
         eventually("processed", || log.old(".s").len() == 1 && log.old(".u").is_empty());
-        assert_eq!(read(&log.path(&log.old(".s")[0])), "one\n");
+        assert_eq!(read(log.path(&log.old(".s")[0])), "one\n");
     }
 
     #[test]
@@ -790,14 +788,10 @@ mod ours {
         let log = Log::new("s20000\nn0\n!gzip 9\n");
         let (mut svlogd, mut pipe) = log.start(&["-l", "50"]);
         let parent = svlogd.pid();
-        let children = || {
-            let children = read(format!("/proc/{parent}/task/{parent}/children").as_ref());
-            children.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<i32>>()
-        };
         let mut killed = 0;
         for number in 0..60 {
             pipe.write_all(lines(number * 1000..number * 1000 + 1000).as_bytes()).unwrap();
-            for child in children() {
+            for child in children_of(parent) {
                 if killed < 5 {
                     kill(child, SIGKILL);
                     killed += 1;
@@ -899,22 +893,19 @@ mod ours {
     }
 
     /// A small file system of its own, in a mount namespace: `script` is run in it, with `$svlogd`.
-    fn on_small_disk(script: &str) -> Option<(Outcome, TempDir)> {
+    fn on_small_disk(script: &str) -> (Outcome, TempDir) {
         let root = TempDir::new();
         fs::create_dir(root.join("log")).unwrap();
         let mount = "mount -t tmpfs -o size=200k,mode=755 none log";
-        let possible =
-            run_file("/usr/bin/unshare".as_ref()).args(&["-m", "sh", "-c", mount]).dir(root.path()).go();
-        if !can_run("root and mount namespaces (unshare -m)", possible.code == Some(0)) {
-            return None;
-        }
+        let possible = run_file("/usr/bin/unshare").args(&["-m", "sh", "-c", mount]).dir(root.path()).go();
+        needs("root and mount namespaces (unshare -m)", possible.code == Some(0));
         let script = format!("set -e; {mount}; {script}");
-        let outcome = run_file("/usr/bin/unshare".as_ref())
+        let outcome = run_file("/usr/bin/unshare")
             .args(&["-m", "sh", "-c", &script])
             .env("svlogd", bin().join("svlogd").as_os_str())
             .dir(root.path())
             .go();
-        Some((outcome, root))
+        (outcome, root)
     }
 
     #[test]
@@ -925,7 +916,7 @@ mod ours {
             while ! grep -q 'pausing: unable to write to current: log: out of disk space' err; do sleep 0.05; done
             [ ! -e code ]; rm log/ballast; wait
             cat code; cmp numbers log/current && echo same; grep -vc pausing err || :";
-        let Some((outcome, _root)) = on_small_disk(script) else { return };
+        let (outcome, _root) = on_small_disk(script);
         assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("0\nsame\n0\n", ""));
     }
 
@@ -937,7 +928,7 @@ mod ours {
             while ! grep -q 'pausing' err; do sleep 0.05; done
             kill $pid; wait $pid && echo ended; kill $feeder 2>/dev/null || :
             grep -c 'bytes not written' err";
-        let Some((outcome, _root)) = on_small_disk(script) else { return };
+        let (outcome, _root) = on_small_disk(script);
         assert_eq!(outcome.out, "ended\n1\n", "{}", outcome.err);
     }
 
@@ -948,7 +939,7 @@ mod ours {
             grep -c '^svlogd: warning: out of disk space, delete: log/@4.*\\.s$' err >/dev/null && echo deleted
             ls log/@*.s | wc -l | { read n; [ $n -ge 2 ] && echo kept; }
             tail -n 1 log/current";
-        let Some((outcome, _root)) = on_small_disk(script) else { return };
+        let (outcome, _root) = on_small_disk(script);
         assert_eq!(outcome.out, "0\ndeleted\nkept\n100000\n", "{}", outcome.err);
     }
 
@@ -964,7 +955,7 @@ mod ours {
                 lost=$(sed -n 's/^svlogd: lost \\([0-9]*\\) lines: out of disk space$/\\1/p' log/current | paste -sd+ | sed 's/$/+0/')
                 echo $(($kept + $lost)); tail -n 1 log/current; grep -c 'losing lines: log: out of disk space' err || :"
             );
-            let Some((outcome, _root)) = on_small_disk(&script) else { return };
+            let (outcome, _root) = on_small_disk(&script);
             assert_eq!(outcome.out, format!("0\n20100\n20100\n{warned}\n"), "{options} {}", outcome.err);
         }
     }
@@ -980,15 +971,13 @@ mod ours {
             ls log/@*.u >/dev/null && echo plain
             rm log/ballast; while ls log/@*.u >/dev/null 2>&1; do sleep 0.05; done
             exec 3>&-; wait $pid; { zcat log/@*.s; cat log/current; } | cmp - input && echo same";
-        let Some((outcome, _root)) = on_small_disk(script) else { return };
+        let (outcome, _root) = on_small_disk(script);
         assert_eq!(outcome.out, "plain\nsame\n", "{}", outcome.err);
     }
 
     #[test]
     fn a_directory_that_becomes_read_only_is_waited_for() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         // Nobody may write to it only as long as it is his.
         let owner =
             |log: &Log, uid: u32| std::os::unix::fs::chown(log.root.join("log"), Some(uid), None).unwrap();
@@ -996,7 +985,7 @@ mod ours {
         owner(&log, 65534);
         let svlogd = bin().join("svlogd");
         let words = ["-u", "nobody", svlogd.to_str().unwrap(), "-l", "50", "log"];
-        let run = run_file(&bin().join("chpst")).args(&words).dir(log.root.path());
+        let run = run_file(bin().join("chpst")).args(&words).dir(log.root.path());
         let (mut svlogd, mut pipe) = run.piped(&log.root.join("err"));
         pipe.write_all(lines(0..200).as_bytes()).unwrap();
         eventually("logged", || log.all() == lines(0..200).into_bytes());
@@ -1071,9 +1060,7 @@ mod ours {
     }
 
     fn compressor_of(svlogd: &Running) -> Option<i32> {
-        let parent = svlogd.pid();
-        let children = read(format!("/proc/{parent}/task/{parent}/children").as_ref());
-        children.split_whitespace().next().map(|pid| pid.parse().unwrap())
+        children_of(svlogd.pid()).first().copied()
     }
 
     /// A log that takes long to compress, under way.
@@ -1119,9 +1106,9 @@ mod ours {
             files
         };
         eventually("closed", || files() == ["0", "1", "2"]);
-        assert_eq!(read(format!("/proc/{child}/comm").as_ref()), "gzip\n");
-        assert!(!read(format!("/proc/{child}/cmdline").as_ref()).contains("svlogd"));
-        assert!(read(format!("/proc/{}/cmdline", svlogd.pid()).as_ref()).contains("svlogd"));
+        assert_eq!(process_name(child), "gzip");
+        assert!(!read(format!("/proc/{child}/cmdline")).contains("svlogd"));
+        assert!(read(format!("/proc/{}/cmdline", svlogd.pid())).contains("svlogd"));
         kill(child, SIGHUP);
         kill(child, SIGALRM);
         steadily("HUP and ALRM are nothing to it", Duration::from_millis(200), || is_alive(child));
@@ -1244,9 +1231,7 @@ mod ours {
 
     #[test]
     fn hup_keeps_what_cannot_be_opened_again_and_what_is_not_written() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let log = Log::new("s1000\nn0\n");
         let own = |uid: u32, mode: u32| {
             std::os::unix::fs::chown(log.root.join("log"), Some(uid), None).unwrap();
@@ -1255,7 +1240,7 @@ mod ours {
         own(65534, 0o755);
         let svlogd = bin().join("svlogd");
         let words = ["-u", "nobody", svlogd.to_str().unwrap(), "-v", "-l", "50", "log"];
-        let run = run_file(&bin().join("chpst")).args(&words).dir(log.root.path());
+        let run = run_file(bin().join("chpst")).args(&words).dir(log.root.path());
         let (mut svlogd, mut pipe) = run.piped(&log.root.join("err"));
         pipe.write_all(lines(0..200).as_bytes()).unwrap();
         eventually("logged", || log.all() == lines(0..200).into_bytes());
@@ -1307,7 +1292,7 @@ mod ours {
         eventually("a new one", || log.path("current").exists());
         pipe.write_all(b"two\n").unwrap();
         eventually("written", || log.current() == "two\n");
-        assert_eq!((read(&log.path("taken")).as_str(), log.mode("taken")), ("one\n", 0o744));
+        assert_eq!((read(log.path("taken")).as_str(), log.mode("taken")), ("one\n", 0o744));
     }
 
     /// The clock was ahead once, or was set back: names of the future are there, and names of no time at all.
@@ -1349,7 +1334,7 @@ mod ours {
             .script("log/run", "exec svlogd ./main")
             .file("log/main/config", "s1000000\nn0\n")
             .supervised();
-        let next = || read(&service.root().join("next"));
+        let next = || read(service.root().join("next"));
         let mut restarts = 0;
         while !service.root().join("done").exists() || restarts < 100 {
             for command in ["tu", "tu"] {
@@ -1390,7 +1375,7 @@ mod ours {
         let log = Log::new("s1000000\nn3\n");
         let (svlogd, mut pipe) = log.start(&["-tt"]);
         pipe.write_all(lines(0..500_000).as_bytes()).unwrap();
-        let smaps = read(format!("/proc/{}/smaps_rollup", svlogd.pid()).as_ref());
+        let smaps = read(format!("/proc/{}/smaps_rollup", svlogd.pid()));
         let kib = |field: &str| -> u64 {
             let line = smaps.lines().find(|line| line.starts_with(field)).unwrap();
             line.split_whitespace().nth(1).unwrap().parse().unwrap()

@@ -1,11 +1,9 @@
 //! `runsvinit` and CMD: which signals reach it, what its end means, and who else is touched.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::*;
-use crate::root::{Machine, Root};
-use crate::runsvinit::{boot, can};
+use crate::runsvinit::boot;
+use support::*;
 
 /// What reaches CMD as it is, but for the real-time ones.
 const PASSED_ON: [(i32, &str); 18] = [
@@ -45,9 +43,7 @@ fn with_command(root: Root, options: &[&str], command: &str) -> Machine {
 
 #[test]
 fn all_signals_but_three_reach_it_as_they_are() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut machine = with_command(Root::new().graceful("web"), &[], &listener(15));
     machine.says("web begins");
     for (number, name) in PASSED_ON {
@@ -73,13 +69,8 @@ fn all_signals_but_three_reach_it_as_they_are() {
 
 #[test]
 fn a_queued_number_comes_with_the_signal() {
-    if !can() {
-        return;
-    }
-    let python = std::path::Path::new("/usr/bin/python3").exists();
-    if !can_run("python3", python) {
-        return;
-    }
+    needs_machine();
+    needs_program("python3");
     let command = "exec python3 -c \"import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [34, 15])\nprint(\\\"ready\\\", flush=True)\nwhile True:\n i = signal.sigwaitinfo([34, 15])\n print(\\\"signal\\\", i.si_signo, \\\"code\\\", i.si_code, flush=True)\n if i.si_signo == 15: break\"";
     let mut machine = with_command(Root::new(), &[], command);
     assert_eq!(machine.inside("kill -q 7 -34 1 || /usr/bin/kill -q 7 -34 1").code, Some(0));
@@ -90,9 +81,7 @@ fn a_queued_number_comes_with_the_signal() {
 
 #[test]
 fn the_orderly_stop_begins_with_term_or_the_signal_that_was_given() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     for (options, last) in [
         (&[][..], 15),
         (&["--stop-signal", "INT"], 2),
@@ -115,9 +104,7 @@ fn the_orderly_stop_begins_with_term_or_the_signal_that_was_given() {
 
 #[test]
 fn its_whole_group_gets_them_where_that_is_wanted() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let child = "sh -c \"trap \\\"echo child got it\\\" USR1; trap \\\"echo child ends; exit\\\" TERM; while :; do sleep 0.02; done\"";
     for (options, reached) in [(&["-g"][..], true), (&[], false)] {
         let command = format!(
@@ -147,7 +134,7 @@ fn every_exit_code_is_its_own() {
         program("runsvinit").display(),
         dir.path().display()
     );
-    let outcome = run_file("/bin/sh".as_ref()).args(&["-c", &script]).go();
+    let outcome = run_file("/bin/sh").args(&["-c", &script]).go();
     assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("", ""));
     // And every signal that can end it.
     let script = format!(
@@ -155,7 +142,7 @@ fn every_exit_code_is_its_own() {
         program("runsvinit").display(),
         dir.path().display()
     );
-    let outcome = run_file("/bin/bash".as_ref()).args(&["-c", &script]).go();
+    let outcome = run_file("/bin/bash").args(&["-c", &script]).go();
     assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("", ""));
 }
 
@@ -165,30 +152,19 @@ fn orphans_come_to_it_also_where_it_is_not_process_1() {
     // Grandchildren that outlive their parents; then nobody is a zombie, and their new parent is runsvinit.
     let command = "for i in $(seq 50); do (sh -c 'sleep 0.05' &); done; (sh -c 'echo $PPID >first; sleep 0.1; ps -o ppid= -p $$ >parent; exec sleep 1000' &); \
                    while [ ! -s parent ]; do sleep 0.02; done; sleep 0.2; echo >ready; exec sleep 1000";
-    let mut child = Command::new(program("runsvinit"))
-        .args(["none", "--", "sh", "-c", command])
-        .current_dir(dir.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let pid = i32::try_from(child.id()).unwrap();
+    let runsvinit = run("runsvinit").args(&["none", "--", "sh", "-c", command]).dir(dir.path());
+    let mut runsvinit = runsvinit.start(&dir.join("err"));
     eventually("ready", || dir.join("ready").exists());
-    assert_eq!(dir.read("parent").trim(), pid.to_string());
-    let children = read(format!("/proc/{pid}/task/{pid}/children").as_ref());
-    let states: Vec<_> =
-        children.split_whitespace().filter_map(|pid| process_state(pid.parse().unwrap())).collect();
+    assert_eq!(dir.read("parent").trim(), runsvinit.pid().to_string());
+    let states = states_of_children(runsvinit.pid());
     assert!(!states.contains(&'Z') && states.len() == 2, "{states:?}");
-    kill(pid, SIGTERM);
-    assert_eq!(child.wait().unwrap().code(), Some(143));
+    runsvinit.signal(SIGTERM);
+    assert_eq!(runsvinit.exit_code(), 143);
 }
 
 #[test]
 fn with_v_it_is_said_once_what_is_served_beside_it() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut machine =
         boot(Root::new().graceful("web"), &["-v", "--", "/bin/sh", "-c", "sleep 0.3; echo cmd"]);
     assert_eq!(machine.ends(), 0);

@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::harness::*;
-use crate::root::{Machine, Root};
-use crate::runsvinit::{boot, can};
+use crate::runsvinit::boot;
+use support::*;
 
 const SLEEP: &str = "exec sleep 1000";
 
@@ -18,14 +17,12 @@ fn stat(machine: &Machine, name: &str) -> String {
 
 fn is_up(machine: &Machine, name: &str) -> bool {
     let dir = machine.root.path(&format!("{name}/supervise"));
-    open_fifo(&dir.join("ok")).is_some() && read(&dir.join("stat")) == "run\n"
+    open_fifo(&dir.join("ok")).is_some() && read(dir.join("stat")) == "run\n"
 }
 
 #[test]
 fn a_supervise_that_was_made_again_is_listened_to() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new()
         .script("etc/service/web/run", SLEEP)
         .script("etc/service/web/log/run", "exec cat >/dev/null");
@@ -51,9 +48,7 @@ fn a_supervise_that_was_made_again_is_listened_to() {
 
 #[test]
 fn a_directory_behind_a_link_that_becomes_a_file_does_not_end_process_1() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new()
         .script("rel/web/run", SLEEP)
         .script("etc/service/db/run", SLEEP)
@@ -80,9 +75,7 @@ fn a_directory_behind_a_link_that_becomes_a_file_does_not_end_process_1() {
 
 #[test]
 fn floods_of_commands_hold_up_nobody_else() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut root = Root::new();
     for number in 0..4 {
         root = root.script(&format!("etc/service/s{number}/run"), SLEEP);

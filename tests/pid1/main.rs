@@ -1,95 +1,47 @@
 //! `runsvdir`, and in the modules `runit` and `runsvinit`, as process 1 in a PID namespace of its own.
 //!
-//! Needs user and PID namespaces (util-linux' `unshare`). Where they are refused the cases fail when `CI` is set, and
-//! otherwise say that they did not run.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stderr
-)]
-#![allow(missing_docs, unreachable_pub, dead_code)]
+//! Needs user and PID namespaces (util-linux' `unshare`), and root for all but `runsvdir`.
+#![allow(clippy::restriction, unreachable_pub, reason = "a case fails by a panic")]
+
+#[macro_use] // for #[test]
+extern crate support_attribute;
 
 mod command;
-#[path = "../it/harness.rs"]
-mod harness;
 mod hosted;
 mod output;
-mod root;
 mod runit;
 mod runsvinit;
 mod shared;
 mod trouble;
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::*;
+use support::*;
 
-/// Whether the cases can run; see [`can_run`].
-fn possible() -> bool {
-    static POSSIBLE: OnceLock<bool> = OnceLock::new();
-    let possible = *POSSIBLE.get_or_init(|| {
-        let tried = Command::new("unshare").args(["-Urpf", "--mount-proc", "true"]).output();
-        tried.is_ok_and(|output| output.status.success())
-    });
-    can_run("PID namespaces (unshare -Urpf --mount-proc)", possible)
+fn main() -> std::process::ExitCode {
+    support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
 }
 
 /// A namespace whose process 1 is `runsvdir service`.
 struct Namespace {
+    init: Process1,
     root: TempDir,
-    /// unshare, whose child is process 1.
-    unshare: Child,
-    init: i32,
 }
 
 impl Namespace {
     fn new(prepare: impl FnOnce(&TempDir), args: &[&str]) -> Self {
+        needs_namespaces();
         let root = TempDir::new();
         fs::create_dir_all(root.join("service")).unwrap();
         prepare(&root);
-        let err = fs::File::create(root.join("err")).unwrap();
-        let unshare = Command::new("unshare")
-            .args(["-Urpf", "--mount-proc", "--kill-child"])
+        let unshare = run_file("/usr/bin/unshare")
+            .args(&["-Urpf", "--mount-proc", "--kill-child"])
             .arg(bin().join("runsvdir"))
             .args(args)
-            .current_dir(root.path())
-            .env("PATH", path_variable())
-            .stdin(Stdio::null())
-            .stdout(err.try_clone().unwrap())
-            .stderr(err)
-            .spawn()
-            .unwrap();
-        let parent = i32::try_from(unshare.id()).unwrap();
-        let mut init = None;
-        eventually("process 1", || {
-            let children = read(format!("/proc/{parent}/task/{parent}/children").as_ref());
-            init = children.trim().parse().ok();
-            init.is_some_and(|init: i32| read(format!("/proc/{init}/comm").as_ref()) == "runsvdir\n")
-        });
-        Namespace { root, unshare, init: init.unwrap() }
-    }
-
-    fn signal(&self, signal: i32) {
-        kill(self.init, signal);
-    }
-
-    fn exit_code(&mut self) -> i32 {
-        let mut code = None;
-        eventually("process 1 ended", || {
-            code = self
-                .unshare
-                .try_wait()
-                .unwrap()
-                .map(|status| status.code().or(status.signal().map(|s| 128 + s)));
-            code.is_some()
-        });
-        code.unwrap().unwrap()
+            .dir(root.path());
+        Namespace { init: Process1::start(unshare, "runsvdir", &root.join("err")), root }
     }
 
     fn is_served(&self, name: &str) -> bool {
@@ -100,18 +52,6 @@ impl Namespace {
         self.root.read(&format!("service/{name}/supervise/stat"))
     }
 }
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        if self.unshare.try_wait().unwrap().is_none() {
-            // With process 1 the kernel ends all that is in the namespace.
-            kill(self.init, SIGKILL);
-            let _ = self.unshare.wait();
-        }
-    }
-}
-
-const SIGINT: i32 = 2;
 
 /// A service that says when it was told to end, and takes a moment over it.
 fn graceful(root: &TempDir, name: &str) {
@@ -128,16 +68,13 @@ fn ready(namespace: &Namespace, name: &str) -> bool {
 
 #[test]
 fn each_signal_stops_all_in_order_and_ends_with_its_code() {
-    if !possible() {
-        return;
-    }
     for (signal, code) in [(SIGTERM, 0), (SIGINT, 0), (SIGHUP, 111)] {
         let names = ["a", "b", "c"];
         let mut namespace =
             Namespace::new(|root| names.iter().for_each(|name| graceful(root, name)), &["-P", "service"]);
         eventually("ready", || names.iter().all(|name| ready(&namespace, name)));
-        namespace.signal(signal);
-        assert_eq!(namespace.exit_code(), code, "signal {signal}");
+        namespace.init.signal(signal);
+        assert_eq!(namespace.init.exit_code(), code, "signal {signal}");
         for name in names {
             // The service got its TERM and its time, and the log service what it said last.
             assert_eq!(namespace.root.read(&format!("service/{name}/ended")), "ended\n");
@@ -148,9 +85,6 @@ fn each_signal_stops_all_in_order_and_ends_with_its_code() {
 
 #[test]
 fn it_ends_as_soon_as_all_are_gone() {
-    if !possible() {
-        return;
-    }
     let prepare = |root: &TempDir| {
         for number in 0..50 {
             root.script(&format!("service/{number}/run"), "exec sleep 1000");
@@ -159,16 +93,13 @@ fn it_ends_as_soon_as_all_are_gone() {
     let mut namespace = Namespace::new(prepare, &["service"]);
     eventually("up", || (0..50).all(|number| namespace.stat(&number.to_string()) == "run\n"));
     let begin = Instant::now();
-    namespace.signal(SIGTERM);
-    assert_eq!(namespace.exit_code(), 0);
+    namespace.init.signal(SIGTERM);
+    assert_eq!(namespace.init.exit_code(), 0);
     assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
 }
 
 #[test]
 fn services_that_just_started_or_crash_are_stopped_too() {
-    if !possible() {
-        return;
-    }
     let prepare = |root: &TempDir| {
         for number in 0..20 {
             root.script(&format!("service/crash{number}/run"), "exit 1");
@@ -178,29 +109,23 @@ fn services_that_just_started_or_crash_are_stopped_too() {
     let mut namespace = Namespace::new(prepare, &["service"]);
     eventually("one is served", || namespace.is_served("new0") || namespace.is_served("crash0"));
     let begin = Instant::now();
-    namespace.signal(SIGTERM);
-    assert_eq!(namespace.exit_code(), 0);
+    namespace.init.signal(SIGTERM);
+    assert_eq!(namespace.init.exit_code(), 0);
     assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
 }
 
 #[test]
 fn nothing_starts_while_it_ends() {
-    if !possible() {
-        return;
-    }
     let mut namespace = Namespace::new(|root| graceful(root, "a"), &["service"]);
     eventually("ready", || ready(&namespace, "a"));
-    namespace.signal(SIGTERM);
+    namespace.init.signal(SIGTERM);
     namespace.root.script("service/late/run", "echo >started; exec sleep 1000");
-    assert_eq!(namespace.exit_code(), 0);
+    assert_eq!(namespace.init.exit_code(), 0);
     assert!(!namespace.root.join("service/late/started").exists());
 }
 
 #[test]
 fn orphans_are_reaped_and_none_is_left() {
-    if !possible() {
-        return;
-    }
     let prepare = |root: &TempDir| {
         // A thousand grandchildren whose parent does not wait for them.
         let script =
@@ -209,39 +134,29 @@ fn orphans_are_reaped_and_none_is_left() {
     };
     let namespace = Namespace::new(prepare, &["service"]);
     eventually("made", || namespace.root.join("service/a/done").exists());
-    let children = || {
-        let init = namespace.init;
-        let children = read(format!("/proc/{init}/task/{init}/children").as_ref());
-        children.split_whitespace().map(|pid| process_state(pid.parse().unwrap())).collect::<Vec<_>>()
-    };
     // Its own runsv is all that stays, and no zombie.
-    eventually("reaped", || children() == [Some('S')]);
+    eventually("reaped", || states_of_children(namespace.init.pid) == ['S']);
 }
 
 #[test]
 fn a_service_that_hangs_is_waited_for_by_the_others_only_in_the_end() {
-    if !possible() {
-        return;
-    }
     let prepare = |root: &TempDir| {
         root.script("service/stubborn/run", "trap '' TERM; echo >ready; while :; do sleep 0.02; done");
         graceful(root, "a");
     };
     let mut namespace = Namespace::new(prepare, &["service"]);
     eventually("ready", || ready(&namespace, "a") && ready(&namespace, "stubborn"));
-    namespace.signal(SIGTERM);
+    namespace.init.signal(SIGTERM);
     eventually("a is gone", || !namespace.is_served("a"));
     assert!(namespace.is_served("stubborn"));
     // What an administrator does then.
     send(&namespace.root.join("service/stubborn/supervise/control"), "k");
-    assert_eq!(namespace.exit_code(), 0);
+    assert_eq!(namespace.init.exit_code(), 0);
 }
 
 #[test]
 fn an_empty_root_without_dev_and_with_closed_descriptors_is_survived() {
-    if !possible() || !is_root() {
-        return;
-    }
+    needs_root();
     let root = TempDir::new();
     for dir in ["service", "bin"] {
         fs::create_dir_all(root.join(dir)).unwrap();
@@ -263,9 +178,8 @@ fn an_empty_root_without_dev_and_with_closed_descriptors_is_survived() {
         .unwrap();
     let served = || open_fifo(&root.join("service/a/supervise/ok")).is_some();
     eventually("served", served);
-    let parent = shell.id();
-    let init: i32 = read(format!("/proc/{parent}/task/{parent}/children").as_ref()).trim().parse().unwrap();
-    kill(init, SIGTERM);
+    let parent = i32::try_from(shell.id()).unwrap();
+    kill(children_of(parent)[0], SIGTERM);
     eventually("ended", || shell.try_wait().unwrap().is_some());
     assert_eq!(shell.wait().unwrap().code(), Some(0));
 }

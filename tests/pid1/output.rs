@@ -5,9 +5,8 @@ use std::io::{PipeReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::*;
-use crate::root::Root;
-use crate::runsvinit::{boot, can};
+use crate::runsvinit::boot;
+use support::*;
 
 /// `runsvinit` as an ordinary process that serves `service` in a directory.
 fn serve(dir: &TempDir, options: &[&str], out: impl Into<Stdio>, err: impl Into<Stdio>) -> Child {
@@ -27,7 +26,7 @@ fn ends_soon(child: &mut Child) {
     let begin = Instant::now();
     kill(i32::try_from(child.id()).unwrap(), SIGTERM);
     let mut code = None;
-    let ended = crate::root::waited(|| {
+    let ended = holds_soon(|| {
         code = child.try_wait().unwrap();
         code.is_some()
     });
@@ -54,7 +53,7 @@ fn a_pipe_that_nobody_reads_holds_up_no_stop_and_no_command() {
         // The pipe is full, and both wait.
         let waits = |name: &str| {
             let pid = dir.read(&format!("service/{name}/ready"));
-            read(format!("/proc/{}/wchan", pid.trim()).as_ref()).contains("pipe")
+            read(format!("/proc/{}/wchan", pid.trim())).contains("pipe")
         };
         eventually("full", || waits("a") && waits("b"));
         eventually("quiet up", || open_fifo(&dir.join("service/quiet/supervise/ok")).is_some());
@@ -66,9 +65,7 @@ fn a_pipe_that_nobody_reads_holds_up_no_stop_and_no_command() {
 
 #[test]
 fn a_pipe_that_others_fill_between_holds_up_nothing() {
-    if !crate::trouble::has_strace() {
-        return;
-    }
+    needs_program("strace");
     // Services write through us with `--prefix`, and the command, or without it services, to the same pipe.
     for options in [&["-w", "2", "--prefix"][..], &["-w", "2"]] {
         let dir = TempDir::new();
@@ -115,7 +112,7 @@ fn a_pipe_that_others_fill_between_holds_up_nothing() {
         let _ = (strace.kill(), strace.wait());
         let begin = Instant::now();
         kill(i32::try_from(child.id()).unwrap(), SIGTERM);
-        assert!(crate::root::waited(|| child.try_wait().unwrap().is_some()));
+        assert!(holds_soon(|| child.try_wait().unwrap().is_some()));
         assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
     }
 }
@@ -157,9 +154,7 @@ fn messages_that_nobody_took_are_counted() {
 
 #[test]
 fn a_stopped_terminal_holds_up_no_stop() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     for options in [&["-w", "3"][..], &["-w", "3", "--prefix"]] {
         let root = Root::new()
             .script("etc/service/chatty/run", "while :; do echo a line; sleep 0.01; done")
@@ -177,7 +172,7 @@ fn a_stopped_terminal_holds_up_no_stop() {
         machine.inside("sv -w1 kill ends chatty");
         let begin = Instant::now();
         machine.signal(SIGTERM);
-        let gone = crate::root::waited(|| process_state(machine.init).is_none_or(|state| state == 'Z'));
+        let gone = holds_soon(|| process_state(machine.init).is_none_or(|state| state == 'Z'));
         machine.types("\x11");
         assert!(gone && begin.elapsed() < Duration::from_secs(6), "{options:?} {:?}", begin.elapsed());
         assert_eq!(machine.ends(), 0);
@@ -202,9 +197,7 @@ fn lines_for_a_full_device_are_counted() {
 
 #[test]
 fn a_log_service_that_comes_later_has_its_name_in_front() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let run = "echo web begins; while :; do echo tick; sleep 0.1; done";
     let mut machine = boot(Root::new().script("etc/service/web/run", run), &["--prefix"]);
     machine.says("web | web begins");

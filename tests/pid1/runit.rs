@@ -2,22 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::*;
-use crate::possible;
-use crate::root::{Machine, Root};
+use support::*;
 
 /// What the kernel makes of reboot(2) in a PID namespace.
 const RESTARTED: i32 = 129;
 const HALTED: i32 = 130;
-const SIGINT: i32 = 2;
-const SIGCONT: i32 = 18;
-const SIGPWR: i32 = 30;
 const ALLOW: &str = "touch /etc/runit/stopit /etc/runit/reboot; chmod 0 /etc/runit/stopit /etc/runit/reboot";
-
-/// Roots with mounts need root, not only namespaces.
-fn can() -> bool {
-    possible() && is_root()
-}
 
 fn boot(root: Root) -> Machine {
     root.boot(&["/sbin/runit"])
@@ -37,9 +27,7 @@ fn in_order(machine: &Machine, lines: &[&str]) {
 
 #[test]
 fn init_0_and_init_6_end_the_machine_in_order() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     for (word, how, last) in [("0", HALTED, "power off..."), ("6", RESTARTED, "system reboot.")] {
         let mut machine = boot(Root::new().stages(ALLOW, "").graceful("web"));
         machine.says("web begins");
@@ -69,21 +57,17 @@ fn init_0_and_init_6_end_the_machine_in_order() {
 
 #[test]
 fn init_is_runit_init_and_becomes_runit_as_process_1() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut machine = Root::new().stages(ALLOW, "").boot(&["/sbin/init", "auto", "ro"]);
     machine.says("stage 2");
-    assert_eq!(read(format!("/proc/{}/comm", machine.init).as_ref()), "runit\n");
+    assert_eq!(process_name(machine.init), "runit");
     assert_eq!(machine.inside("init 0").code, Some(0));
     assert_eq!(machine.ends(), HALTED);
 }
 
 #[test]
 fn flags_that_are_links_into_run_are_followed_as_void_has_them() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let make = "mkdir -p /run/runit; touch /run/runit/stopit /run/runit/reboot; chmod 0 /run/runit/stopit /run/runit/reboot";
     let root = Root::new()
         .stages(make, "ls -l /run/runit/")
@@ -99,9 +83,7 @@ fn flags_that_are_links_into_run_are_followed_as_void_has_them() {
 
 #[test]
 fn flags_of_debian_in_run_work_where_etc_cannot_be_written() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut machine = boot(Root::new().stages("", "ls -l /run/").read_only());
     machine.says("stage 2");
     let told = machine.inside("runit-init 6");
@@ -112,9 +94,8 @@ fn flags_of_debian_in_run_work_where_etc_cannot_be_written() {
 
 #[test]
 fn debians_process_1_is_told_by_our_runit_init() {
-    if !can() || !has_stock("../sbin/runit") {
-        return;
-    }
+    needs_machine();
+    needs_stock("runit");
     const MAKE: &str = "install -m 0 /dev/null /run/runit.stopit; install -m 0 /dev/null /run/runit.reboot";
     for (word, how, flag) in [("0", HALTED, "0\n"), ("6", RESTARTED, "100\n")] {
         let root = Root::new().stages(MAKE, "echo \"flag is $(stat -c %a /run/runit.reboot)\"");
@@ -128,9 +109,7 @@ fn debians_process_1_is_told_by_our_runit_init() {
 
 #[test]
 fn a_stop_needs_its_permission() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut machine = boot(Root::new().stages("", "").graceful("web"));
     machine.says("web begins");
     machine.signal(SIGCONT);
@@ -143,9 +122,7 @@ fn a_stop_needs_its_permission() {
 
 #[test]
 fn ctrl_alt_del_runs_its_script_and_stops() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let script = "echo three fingers; touch /etc/runit/stopit /etc/runit/reboot; chmod 100 /etc/runit/stopit /etc/runit/reboot";
     let mut machine = boot(Root::new().stages("", "").script("etc/runit/ctrlaltdel", script));
     machine.says("stage 2");
@@ -166,9 +143,7 @@ fn ctrl_alt_del_runs_its_script_and_stops() {
 
 #[test]
 fn failing_power_runs_its_script_or_ends_all_and_never_restarts() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut machine =
         boot(Root::new().stages(ALLOW, "").script("etc/runit/pwrfail", "echo dark; runit-init 0"));
     machine.says("stage 2");
@@ -190,9 +165,7 @@ fn failing_power_runs_its_script_or_ends_all_and_never_restarts() {
 
 #[test]
 fn results_of_stages_lead_where_the_manual_says() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let ends = |one: &str, two: &str| {
         let root = Root::new()
             .script("etc/runit/1", one)
@@ -230,9 +203,7 @@ fn results_of_stages_lead_where_the_manual_says() {
 
 #[test]
 fn stage_2_is_started_again_after_a_crash_and_after_111() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     for end in ["exit 111", "kill -SEGV $$"] {
         let two =
             format!("[ -e /again ] && {{ echo second; exit 0; }}\n>/again\nsleep 1000 & echo first\n{end}");
@@ -250,9 +221,7 @@ fn stage_2_is_started_again_after_a_crash_and_after_111() {
 
 #[test]
 fn a_stage_2_that_does_not_end_is_killed_after_five_seconds() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut machine = boot(
         Root::new()
             .stages(ALLOW, "")
@@ -268,9 +237,7 @@ fn a_stage_2_that_does_not_end_is_killed_after_five_seconds() {
 
 #[test]
 fn orphans_are_reaped_in_every_stage() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let orphans = "i=0; while [ $i -lt 200 ]; do (sleep 0.01 &); i=$((i+1)); done; sleep 0.3; \
                    echo zombies $(grep -s '^State:.Z' /proc/[0-9]*/status | wc -l)";
     let root = Root::new()
@@ -284,9 +251,7 @@ fn orphans_are_reaped_in_every_stage() {
 
 #[test]
 fn stages_have_the_console_and_their_signals() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let look =
         "for fd in 0 1 2; do grep ^flags: /proc/$$/fdinfo/$fd; done; grep -E '^Sig(Blk|Ign)' /proc/$$/status";
     let root = Root::new().script("etc/runit/1", look).script("etc/runit/2", look);
@@ -300,7 +265,7 @@ fn stages_have_the_console_and_their_signals() {
     assert_eq!(waits, [true; 6], "{console}");
     assert_eq!(console.matches("SigBlk:\t0000000000000000").count(), 2, "{console}");
     // What was ignored before process 1 stays so; nothing else is.
-    let ours = read("/proc/self/status".as_ref());
+    let ours = read("/proc/self/status");
     let ignored = |text: &str| -> Vec<u64> {
         let masks = text.lines().filter_map(|line| line.strip_prefix("SigIgn:\t"));
         masks.map(|mask| u64::from_str_radix(mask, 16).unwrap()).collect()
@@ -313,9 +278,7 @@ fn stages_have_the_console_and_their_signals() {
 
 #[test]
 fn where_it_may_not_end_the_machine_it_says_so_and_exits() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new().stages(ALLOW, "").started_by("/usr/bin/setpriv --bounding-set -sys_boot");
     let mut machine = boot(root);
     machine.says("stage 2");
@@ -326,9 +289,7 @@ fn where_it_may_not_end_the_machine_it_says_so_and_exits() {
 
 #[test]
 fn nosync_and_a_lost_console_and_an_empty_dev_are_no_trouble() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new().stages(ALLOW, "").file("etc/runit/nosync", "").without_devices();
     let mut machine = root.boot(&["/usr/bin/sh", "-c", "exec /sbin/runit 0<&- 1>&- 2>&-"]);
     // There is nothing to read; in stage 2 there is runsvdir.
@@ -339,16 +300,14 @@ fn nosync_and_a_lost_console_and_an_empty_dev_are_no_trouble() {
 
 #[test]
 fn without_stages_the_services_are_served_and_the_machine_ends() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     for (how, code) in [("runit-init 0", HALTED), ("runit-init 6", RESTARTED)] {
         let root =
             Root::new().graceful("web").script("etc/service/web/log/run", "exec cat >>/etc/service/web/out");
         std::fs::remove_dir(root.path("etc/runit")).unwrap();
         let mut machine = boot(root.graceful("db"));
         machine.says("db begins");
-        assert!(machine.inside("sv -w5 check db web && sv health").code == Some(0));
+        eventually("well", || machine.inside("sv -w5 check db web && sv health").code == Some(0));
         assert_eq!(machine.inside(how).code, Some(0));
         assert_eq!(machine.ends(), code);
         in_order(&machine, &["no stages in /etc/runit: serving /etc/service", "db begins", "db ends"]);
@@ -365,9 +324,7 @@ fn without_stages_the_services_are_served_and_the_machine_ends() {
 
 #[test]
 fn kills_of_children_do_not_shake_it() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut machine = boot(Root::new().stages(ALLOW, "").graceful("web"));
     machine.says("web begins");
     for _ in 0..20 {

@@ -2,26 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::*;
-use crate::possible;
-use crate::root::{Machine, Root};
-
-const SIGINT: i32 = 2;
-const SIGQUIT: i32 = 3;
-const SIGUSR1: i32 = 10;
-const SIGUSR2: i32 = 12;
-const SIGPWR: i32 = 30;
-const SIGWINCH: i32 = 28;
-
-pub fn can() -> bool {
-    possible() && is_root()
-}
+use support::*;
 
 pub fn boot(root: Root, words: &[&str]) -> Machine {
     let mut machine = root.boot(&[&["/sbin/runsvinit"], words].concat());
     // Before that, the kernel drops signals to a process 1 that has said nothing about them.
     eventually("waits for signals", || {
-        let status = read(format!("/proc/{}/status", machine.init).as_ref());
+        let status = read(format!("/proc/{}/status", machine.init));
         let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t"));
         let blocked = blocked.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
         blocked & (1 << (SIGTERM - 1)) != 0 || machine.has_ended()
@@ -38,9 +25,7 @@ const LATE: &str = "did not end in time: killed";
 
 #[test]
 fn each_signal_for_that_stops_all_in_order_and_silently() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     for signal in [SIGTERM, SIGINT, SIGPWR, SIGQUIT] {
         let root = Root::new()
             .graceful("web")
@@ -65,9 +50,7 @@ fn each_signal_for_that_stops_all_in_order_and_silently() {
 
 #[test]
 fn the_command_ends_first_and_its_code_is_that_of_the_container() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let command = "trap 'echo cmd ends; exit 5' TERM; echo cmd begins; while :; do sleep 0.02; done";
     let mut machine =
         boot(Root::new().graceful("web"), &["--", "/bin/sh", "-c", &command.replace('\'', "\"")]);
@@ -82,9 +65,7 @@ fn the_command_ends_first_and_its_code_is_that_of_the_container() {
 
 #[test]
 fn exit_codes_are_those_of_what_ended() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     for (words, code) in [
         (vec!["--", "/bin/sh", "-c", "exit 0"], 0),
         (vec!["--", "/bin/sh", "-c", "exit 42"], 42),
@@ -107,9 +88,7 @@ fn exit_codes_are_those_of_what_ended() {
 
 #[test]
 fn an_essential_service_that_ends_by_itself_ends_the_container_with_its_code() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     for (run, code) in [("exit 7", 7), ("kill -9 $$", 137), ("exit 0", 0)] {
         let body = format!("echo main begins\n[ -e /restarted ] || exec sleep 1000\n{run}");
         let root = Root::new()
@@ -133,9 +112,7 @@ fn an_essential_service_that_ends_by_itself_ends_the_container_with_its_code() {
 
 #[test]
 fn who_does_not_end_is_killed_in_time_and_each_is_named() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let deaf = "trap '' TERM; echo $0 deaf; while :; do sleep 0.1; done";
     let root = Root::new()
         .graceful("web")
@@ -163,9 +140,7 @@ fn who_does_not_end_is_killed_in_time_and_each_is_named() {
 
 #[test]
 fn a_second_signal_is_haste() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new()
         .script("etc/service/one/run", "trap '' TERM; echo $0 deaf; while :; do sleep 0.1; done")
         .script("etc/service/one/log/run", "exec cat >>/etc/service/one/out");
@@ -187,9 +162,7 @@ fn a_second_signal_is_haste() {
 
 #[test]
 fn signals_for_the_command_reach_it_and_children_have_them_all() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let command = "for s in USR1 USR2 WINCH QUIT; do trap \"echo got $s\" $s; done; \
                    grep -E ^Sig[BI][lg] /proc/self/status; echo ready; while :; do sleep 0.02; done";
     let root =
@@ -216,9 +189,7 @@ fn signals_for_the_command_reach_it_and_children_have_them_all() {
 
 #[test]
 fn services_come_and_go_and_are_controlled_as_ever() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut machine =
         boot(Root::new().graceful("web").script("sv/late/run", "echo late begins; exec sleep 1000"), &["-v"]);
     machine.says("web begins");
@@ -248,9 +219,7 @@ fn services_come_and_go_and_are_controlled_as_ever() {
 
 #[test]
 fn a_stop_is_right_while_services_start_crash_or_pause() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     for delay in [0, 5, 30, 300] {
         let mut root = Root::new();
         for number in 0..10 {
@@ -273,9 +242,7 @@ fn a_stop_is_right_while_services_start_crash_or_pause() {
 
 #[test]
 fn nothing_is_started_once_it_ends() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new().graceful("web").script(
         "etc/service/slow/run",
         "trap 'sleep 1; exit' TERM; echo slow begins; while :; do sleep 0.02; done",
@@ -295,9 +262,7 @@ fn nothing_is_started_once_it_ends() {
 
 #[test]
 fn hooks_run_before_and_after_and_one_that_fails_ends_it() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new()
         .script("etc/runit/boot.d/20-b", "echo boot b")
         .script("etc/runit/boot.d/10-a", "sleep 0.1; echo boot a")
@@ -334,9 +299,7 @@ fn hooks_run_before_and_after_and_one_that_fails_ends_it() {
 
 #[test]
 fn halt_from_inside_ends_it_with_a_code() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     for (words, code) in [("", 0), ("42", 42), ("255", 255)] {
         let mut machine = boot(Root::new().graceful("web"), &["--", "/bin/sh", "-c", "sleep 1000"]);
         machine.says("web begins");
@@ -348,9 +311,7 @@ fn halt_from_inside_ends_it_with_a_code() {
 
 #[test]
 fn the_tree_is_found_however_it_was_called() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     for words in [
         &["/sbin/runitbox", "runsvinit"][..],
         &["/sbin/runitbox", "runsvinit", "-vw", "5"],
@@ -368,9 +329,7 @@ fn the_tree_is_found_however_it_was_called() {
 
 #[test]
 fn descriptors_that_are_left_open_for_children_reach_them() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new().script("etc/service/web/run", "echo from the service >&9; exec sleep 1000");
     // 300 lies above what is usually open.
     let command = "exec 9>&1; exec /usr/bin/bash -c \"exec 300>&1; exec /sbin/runsvinit -- /usr/bin/bash -c \\\"echo from the command >&300; exec sleep 1000\\\"\"";
@@ -383,9 +342,7 @@ fn descriptors_that_are_left_open_for_children_reach_them() {
 
 #[test]
 fn what_services_left_behind_ends_too() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new()
         .script("etc/service/a/run", "(trap 'echo orphan ends; exit' TERM; while :; do sleep 0.02; done) & echo a begins; exec sleep 1000")
         // The log service reads until what holds its input open has ended.
@@ -417,9 +374,7 @@ fn what_services_left_behind_ends_too() {
 
 #[test]
 fn without_a_place_to_write_and_as_nobody_in_particular_all_works() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let as_user =
         "/usr/bin/setpriv --reuid 1000 --regid 1000 --clear-groups --bounding-set -all --no-new-privs";
     for with_run in [true, false] {
@@ -453,9 +408,7 @@ fn without_a_place_to_write_and_as_nobody_in_particular_all_works() {
 
 #[test]
 fn without_devices_and_descriptors_it_serves_and_ends() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new().without_devices().script("etc/service/web/run", "echo here; exec sleep 1000 2>&1");
     let mut machine =
         root.boot(&["/usr/bin/sh", "-c", "exec /sbin/runsvinit -- /usr/bin/sleep 1000 0<&- 1>&- 2>&-"]);
@@ -466,9 +419,7 @@ fn without_devices_and_descriptors_it_serves_and_ends() {
 
 #[test]
 fn storms_of_orphans_and_kills_leave_nothing() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let storm =
         "i=0; while [ $i -lt 1000 ]; do (sleep 0.05 &); i=$((i+1)); done; echo storm over; exec sleep 1000";
     let mut machine = boot(Root::new().script("etc/service/storm/run", storm).graceful("web"), &[]);
@@ -487,9 +438,7 @@ fn storms_of_orphans_and_kills_leave_nothing() {
 
 #[test]
 fn lines_have_their_names_in_front_and_are_whole() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let run = "i=0; while [ $i -lt 300 ]; do printf 'one '; printf 'line %s\\n' $i; i=$((i+1)); done; echo last; printf 'without end'; exec sleep 1000";
     let root = Root::new()
         .script("etc/service/a/run", run)
@@ -517,9 +466,7 @@ fn lines_have_their_names_in_front_and_are_whole() {
 
 #[test]
 fn the_environment_is_passed_on_and_written_where_wanted() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new().script("etc/service/web/run", "echo \"service has $WHAT\"; exec sleep 1000");
     let words = [
         "/usr/bin/env",
@@ -543,9 +490,7 @@ fn the_environment_is_passed_on_and_written_where_wanted() {
 
 #[test]
 fn a_command_on_a_terminal_is_its_foreground() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     // What is typed reaches it and what it starts, and nothing else.
     let command =
         "trap \"echo interrupted\" INT; echo ready; read word; echo read $word; sleep 1000; echo after";
@@ -564,9 +509,7 @@ fn a_command_on_a_terminal_is_its_foreground() {
 
 #[test]
 fn more_services_than_files_are_served_as_far_as_they_go() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut root = Root::new().started_by("/usr/bin/prlimit --nofile=100:200");
     for number in 0..60 {
         root = root.script(&format!("etc/service/{number}/run"), "exec sleep 1000");
@@ -608,9 +551,7 @@ fn more_services_than_files_are_served_as_far_as_they_go() {
 
 #[test]
 fn health_is_silent_or_names_the_culprits() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new()
         .graceful("web")
         .script("etc/service/web/check", "echo noise; echo more >&2; [ ! -e /unwell ]")
@@ -644,9 +585,7 @@ fn health_is_silent_or_names_the_culprits() {
 
 #[test]
 fn an_idle_one_sleeps() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = (0..5).fold(Root::new(), |root, number| {
         root.script(&format!("etc/service/{number}/run"), "exec sleep 1000")
             .script(&format!("etc/service/{number}/log/run"), "exec cat")
@@ -654,7 +593,7 @@ fn an_idle_one_sleeps() {
     let mut machine = boot(root, &["--prefix"]);
     eventually("up", || machine.inside("sv health").code == Some(0));
     let wakes = || {
-        let status = read(format!("/proc/{}/status", machine.init).as_ref());
+        let status = read(format!("/proc/{}/status", machine.init));
         let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
         lines.map(str::to_owned).collect::<Vec<String>>()
     };
@@ -674,9 +613,7 @@ fn an_idle_one_sleeps() {
 
 #[test]
 fn an_essential_service_is_never_started_once_more() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     // One that lived for a second or more would be started again without a pause.
     for (round, hook) in (0..20).map(|round| (round, round % 2 == 1)) {
         let mut root = Root::new()
@@ -698,9 +635,7 @@ const WHERE_AM_I: &str = "echo $0 $(ps -o pid=,sid=,pgid= -p $$)";
 
 #[test]
 fn each_program_of_a_service_has_a_session_of_its_own() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut machine = boot(
         Root::new()
             .script(
@@ -726,9 +661,7 @@ fn each_program_of_a_service_has_a_session_of_its_own() {
 
 #[test]
 fn a_service_that_ends_its_group_ends_nothing_else() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new()
         .graceful("web")
         .script(
@@ -748,9 +681,7 @@ fn a_service_that_ends_its_group_ends_nothing_else() {
 
 #[test]
 fn what_is_typed_without_a_command_begins_the_orderly_stop_and_reaches_no_service() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     for key in ["\x03", "\x1c"] {
         let body = "trap 'echo interrupted' INT; trap 'echo has quit' QUIT; \
                     trap 'sleep 0.1; echo web ends; exit 0' TERM\necho web begins; while :; do sleep 0.02; done";

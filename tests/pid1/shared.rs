@@ -1,8 +1,6 @@
 //! Two containers that share what they can: image, volume, `/dev/shm`, `/run`.
 
-use std::process::{Child, Command, Stdio};
-
-use crate::harness::*;
+use support::*;
 
 /// `$1`: where the services are; `$2`: what both have as `/dev/shm`, `$3`: as `/run`.
 const SET_UP: &str = r#"
@@ -16,41 +14,20 @@ exec runsvinit "$1"
 "#;
 
 /// A PID and a mount namespace with `runsvinit` as process 1.
-struct Container {
-    unshare: Child,
-    init: i32,
-}
+struct Container(Process1);
 
 impl Container {
     fn new(root: &TempDir, err: &str, run: &str) -> Self {
-        let err = std::fs::File::create(root.join(err)).unwrap();
         let dir = |name: &str| root.join(name).to_str().unwrap().to_owned();
-        let unshare = Command::new("unshare")
-            .args(["--pid", "--fork", "--mount", "--propagation", "private", "--kill-child"])
-            .args(["sh", "-ec", SET_UP, "sh", &dir("img"), &dir("shm"), &dir("run"), run])
-            .env_clear()
-            .env("PATH", path_variable())
-            .stdin(Stdio::null())
-            .stdout(err.try_clone().unwrap())
-            .stderr(err)
-            .spawn()
-            .unwrap();
-        let parent = i32::try_from(unshare.id()).unwrap();
-        let mut init = 0;
-        eventually("process 1", || {
-            let children = read(format!("/proc/{parent}/task/{parent}/children").as_ref());
-            init = children.trim().parse().unwrap_or(0);
-            read(format!("/proc/{init}/comm").as_ref()) == "runsvinit\n"
-        });
-        Container { unshare, init }
+        let unshare = run_file("/usr/bin/unshare")
+            .args(&["--pid", "--fork", "--mount", "--propagation", "private", "--kill-child"])
+            .args(&["sh", "-ec", SET_UP, "sh", &dir("img"), &dir("shm"), &dir("run"), run]);
+        Container(Process1::start(unshare, "runsvinit", &root.join(err)))
     }
 
     fn sv(&self, words: &[&str]) -> Outcome {
-        let init = self.init.to_string();
-        run_file(std::path::Path::new("/usr/bin/nsenter"))
-            .args(&["-t", &init, "-p", "-m", "sv"])
-            .args(words)
-            .go()
+        let init = self.0.pid.to_string();
+        run_file("/usr/bin/nsenter").args(&["-t", &init, "-p", "-m", "sv"]).args(words).go()
     }
 
     fn pid(&self, name: &str) -> Option<i32> {
@@ -59,25 +36,15 @@ impl Container {
     }
 
     fn stops(mut self) {
-        kill(self.init, SIGTERM);
-        eventually("stopped", || self.unshare.try_wait().unwrap().is_some());
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        if self.unshare.try_wait().unwrap().is_none() {
-            kill(self.init, SIGKILL);
-            let _ = self.unshare.wait();
-        }
+        self.0.signal(SIGTERM);
+        self.0.exit_code();
     }
 }
 
 #[test]
 fn two_containers_that_share_everything_see_each_their_own_services() {
-    if !crate::possible() || !is_root() {
-        return;
-    }
+    needs_namespaces();
+    needs_root();
     // The state is in what was shared memory, and in what was `/run`.
     for run in ["ro", "rw"] {
         let root = TempDir::new();

@@ -3,13 +3,8 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::*;
-use crate::root::{Machine, Root};
-use crate::runsvinit::{boot, can};
-
-pub fn has_strace() -> bool {
-    can_run("strace", Command::new("strace").arg("-V").output().is_ok())
-}
+use crate::runsvinit::boot;
+use support::*;
 
 /// strace at work on a process, until it is told to end.
 struct Trace {
@@ -27,7 +22,7 @@ impl Trace {
             .spawn()
             .unwrap();
         let path = format!("/proc/{}/status", machine.init);
-        eventually("traced", || !read(path.as_ref()).contains("TracerPid:\t0\n"));
+        eventually("traced", || !read(&path).contains("TracerPid:\t0\n"));
         Trace { strace, file }
     }
 
@@ -38,15 +33,10 @@ impl Trace {
     }
 }
 
-const SIGINT: i32 = 2;
-const SIGSTOP: i32 = 19;
-const SIGCONT: i32 = 18;
-
 #[test]
 fn what_is_done_in_one_turn_has_a_bound() {
-    if !can() || !has_strace() {
-        return;
-    }
+    needs_machine();
+    needs_program("strace");
     let make = "i=0; while [ $i -lt 500 ]; do (sleep 1000 &); i=$((i+1)); done; echo made; exec sleep 1001";
     let mut machine = boot(Root::new().script("etc/service/many/run", make).graceful("web"), &[]);
     machine.says("web begins");
@@ -112,9 +102,7 @@ impl Drop for Chain {
 
 #[test]
 fn a_stop_outside_process_1_takes_no_longer_whatever_strangers_have() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let dir = TempDir::new();
     dir.script(
         "service/deaf/run",
@@ -122,18 +110,12 @@ fn a_stop_outside_process_1_takes_no_longer_whatever_strangers_have() {
     );
     let _chain = Chain::of(2000, &dir);
     eventually("a chain", || dir.join("chain").exists());
-    let mut child = Command::new(program("runsvinit"))
-        .args(["-w", "1", "service"])
-        .current_dir(dir.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let runsvinit = run("runsvinit").args(&["-w", "1", "service"]).dir(dir.path());
+    let mut runsvinit = runsvinit.start(&dir.join("err"));
     eventually("ready", || dir.join("service/deaf/ready").exists());
     let begin = Instant::now();
-    kill(i32::try_from(child.id()).unwrap(), SIGTERM);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    runsvinit.signal(SIGTERM);
+    assert_eq!(runsvinit.exit_code(), 0);
     let took = begin.elapsed();
     let left = dir.read("service/deaf/ready").trim().parse().unwrap();
     eventually("killed", || !is_alive(left));
@@ -142,12 +124,10 @@ fn a_stop_outside_process_1_takes_no_longer_whatever_strangers_have() {
 
 #[test]
 fn memory_that_cannot_be_had_is_waited_for() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut machine = boot(Root::new().graceful("web"), &[]);
     machine.says("web begins");
-    let status = read(format!("/proc/{}/status", machine.init).as_ref());
+    let status = read(format!("/proc/{}/status", machine.init));
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
     let size = size.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024;
     let limit = |bytes: &str| {
@@ -171,16 +151,15 @@ fn memory_that_cannot_be_had_is_waited_for() {
 #[test]
 fn a_fault_of_its_own_does_not_end_process_1() {
     use std::os::unix::fs::FileExt;
-    if !can() || !can_run("x86_64", cfg!(target_arch = "x86_64")) {
-        return;
-    }
+    needs_machine();
+    needs("x86_64", cfg!(target_arch = "x86_64"));
     // An instruction that there is not, and one that is not ours to execute.
     for (code, name) in [(&[0x0f_u8, 0x0b][..], "ILL"), (&[0xf4], "SEGV")] {
         let machine = boot(Root::new().graceful("web"), &[]);
         machine.says("web begins");
         let mut at = 0;
         eventually("waits", || {
-            let call = read(format!("/proc/{}/syscall", machine.init).as_ref());
+            let call = read(format!("/proc/{}/syscall", machine.init));
             at = call
                 .split_whitespace()
                 .last()
@@ -194,16 +173,15 @@ fn a_fault_of_its_own_does_not_end_process_1() {
         machine.signal(1);
         machine.says(&format!("fatal: bug: signal {name}, only reaping from now on"));
         machine.inside("for i in 1 2 3 4 5; do (sleep 0.05 &); done");
-        steadily("lives", Duration::from_millis(300), || process_state(machine.init) == Some('S'));
+        let lives = || matches!(process_state(machine.init), Some('S' | 'R' | 'D'));
+        steadily("lives", Duration::from_millis(300), lives);
         eventually("reaped", || machine.children() == ['S']);
     }
 }
 
 #[test]
 fn a_fault_that_somebody_else_sends_is_none() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let mut machine = boot(Root::new().graceful("web"), &[]);
     machine.says("web begins");
     for signal in [4, 5, 6, 7, 8, 11, 31] {
@@ -236,7 +214,7 @@ fn serves_as_ever(words: &[&std::ffi::OsStr]) {
         .spawn()
         .unwrap();
     let missing = "runsvinit missing: fatal: unable to start ./run: file does not exist\n";
-    let begun = crate::root::waited(|| {
+    let begun = holds_soon(|| {
         let said = dir.read("said");
         said.contains("web begins\n")
             && said.contains("cmd begins\n")
@@ -247,29 +225,22 @@ fn serves_as_ever(words: &[&std::ffi::OsStr]) {
         let _ = child.kill();
     }
     assert!(begun, "{}", dir.read("said"));
-    let init = i32::try_from(child.id()).unwrap();
-    let init = read(format!("/proc/{init}/task/{init}/children").as_ref())
-        .split_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .find(|_| all[0] == "strace")
-        .unwrap_or(init);
+    let started = i32::try_from(child.id()).unwrap();
+    let init = if all[0] == "strace" { children_of(started)[0] } else { started };
     kill(init, SIGTERM);
     assert_eq!(child.wait().unwrap().code(), Some(143), "{}", dir.read("said"));
 }
 
 #[test]
 fn a_system_that_lends_children_no_memory_is_no_obstacle() {
-    if !has_strace() {
-        return;
-    }
+    needs_program("strace");
     // As emulators of another processor refuse it.
     let refused =
         ["strace", "-qq", "-o", "/dev/null", "-e", "trace=clone", "-e", "inject=clone:error=EINVAL:when=1"];
     serves_as_ever(&refused.map(std::ffi::OsStr::new));
     let emulator = format!("/usr/bin/qemu-{}-static", std::env::consts::ARCH);
-    if can_run("qemu-user-static", std::path::Path::new(&emulator).exists()) {
-        serves_as_ever(&[emulator.as_ref()]);
-    }
+    needs("qemu-user-static", std::path::Path::new(&emulator).exists());
+    serves_as_ever(&[emulator.as_ref()]);
 }
 
 /// A control group with little memory, of either kind.
@@ -277,7 +248,7 @@ struct Group(std::path::PathBuf);
 
 impl Group {
     fn new() -> Option<Self> {
-        let groups = read("/proc/self/cgroup".as_ref());
+        let groups = read("/proc/self/cgroup");
         let path = |kind: &str| groups.lines().find_map(|line| line.split_once(kind)).map(|(_, path)| path);
         let (above, limit) = match path(":memory:") {
             Some(path) => (format!("/sys/fs/cgroup/memory{path}"), "memory.limit_in_bytes"),
@@ -294,19 +265,15 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         // Not before the last of it has ended.
-        let _ = crate::root::waited(|| std::fs::remove_dir(&self.0).is_ok());
+        let _ = holds_soon(|| std::fs::remove_dir(&self.0).is_ok());
     }
 }
 
 #[test]
 fn an_end_for_lack_of_memory_is_told_as_that() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let group = Group::new();
-    if !can_run("a control group for memory", group.is_some()) {
-        return;
-    }
+    needs("a control group for memory", group.is_some());
     let group = group.unwrap();
     let dir = TempDir::new();
     let eater = "exec perl -e 'my $x = \"a\" x 200_000_000; sleep 1000'";
@@ -326,7 +293,7 @@ fn an_end_for_lack_of_memory_is_told_as_that() {
         .stderr(std::fs::File::create(dir.join("said")).unwrap())
         .spawn()
         .unwrap();
-    let told = |what: &str| crate::root::waited(|| dir.read("said").contains(what));
+    let told = |what: &str| holds_soon(|| dir.read("said").contains(what));
     let service = told("runsvinit eater: warning: out of memory: the kernel has killed it\n");
     dir.file("go", "");
     let command = told("runsvinit: warning: out of memory: the kernel has killed the command\n");
@@ -374,9 +341,8 @@ fn a_missing_interpreter_is_named() {
 
 #[test]
 fn services_that_are_due_at_the_same_time_hold_up_no_signal() {
-    if !can() || !has_strace() {
-        return;
-    }
+    needs_machine();
+    needs_program("strace");
     let root = (0..300).fold(Root::new(), |root, number| root.file(&format!("etc/service/{number}/x"), ""));
     let mut machine = boot(root, &["-v"]);
     machine.says("300 services");

@@ -1,25 +1,22 @@
 //! Ten thousand random commands and kills on twenty services, and then nothing is lost and nobody is left.
 //!
 //! `SOAK=n` makes it n commands; `SEED=n` repeats a run.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stderr
-)]
-#![allow(missing_docs, unreachable_pub, dead_code)]
+#![allow(clippy::restriction, unreachable_pub, reason = "a case fails by a panic")]
 
-#[path = "../it/harness.rs"]
-mod harness;
+#[macro_use] // for #[test]
+extern crate support_attribute;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use harness::*;
+use support::*;
 
 const SERVICES: usize = 20;
+
+fn main() -> std::process::ExitCode {
+    support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
+}
 
 /// A small generator, so that a run can be repeated from its seed.
 struct Dice(u64);
@@ -31,10 +28,6 @@ impl Dice {
         self.0 ^= self.0 << 17;
         usize::try_from(self.0 >> 11).unwrap() % sides
     }
-}
-
-fn number_of(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
 }
 
 #[test]
@@ -98,7 +91,7 @@ fn random_commands_and_kills_lose_nothing() {
                 if is_silent(&dir) {
                     let bytes: &[u8] = [b"tcu".as_slice(), b"k", b"dku"][dice.roll(3)];
                     let log = dir.join("log/supervise/control");
-                    let old = read(&dir.join("log/supervise/pid")).trim().parse().unwrap();
+                    let old = read(dir.join("log/supervise/pid")).trim().parse().unwrap();
                     if open_fifo(&log)
                         .is_some_and(|mut fifo| std::io::Write::write_all(&mut fifo, bytes).is_ok())
                     {
@@ -117,7 +110,7 @@ fn random_commands_and_kills_lose_nothing() {
         }
     }
     for name in &names {
-        let state = |name: &str| read(&tree.root.join(&format!("sv/{name}/supervise/stat")));
+        let state = |name: &str| read(tree.root.join(&format!("sv/{name}/supervise/stat")));
         let expected = if wanted[name.as_str()] { "run" } else { "down" };
         eventually(&format!("{name} is {expected} (SEED={seed})"), || {
             let state = state(name);
@@ -182,7 +175,7 @@ fn random_commands_and_kills_lose_nothing() {
 /// Whether a paused service says nothing and its log service has written all: what a log service has read and not
 /// written is lost with it, and that is not for a supervisor to prevent.
 fn is_silent(dir: &std::path::Path) -> bool {
-    let pid = |part: &str| read(&dir.join(part)).trim().parse::<i32>().ok();
+    let pid = |part: &str| read(dir.join(part)).trim().parse::<i32>().ok();
     let Some(log) = pid("log/supervise/pid") else { return false };
     let begin = std::time::Instant::now();
     while begin.elapsed() < Duration::from_millis(20) {

@@ -7,37 +7,25 @@
 //! - `ONLY=kill,command,fill` only these operations (the names are in `story::KINDS`; `fill` is a full disk), `MODE=Runsv`
 //!   only this supervisor;
 //! - `RUNIT_REFERENCE=/usr/bin`: the same for stock's `runsvdir`, with six seconds; nothing fails, what differs is counted.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::print_stderr
-)]
-#![allow(missing_docs, unreachable_pub, dead_code)]
+#![allow(clippy::restriction, unreachable_pub, reason = "a case fails by a panic")]
 
-#[path = "../it/harness.rs"]
-mod harness;
+#[macro_use] // for #[test]
+extern crate support_attribute;
+
 mod model;
 mod story;
-mod truth;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::*;
 use story::{Mode, Story};
+use support::*;
 
 /// Bursts of a story.
 const BURSTS: usize = 15;
-
-fn number_of(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
 
 fn mode_of(story: u64) -> Mode {
     match std::env::var("MODE").as_deref() {
@@ -58,21 +46,12 @@ const REPEATS: u32 = 3;
 /// Of so many stories, one may fail once and not when it is told again.
 const ONCE_MAX: u64 = 40;
 
-fn main() {
-    // `cargo test NAME` runs all that is called so.
-    let mut filters = std::env::args().skip(1).filter(|word| !word.starts_with('-')).peekable();
-    if filters.peek().is_some() && !filters.any(|filter| "storm".contains(&filter)) {
-        return;
-    }
-    if let Some(worker) = number_of("STORM_WORKER") {
-        work(worker);
-        return;
-    }
-    let tried = Command::new("unshare").args(["-Urmpf", "--mount-proc", "true"]).output();
-    let possible = tried.is_ok_and(|output| output.status.success());
-    if can_run("PID and mount namespaces (unshare -Urmpf --mount-proc)", possible) {
-        std::process::exit(i32::from(!storm()));
-    }
+fn main() -> ExitCode {
+    let executable = env!("CARGO_BIN_EXE_runitbox");
+    let Some(worker) = number_of("STORM_WORKER") else { return support::run_cases(executable) };
+    support::set_executable(executable);
+    work(worker);
+    ExitCode::SUCCESS
 }
 
 /// One of the processes that tell stories, process 1 of a namespace.
@@ -88,17 +67,14 @@ fn work(worker: u64) {
     std::fs::create_dir_all(&root).unwrap();
     let mount =
         Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=755", "tmpfs"]).arg(&root).status();
-    let mounted = mount.is_ok_and(|status| status.success());
-    if worker == 0 {
-        can_run("a tmpfs of its own, to fill it", mounted);
-    }
+    assert!(mount.unwrap().success());
     let (mut operations, mut story) = (0, worker);
     if let Some(only) = number_of("STORY") {
         story = only;
     }
     loop {
         let tell = || {
-            let new = Story::new(&root, seed.wrapping_mul(1_000_003) + story, mode_of(story), mounted);
+            let new = Story::new(&root, seed.wrapping_mul(1_000_003) + story, mode_of(story));
             new.tell(BURSTS, until)
         };
         let ended = tell();
@@ -119,8 +95,9 @@ fn work(worker: u64) {
     }
 }
 
-/// Whether all was right.
-fn storm() -> bool {
+#[test]
+fn a_storm_leaves_all_as_it_should_be() {
+    needs_unshare("-Urmpf --mount-proc");
     let begin = Instant::now();
     let only = number_of("STORY").is_some();
     let ops = number_of("OPS").unwrap_or(10_000);
@@ -128,21 +105,19 @@ fn storm() -> bool {
     // Fixed, so that it is the same each time it is run for a change; others are for the script.
     let seed = number_of("SEED").unwrap_or(1);
     let seconds = number_of("STORM_SECONDS").unwrap_or(75);
-    let base = if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() };
-    let dir = base.join(format!("runitbox-storm-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).unwrap();
+    let dir = TempDir::in_memory();
     println!("storm: SEED={seed}, {ops} operations by {workers} at once, at most {seconds} s");
     let children: Vec<_> = (0..workers)
         .map(|worker| {
-            std::fs::create_dir_all(dir.join(worker.to_string())).unwrap();
+            std::fs::create_dir_all(dir.join(&worker.to_string())).unwrap();
             let mut command = Command::new("unshare");
             command
                 .args(["-Urmpf", "--mount-proc", "--kill-child"])
                 .arg(std::env::current_exe().unwrap())
                 .env("STORM_WORKER", worker.to_string())
-                .env("STORM_DIR", &dir)
+                .env("STORM_DIR", dir.path())
                 // Where it puts its links to the programs.
-                .env("TMPDIR", dir.join(worker.to_string()))
+                .env("TMPDIR", dir.join(&worker.to_string()))
                 .env("SEED", seed.to_string())
                 .env("OPS", ops.to_string())
                 .env("STORM_WORKERS", workers.to_string())
@@ -192,7 +167,7 @@ fn storm() -> bool {
             *kinds.entry(kind).or_default() += 1;
         }
     }
-    let _ = std::fs::remove_dir_all(&dir);
+    drop(dir);
     let seconds = begin.elapsed().as_secs_f32();
     println!("storm: {operations} operations in {bursts} bursts of {stories} stories, {seconds:.0} s");
     for (kind, count) in &kinds {
@@ -201,7 +176,6 @@ fn storm() -> bool {
     println!("storm: {once} stories failed once, and not when repeated");
     // More than a few of them are no accident.
     let right = kinds.is_empty() && once * ONCE_MAX <= stories;
-    let word = if right { "ok" } else { "FAILED" };
-    println!("test result: {word}. {} failures", kinds.values().sum::<u64>());
-    right || reference().is_some()
+    let failed = kinds.values().sum::<u64>();
+    assert!(right || reference().is_some(), "{failed} stories failed, and {once} once; see above");
 }

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::*;
 use crate::model::*;
-use crate::truth::{self, Tag};
+use support::truth::{self, Tag};
+use support::*;
 
 /// A small generator, so that a story can be repeated from its seed.
 pub struct Dice(u64);
@@ -110,7 +110,6 @@ pub struct Story {
     /// Found wrong while an operation was done.
     wrong: Option<(String, String)>,
     full: bool,
-    can_fill: bool,
     /// This burst has ended a process or a supervisor, so that there may be the pause of a second.
     pauses: bool,
     blinked: bool,
@@ -124,7 +123,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 impl Story {
-    pub fn new(root: &Path, seed: u64, mode: Mode, can_fill: bool) -> Self {
+    pub fn new(root: &Path, seed: u64, mode: Mode) -> Self {
         for place in ["service", "sv", "fill"] {
             let path = root.join(place);
             let _ = fs::remove_dir_all(&path);
@@ -142,7 +141,6 @@ impl Story {
             done: Vec::new(),
             wrong: None,
             full: false,
-            can_fill,
             pauses: false,
             blinked: false,
             verbose: std::env::var_os("VERBOSE").is_some(),
@@ -270,34 +268,16 @@ impl Story {
 
     /// Ends all processes of the namespace but us.
     fn end_all(&mut self) {
-        loop {
-            // Nobody can start another while all are stopped.
-            let all = truth::processes();
-            if all.is_empty() {
-                break;
-            }
-            for process in &all {
-                kill(process.pid, SIGKILL);
-            }
-            for (child, _) in self.supervisors.values_mut() {
-                let _ = child.try_wait();
-            }
-            self.reap();
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let mut children: Vec<&mut Child> = self.supervisors.values_mut().map(|(child, _)| child).collect();
+        truth::end_all(&mut children);
         self.supervisors.clear();
     }
 
     /// Orphans are ours, as process 1 of the namespace.
     fn reap(&mut self) {
-        let known: BTreeSet<i32> =
+        let known: Vec<i32> =
             self.supervisors.values().map(|(child, _)| i32::try_from(child.id()).unwrap()).collect();
-        for process in truth::processes() {
-            if process.parent == 1 && process.is_dead() && !known.contains(&process.pid) {
-                let pid = nix::unistd::Pid::from_raw(process.pid);
-                let _ = nix::sys::wait::waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
-            }
-        }
+        truth::reap_orphans(&known);
     }
 
     /// The process that supervises a directory.
@@ -333,7 +313,7 @@ impl Story {
         let path = self.model.path(serial);
         let quiet = self.model.dirs[&serial].is_quiet();
         if let (Some(path), true) = (path, quiet) {
-            let pid = read(&self.path(&format!("{path}/supervise/pid"))).trim().parse::<i32>().ok();
+            let pid = read(self.path(&format!("{path}/supervise/pid"))).trim().parse::<i32>().ok();
             let tag = Some(Tag::Service(serial));
             let all = truth::processes();
             if let Some(process) = all.iter().find(|process| Some(process.pid) == pid && process.tag() == tag)
@@ -881,7 +861,7 @@ impl Story {
             Some(runsv) => {
                 // The children as an administrator would, who wants no second copy.
                 kill(runsv, 19);
-                let children = truth::children_of(runsv);
+                let children = children_of(runsv);
                 kill(runsv, SIGKILL);
                 for child in children {
                     kill(child, SIGKILL);
@@ -1107,8 +1087,7 @@ impl Story {
         self.model.begin_burst();
         if !first {
             let wanted = self.only.is_empty() || self.only.contains("fill");
-            self.full =
-                self.can_fill && wanted && self.dice.roll(if self.only.is_empty() { 12 } else { 2 }) == 0;
+            self.full = wanted && self.dice.roll(if self.only.is_empty() { 12 } else { 2 }) == 0;
             if self.full {
                 self.say("fill the disk".to_owned());
                 self.fill();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::harness::*;
+use support::*;
 
 /// Debian's nobody, and games.
 const NOBODY: &str = "65534";
@@ -11,7 +11,7 @@ const NOBODY: &str = "65534";
 /// A program run by way of another, which needs some program to be there.
 fn by_way_of(before: &[&str], words: &[&str]) -> Outcome {
     let chpst = program("chpst");
-    run_file(format!("/usr/bin/{}", before[0]).as_ref()).args(&before[1..]).arg(chpst).args(words).go()
+    run_file(format!("/usr/bin/{}", before[0])).args(&before[1..]).arg(chpst).args(words).go()
 }
 
 /// `chpst` of somebody without privileges.
@@ -19,15 +19,9 @@ fn as_nobody(words: &[&str]) -> Outcome {
     by_way_of(&["setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"], words)
 }
 
-fn has_strace() -> bool {
-    can_run("strace", std::path::Path::new("/usr/bin/strace").exists())
-}
-
 #[test]
 fn ids_that_are_empty_are_nobody_and_not_root() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     for option in ["-u", "-U"] {
         for spec in [":", "::", ":::", ":1000:", "::1000", ":1000:44:", ":1000::44", "::0"] {
             let outcome = run("chpst").args(&[option, spec, "id", "-u"]).go();
@@ -47,9 +41,7 @@ fn ids_that_are_empty_are_nobody_and_not_root() {
 
 #[test]
 fn no_capability_is_left_to_come_back_with() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let capabilities = |words: &[&str], user: &str| {
         let outcome =
             by_way_of(words, &["-u", user, "grep", "-E", "Cap(Inh|Prm|Eff|Amb)", "/proc/self/status"]);
@@ -80,9 +72,8 @@ fn no_capability_is_left_to_come_back_with() {
 
 #[test]
 fn ids_that_the_system_only_pretends_to_change_are_noticed() {
-    if !is_root() || !has_strace() {
-        return;
-    }
+    needs_root();
+    needs_program("strace");
     for (calls, what) in [
         ("setgroups", "groups"),
         ("setgid,setresgid", "gid"),
@@ -99,9 +90,7 @@ fn ids_that_the_system_only_pretends_to_change_are_noticed() {
 
 #[test]
 fn who_one_is_already_one_may_become() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     for words in [&["-u", "nobody"][..], &["-u", ":65534:65534"], &["-u", ":65534:65534:65534"]] {
         let outcome = as_nobody(&[words, &["sh", "-c", "id -u; id -G"]].concat());
         assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("65534\n65534\n", ""), "{words:?}");
@@ -128,9 +117,7 @@ fn who_one_is_already_one_may_become() {
 
 #[test]
 fn all_groups_are_taken_however_many() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let groups: Vec<String> = (1000..1200).map(|gid| gid.to_string()).collect();
     let spec = format!(":12345:{}", groups.join(":"));
     let outcome = run("chpst").args(&["-u", &spec, "id", "-G"]).go();
@@ -140,7 +127,7 @@ fn all_groups_are_taken_however_many() {
 /// `chpst -e env true`, with memory and time for what is reasonable.
 fn reads(root: &TempDir) -> Outcome {
     let words = ["--signal=KILL", "10", "/usr/bin/prlimit", "--as=300000000"];
-    run_file("/usr/bin/timeout".as_ref())
+    run_file("/usr/bin/timeout")
         .args(&words)
         .arg(program("chpst"))
         .args(&["-e", "env", "sh", "-c", "echo ${A-unset}"])
@@ -163,10 +150,10 @@ fn a_variable_that_never_ends_is_said_and_not_waited_for() {
         symlink(device, &variable).unwrap();
         refused("not a regular file");
     }
-    nix::unistd::mkfifo(&variable, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    make_fifo(&variable, 0o700);
     refused("not a regular file");
     // A writer that says nothing.
-    nix::unistd::mkfifo(&variable, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    make_fifo(&variable, 0o700);
     let writer = fs::OpenOptions::new().read(true).write(true).open(&variable).unwrap();
     refused("not a regular file");
     drop(writer);
@@ -206,15 +193,13 @@ fn a_directory_of_too_many_variables_is_said() {
 
 #[test]
 fn a_file_of_users_that_never_ends_is_said_and_not_waited_for() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let root = TempDir::new();
     fs::create_dir(root.join("etc")).unwrap();
     let file = root.join("etc/passwd");
     let refused = |spec: &str, kind: &str, why: &str| {
         let words = ["--signal=KILL", "10", "/usr/bin/prlimit", "--as=300000000"];
-        let outcome = run_file("/usr/bin/timeout".as_ref())
+        let outcome = run_file("/usr/bin/timeout")
             .args(&words)
             .arg(program("chpst"))
             .args(&["-/", root.path().to_str().unwrap(), "-u", spec, "/bin/true"])
@@ -226,7 +211,7 @@ fn a_file_of_users_that_never_ends_is_said_and_not_waited_for() {
         .unwrap();
     refused("nobody", "password", "not a regular file");
     fs::remove_file(&file).unwrap();
-    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    make_fifo(&file, 0o700);
     refused("nobody", "password", "not a regular file");
     fs::remove_file(&file).unwrap();
     fs::write(&file, "nobody:x:65534:65534::/:\n").unwrap();
@@ -240,9 +225,7 @@ fn a_file_of_users_that_never_ends_is_said_and_not_waited_for() {
 
 #[test]
 fn a_lock_that_a_stranger_linked_elsewhere_makes_no_file_there() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let root = TempDir::new();
     let lock = root.join("lock");
     let elsewhere = root.join("elsewhere");

@@ -1,24 +1,12 @@
 //! `runsvinit`: what it reads, runs and writes for root belongs to root.
 
-#[path = "../pid1/root.rs"]
-mod root;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use crate::harness::*;
-use root::{Machine, Root};
+use support::*;
 
 const STRANGER: u32 = 12_345;
-
-fn can() -> bool {
-    let namespaces = || {
-        let tried = std::process::Command::new("unshare").args(["-Urpf", "--mount-proc", "true"]).output();
-        tried.is_ok_and(|output| output.status.success())
-    };
-    is_root() && can_run("PID namespaces (unshare -Urpf --mount-proc)", namespaces())
-}
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -46,9 +34,7 @@ const SPOILT: [(&str, Spoil, &str, &str); 6] = [
 
 #[test]
 fn a_hook_that_others_may_write_is_not_run() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     for (what, spoil, name, reason) in SPOILT {
         let root = Root::new()
             .script("etc/runit/boot.d/a", "echo boot a")
@@ -78,9 +64,7 @@ fn a_hook_that_others_may_write_is_not_run() {
 
 #[test]
 fn hooks_that_only_root_can_write_are_run() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let hooked = || {
         Root::new()
             .script("usr-hook", "echo boot b")
@@ -108,9 +92,7 @@ fn hooks_that_only_root_can_write_are_run() {
 
 #[test]
 fn hooks_that_cannot_be_looked_at_are_not_passed_over() {
-    if !can() {
-        return;
-    }
+    needs_machine();
     let root = Root::new().script("etc/runit/boot.d/a", "echo boot a").graceful("web");
     set_mode(&root.path("etc/runit/boot.d"), 0o700);
     let root = root.started_by("/usr/bin/setpriv --reuid 12345 --regid 12345 --clear-groups");
@@ -168,16 +150,14 @@ fn the_environment_is_written_to_new_files_of_its_own() {
     }
     // A FIFO is not waited for.
     fs::remove_file(dir.join("SECRET")).unwrap();
-    nix::unistd::mkfifo(&dir.join("SECRET"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    make_fifo(&dir.join("SECRET"), 0o700);
     assert_eq!(write_environment(&dir), (Some(0), String::new()));
     assert_eq!(root.read("env/SECRET"), "word\n");
 }
 
 #[test]
 fn the_environment_is_not_written_where_others_may_write() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let root = TempDir::new();
     let refused = |dir: &Path, why: &str| {
         let said = format!("runsvinit: fatal: unable to write the environment to {}: {why}\n", dir.display());
@@ -203,9 +183,8 @@ fn the_environment_is_not_written_where_others_may_write() {
 
 #[test]
 fn a_lease_on_a_file_of_ones_own_holds_up_nobody_else() {
-    if !is_root() || !can_run("perl", std::path::Path::new("/usr/bin/perl").exists()) {
-        return;
-    }
+    needs_root();
+    needs_program("perl");
     let dir = TempDir::new();
     for name in ["mine", "theirs"] {
         dir.script(&format!("service/{name}/run"), "exec sleep 1000");
@@ -219,7 +198,7 @@ fn a_lease_on_a_file_of_ones_own_holds_up_nobody_else() {
     eventually("up", || pid("mine").is_some() && pid("theirs").is_some());
     // Whoever executes the file waits until the lease is given up, or 45 seconds. 1024 and 1 are F_SETLEASE and F_WRLCK.
     let hold = "$SIG{IO} = 'IGNORE'; open F, '<', $ARGV[0]; fcntl(F, 1024, 1) or die; print STDERR 'holds'; sleep 100";
-    let holder = run_file("/usr/bin/perl".as_ref()).args(&["-e", hold]).arg(&file).start(&dir.join("held"));
+    let holder = run_file("/usr/bin/perl").args(&["-e", hold]).arg(&file).start(&dir.join("held"));
     eventually("held", || dir.read("held") == "holds");
     let sv = |words: &[&str]| run("sv").args(words).env("SVDIR", dir.join("service")).go();
     let begin = std::time::Instant::now();
@@ -238,7 +217,7 @@ fn with_open_run(dir: &TempDir, before: &str, command: &str) -> Outcome {
          setpriv --reuid 54321 --regid 54321 --clear-groups sh -ec '{before}'\n\
          {command}"
     );
-    run_file("/usr/bin/unshare".as_ref())
+    run_file("/usr/bin/unshare")
         .args(&["--mount", "--propagation", "private", "sh", "-ec", &script])
         .env("PATH", path_variable())
         .dir(dir.path())
@@ -247,9 +226,8 @@ fn with_open_run(dir: &TempDir, before: &str, command: &str) -> Outcome {
 
 #[test]
 fn runit_init_and_utmpset_touch_nothing_that_a_stranger_linked_to() {
-    if !is_root() || !can_run("setpriv", std::path::Path::new("/usr/bin/setpriv").exists()) {
-        return;
-    }
+    needs_root();
+    needs_program("setpriv");
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let dir = TempDir::new();
     let victim = dir.file("victim", vec![0; 384 * 2]);
@@ -279,9 +257,7 @@ fn runit_init_and_utmpset_touch_nothing_that_a_stranger_linked_to() {
 
 #[test]
 fn the_environment_is_written_nowhere_that_a_strangers_link_leads_to() {
-    if !is_root() {
-        return;
-    }
+    needs_root();
     let dir = TempDir::new();
     std::fs::create_dir_all(dir.join("service")).unwrap();
     std::fs::create_dir_all(dir.join("precious")).unwrap();

@@ -6,10 +6,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::harness::*;
+use support::*;
 
 const STRANGER: u32 = 65534;
-const SIGALRM: i32 = 14;
 
 /// A log directory of the stranger's, and a file of root's that nobody else may read.
 struct Theirs {
@@ -17,15 +16,13 @@ struct Theirs {
 }
 
 impl Theirs {
-    fn new() -> Option<Self> {
-        if !is_root() {
-            return None;
-        }
+    fn new() -> Self {
+        needs_root();
         let root = TempDir::new();
         fs::create_dir(root.join("log")).unwrap();
         lchown(root.join("log"), Some(STRANGER), Some(STRANGER)).unwrap();
         fs::set_permissions(root.file("secret", "secret\n"), fs::Permissions::from_mode(0o600)).unwrap();
-        Some(Theirs { root })
+        Theirs { root }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -69,7 +66,7 @@ impl Theirs {
 #[test]
 fn links_in_the_place_of_current_and_lock_are_refused() {
     for (name, what) in [("current", "unable to open current"), ("lock", "unable to lock directory")] {
-        let Some(theirs) = Theirs::new() else { return };
+        let theirs = Theirs::new();
         theirs.link(name);
         let outcome = theirs.log("one\n");
         assert_eq!(outcome.code, Some(111), "{name}");
@@ -82,7 +79,7 @@ fn links_in_the_place_of_current_and_lock_are_refused() {
 #[test]
 fn other_names_of_files_of_root_are_refused() {
     for name in ["current", "lock"] {
-        let Some(theirs) = Theirs::new() else { return };
+        let theirs = Theirs::new();
         fs::hard_link(theirs.root.join("secret"), theirs.path(name)).unwrap();
         let outcome = theirs.log("one\n");
         assert_eq!(outcome.code, Some(111), "{name}");
@@ -95,12 +92,10 @@ fn other_names_of_files_of_root_are_refused() {
 fn fifos_and_devices_are_not_waited_for_and_not_written_to() {
     for name in ["current", "lock", "config"] {
         for kind in ["p", "c 1 3"] {
-            let Some(theirs) = Theirs::new() else { return };
+            let theirs = Theirs::new();
             let words: Vec<&str> = ["log/x"].into_iter().chain(kind.split_whitespace()).collect();
-            let made = run_file("/usr/bin/mknod".as_ref()).args(&words).dir(theirs.root.path()).go();
-            if !can_run("the right to make devices", made.code == Some(0)) {
-                return;
-            }
+            let made = run_file("/usr/bin/mknod").args(&words).dir(theirs.root.path()).go();
+            needs("the right to make devices", made.code == Some(0));
             fs::rename(theirs.path("x"), theirs.path(name)).unwrap();
             // A reader, so that it could be written to.
             let reader = (kind == "p").then(|| {
@@ -124,17 +119,17 @@ fn fifos_and_devices_are_not_waited_for_and_not_written_to() {
 
 #[test]
 fn a_link_that_takes_the_place_of_current_is_not_followed() {
-    let Some(theirs) = Theirs::new() else { return };
+    let theirs = Theirs::new();
     let run = run("svlogd").args(&["-l", "50", "log"]).dir(theirs.root.path());
     let (mut svlogd, mut pipe) = run.piped(&theirs.root.join("err"));
     pipe.write_all(b"one\n").unwrap();
-    eventually("written", || read(&theirs.path("current")) == "one\n");
+    eventually("written", || read(theirs.path("current")) == "one\n");
     fs::remove_file(theirs.path("current")).unwrap();
     theirs.link("current");
     svlogd.signal(SIGALRM);
     eventually("rotated", || theirs.old(".s").len() == 1);
     pipe.write_all(b"two\n").unwrap();
-    eventually("written", || read(&theirs.path("current")) == "two\n");
+    eventually("written", || read(theirs.path("current")) == "two\n");
     theirs.untouched();
     // The same at HUP: what is open is kept.
     fs::rename(theirs.path("current"), theirs.path("mine")).unwrap();
@@ -144,18 +139,18 @@ fn a_link_that_takes_the_place_of_current_is_not_followed() {
         theirs.root.read("err").contains("unable to open current: log: is a symbolic link")
     });
     pipe.write_all(b"three\n").unwrap();
-    eventually("written", || read(&theirs.path("mine")) == "two\nthree\n");
+    eventually("written", || read(theirs.path("mine")) == "two\nthree\n");
     steadily("goes on", Duration::from_millis(100), || svlogd.ended().is_none());
     theirs.untouched();
 }
 
 #[test]
 fn their_config_is_no_way_to_read_files_of_root() {
-    let Some(theirs) = Theirs::new() else { return };
+    let theirs = Theirs::new();
     theirs.link("config");
     let outcome = theirs.log("one\n");
     assert_eq!(outcome.err, "svlogd: warning: unable to read config: log: is a symbolic link\n");
-    assert_eq!((outcome.code, read(&theirs.path("current")).as_str()), (Some(0), "one\n"));
+    assert_eq!((outcome.code, read(theirs.path("current")).as_str()), (Some(0), "one\n"));
     fs::remove_file(theirs.path("config")).unwrap();
     fs::hard_link(theirs.root.join("secret"), theirs.path("config")).unwrap();
     let outcome = theirs.log("two\n");
@@ -166,11 +161,11 @@ fn their_config_is_no_way_to_read_files_of_root() {
 /// Configuration tools have it so: Chef's log directories have a link of root's to the file beside `run`.
 #[test]
 fn a_link_of_roots_own_to_a_config_is_followed() {
-    let Some(theirs) = Theirs::new() else { return };
+    let theirs = Theirs::new();
     theirs.root.file("conf", "pX: \n");
     symlink("../conf", theirs.path("config")).unwrap();
     assert_eq!(theirs.log("one\n").err, "");
-    assert_eq!(read(&theirs.path("current")), "X: one\n");
+    assert_eq!(read(theirs.path("current")), "X: one\n");
 }
 
 #[test]
@@ -184,24 +179,24 @@ fn their_command_is_not_run_and_nothing_is_lost() {
         assert!(!theirs.path("ran").exists());
         let old = theirs.old("");
         assert!(old.len() > 3 && old.iter().all(|name| name.ends_with(".s")), "{old:?}");
-        let mut all: String = old.iter().map(|name| read(&theirs.path(name))).collect();
-        all += &read(&theirs.path("current"));
+        let mut all: String = old.iter().map(|name| read(theirs.path(name))).collect();
+        all += &read(theirs.path("current"));
         assert_eq!(all, input);
     };
-    let Some(theirs) = Theirs::new() else { return };
+    let theirs = Theirs::new();
     theirs.file("config", config);
     check(&theirs, "log: belongs to another user");
     // Root's file in their directory: they could put another one there.
-    let theirs = Theirs::new().unwrap();
+    let theirs = Theirs::new();
     theirs.root.file("log/config", config);
     check(&theirs, "log: belongs to another user");
     // Their file in root's directory.
-    let theirs = Theirs::new().unwrap();
+    let theirs = Theirs::new();
     lchown(theirs.root.join("log"), Some(0), Some(0)).unwrap();
     theirs.file("config", config);
     check(&theirs, "log/config: belongs to another user");
     // A file that everybody writes to.
-    let theirs = Theirs::new().unwrap();
+    let theirs = Theirs::new();
     lchown(theirs.root.join("log"), Some(0), Some(0)).unwrap();
     fs::set_permissions(theirs.root.file("log/config", config), fs::Permissions::from_mode(0o666)).unwrap();
     check(&theirs, "log/config: others may write to it");
@@ -209,7 +204,7 @@ fn their_command_is_not_run_and_nothing_is_lost() {
 
 #[test]
 fn compression_follows_no_link_of_theirs() {
-    let Some(theirs) = Theirs::new() else { return };
+    let theirs = Theirs::new();
     theirs.file("config", "s100\nn0\n!gzip\n");
     theirs.link("@400000000000000000000001.u");
     fs::hard_link(theirs.root.join("secret"), theirs.path("@400000000000000000000002.u")).unwrap();
@@ -232,7 +227,7 @@ fn compression_follows_no_link_of_theirs() {
 /// Root's own command in root's own directory, in which a stranger may make files.
 #[test]
 fn a_command_of_root_writes_to_no_file_of_a_strangers_choice() {
-    let Some(theirs) = Theirs::new() else { return };
+    let theirs = Theirs::new();
     lchown(theirs.root.join("log"), Some(0), Some(0)).unwrap();
     fs::set_permissions(theirs.root.join("log"), fs::Permissions::from_mode(0o1777)).unwrap();
     theirs.root.file("log/config", "s100\nn0\n!echo x >&5; cat\n");
@@ -240,13 +235,13 @@ fn a_command_of_root_writes_to_no_file_of_a_strangers_choice() {
     let input: String = (0..50).map(|number| format!("line {number}\n")).collect();
     let outcome = theirs.log(&input);
     assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
-    assert_eq!(read(&theirs.path("state")), "x\n");
+    assert_eq!(read(theirs.path("state")), "x\n");
     theirs.untouched();
 }
 
 #[test]
 fn what_is_told_of_their_config_is_printable() {
-    let Some(theirs) = Theirs::new() else { return };
+    let theirs = Theirs::new();
     theirs.file("config", "\u{1b}[2J\nn\u{9b}1\n");
     let outcome = theirs.log("one\n");
     let printable = outcome.err.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte));
@@ -255,7 +250,7 @@ fn what_is_told_of_their_config_is_printable() {
 
 #[test]
 fn a_directory_with_the_name_of_an_old_log_stands_in_the_way_of_nothing() {
-    let Some(theirs) = Theirs::new() else { return };
+    let theirs = Theirs::new();
     fs::create_dir(theirs.path("@400000000000000000000001.s")).unwrap();
     theirs.file("config", "s100\nn3\n");
     let lines: String = (0..200).map(|number| format!("line {number:04}\n")).collect();

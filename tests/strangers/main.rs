@@ -1,20 +1,17 @@
 //! What a stranger on the machine, or a user to whom a part was given, can make root's programs do: nothing.
 //!
 //! The cases need root, which they drop for the stranger's part.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stderr
-)]
-#![allow(missing_docs, unreachable_pub, dead_code)]
+#![allow(clippy::restriction, unreachable_pub, reason = "a case fails by a panic")]
 
-#[path = "../it/harness.rs"]
-mod harness;
+#[macro_use] // for #[test]
+extern crate support_attribute;
 
 mod chpst;
 mod init;
 mod logs;
 mod processes;
 mod state;
+
+fn main() -> std::process::ExitCode {
+    support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
+}

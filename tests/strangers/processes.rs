@@ -2,30 +2,21 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
-use crate::harness::*;
-
-/// Whether root can have namespaces of its own; see [`can_run`].
-fn possible() -> bool {
-    let tried = || Command::new("unshare").args(["-mpf", "--mount-proc", "true"]).output();
-    is_root()
-        && can_run(
-            "root's PID and mount namespaces (unshare -mpf --mount-proc)",
-            tried().is_ok_and(|output| output.status.success()),
-        )
-}
+use support::*;
 
 /// Runs `script` where no usual service directory is, and no process that the script has not begun. In front of it:
 /// `$stranger` becomes nobody, and `await NAME` waits for a process of that name.
 fn alone(root: &TempDir, script: &str) -> Outcome {
+    needs_root();
+    needs_unshare("-mpf --mount-proc");
     let script = format!(
         "mount -t tmpfs none /etc; mount -t tmpfs none /var; unset SVDIR
          stranger='setpriv --reuid 65534 --regid 65534 --clear-groups'
          await() {{ until cat /proc/[0-9]*/comm | grep -qx $1; do sleep 0.01; done; }}
          {script}"
     );
-    run_file("/usr/bin/unshare".as_ref())
+    run_file("/usr/bin/unshare")
         .args(&["-mpf", "--mount-proc", "--kill-child", "sh", "-c", &script])
         .dir(root.path())
         .go()
@@ -50,9 +41,6 @@ const SERVE: &str =
 
 #[test]
 fn the_tree_of_a_strangers_process_is_not_taken() {
-    if !possible() {
-        return;
-    }
     for program in ["runsvinit", "set-id/runsvinit"] {
         let root = prepared();
         let outcome = alone(
@@ -71,9 +59,6 @@ fn the_tree_of_a_strangers_process_is_not_taken() {
 
 #[test]
 fn the_tree_of_roots_process_is_taken() {
-    if !possible() {
-        return;
-    }
     let root = prepared();
     let outcome = alone(
         &root,
@@ -85,9 +70,6 @@ fn the_tree_of_roots_process_is_taken() {
 
 #[test]
 fn a_strangers_process_is_not_told_to_halt() {
-    if !possible() {
-        return;
-    }
     let root = prepared();
     let outcome = alone(
         &root,
@@ -99,9 +81,6 @@ fn a_strangers_process_is_not_told_to_halt() {
 
 #[test]
 fn a_hint_does_not_count_strangers_processes_and_many_cost_little() {
-    if !possible() {
-        return;
-    }
     let root = prepared();
     let outcome = alone(
         &root,

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::harness::*;
+use support::*;
 
 /// A user that has nothing here.
 const STRANGER: &str = "54321";
@@ -31,15 +31,13 @@ echo ready >"$1/ready"
 exec sleep 100000
 "#;
 
-fn possible() -> bool {
-    let has = |program: &str| Path::new("/usr/bin").join(program).exists();
-    is_root()
-        && can_run("setpriv, nsenter and unshare", ["setpriv", "nsenter", "unshare"].into_iter().all(has))
-}
-
 impl Apart {
-    /// With services `img/NAME` that sleep.
+    /// With services `img/NAME` that sleep. The case needs to be root.
     fn new(names: &[&str]) -> Self {
+        needs_root();
+        for program in ["setpriv", "nsenter", "unshare"] {
+            needs_program(program);
+        }
         let root = TempDir::new();
         for name in names {
             root.script(&format!("img/{name}/run"), "exec sleep 1000");
@@ -47,7 +45,7 @@ impl Apart {
         root.file("precious", "precious");
         let dir = |path: &Path| path.to_str().unwrap().to_owned();
         let words = ["--mount", "--propagation", "private", "sh", "-ec", SET_UP, "sh"];
-        let keeper = run_file(Path::new("/usr/bin/unshare"))
+        let keeper = run_file("/usr/bin/unshare")
             .args(&words)
             .args(&[dir(root.path()), dir(bin()), dir(executable().parent().unwrap())])
             .start(&root.join("keeper"));
@@ -57,10 +55,11 @@ impl Apart {
     }
 
     fn enter(&self, words: &[&str], command: &str) -> Run {
-        run_file(Path::new("/usr/bin/nsenter"))
-            .args(&["-t", &self.keeper.pid().to_string(), "-m"])
-            .args(words)
-            .args(&["sh", "-c", &format!("cd {}; {command}", self.root.path().display())])
+        run_file("/usr/bin/nsenter").args(&["-t", &self.keeper.pid().to_string(), "-m"]).args(words).args(&[
+            "sh",
+            "-c",
+            &format!("cd {}; {command}", self.root.path().display()),
+        ])
     }
 
     fn root(&self, command: &str) -> Outcome {
@@ -117,12 +116,7 @@ impl Supervisor<'_> {
 
     #[track_caller]
     fn ends(&mut self) -> i32 {
-        let mut code = None;
-        eventually("ended", || {
-            code = self.running.ended();
-            code.is_some()
-        });
-        code.unwrap()
+        self.running.exit_code()
     }
 }
 
@@ -137,9 +131,6 @@ impl Drop for Supervisor<'_> {
 
 #[test]
 fn sv_of_root_believes_no_state_that_a_stranger_made() {
-    if !possible() {
-        return;
-    }
     let apart = Apart::new(&["web"]);
     let before = apart.precious();
     // Where a supervisor of root would have it, and the user's own of that name.
@@ -170,9 +161,6 @@ fn sv_of_root_believes_no_state_that_a_stranger_made() {
 
 #[test]
 fn a_run_that_everybody_may_write_and_that_somebody_did_is_not_used() {
-    if !possible() {
-        return;
-    }
     for (prepare, refused) in [
         (
             "mkdir -p /run/runit/supervise/web; ln -s $PWD/none /run/runit/supervise/web/lock",
@@ -197,9 +185,6 @@ fn a_run_that_everybody_may_write_and_that_somebody_did_is_not_used() {
 
 #[test]
 fn where_every_place_was_made_by_somebody_else_the_error_says_what_to_do() {
-    if !possible() {
-        return;
-    }
     let apart = Apart::new(&["web"]);
     apart.root("chmod 777 /run");
     apart.stranger("mkdir /run/runit; ln -s $PWD/none /dev/shm/runit-0");
@@ -227,9 +212,6 @@ fn where_every_place_was_made_by_somebody_else_the_error_says_what_to_do() {
 
 #[test]
 fn what_somebody_made_in_a_shared_runitbox_state_is_passed_over() {
-    if !possible() {
-        return;
-    }
     let apart = Apart::new(&["web"]);
     fs::create_dir(apart.path("theirs")).unwrap();
     apart.stranger("mkdir /tmp/web /tmp/web.log; ln -s $PWD/theirs /tmp/web.1; : >/tmp/web.2");
@@ -258,9 +240,6 @@ fn what_somebody_made_in_a_shared_runitbox_state_is_passed_over() {
 
 #[test]
 fn the_owner_of_supervise_leads_root_nowhere() {
-    if !possible() {
-        return;
-    }
     let apart = Apart::new(&["web"]);
     apart.root.script("sv/run", "exec sleep 1000");
     for (name, said) in [
@@ -297,9 +276,6 @@ fn the_owner_of_supervise_leads_root_nowhere() {
 
 #[test]
 fn the_owner_of_supervise_cannot_lead_what_root_publishes_elsewhere() {
-    if !possible() {
-        return;
-    }
     let apart = Apart::new(&["web"]);
     apart.root.script("sv/run", "exec sleep 1000");
     let names = ["pid", "stat", "status", "pid.new", "stat.new", "status.new"];
@@ -329,9 +305,6 @@ fn the_owner_of_supervise_cannot_lead_what_root_publishes_elsewhere() {
 
 #[test]
 fn a_link_supervise_is_followed_only_where_nobody_else_has_been() {
-    if !possible() {
-        return;
-    }
     for (prepare, link, refused) in [
         ("mkdir /tmp/state", "/tmp/state", "belongs to another user"),
         ("ln -s $PWD/theirs /tmp/state", "/tmp/state", "is a symbolic link"),
@@ -363,9 +336,6 @@ fn a_link_supervise_is_followed_only_where_nobody_else_has_been() {
 
 #[test]
 fn who_was_given_the_fifos_may_start_and_stop_and_no_more() {
-    if !possible() {
-        return;
-    }
     let apart = Apart::new(&["web"]);
     apart.root.script("sv/run", "exec sleep 1000");
     let mut supervisor = apart.runsv("", "./sv");

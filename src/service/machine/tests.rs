@@ -1,246 +1,18 @@
-//! The machine in a world of words: children obey at once, but news of it comes later.
+//! The machine against a simulated kernel.
 #![allow(clippy::arithmetic_side_effects, reason = "the numbers of a test are small")]
 
-use std::collections::VecDeque;
+mod properties;
+mod world;
 
-use proptest::prelude::*;
-
+use super::unexpected::REPORT_EVERY;
 use super::*;
+use crate::control::Command;
 use crate::tai::stamp;
-
-/// A kernel for one service.
-struct World {
-    now: Duration,
-    machine: Machine,
-    /// The child, whether it is `./finish`, and how it ended if it did.
-    child: Option<(Pid, bool, Option<Ended>)>,
-    /// What the machine is still to be told.
-    news: VecDeque<Event>,
-    next_pid: i32,
-    has_finish: bool,
-    /// Hooks exist: they run until news of their end is told.
-    has_hooks: bool,
-    hooks_running: u16,
-    last_start: Option<Duration>,
-    last_end: Duration,
-    last_run_started: Duration,
-    starts: u32,
-    /// `o` was given to a service that was down.
-    once: bool,
-    said: Vec<Duration>,
-    /// How long a script has to end once it is told to, or has begun.
-    patience: Option<Duration>,
-    /// The child takes no notice of being told to end.
-    stubborn: bool,
-    /// What it was told to end by, a letter each: `e` its own signal, `t` TERM, `l` KILL because it was late.
-    told: String,
-    flaps: Vec<Duration>,
-    alone: u32,
-    /// Rules that were broken.
-    broken: Vec<String>,
-}
-
-impl World {
-    fn new(has_finish: bool, has_hooks: bool) -> Self {
-        let now = Duration::from_secs(100);
-        World {
-            now,
-            machine: Machine::new(Now { at: now, stamp: stamp(100, 0) }, Want::Up),
-            child: None,
-            news: VecDeque::new(),
-            next_pid: 100,
-            has_finish,
-            has_hooks,
-            hooks_running: 0,
-            last_start: None,
-            last_end: Duration::ZERO,
-            last_run_started: Duration::ZERO,
-            starts: 0,
-            once: false,
-            said: Vec::new(),
-            patience: None,
-            stubborn: false,
-            told: String::new(),
-            flaps: Vec::new(),
-            alone: 0,
-            broken: Vec::new(),
-        }
-    }
-
-    fn rule(&mut self, holds: bool, what: &str) {
-        if !holds {
-            self.broken.push(what.to_owned());
-        }
-    }
-
-    fn tell(&mut self, event: Event) {
-        let now = Now { at: self.now, stamp: stamp(i64::try_from(self.now.as_secs()).unwrap(), 0) };
-        let actions = self.machine.step(now, event);
-        for action in actions {
-            if let Some(event) = self.perform(action) {
-                self.tell(event);
-            }
-        }
-    }
-
-    fn perform(&mut self, action: Action) -> Option<Event> {
-        match action {
-            Action::Publish => None,
-            Action::Say { .. } => {
-                let at = self.now;
-                let apart = self.said.last().is_none_or(|&last| at >= last + SAY_AGAIN);
-                self.rule(apart, "said twice within ten seconds");
-                self.said.push(at);
-                None
-            }
-            Action::Start(script) => {
-                self.rule(self.child.is_none(), "started beside a child");
-                if script == Script::Run {
-                    let last_lived_long = self.last_end >= self.last_run_started + PACE;
-                    let paced =
-                        self.last_start.is_none() || last_lived_long || self.now >= self.last_end + PACE;
-                    self.rule(paced, "started again too soon");
-                    let wanted = self.machine.want() == Want::Up || std::mem::take(&mut self.once);
-                    self.rule(wanted, "started what nobody wanted");
-                    self.last_start = Some(self.now);
-                    self.last_run_started = self.now;
-                    self.starts += 1;
-                }
-                self.next_pid += 1;
-                let pid = Pid::from_raw(self.next_pid).unwrap();
-                self.child = Some((pid, script != Script::Run, None));
-                Some(Event::Started(pid))
-            }
-            Action::Hook(hook, target) => {
-                let bit = 1 << hook.index();
-                self.rule(self.hooks_running & bit == 0, "ran a hook twice at a time");
-                if self.has_hooks {
-                    self.hooks_running |= bit;
-                    // Suppresses or not by turns.
-                    let instead = self.next_pid % 2 == 0;
-                    self.news.push_back(Event::HookEnded { hook, pid: target, instead });
-                    None
-                } else {
-                    Some(Event::HookEnded { hook, pid: target, instead: false })
-                }
-            }
-            Action::Patience(_) => Some(Event::Patience(self.patience)),
-            Action::OnItsOwn(_) => {
-                self.alone += 1;
-                None
-            }
-            Action::Flaps(left) => {
-                self.flaps.push(left);
-                None
-            }
-            Action::End(pid) => {
-                self.rule(
-                    self.child.is_some_and(|(child, finish, _)| child == pid && !finish),
-                    "ended a stranger",
-                );
-                self.told.push('e');
-                if !self.stubborn {
-                    self.end(Ended::Signal { number: 3, core: false });
-                }
-                None
-            }
-            Action::Late(pid, script) => {
-                let finish = script != Script::Run;
-                let mine =
-                    self.child.is_some_and(|(child, is_finish, _)| child == pid && is_finish == finish);
-                self.rule(mine, "killed a stranger");
-                self.told.push('l');
-                self.end(Ended::Signal { number: 9, core: false });
-                None
-            }
-            Action::Signal(pid, signal) => {
-                if signal == Signal::Term {
-                    self.told.push('t');
-                }
-                let mine = self.child.is_some_and(|(child, finish, _)| child == pid && !finish);
-                self.rule(mine, "signalled a stranger, or ./finish");
-                let number = match signal {
-                    Signal::Stop | Signal::Cont => return None,
-                    Signal::Kill => 9,
-                    _ => 15,
-                };
-                self.end(Ended::Signal { number, core: false });
-                None
-            }
-        }
-    }
-
-    /// The child ends; word of it comes later.
-    fn end(&mut self, how: Ended) {
-        if let Some((pid, finish, ended @ None)) = &mut self.child {
-            *ended = Some(how);
-            let event = Event::Ended { pid: *pid, how, finish: self.has_finish && !*finish };
-            self.news.push_back(event);
-        }
-    }
-
-    /// Tells the oldest news.
-    fn news(&mut self) {
-        let Some(event) = self.news.pop_front() else { return };
-        match event {
-            Event::Ended { .. } => {
-                self.child = None;
-                self.last_end = self.now;
-            }
-            Event::HookEnded { hook, .. } => self.hooks_running &= !(1 << hook.index()),
-            _ => {}
-        }
-        self.tell(event);
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now += time;
-        if self.machine.deadline().is_some_and(|at| self.now >= at) {
-            self.tell(Event::Tick);
-        }
-    }
-
-    /// Lets everything that was begun come to its end, a child that obeys signals included.
-    fn settle(&mut self) {
-        for _ in 0..200 {
-            while !self.news.is_empty() {
-                self.news();
-            }
-            if self.child.is_some_and(|(_, finish, _)| finish) {
-                self.end(Ended::Code(0));
-                continue;
-            }
-            match self.machine.deadline() {
-                Some(at) => self.pass(at.saturating_sub(self.now)),
-                None => return,
-            }
-        }
-    }
-
-    fn play(&mut self, letter: char) {
-        match letter {
-            '.' => self.news(),
-            '-' => self.pass(Duration::from_millis(300)),
-            '!' => self.end(Ended::Code(1)),
-            '?' => {
-                let stranger = Pid::from_raw(9).unwrap();
-                self.tell(Event::Ended { pid: stranger, how: Ended::Code(0), finish: self.has_finish });
-            }
-            letter => {
-                if "udxo".contains(letter) {
-                    self.once = letter == 'o' && self.machine.status().state == status::State::Down;
-                }
-                if let Some(command) = u8::try_from(letter).ok().and_then(Command::from_byte) {
-                    self.tell(Event::Command(command));
-                }
-            }
-        }
-    }
-}
+use world::World;
 
 fn played(script: &str, has_finish: bool, has_hooks: bool) -> World {
     let mut world = World::new(has_finish, has_hooks);
-    world.tell(Event::Tick);
+    world.handle(Event::Tick);
     script.chars().for_each(|letter| world.play(letter));
     world
 }
@@ -253,7 +25,7 @@ fn state(world: &World) -> (status::State, Want) {
 fn a_service_that_ran_long_is_started_again_at_once() {
     let mut world = played("----!", false, false);
     world.news();
-    assert_eq!((world.starts, world.machine.deadline()), (2, None));
+    assert_eq!((world.starts, world.machine.next_tick()), (2, None));
 }
 
 #[test]
@@ -261,8 +33,8 @@ fn a_service_that_ended_soon_is_started_again_a_second_after_its_end() {
     let mut world = played("--!", false, false);
     world.news();
     assert_eq!(world.starts, 1);
-    // The other deadline is that of what is said; none is due, since one line was said at once.
-    assert_eq!(world.machine.deadline(), Some(world.now + PACE));
+    // No report is due, since the exit was reported at once.
+    assert_eq!(world.machine.next_tick(), Some(world.now + PACE));
     world.pass(Duration::from_millis(999));
     assert_eq!(world.starts, 1);
     world.pass(Duration::from_millis(1));
@@ -323,7 +95,7 @@ fn a_hook_that_exits_0_stands_in_for_the_signal() {
     assert!(world.child.unwrap().2.is_none(), "signalled before the hook ended");
     let Some(Event::HookEnded { hook, pid, .. }) = world.news.pop_front() else { panic!("no hook") };
     world.hooks_running = 0;
-    world.tell(Event::HookEnded { hook, pid, instead: true });
+    world.handle(Event::HookEnded { hook, pid, instead: true });
     assert!(world.child.unwrap().2.is_none() && !world.machine.status().term);
 }
 
@@ -350,42 +122,45 @@ fn a_failed_fork_is_tried_again_after_five_seconds() {
     let _ = world.machine.step(now, Event::Tick);
     let _ = world.machine.step(now, Event::HookEnded { hook: Hook::Up, pid: None, instead: false });
     let _ = world.machine.step(now, Event::NoProcess);
-    assert_eq!(world.machine.deadline(), Some(now.at + NO_PROCESS));
+    assert_eq!(world.machine.next_tick(), Some(now.at + NO_PROCESS));
     world.pass(NO_PROCESS);
     assert_eq!(world.starts, 1);
 }
 
 #[test]
 fn run_that_cannot_be_executed_counts_as_exit_111() {
-    let mut machine = Machine::new(Now { at: PACE, stamp: stamp(0, 0) }, Want::Up);
-    let now = Now { at: PACE, stamp: stamp(0, 0) };
+    let mut machine = Machine::new(Now { at: Moment::START + PACE, stamp: stamp(0, 0) }, Want::Up);
+    let now = Now { at: Moment::START + PACE, stamp: stamp(0, 0) };
     let _ = machine.step(now, Event::Tick);
     let _ = machine.step(now, Event::HookEnded { hook: Hook::Up, pid: None, instead: false });
     let actions: Vec<Action> = machine.step(now, Event::NotStarted { finish: true }).into_iter().collect();
     let how = Ended::Code(111);
-    assert_eq!(actions, [Action::OnItsOwn(how), Action::Publish, Action::Start(Script::Finish(how))]);
+    assert_eq!(
+        actions,
+        [Action::NoteUnexpectedExit(how), Action::Publish, Action::Start(Script::Finish(how))]
+    );
 }
 
 #[test]
 fn only_what_is_to_end_gets_the_signal_for_that() {
     for (letter, told) in [("d", "e"), ("x", "e"), ("t", "t"), ("k", "")] {
-        assert_eq!(played(letter, false, false).told, told, "{letter}");
+        assert_eq!(played(letter, false, false).sent, told, "{letter}");
     }
     let mut world = played("", false, false);
-    world.tell(Event::Command(Command::Restart));
-    assert_eq!(world.told, "e");
+    world.handle(Event::Command(Command::Restart));
+    assert_eq!(world.sent, "e");
     world.news();
     world.pass(PACE);
     // The next TERM is for another process, and is only that.
     world.play('t');
-    assert_eq!((world.told.as_str(), world.starts), ("et", 2));
+    assert_eq!((world.sent.as_str(), world.starts), ("et", 2));
 }
 
-/// Up, deaf to its signal, and killed two seconds after it was told to end.
+/// Up, ignores its down signal, and is killed two seconds after it got that.
 fn stubborn(script: &str, has_finish: bool) -> World {
     let mut world = World::new(has_finish, false);
-    (world.patience, world.stubborn) = (Some(Duration::from_secs(2)), true);
-    world.tell(Event::Tick);
+    (world.timeout, world.stubborn) = (Some(Duration::from_secs(2)), true);
+    world.handle(Event::Tick);
     script.chars().for_each(|letter| world.play(letter));
     world
 }
@@ -395,30 +170,30 @@ fn what_does_not_end_in_its_time_is_killed_and_not_before() {
     for script in ["d", "x"] {
         let mut world = stubborn(script, false);
         world.pass(Duration::from_millis(1999));
-        assert_eq!(world.told, "e");
-        // Told again, it has no more time for that.
+        assert_eq!(world.sent, "e");
+        // A second command does not prolong the timeout.
         world.play('d');
         world.pass(Duration::from_millis(1));
-        assert_eq!(world.told, "eel");
+        assert_eq!(world.sent, "eel");
         world.settle();
         assert_eq!(state(&world).0, status::State::Down);
-        assert_eq!(world.alone, 0, "that it ended was asked for");
+        assert_eq!(world.unexpected, 0, "that it ended was asked for");
     }
     // TERM as such is a signal like others.
     let mut world = stubborn("", false);
-    world.tell(Event::Command(Command::Term));
-    assert_eq!(world.machine.deadline(), None);
+    world.handle(Event::Command(Command::Term));
+    assert_eq!(world.machine.next_tick(), None);
 }
 
 #[test]
 fn finish_has_its_own_time() {
     let mut world = stubborn("!.", true);
-    assert_eq!(world.machine.deadline(), Some(world.now + Duration::from_secs(2)));
+    assert_eq!(world.machine.next_tick(), Some(world.now + Duration::from_secs(2)));
     world.pass(Duration::from_secs(2));
-    assert_eq!(world.told, "l");
+    assert_eq!(world.sent, "l");
     world.news();
     assert_eq!((state(&world).0, world.starts), (status::State::Run, 2));
-    assert_eq!(world.machine.deadline(), None, "the time is over with what it was for");
+    assert_eq!(world.machine.next_tick(), None, "the time is over with what it was for");
 }
 
 #[test]
@@ -434,7 +209,7 @@ fn what_is_held_is_not_started_again_whatever_is_typed() {
             assert_eq!((world.starts, state(&world).0), (1, status::State::Down), "{script}");
         }
     }
-    // What tells it to exit is not held up by that.
+    // It can still be told to exit.
     let mut world = played("", false, false);
     world.machine.hold();
     "xu".chars().for_each(|letter| world.play(letter));
@@ -443,7 +218,7 @@ fn what_is_held_is_not_started_again_whatever_is_typed() {
     // In its second of delay, and while control/u runs.
     let mut world = played("!.", false, false);
     world.machine.hold();
-    assert_eq!(world.machine.deadline(), None);
+    assert_eq!(world.machine.next_tick(), None);
     let mut world = played("", false, true);
     world.machine.hold();
     world.settle();
@@ -457,7 +232,7 @@ fn more_than_three_ends_in_a_minute_are_flapping_unless_they_were_asked_for() {
         script.chars().for_each(|letter| world.play(letter));
         world.settle();
         world.pass(Duration::from_secs(10));
-        world.flaps.clone()
+        world.flapping.clone()
     };
     for script in ["!", "!", "!", "k", "t"] {
         assert_eq!(end(script), [], "{script}");
@@ -470,7 +245,7 @@ fn more_than_three_ends_in_a_minute_are_flapping_unless_they_were_asked_for() {
         world.news();
         world.pass(Duration::from_secs(20));
     }
-    assert_eq!(world.flaps, [], "one in twenty seconds");
+    assert_eq!(world.flapping, [], "one in twenty seconds");
 }
 
 #[test]
@@ -481,87 +256,105 @@ fn an_end_nobody_asked_for_is_said_and_repeated_ones_are_counted() {
         world.news();
         world.pass(PACE);
     }
-    // At 0, 10 and 20 seconds; the four after that are told when their ten seconds are over.
-    assert_eq!(world.said.len(), 3);
+    // At 0, 10 and 20 seconds; the four exits after that are reported when ten seconds are over.
+    assert_eq!(world.reports.len(), 3);
     world.play('d');
     world.settle();
-    assert_eq!(world.said.len(), 4);
-    assert_eq!(world.machine.deadline(), None);
+    assert_eq!(world.reports.len(), 4);
+    assert_eq!(world.machine.next_tick(), None);
 }
 
 #[test]
 fn an_end_that_was_asked_for_is_not_said() {
     for script in ["t.", "d.", "k.", "x."] {
-        assert_eq!(played(script, false, false).said.len(), 0, "{script}");
+        assert_eq!(played(script, false, false).reports.len(), 0, "{script}");
     }
     // These need not end it, so its end some time later is one by itself.
     for script in ["h.", "i.", "q.", "a.", "1.", "2."] {
-        assert_eq!(played(script, false, false).said.len(), 1, "{script}");
+        assert_eq!(played(script, false, false).reports.len(), 1, "{script}");
     }
     let mut world = played("", false, false);
     world.end(Ended::Code(0));
     world.news();
-    assert_eq!(world.said.len(), 0, "exit 0");
+    assert_eq!(world.reports.len(), 0, "exit 0");
 }
 
 #[test]
 fn a_run_file_that_appears_is_tried_at_once_and_a_down_file_with_it_counts() {
-    let mut machine = Machine::new(Now { at: PACE, stamp: stamp(0, 0) }, Want::Up);
-    let now = Now { at: PACE, stamp: stamp(0, 0) };
+    let mut machine = Machine::new(Now { at: Moment::START + PACE, stamp: stamp(0, 0) }, Want::Up);
+    let now = Now { at: Moment::START + PACE, stamp: stamp(0, 0) };
     let _ = machine.step(now, Event::Tick);
     let _ = machine.step(now, Event::HookEnded { hook: Hook::Up, pid: None, instead: false });
     let _ = machine.step(now, Event::NotStarted { finish: false });
     assert!(machine.waits_for_run());
     let mut other = machine.clone();
     let _ = machine.step(now, Event::RunChanged { down: false });
-    assert_eq!(machine.deadline(), Some(now.at));
+    assert_eq!(machine.next_tick(), Some(now.at));
     let _ = other.step(now, Event::RunChanged { down: true });
-    assert_eq!((other.deadline(), other.want()), (None, Want::Down));
+    assert_eq!((other.next_tick(), other.want()), (None, Want::Down));
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+/// A machine in the state that the table in the head of the module calls so.
+fn in_state(name: &str) -> Machine {
+    let now = Now { at: Moment::START + PACE, stamp: stamp(0, 0) };
+    let mut machine = Machine::new(now, Want::Up);
+    let pid = Pid::from_raw(7).unwrap();
+    let hook = Event::HookEnded { hook: Hook::Up, pid: None, instead: false };
+    let how = Ended::Code(1);
+    let way = [Event::Tick, hook, Event::Started(pid), Event::Ended { pid, how, finish: true }];
+    let steps = ["down", "preparing", "", "running", "finishing"].iter().position(|it| *it == name).unwrap();
+    way.into_iter().take(steps).for_each(|event| drop(machine.step(now, event)));
+    machine
+}
 
-    /// Whatever is typed, however late the news (`.`) comes, whenever the service (`!`) or a stranger (`?`) ends: no
-    /// rule is broken, and in the end the service is what was last asked for.
-    #[test]
-    fn no_sequence_breaks_the_rules(
-        script in r"([udoxtkpchaiq12!?\-]\.{0,3}){0,60}",
-        last in "[udx]",
-        has_finish: bool,
-        has_hooks: bool,
-    ) {
-        let mut world = played(&script, has_finish, has_hooks);
-        let letter = last.chars().next().unwrap();
-        world.play(letter);
-        // A signal that a hook stood in for was not sent: such a service is ended from outside.
-        for _ in 0..4 {
-            world.settle();
-            if letter != 'u' && world.child.is_some() {
-                world.end(Ended::Code(0));
-            }
-        }
-        prop_assert_eq!(&world.broken, &[] as &[&str]);
-        let expected = match letter {
-            'u' => (status::State::Run, Want::Up),
-            'd' => (status::State::Down, Want::Down),
-            _ => (status::State::Down, Want::Exit),
-        };
-        prop_assert_eq!(state(&world), expected);
-    }
-
-    /// The status never contradicts itself.
-    #[test]
-    fn the_status_is_consistent(script in r"([udoxtkpc!\-]\.{0,3}){0,40}", has_finish: bool, has_hooks: bool) {
-        let mut world = World::new(has_finish, has_hooks);
-        world.tell(Event::Tick);
-        for letter in script.chars() {
-            world.play(letter);
-            let status = world.machine.status();
-            prop_assert!((status.state == status::State::Run) <= status.pid.is_some());
-            prop_assert!((status.state == status::State::Down) <= (status.pid.is_none() && !status.term));
-            prop_assert!(status.term <= (status.state == status::State::Run));
-            prop_assert_eq!(status.pid, world.child.map(|(pid, _, _)| pid));
+#[test]
+fn each_event_leads_where_the_table_says() {
+    let name = |machine: &Machine| match machine.state {
+        MachineState::Down(_) => "down",
+        MachineState::Preparing(_) => "preparing",
+        MachineState::Running(_) => "running",
+        MachineState::Finishing(_) => "finishing",
+    };
+    let [pid, other] = [7, 8].map(|raw| Pid::from_raw(raw).unwrap());
+    let how = Ended::Code(1);
+    let ended = |finish| Event::Ended { pid, how, finish };
+    let hook = |hook| Event::HookEnded { hook, pid: Some(pid), instead: false };
+    let command = |byte| Event::Command(Command::from_byte(byte).unwrap());
+    let stay = ["down", "preparing", "running", "finishing"];
+    let table = [
+        (Event::Tick, ["preparing", "preparing", "running", "finishing"]),
+        (command(b'u'), ["preparing", "preparing", "running", "finishing"]),
+        (command(b'o'), ["preparing", "preparing", "running", "finishing"]),
+        (Event::Started(other), ["down", "running", "running", "finishing"]),
+        (Event::NotStarted { finish: true }, ["down", "finishing", "running", "down"]),
+        (Event::NotStarted { finish: false }, ["down", "down", "running", "down"]),
+        (Event::NoProcess, ["down", "down", "running", "finishing"]),
+        (ended(true), ["down", "preparing", "finishing", "finishing"]),
+        (ended(false), ["down", "preparing", "down", "finishing"]),
+        (Event::Ended { pid: other, how, finish: true }, stay),
+        (hook(Hook::Up), stay),
+        (Event::Timeout(Some(PACE)), stay),
+        (Event::RunChanged { down: false }, stay),
+        (Event::Command(Command::Restart), stay),
+    ];
+    let signals = "dxtkpcahiq12".bytes().map(|byte| (command(byte), stay));
+    let hooks = [Hook::Down, Hook::Exit, Hook::Term, Hook::Stop, Hook::Cont, Hook::Hup];
+    for (event, expected) in table.into_iter().chain(signals).chain(hooks.map(|it| (hook(it), stay))) {
+        for (from, to) in stay.into_iter().zip(expected) {
+            let mut machine = in_state(from);
+            assert_eq!(name(&machine), from);
+            let _ = machine.step(Now { at: Moment::START + PACE, stamp: stamp(0, 0) }, event);
+            assert_eq!(name(&machine), to, "{event:?} in {from}");
         }
     }
+    // `./finish` runs, and ends; `control/u` ends when nobody wants a start any more.
+    let now = Now { at: Moment::START + PACE, stamp: stamp(0, 0) };
+    let mut machine = in_state("finishing");
+    let _ = machine.step(now, Event::Started(pid));
+    let _ = machine.step(now, ended(false));
+    assert_eq!(name(&machine), "down");
+    let mut machine = in_state("preparing");
+    let _ = machine.step(now, command(b'd'));
+    let _ = machine.step(now, Event::HookEnded { hook: Hook::Up, pid: None, instead: false });
+    assert_eq!(name(&machine), "down");
 }

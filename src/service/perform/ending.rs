@@ -1,80 +1,105 @@
-//! How a service is ended: the files `down-signal`, `timeout-kill` and `timeout-finish` in its directory, named as s6
-//! has them, and `essential`.
+//! Ending a service: in what order it leaves, what is killed, and what a file `essential` means.
 
-use std::ffi::CStr;
-use std::time::Duration;
+use rustix::fd::AsFd;
+use rustix::process::Pid;
 
-use rustix::fd::{AsFd, BorrowedFd};
-use rustix::process::{Pid, Signal, kill_process};
-
-use super::{Machine, Service};
-use crate::service::pair::Which;
-use crate::service::words::{Ended, Script};
+use super::{RunningHook, Service, log};
+use crate::Signal;
+use crate::files;
+use crate::process::Ended;
+use crate::role::Role;
+use crate::service::departure::Leave;
+use crate::service::machine::Machine;
+use crate::service::step::{Now, Script};
 use crate::status::Want;
-use crate::sys::signals;
-use crate::{files, number};
+use crate::sys::signal;
+
+/// What is known of the end of a service.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct End {
+    /// It had to be killed: there is no time left for `./finish`.
+    pub(super) killed: bool,
+    /// How it ended on its own, if it has a file `essential`.
+    essential: Option<Ended>,
+}
 
 impl Service {
-    /// Sends the signal by which one of the two is to end.
-    pub(super) fn end(&self, which: Which, pid: Pid) {
-        // It may have ended a moment ago; then its end is what counts.
-        let _ = signals::send(pid, self.down_signal(which));
-    }
-
-    fn down_signal(&self, which: Which) -> signals::Number {
-        let mut buffer = [0; 32];
-        let Some(text) = self.setting(which, c"down-signal", &mut buffer) else { return signals::TERM };
-        std::str::from_utf8(text).ok().and_then(signals::number_of).unwrap_or_else(|| {
-            self.warn(b"down-signal: neither a name nor a number of a signal, sending TERM", None);
-            signals::TERM
-        })
-    }
-
-    /// How long a script has to end; `None`: as long as it takes.
-    pub(super) fn patience(&self, which: Which, script: Script) -> Option<Duration> {
-        let name = match script {
-            Script::Run => c"timeout-kill",
-            Script::Finish(_) => c"timeout-finish",
-        };
-        let mut buffer = [0; 32];
-        let text = self.setting(which, name, &mut buffer)?;
-        match number::whole(text) {
-            Some(0) => None,
-            Some(millis) => Some(Duration::from_millis(millis)),
-            None => {
-                self.warn(
-                    format!("{}: not a number of milliseconds, ignored", name.to_string_lossy()).as_bytes(),
-                    None,
-                );
-                None
+    /// Takes the next steps out, if the service is to leave for good. Returns whether everything has ended.
+    pub fn leave(&mut self, now: Now) -> bool {
+        loop {
+            let log = self.log.as_deref();
+            let unread = log.map_or(0, |log| log.pipe.unread());
+            let leave = self.departure.next(
+                now,
+                &self.main.machine,
+                log.map(|log| &log.unit.machine),
+                !self.hooks.is_empty(),
+                unread > 0,
+                || log.map_or(log::TIMEOUT, |log| log.exit_timeout()),
+            );
+            match leave {
+                Leave::Stay => return false,
+                Leave::Quit => return true,
+                Leave::StartLog => self.step_log(now, |log| log.start_once(now)),
+                Leave::CloseLog => {
+                    if let Some(log) = &mut self.log {
+                        log.pipe.write = None;
+                    }
+                    self.step_log(now, Machine::expect_exit);
+                }
+                Leave::GiveUp { log, unread: is_unread } => {
+                    self.give_up(log, if is_unread { unread } else { 0 });
+                    return true;
+                }
             }
         }
     }
 
-    /// The word in a file of one of the two directories; `None` if there is no such file, or nothing in it.
-    fn setting<'b>(&self, which: Which, name: &CStr, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
-        let text = files::read_start(self.directory_of(which)?, name, buffer).ok()?.trim_ascii();
-        (!text.is_empty()).then_some(text)
-    }
-
-    fn directory_of(&self, which: Which) -> Option<BorrowedFd<'_>> {
-        match which {
-            Which::Main => Some(self.dir.as_fd()),
-            Which::Log => self.log.as_ref().map(|log| log.dir.as_fd()),
+    /// Leaves what does not end: the process of the log service, that many bytes in the pipe, hooks.
+    fn give_up(&self, log: Option<Pid>, lost: u64) {
+        if let Some(pid) = log {
+            let what = b"the log service does not end, something else still writes to it: leaving";
+            self.label.warn(what, None);
+            // It would be in the way of the next log service. It may have just ended.
+            let _ = signal::send(pid, Signal::TERM);
+            // A stopped process would not handle TERM, and keep the lock, for ever.
+            let _ = signal::send(pid, Signal::CONT);
+        }
+        if lost > 0 {
+            let what = format!("the log service cannot be started: {lost} bytes for it are lost");
+            self.label.warn(what.as_bytes(), None);
+        }
+        for running in &self.hooks {
+            self.kill_hook(running, "does not end: killing it");
         }
     }
 
-    /// A script did not end in its time.
-    pub(super) fn kill_late(&self, which: Which, pid: Pid, script: Script) {
-        let time = self.patience(which, script).map_or(0, |patience| patience.as_millis());
-        self.warn(format!("{}did not end in {time} ms: killed", of(which, script)).as_bytes(), None);
-        let _ = kill_process(pid, Signal::KILL);
+    fn kill_hook(&self, running: &RunningHook, why: &str) {
+        let name = format!("control/{} {why}", char::from(running.hook.byte()));
+        self.label.warn(name.as_bytes(), None);
+        let _ = signal::send(running.pid, Signal::KILL);
     }
 
-    /// `./run` ended by itself; if the service is essential, that is kept for [`Service::take_essential_end`].
-    pub(super) fn note_own_end(&mut self, how: Ended) {
-        if files::look(self.dir.as_fd(), c"essential").is_ok_and(|stat| stat.is_some()) {
-            self.essential_end.get_or_insert(how);
+    /// Everything has ended: removes the files that are of no use now.
+    pub fn tidy(&mut self) {
+        for unit in self.units_mut() {
+            unit.supervise.tidy();
+        }
+    }
+
+    /// A script of one of the two has not ended within its timeout.
+    pub(super) fn kill_overdue(&self, role: Role, pid: Pid, script: Script) {
+        let Some(unit) = self.unit(role) else { return };
+        let time = unit.timeout(script, &self.label).map_or(0, |timeout| timeout.as_millis());
+        let what = format!("{} did not end in {time} ms: killed", unit.script_name(script));
+        self.label.warn(what.as_bytes(), None);
+        let _ = signal::send(pid, Signal::KILL);
+    }
+
+    /// `./run` ended on its own. If the service is essential, that is kept for [`Service::take_essential_end`].
+    pub(super) fn note_unexpected_exit(&mut self, how: Ended) {
+        if files::look(self.main.dir.as_fd(), c"essential").is_ok_and(|stat| stat.is_some()) {
+            self.end.essential.get_or_insert(how);
             if self.of_init {
                 // Everything ends now; it is not started once more before that.
                 self.hold();
@@ -82,66 +107,49 @@ impl Service {
         }
     }
 
-    /// How a service with a file `essential` ended by itself, if it did since this was last asked.
+    /// How a service with a file `essential` ended on its own, if it did since this was last asked.
     pub const fn take_essential_end(&mut self) -> Option<Ended> {
-        self.essential_end.take()
+        self.end.essential.take()
     }
 
-    /// Whether [`Service::take_essential_end`] has something to give.
+    /// Whether [`Service::take_essential_end`] would return something.
     #[must_use]
     pub const fn has_essential_end(&self) -> bool {
-        self.essential_end.is_some()
+        self.end.essential.is_some()
     }
 
     /// Whether the service is down for good; its log service may still read.
     #[must_use]
     pub fn main_is_over(&self) -> bool {
-        self.pair.main().want() == Want::Exit && self.pair.main().is_down() && self.hooks.is_empty()
+        let machine = &self.main.machine;
+        machine.want() == Want::Exit && machine.is_down() && self.hooks.is_empty()
     }
 
-    /// Kills what still runs of one of the two, and says so, a line for each. After that no `./finish` is run.
-    pub fn kill(&mut self, which: Which) {
-        self.killed |= which == Which::Main;
-        let machine = self.pair.get(which);
-        if let Some(pid) = machine.and_then(Machine::pid) {
-            let is_run = self.pair.get(which).is_some_and(Machine::is_running);
-            let script = if is_run { Script::Run } else { Script::Finish(Ended::Code(0)) };
-            self.warn(format!("{}did not end in time: killed", of(which, script)).as_bytes(), None);
-            let _ = kill_process(pid, Signal::KILL);
+    /// Kills what still runs of the service but its log service, with a line for each. After that no `./finish` is run.
+    pub fn kill(&mut self) {
+        self.end.killed = true;
+        self.kill_unit(Role::Main);
+        for running in &self.hooks {
+            self.kill_hook(running, "did not end in time: killed");
         }
-        if which == Which::Main {
-            for running in &self.hooks {
-                let name = format!("control/{} did not end in time: killed", char::from(running.hook.byte()));
-                self.warn(name.as_bytes(), None);
-                let _ = kill_process(running.pid, Signal::KILL);
-            }
-        }
+    }
+
+    /// Kills the log service, with a line, if it still runs.
+    pub fn kill_log(&mut self) {
+        self.kill_unit(Role::Log);
+    }
+
+    fn kill_unit(&self, role: Role) {
+        let Some((unit, pid)) = self.unit(role).and_then(|unit| Some((unit, unit.pid()?))) else { return };
+        let is_run = unit.machine.is_running();
+        let script = if is_run { Script::Run } else { Script::Finish(Ended::Code(0)) };
+        let what = format!("{} did not end in time: killed", unit.script_name(script));
+        self.label.warn(what.as_bytes(), None);
+        let _ = signal::send(pid, Signal::KILL);
     }
 
     /// From now on nothing is started but `./finish`, and the log service as long as it has something to read.
-    pub fn hold(&mut self) {
-        self.pair.hold();
-    }
-
-    /// The processes of both, and of hooks.
-    pub fn processes(&self) -> impl Iterator<Item = Pid> {
-        [self.process(Which::Main), self.process(Which::Log)]
-            .into_iter()
-            .flatten()
-            .chain(self.hooks.iter().map(|hook| hook.pid))
-    }
-
-    /// The process of one of the two.
-    #[must_use]
-    pub fn process(&self, which: Which) -> Option<Pid> {
-        self.pair.get(which).and_then(Machine::pid)
-    }
-}
-
-const fn of(which: Which, script: Script) -> &'static str {
-    match (which, script) {
-        (Which::Main, Script::Run) => "./run ",
-        (Which::Main, Script::Finish(_)) => "./finish ",
-        (Which::Log, _) => "log/./run ",
+    pub const fn hold(&mut self) {
+        self.main.machine.hold();
     }
 }

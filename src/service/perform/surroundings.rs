@@ -1,35 +1,110 @@
 //! What happens to the directory of a service while it is supervised: a log service that appears or is replaced, a
 //! `./run` that appears, a `supervise` that vanishes, a directory that is removed and made anew.
 //!
-//! Only a directory without any link to it (`st_nlink` is 0) is removed. That its name leads nowhere, or elsewhere, or
-//! cannot be looked up at the moment says nothing: directories are renamed, and links are switched.
+//! A directory counts as removed only if no link to it exists (`st_nlink` is 0). If its name leads nowhere or
+//! elsewhere, or cannot be looked up at the moment, nothing follows from that: directories are renamed, and links are
+//! switched.
 //!
-//! Each function here takes one look. Whoever calls is called again by a watch, or by [`Service::deadline`]; nothing
-//! loops until the file system holds still.
+//! Each function here takes one look. It is called again when a watch signals something, or by [`Service::tick`];
+//! nothing loops until the file system holds still.
 
-use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{AtFlags, CWD, fstat, statat};
-use rustix::io::Errno;
+use std::time::Duration;
 
-use super::{
-    FOLLOW_AFTER, Log, REPAIR_AFTER, RETRY_FIRST, SETTLED, SETTLED_LAST, Service, home, open_service,
-    wanted_at_start,
-};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, statat};
+
+use super::Service;
+use super::log::LogUnit;
+use super::unit::{is_removed, open_directory, wanted_at_start};
 use crate::control::Command;
-use crate::error::Result;
-use crate::event::earlier;
+use crate::error::Failed;
 use crate::files;
-use crate::service::pair::Which;
-use crate::service::words::{Event, Now};
+use crate::moment::Moment;
+use crate::path;
+use crate::role::Role;
+use crate::service::step::{Event, Now};
 use crate::status::Want;
-use crate::supervise::{self, Supervise};
-use crate::sys::spawn::number;
 use crate::sys::watch;
+
+/// How long a missing `supervise` is left alone: perhaps the whole directory is being removed.
+const REPAIR_AFTER: Duration = Duration::from_secs(1);
+/// How long a new directory in the place of a removed one is left alone: whoever serves the directory of service
+/// directories tells us to end as soon as it sees the new one, and starts another supervisor there.
+const FOLLOW_AFTER: Duration = Duration::from_millis(500);
+/// A directory that is being filled counts as complete when nothing in it has changed for this long.
+const SETTLED: Duration = Duration::from_millis(20);
+/// It counts as complete after this time in any case.
+const SETTLED_LAST: Duration = Duration::from_millis(100);
+
+/// What is known of the service directory and of what is around it.
+#[derive(Debug, Default)]
+pub(super) struct Surroundings {
+    presence: Presence,
+    /// `./run` appeared, and the directory does not count as complete yet.
+    settling: Option<Settling>,
+    /// `log/` is there but not `log/run`; held open because it is watched.
+    log_to_come: Option<OwnedFd>,
+    /// Directories in which the service directory vanishes or the new one appears; held open because they are watched.
+    around: Vec<OwnedFd>,
+    /// Removals in `supervise` are signalled to us.
+    supervise_watched: bool,
+}
+
+/// Whether the service directory is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Presence {
+    #[default]
+    There,
+    /// It was removed.
+    Gone {
+        /// A new one is in its place, and is followed at this moment.
+        follow_at: Option<Moment>,
+    },
+    /// It was removed and made anew. After this service has ended the new one is to be served.
+    Replaced,
+}
+
+/// When a directory that is being filled counts as complete.
+#[derive(Debug, Clone, Copy)]
+struct Settling {
+    /// If nothing in it changes until then.
+    calm_at: Moment,
+    /// In any case.
+    latest: Moment,
+}
+
+impl Settling {
+    fn at(self) -> Moment {
+        self.calm_at.min(self.latest)
+    }
+}
+
+impl Surroundings {
+    pub(super) const fn is_gone(&self) -> bool {
+        !matches!(self.presence, Presence::There)
+    }
+
+    pub(super) const fn is_replaced(&self) -> bool {
+        matches!(self.presence, Presence::Replaced)
+    }
+
+    /// A new directory is not to be served after this service has ended.
+    pub(super) const fn do_not_follow(&mut self) {
+        if self.is_replaced() {
+            self.presence = Presence::Gone { follow_at: None };
+        }
+    }
+
+    /// When a directory that is being filled counts as complete, if there is one.
+    pub(super) fn settled_at(&self) -> Option<Moment> {
+        self.settling.map(Settling::at)
+    }
+}
 
 impl Service {
     /// Something in the service directory changed, or nearby.
     pub fn look_again(&mut self, now: Now) {
-        if is_removed(self.dir.as_fd()) {
+        if is_removed(self.main.dir.as_fd()) {
             self.look_for_successor(now);
             return;
         }
@@ -40,92 +115,80 @@ impl Service {
 
     /// The directories that are watched for it, by the numbers of their descriptors.
     pub fn watches(&self) -> impl Iterator<Item = i32> {
-        let log = self.log.iter().map(|log| log.dir.as_fd());
-        [self.dir.as_fd()]
-            .into_iter()
-            .chain(log)
-            .chain(self.log_to_come.iter().chain(&self.around).map(AsFd::as_fd))
-            .map(number)
+        let others = self.surroundings.log_to_come.iter().chain(&self.surroundings.around);
+        self.units().map(|unit| &unit.dir).chain(others).map(AsRawFd::as_raw_fd)
     }
 
-    /// Its `supervise` directories.
-    pub fn supervise_dirs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        [self.supervise.dir()].into_iter().chain(self.log.iter().map(|log| log.supervise.dir()))
-    }
-
-    /// From now on the removal of an entry of `supervise` is told to us by a signal, as a change of the directory is.
+    /// From now on the removal of an entry of `supervise` is signalled, as a change of the directory is.
     ///
-    /// So is each file that we ourselves give another name, so this is for few services.
+    /// So is each file of our own that we rename there, so this is for few services.
     pub fn watch_supervise(&mut self) {
-        self.watches_supervise = true;
-        for dir in self.supervise_dirs() {
-            // Where that does not work, it is noticed when something else happens.
-            let _ = watch::signal_removals(dir);
+        self.surroundings.supervise_watched = true;
+        for unit in self.units() {
+            unit.watch_removals();
         }
     }
 
-    /// Something in a `supervise` directory was removed or got another name.
+    /// Something in a `supervise` directory was removed or renamed.
     pub fn look_for_removals(&mut self, now: Now) {
-        if self.supervise.has_lost() || self.log.as_ref().is_some_and(|log| log.supervise.has_lost()) {
+        if self.units().any(|unit| unit.supervise.has_lost_a_file()) {
             self.look_again(now);
         }
     }
 
-    /// Watches the directories in which the way to ours may change.
+    /// Watches the directories in which the path of the service directory may come to lead elsewhere.
     fn watch_around(&mut self) {
-        self.around = crate::exec::way_of(self.name.to_bytes(), true)
-            .iter()
-            .filter_map(|dir| open_service(CWD, dir).ok())
-            .filter(|dir| watch::signal_changes(dir.as_fd()).is_ok())
-            .collect();
+        let way = path::directories_to_watch(self.label.path().to_bytes(), true);
+        self.surroundings.around = way.iter().filter_map(|dir| Self::open_watched(dir)).collect();
     }
 
     /// The directory is removed: a new one of its name is to be served in its place.
     fn look_for_successor(&mut self, now: Now) {
-        if self.replaced {
+        let follow_at = match self.surroundings.presence {
+            Presence::Replaced => return,
+            Presence::Gone { follow_at } => follow_at,
+            Presence::There => {
+                self.label.warn(b"service directory is gone: waiting for its return", None);
+                None
+            }
+        };
+        self.watch_around();
+        // In this order: it may have come back before the watch was set.
+        let found = files::look(CWD, self.label.path());
+        let is_directory = |stat: &Option<_>| stat.as_ref().is_some_and(files::is_dir);
+        if !found.as_ref().is_ok_and(is_directory) {
+            self.surroundings.presence = Presence::Gone { follow_at: None };
+            // Without a watch for that, it is looked at again later.
+            if found.is_err() || self.surroundings.around.is_empty() {
+                self.repair.after_failure(now.at);
+            }
             return;
         }
-        if !std::mem::replace(&mut self.gone, true) {
-            self.warn(b"service directory is gone: waiting for its return", None);
+        let at = follow_at.unwrap_or(now.at.saturating_add(FOLLOW_AFTER));
+        if now.at < at {
+            self.surroundings.presence = Presence::Gone { follow_at: Some(at) };
+            self.repair.at_latest(at);
+            return;
         }
-        self.watch_around();
-        // It may have come back before the watch was set.
-        match files::look(CWD, &self.name) {
-            Ok(Some(stat)) if files::is_dir(&stat) => {
-                let at = *self.follow_at.get_or_insert(now.at.saturating_add(FOLLOW_AFTER));
-                if now.at < at {
-                    self.repair_at = earlier(self.repair_at, Some(at));
-                    return;
-                }
-                self.warn(b"service directory was made anew: ending the old service", None);
-                self.replaced = true;
-                self.tell(now, Which::Main, Event::Command(Command::Exit));
-            }
-            // Nothing, or a file: the watch tells when that changes.
-            Ok(_) if !self.around.is_empty() => self.follow_at = None,
-            Ok(_) | Err(_) => {
-                self.follow_at = None;
-                self.try_again(now);
-            }
-        }
+        self.label.warn(b"service directory was made anew: ending the old service", None);
+        self.surroundings.presence = Presence::Replaced;
+        self.handle(now, Role::Main, Event::Command(Command::Exit));
     }
 
     /// Takes up a directory `log` that was not there at the start or is another one now, as soon as it can run.
     pub(super) fn look_at_log(&mut self, now: Now) {
-        if self.pair.is_leaving() {
+        if self.departure.is_begun() {
             return;
         }
-        let known = self.log.as_ref().map(|log| log.identity);
-        let Ok(stat) = statat(&self.dir, c"log", AtFlags::empty()) else {
-            self.log_to_come = None;
-            return;
-        };
-        if !files::is_dir(&stat) || known == Some(files::identity(&stat)) {
-            self.log_to_come = None;
+        let known = self.log.as_ref().map(|log| log.identity());
+        let stat = statat(&self.main.dir, c"log", AtFlags::empty()).ok();
+        let is_new = |stat: &_| files::is_dir(stat) && known != Some(files::identity(stat));
+        if !stat.as_ref().is_some_and(is_new) {
+            self.surroundings.log_to_come = None;
             return;
         }
-        let Ok(dir) = open_service(self.dir.as_fd(), c"log") else {
-            self.try_again(now);
+        let Ok(dir) = open_directory(self.main.dir.as_fd(), c"log") else {
+            self.repair.after_failure(now.at);
             return;
         };
         // Before the look at `run`, so that none is missed.
@@ -133,162 +196,106 @@ impl Service {
         let can_run = files::look(dir.as_fd(), c"run")
             .is_ok_and(|run| run.is_some_and(|run| files::is_executable(&run)));
         if !can_run {
-            self.log_to_come = Some(dir);
+            self.surroundings.log_to_come = Some(dir);
             return;
         }
-        self.log_to_come = None;
-        let taken = match &mut self.log {
-            Some(log) => log.move_to(dir, &self.name, &self.prefix),
-            None => Log::open(dir, &self.name, &self.prefix).map(|log| {
-                self.pair.add_log(log.machine(now));
-                self.log = Some(log);
+        self.surroundings.log_to_come = None;
+        if let Err(error) = self.take_up_log(now, dir) {
+            self.failed(now, &error);
+        }
+    }
+
+    fn take_up_log(&mut self, now: Now, dir: OwnedFd) -> Result<(), Failed> {
+        let is_first = self.log.is_none();
+        match &mut self.log {
+            Some(log) => log.move_to(dir, &self.label)?,
+            None => {
+                self.log = Some(LogUnit::open(dir, &self.label, now)?);
                 if let Some(outputs) = self.outputs.as_mut().filter(|outputs| outputs.log.is_none()) {
-                    // Where they cannot be had, it writes to what we have.
+                    // Where they cannot be had, it writes to those of the supervisor.
                     outputs.log = (outputs.late.0)().ok();
                 }
-            }),
-        };
-        if let Err(error) = taken {
-            self.failed(now, &error);
-            return;
+            }
         }
-        self.unpublished.1 = true;
-        self.new_controls.1 = true;
-        if self.watches_supervise {
+        if self.surroundings.supervise_watched {
             self.watch_supervise();
         }
-        if known.is_some() {
-            // It is to run in the new directory. Its lines wait in the pipe.
-            self.tell(now, Which::Log, Event::Command(Command::Restart));
-            self.tell(now, Which::Log, Event::Command(Command::Continue));
+        if is_first {
+            self.handle(now, Role::Log, Event::Tick);
         } else {
-            self.tell(now, Which::Log, Event::Tick);
+            // It is to run in the new directory. Its lines wait in the pipe.
+            self.handle(now, Role::Log, Event::Command(Command::Restart));
+            self.handle(now, Role::Log, Event::Command(Command::Continue));
         }
         self.publish(now);
-        if let Some(Err(error)) = self.log.as_mut().map(|log| log.supervise.announce()) {
-            self.failed(now, &error);
-        }
+        self.log.as_mut().map_or(Ok(()), |log| log.unit.supervise.announce())
     }
 
     /// A `./run` that could not be executed, and is there now, is started when nobody writes to the directory any more.
     ///
     /// Whoever fills a directory file by file may write `down` after `run`.
     fn look_at_run(&mut self, now: Now) {
-        let is_there = || files::look(self.dir.as_fd(), c"run").is_ok_and(|run| run.is_some());
-        if !self.pair.main().waits_for_run() || !is_there() {
-            self.settling = None;
+        let is_there = || files::look(self.main.dir.as_fd(), c"run").is_ok_and(|run| run.is_some());
+        if !self.main.machine.waits_for_run() || !is_there() {
+            self.surroundings.settling = None;
             return;
         }
-        let latest = self.settling.map_or(now.at.saturating_add(SETTLED_LAST), |(_, latest)| latest);
-        self.settling = Some((now.at.saturating_add(SETTLED), latest));
+        let settling = &mut self.surroundings.settling;
+        let latest = settling.map_or(now.at.saturating_add(SETTLED_LAST), |settling| settling.latest);
+        *settling = Some(Settling { calm_at: now.at.saturating_add(SETTLED), latest });
     }
 
-    /// Tells the service of its `./run` once the directory counts as complete.
+    /// Has the new `./run` started once the directory counts as complete.
     pub(super) fn take_up_if_settled(&mut self, now: Now) {
-        if self.settling.take_if(|(earliest, latest)| now.at >= (*earliest).min(*latest)).is_some() {
-            let down = wanted_at_start(self.dir.as_fd(), c"down") == Want::Down;
-            self.tell(now, Which::Main, Event::RunChanged { down });
+        if self.surroundings.settling.take_if(|settling| now.at >= settling.at()).is_some() {
+            let down = wanted_at_start(self.main.dir.as_fd()) == Want::Down;
+            self.handle(now, Role::Main, Event::RunChanged { down });
         }
     }
 
-    /// A `supervise` that is not what it was is made again after a moment.
+    /// Has a `supervise` that was removed or replaced made again after a moment.
     fn look_at_supervise(&mut self, now: Now) {
-        let is_in_place = |supervise: &Supervise, parent: BorrowedFd<'_>| {
-            supervise.is_in_place(parent) && supervise.is_whole()
-        };
-        let log = self.log.as_ref();
-        if is_in_place(&self.supervise, self.dir.as_fd())
-            && log.is_none_or(|log| is_in_place(&log.supervise, log.dir.as_fd()))
-        {
-            self.around.clear();
+        if self.units().all(|unit| unit.is_in_order()) {
+            self.surroundings.around.clear();
             return;
         }
-        self.repair_at = earlier(self.repair_at, Some(now.at.saturating_add(REPAIR_AFTER)));
-        if self.around.is_empty() {
-            // Perhaps the whole directory is going; the last of that is seen only from around it.
+        self.repair.at_latest(now.at.saturating_add(REPAIR_AFTER));
+        if self.surroundings.around.is_empty() {
+            // Perhaps the whole directory is being removed; the last step of that is seen only from around it.
             self.watch_around();
-            if is_removed(self.dir.as_fd()) {
+            if is_removed(self.main.dir.as_fd()) {
                 self.look_for_successor(now);
             }
         }
     }
 
     /// Puts in order what was not: watches, `supervise`, the files in it.
-    pub(super) fn repair(&mut self, now: Now) {
-        if !self.watched {
-            self.watched = watch::signal_changes(self.dir.as_fd()).is_ok();
-            if !self.watched && watch::MAY_WORK {
-                self.try_again(now);
+    pub(super) fn put_in_order(&mut self, now: Now) {
+        if !self.main.watched {
+            self.main.watched = watch::signal_changes(self.main.dir.as_fd()).is_ok();
+            if !self.main.watched && watch::MAY_WORK {
+                self.repair.after_failure(now.at);
             }
         }
-        if is_removed(self.dir.as_fd()) {
+        if is_removed(self.main.dir.as_fd()) {
             self.look_for_successor(now);
             return;
         }
         self.look_at_log(now);
         self.look_at_run(now);
-        if let Err(error) = self.repair_main().and_then(|()| self.repair_log()) {
+        let watched = self.surroundings.supervise_watched;
+        let repaired = self.main.repair(&self.label, watched);
+        let repaired = repaired.and_then(|()| match &mut self.log {
+            Some(log) => log.unit.repair(&self.label, watched),
+            None => Ok(()),
+        });
+        if let Err(error) = repaired {
             self.failed(now, &error);
             return;
         }
         self.publish(now);
-        if self.repair_at.is_none() {
-            self.failure_said = false;
-            self.retry_pause = RETRY_FIRST;
+        if self.repair.at().is_none() {
+            self.repair.succeeded();
         }
-    }
-
-    fn repair_main(&mut self) -> Result<()> {
-        if !self.supervise.is_in_place(self.dir.as_fd()) {
-            self.supervise =
-                Supervise::open(supervise::MAIN, &home(self.dir.as_fd(), &self.name, false, &self.prefix))?;
-        } else if self.supervise.is_whole() {
-            return Ok(());
-        } else {
-            self.supervise.make_whole()?;
-        }
-        (self.unpublished.0, self.new_controls.0) = (true, true);
-        if self.watches_supervise {
-            self.watch_supervise();
-        }
-        self.supervise.announce()
-    }
-
-    fn repair_log(&mut self) -> Result<()> {
-        let Some(log) = &mut self.log else { return Ok(()) };
-        if !log.supervise.is_in_place(log.dir.as_fd()) {
-            if is_removed(log.dir.as_fd()) {
-                // The one that comes in its place is taken up when it is there.
-                return Ok(());
-            }
-            log.supervise =
-                Supervise::open(supervise::LOG, &home(log.dir.as_fd(), &self.name, true, &self.prefix))?;
-        } else if log.supervise.is_whole() {
-            return Ok(());
-        } else {
-            log.supervise.make_whole()?;
-        }
-        (self.unpublished.1, self.new_controls.1) = (true, true);
-        if self.watches_supervise {
-            let _ = watch::signal_removals(log.supervise.dir());
-        }
-        log.supervise.announce()
-    }
-
-    /// Tells of a failure once, and tries again later.
-    pub(super) fn failed(&mut self, now: Now, error: &crate::Error) {
-        if !std::mem::replace(&mut self.failure_said, true) {
-            self.warn_of(error);
-        }
-        self.try_again(now);
-    }
-}
-
-/// Whether a directory has no name any more.
-fn is_removed(dir: BorrowedFd<'_>) -> bool {
-    match fstat(dir) {
-        Ok(stat) => stat.st_nlink == 0,
-        // A network file system says so of what others removed.
-        Err(errno) => errno == Errno::STALE,
     }
 }

@@ -1,0 +1,88 @@
+//! What `sv` prints, and how many services failed.
+
+use svcore::say;
+use svcore::say::Message;
+use svcore::status::Status;
+use svcore::tai::Tai64N;
+
+use super::target::{Base, MAIN, Part, Target, Trouble};
+use super::{hint, report};
+
+/// The most failures that an exit code tells.
+const FAILURES_MAX: u8 = 99;
+
+/// Collects lines and failures.
+pub(super) struct Reporter {
+    /// Lines not yet written.
+    pub(super) out: Vec<u8>,
+    pub(super) failures: u8,
+    /// A second line tells what is probably wrong, even if standard error is not a terminal.
+    pub(super) hints: bool,
+    pub(super) base: Base,
+    /// The supervisors of directories, for hints.
+    pub(super) supervisors: hint::Supervisors,
+    /// When the services were last looked at, by the wall clock.
+    pub(super) now: Tai64N,
+}
+
+impl Reporter {
+    /// Counts a failure.
+    pub(super) fn fail(&mut self) {
+        self.failures = self.failures.saturating_add(1).min(FAILURES_MAX);
+    }
+
+    /// Reports why a service cannot be used, with `before` in front.
+    pub(super) fn trouble(&mut self, target: &Target, trouble: &Trouble, before: &[u8]) {
+        self.out.extend_from_slice(before);
+        self.out.extend_from_slice(&trouble.line(&target.name));
+        self.out.push(b'\n');
+        self.fail();
+        if (self.hints || rustix::termios::isatty(rustix::stdio::stderr()))
+            && let Some(hint) = hint::hint(target, &self.base.path, trouble, &mut self.supervisors)
+        {
+            self.flush();
+            say::err_line(&[b"  ", hint.as_bytes()]);
+        }
+    }
+
+    /// Reports that the supervisor of a service has left.
+    pub(super) fn has_left(&mut self, target: &Target) {
+        let line = [b"ok: ", target.name.as_slice(), b": runsv not running\n"].concat();
+        self.out.extend_from_slice(&line);
+    }
+
+    /// Reports the status of a service that was waited for.
+    pub(super) fn outcome(&mut self, outcome: &[u8], target: &Target, status: &Status) {
+        let line = self.status_line(target, &MAIN, &target.name, status);
+        self.out.extend_from_slice(outcome);
+        self.out.extend_from_slice(&line);
+        self.out.push(b'\n');
+    }
+
+    /// The status of a service, or nothing if it cannot be told whether it is to be down.
+    pub(super) fn status_line(
+        &mut self,
+        target: &Target,
+        part: &Part,
+        name: &[u8],
+        status: &Status,
+    ) -> Vec<u8> {
+        match target.has_down(part) {
+            Ok(has_down) => report::line(name, status, &self.now, has_down),
+            Err(error) => {
+                let what = [b"unable to stat ", target.name.as_slice(), b"/", part.down.to_bytes()].concat();
+                Message::warning("", &what).because(&error).print();
+                self.fail();
+                Vec::new()
+            }
+        }
+    }
+
+    /// Writes the collected lines.
+    pub(super) fn flush(&mut self) {
+        if !self.out.is_empty() {
+            say::out(&[&self.out]);
+            self.out.clear();
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Reads the file `config` of a log directory, and decides whether its processor may be run.
+
+use std::io;
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, Stat};
+use svcore::sys::link::read_link;
+use svcore::trust::{self, Refusal};
+
+use super::super::config::{Config, Processor};
+use super::super::report::Report;
+use super::locked_directory::LockedDirectory;
+
+/// The longest `config` that is read, in bytes.
+const CONFIG_MAX: usize = 128 * 1024;
+
+/// Reads `config`, and reports the lines in it that cannot be used. Without `config` the defaults hold.
+pub(super) fn read(directory: &LockedDirectory, report: &Report) -> io::Result<Config> {
+    let (file, stat) = match open(&directory.fd) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
+        Err(error) => return Err(error),
+    };
+    let text = trust::read_at_most(&file, CONFIG_MAX)?;
+    report.file_info("read", "config");
+    let (mut config, complaints) = Config::parse(&text);
+    for (number, what) in complaints {
+        report.config_warning(number, &what);
+    }
+    if matches!(config.processor, Some(Processor::Shell(_))) {
+        // Without their processor, old logs are kept as they are.
+        if let Err(refusal) = check_owner(&directory.stat) {
+            report.warning("processor refused", Some(&refusal.into()));
+            config.processor = None;
+        } else if let Err(refusal) = check_owner(&stat).and_then(|()| check_mode(&stat)) {
+            report.file_warning("processor refused", "config", Some(&refusal.into()));
+            config.processor = None;
+        }
+    }
+    Ok(config)
+}
+
+/// Opens `config`. A link is followed only if it belongs to root or to our own user: with a link of his own, a stranger
+/// could make svlogd read any file.
+fn open(directory: &OwnedFd) -> io::Result<(OwnedFd, Stat)> {
+    let opened = trust::open_regular(directory.as_fd(), c"config", OFlags::RDONLY, Mode::empty());
+    let is_link = |error: &io::Error| trust::refusal(error) == Some(Refusal::Link);
+    match opened {
+        Err(error) if is_link(&error) => {}
+        opened => return opened,
+    }
+    let (link, target) = read_link(directory.as_fd(), c"config")?;
+    if trust::is_of_others(&link) {
+        return Err(Refusal::Link.into());
+    }
+    trust::open_regular(directory.as_fd(), &target, OFlags::RDONLY, Mode::empty())
+}
+
+/// Refuses a directory or `config` of another user: he could have commands run with our rights.
+fn check_owner(stat: &Stat) -> Result<(), Refusal> {
+    if trust::is_of_others(stat) { Err(Refusal::OtherOwner) } else { Ok(()) }
+}
+
+/// Refuses a `config` that everybody may write to.
+fn check_mode(stat: &Stat) -> Result<(), Refusal> {
+    const EVERYBODY_WRITES: u32 = 0o002;
+    #[allow(clippy::useless_conversion, reason = "the width of a mode differs between platforms")]
+    let mode = u32::from(stat.st_mode);
+    if mode & EVERYBODY_WRITES != 0 { Err(Refusal::OthersWrite) } else { Ok(()) }
+}

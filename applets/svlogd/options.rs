@@ -1,0 +1,169 @@
+//! Parses the command line. Pure: no I/O. Source: svlogd(8).
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+use lexopt::Arg::{Short, Value};
+use svcore::{Error, Result, decimal, multicall};
+
+use super::replace::Replacements;
+use super::stamp::LineStamp;
+
+/// Values of `-l` and `-b`, in bytes, if they are not given or 0.
+const LINE_MAX_DEFAULT: u64 = 1000;
+const BUFFER_DEFAULT: u64 = 1024;
+/// The largest value of `-l` that is used, in bytes: so much may have to be held in memory.
+const LINE_MAX_LIMIT: usize = 16 * 1024 * 1024;
+
+/// The command line as typed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// How many times `-t` is given.
+    t: u32,
+    /// `-r`: replaces non-printable bytes.
+    replacement: Option<u8>,
+    /// `-R`: bytes that are replaced too.
+    replaced: Option<Vec<u8>>,
+    /// `-l`
+    line_max: u64,
+    /// `-b`, which is only checked: svlogd has buffers of its own size.
+    buffer: u64,
+    /// How many times `-L` is given.
+    lose: u32,
+    verbose: bool,
+    /// The log directories.
+    pub(crate) directories: Vec<OsString>,
+}
+
+/// What to do when the disk is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// Wait, and read no input.
+    Wait,
+    /// `-L`: drop lines.
+    Drop,
+    /// `-LL`: drop lines and warn.
+    DropAndWarn,
+}
+
+/// The settings from the command line that hold for all log directories.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) verbose: bool,
+    /// svlogd's `-l`, in bytes: lines of this length or longer are long.
+    pub(crate) line_max: usize,
+    pub(crate) when_full: WhenFull,
+    pub(crate) stamp: LineStamp,
+}
+
+impl Options {
+    /// The settings for all log directories.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            verbose: self.verbose,
+            line_max: usize::try_from(self.line_max).unwrap_or(LINE_MAX_LIMIT).min(LINE_MAX_LIMIT),
+            when_full: match self.lose {
+                0 => WhenFull::Wait,
+                1 => WhenFull::Drop,
+                _ => WhenFull::DropAndWarn,
+            },
+            stamp: match self.t {
+                0 => LineStamp::None,
+                1 => LineStamp::Label,
+                2 => LineStamp::Utc(b'_'),
+                _ => LineStamp::Utc(b'T'),
+            },
+        }
+    }
+
+    /// The bytes to replace, if any.
+    pub(crate) fn replacements(&self) -> Option<Replacements> {
+        Replacements::new(self.replacement, self.replaced.as_deref())
+    }
+}
+
+/// Parses the arguments.
+///
+/// # Errors
+///
+/// [`Error::Usage`].
+pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
+    let mut options = Options {
+        t: 0,
+        replacement: None,
+        replaced: None,
+        line_max: LINE_MAX_DEFAULT,
+        buffer: BUFFER_DEFAULT,
+        lose: 0,
+        verbose: false,
+        directories: Vec::new(),
+    };
+    let or = |value: u64, default: u64| if value == 0 { default } else { value };
+    let mut parser = lexopt::Parser::from_args(args);
+    parser.set_short_equals(false);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('t') => options.t = options.t.saturating_add(1),
+            Short('r') => match parser.value()?.as_bytes() {
+                [byte] => options.replacement = Some(*byte),
+                _ => return Err(Error::usage()),
+            },
+            Short('R') => options.replaced = Some(parser.value()?.as_bytes().to_vec()),
+            Short('l') => {
+                options.line_max = or(decimal::leading(parser.value()?.as_bytes()).0, LINE_MAX_DEFAULT);
+            }
+            Short('b') => options.buffer = or(decimal::leading(parser.value()?.as_bytes()).0, BUFFER_DEFAULT),
+            Short('L') => options.lose = options.lose.saturating_add(1),
+            Short('v') => options.verbose = true,
+            Short('V') => return Err(multicall::version()),
+            Value(directory) => {
+                options.directories.push(directory);
+                options.directories.extend(parser.raw_args()?);
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if options.directories.is_empty() || options.buffer <= options.line_max {
+        return Err(Error::usage());
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(words: &[&str]) -> Result<Options> {
+        let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        parse(&words)
+    }
+
+    #[test]
+    fn options_are_counted_and_bounded() {
+        let parsed = options(&["-ttv", "-t", "-l20", "-b", "21", "-LL", "a", "-x"]).unwrap();
+        assert_eq!((parsed.t, parsed.line_max, parsed.buffer, parsed.lose), (3, 20, 21, 2));
+        assert_eq!(parsed.directories, ["a", "-x"]);
+        assert_eq!((options(&["-l0", "-b0", "a"]).unwrap().line_max), 1000);
+        for words in [
+            &[][..],
+            &["-t"],
+            &["-r", "ab", "a"],
+            &["-r", "", "a"],
+            &["-l", "1024", "a"],
+            &["-b", "1000", "a"],
+            &["-x", "a"],
+        ] {
+            assert!(matches!(options(words), Err(Error::Usage(_))), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn each_kind_of_stamp_has_its_number_of_t() {
+        let stamp = |words: &[&str]| options(words).unwrap().settings().stamp;
+        assert_eq!((stamp(&["a"]), stamp(&["-t", "a"])), (LineStamp::None, LineStamp::Label));
+        assert_eq!(
+            (stamp(&["-tt", "a"]), stamp(&["-tttt", "a"])),
+            (LineStamp::Utc(b'_'), LineStamp::Utc(b'T'))
+        );
+    }
+}

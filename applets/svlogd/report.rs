@@ -1,0 +1,77 @@
+//! Messages about a log directory: `svlogd: CLASS: WHAT: DIRECTORY: CAUSE`. Everything in svlogd that deals with a
+//! directory reports through here.
+
+use std::io;
+use std::time::Duration;
+
+use svcore::Failed;
+use svcore::say::{Class, Message};
+
+/// How long svlogd waits after a `pausing` message before it tries again. Source: svlogd(8).
+pub(crate) const PAUSE: Duration = Duration::from_secs(3);
+
+/// Writes messages about one log directory to standard error.
+pub(crate) struct Report {
+    /// The directory as typed.
+    directory: Vec<u8>,
+    /// Whether `info` messages are written (`-v`).
+    verbose: bool,
+}
+
+impl Report {
+    /// Messages about `directory`, which is named as typed.
+    pub(crate) fn new(directory: &[u8], verbose: bool) -> Self {
+        Report { directory: directory.to_vec(), verbose }
+    }
+
+    /// The directory as typed.
+    pub(crate) fn directory(&self) -> &[u8] {
+        &self.directory
+    }
+
+    /// Something about the directory went wrong, and svlogd goes on.
+    pub(crate) fn warning(&self, what: &str, cause: Option<&io::Error>) {
+        self.print(Class::Warning, what.as_bytes(), None, cause);
+    }
+
+    /// A step failed, and svlogd goes on without it.
+    pub(crate) fn failure(&self, failed: &Failed) {
+        self.print(Class::Warning, &failed.doing, None, failed.cause.as_ref());
+    }
+
+    /// Something about a file in the directory went wrong, and svlogd goes on.
+    pub(crate) fn file_warning(&self, what: &str, file: &str, cause: Option<&io::Error>) {
+        self.print(Class::Warning, what.as_bytes(), Some(file), cause);
+    }
+
+    /// A step failed and is tried again after [`PAUSE`].
+    pub(crate) fn pausing(&self, failed: &Failed) {
+        self.print(Class::Pausing, &failed.doing, None, failed.cause.as_ref());
+    }
+
+    /// What is done with the directory; only with `-v`.
+    pub(crate) fn info(&self, what: &str) {
+        if self.verbose {
+            self.print(Class::Info, what.as_bytes(), None, None);
+        }
+    }
+
+    /// What is done with a file in the directory; only with `-v`.
+    pub(crate) fn file_info(&self, what: &str, file: &str) {
+        if self.verbose {
+            self.print(Class::Info, what.as_bytes(), Some(file), None);
+        }
+    }
+
+    /// A line of `config` cannot be used.
+    pub(crate) fn config_warning(&self, number: usize, what: &str) {
+        let what = [&self.directory, format!("/config:{number}: ").as_bytes(), what.as_bytes()].concat();
+        Message::warning("svlogd", &what).print();
+    }
+
+    fn print(&self, class: Class, what: &[u8], file: Option<&str>, cause: Option<&io::Error>) {
+        let file = file.map(|file| [b"/", file.as_bytes()].concat()).unwrap_or_default();
+        let what = [what, b": ", &self.directory, &file].concat();
+        Message::new(class, "svlogd", &what).because(cause).print();
+    }
+}

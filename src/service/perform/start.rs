@@ -1,0 +1,175 @@
+//! Starting the programs of a service: `./run`, `./finish` and the hooks in `control/`.
+
+use std::ffi::{CStr, CString};
+use std::io;
+
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{AtFlags, statat};
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use super::{RunningHook, Service};
+use crate::control::Hook;
+use crate::role::Role;
+use crate::say::Message;
+use crate::service::step::{Event, Now, Script};
+use crate::sys::spawn::{Program, Step, Stream, spawn};
+use crate::{exec, files, trust};
+
+impl Service {
+    /// Starts a script of one of the two. Returns what came of it.
+    pub(super) fn start(&mut self, now: Now, role: Role, script: Script) -> Event {
+        match script {
+            // The directory is gone, which was reported.
+            Script::Run if self.surroundings.is_gone() => return Event::NotStarted { finish: false },
+            Script::Run => match role {
+                Role::Main if self.has_no_run() => {
+                    // As many services without it may come and go, nothing is forked to find that out.
+                    let missing = io::Error::from(Errno::NOENT);
+                    self.label.fatal(b"unable to start ./run", Some(&missing));
+                    return Event::NotStarted { finish: self.has_finish() };
+                }
+                Role::Main => {}
+                // It runs in what is called `log` now.
+                Role::Log => self.look_at_log(now),
+            },
+            // What finish may look up about itself is to be true when it does.
+            Script::Finish(_) => self.publish(now),
+        }
+        let Some(unit) = self.unit(role) else { return Event::NotStarted { finish: false } };
+        let (code, status);
+        let (file, argv): (&CStr, &[&CStr]) = match script {
+            Script::Run => (c"./run", &[c"./run"]),
+            Script::Finish(how) => {
+                (code, status) = how.finish_arguments();
+                (c"./finish", &[c"./finish", &code, &status])
+            }
+        };
+        let mut program = Program {
+            files: &[file],
+            argv,
+            directory: Some(unit.dir.as_fd()),
+            new_session: self.of_init,
+            bounded: is_of_others(unit.dir.as_fd(), file),
+            ..Program::default()
+        };
+        match role {
+            Role::Main => self.set_streams_of_main(&mut program),
+            Role::Log => self.set_streams_of_log(&mut program),
+        }
+        let name = unit.script_name(script);
+        let why = match spawn(&program) {
+            Ok(pid) => return Event::Started(pid),
+            Err(why) => why,
+        };
+        let what = match (why.step, role) {
+            (Step::Descriptors, Role::Main) => format!("unable to setup filedescriptor for {name}"),
+            (Step::Descriptors, Role::Log) => "unable to setup filedescriptor for ./log/run".to_owned(),
+            (Step::Directory, _) => "unable to change directory to ./log".to_owned(),
+            (Step::Fork | Step::Exec, _) => format!("unable to start {name}"),
+        };
+        Message::not_started(&self.label.who, &why, "unable to fork, sleeping", &what).print_now();
+        if why.lacks_process() {
+            return Event::NoProcess;
+        }
+        if why.cause.kind() == io::ErrorKind::NotFound
+            && let Some(missing) = exec::missing_interpreter(unit.dir.as_fd(), file)
+        {
+            let missing = String::from_utf8_lossy(missing.to_bytes());
+            let what = format!("{name}: its interpreter {} does not exist", missing.escape_debug());
+            self.label.warn(what.as_bytes(), None);
+        }
+        let finish = role == Role::Main && script == Script::Run && self.has_finish();
+        Event::NotStarted { finish }
+    }
+
+    /// Runs `control/C` of the service, if there is one that can be run. Returns that it ended, if there is none.
+    pub(super) fn start_hook(
+        &mut self,
+        now: Now,
+        role: Role,
+        hook: Hook,
+        target: Option<Pid>,
+    ) -> Option<Event> {
+        let done = Some(Event::HookEnded { hook, pid: target, instead: false });
+        let starts_nothing = hook == Hook::Up && self.main.machine.is_held();
+        if role == Role::Log || self.surroundings.is_gone() || starts_nothing {
+            return done;
+        }
+        let letter = char::from(hook.byte());
+        let Ok(name) = CString::new(format!("control/{letter}")) else { return done };
+        let bounded = match files::look(self.main.dir.as_fd(), &name) {
+            Ok(Some(stat)) if files::is_executable(&stat) => trust::is_of_others(&stat),
+            Ok(_) => return done,
+            // There is no directory `control` at all.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOTDIR) => return done,
+            Err(error) => {
+                self.label.warn(format!("unable to stat control/{letter}").as_bytes(), Some(&error));
+                return done;
+            }
+        };
+        // runsv(8): a hook may look at the status, which is the one of before the start.
+        self.publish(now);
+        let pid = target.map(|pid| pid.as_raw_nonzero().to_string()).unwrap_or_default();
+        let Ok(pid) = CString::new(pid) else { return done };
+        let mut program = Program {
+            files: &[&name],
+            argv: &[&name, &pid],
+            directory: Some(self.main.dir.as_fd()),
+            new_session: self.of_init,
+            bounded,
+            ..Program::default()
+        };
+        self.set_streams_of_main(&mut program);
+        match spawn(&program) {
+            Ok(pid) => {
+                self.hooks.push(RunningHook { pid, hook, target });
+                None
+            }
+            Err(why) => {
+                let no_process = format!("unable to fork for control/{letter}");
+                let who = &self.label.who;
+                Message::not_started(who, &why, &no_process, "unable to run control/?").print_now();
+                done
+            }
+        }
+    }
+
+    /// Where `./run`, `./finish` and the programs of `control/` write.
+    fn set_streams_of_main<'s>(&'s self, program: &mut Program<'s>) {
+        if let Some(outputs) = &self.outputs {
+            program.stdout = Stream::Is(outputs.out.as_fd());
+            program.stderr = Stream::Is(outputs.err.as_fd());
+        }
+        if let Some(write) = self.log.as_ref().and_then(|log| log.pipe.write.as_ref()) {
+            program.stdout = Stream::Is(write.as_fd());
+        }
+    }
+
+    /// Where the log service reads and writes.
+    fn set_streams_of_log<'s>(&'s self, program: &mut Program<'s>) {
+        if let Some((out, err)) = self.outputs.as_ref().and_then(|outputs| outputs.log.as_ref()) {
+            program.stdout = Stream::Is(out.as_fd());
+            program.stderr = Stream::Is(err.as_fd());
+        }
+        if let Some(log) = &self.log {
+            program.stdin = Stream::Is(log.pipe.read.as_fd());
+        }
+    }
+
+    /// Whether it is certain that there is no `./run`, after it could not be executed.
+    fn has_no_run(&self) -> bool {
+        self.main.machine.lacks_run()
+            && matches!(statat(&self.main.dir, c"run", AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
+    }
+
+    /// Whether there is a `./finish` that is to be run.
+    pub(super) fn has_finish(&self) -> bool {
+        !self.end.killed && files::open_read(self.main.dir.as_fd(), c"finish").is_ok()
+    }
+}
+
+/// Whether a file belongs to a user other than root and us.
+fn is_of_others(dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    statat(dir, name, AtFlags::empty()).is_ok_and(|stat| trust::is_of_others(&stat))
+}

@@ -1,0 +1,101 @@
+//! One step of a [`Machine`](super::machine::Machine): the event that it is given, and the actions that it returns.
+
+use std::time::Duration;
+
+use rustix::process::Pid;
+
+use super::machine::ExitReport;
+use crate::Signal;
+use crate::control::{Command, Hook};
+use crate::moment::Moment;
+use crate::process::Ended;
+use crate::tai::Tai64N;
+
+/// The present moment on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// The monotonic clock: for deadlines.
+    pub at: Moment,
+    /// The wall clock: for the status that others read.
+    pub stamp: Tai64N,
+}
+
+/// A program of the service directory that has a process of its own in the life of the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Script {
+    /// `./run`
+    Run,
+    /// `./finish`, which gets as arguments how `./run` ended.
+    Finish(Ended),
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A byte of `supervise/control`, or TERM to the supervisor.
+    Command(Command),
+    /// Time has passed; [`Machine::next_tick`](super::machine::Machine::next_tick) tells when this is due.
+    Tick,
+    /// Answers [`Action::Start`]: the script runs as this process.
+    Started(Pid),
+    /// Answers [`Action::Start`]: the script could not be executed.
+    NotStarted {
+        /// The script is `./run`, and there is a `./finish`.
+        finish: bool,
+    },
+    /// Answers [`Action::Start`]: the kernel refused a new process.
+    NoProcess,
+    /// A child process ended.
+    Ended {
+        /// The process.
+        pid: Pid,
+        /// How it ended.
+        how: Ended,
+        /// There is a `./finish`.
+        finish: bool,
+    },
+    /// Answers [`Action::Hook`]: the hook ended, or there is no such hook.
+    HookEnded {
+        /// The hook.
+        hook: Hook,
+        /// The process of `./run` for which it was started.
+        pid: Option<Pid>,
+        /// It exited 0, so the signal that it stands in for is not sent.
+        instead: bool,
+    },
+    /// Answers [`Action::AskTimeout`]: how long the script has to end from now on; `None` is without a limit.
+    Timeout(Option<Duration>),
+    /// `./run`, which could not be executed, changed.
+    RunChanged {
+        /// There is a file `down`.
+        down: bool,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Start a script; answer `Started`, `NotStarted` or `NoProcess`.
+    Start(Script),
+    /// Run `control/C` for the process of `./run`; answer `HookEnded`, at once if there is no such hook.
+    Hook(Hook, Option<Pid>),
+    /// Send a signal.
+    Send(Pid, Signal),
+    /// Send the signal that asks the service to end: TERM, or the one in the file `down-signal`.
+    SendDownSignal(Pid),
+    /// Find out how long the script has to end; answer `Timeout`.
+    AskTimeout(Script),
+    /// The script has not ended within its timeout: kill it, and tell the user.
+    KillOverdue(Pid, Script),
+    /// `./run` ended although nobody had asked it to; see the file `essential`.
+    NoteUnexpectedExit(Ended),
+    /// `./run` ended on its own too often. The service counts as flapping for this long.
+    MarkFlapping(Duration),
+    /// Tell the user that `./run` ended on its own.
+    ReportExit(ExitReport),
+    /// The status may have changed: publish it.
+    Publish,
+}
+
+/// What is to be done about one event.
+pub type Actions = crate::actions::Actions<Action>;

@@ -1,0 +1,125 @@
+//! What the child does until it has executed the program.
+
+use std::ffi::{c_char, c_int};
+use std::ops::ControlFlow;
+
+use nix::libc;
+use rustix::fd::AsRawFd;
+
+use super::super::descriptors::close;
+use super::super::limits::{self, Resource};
+use super::super::signal::{self, Signal};
+use super::{Program, Step, Stream, Terminal, slots};
+
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
+/// All that the child needs. It reads this from our memory.
+pub(super) struct Task<'a> {
+    pub(super) program: Program<'a>,
+    /// The words of the command line, with a null at the end.
+    argv: &'a [*const c_char],
+    /// The step that failed, and the error number.
+    pub(super) failed: Option<(Step, c_int)>,
+    /// Whether the child was here, in our memory.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there it never is"))]
+    pub(super) seen: bool,
+    /// If set, the child begins with our table of descriptors (CLONE_FILES). It then gets a table of its own that has the
+    /// descriptors below this number.
+    pub(super) shared_below: Option<c_int>,
+}
+
+impl<'a> Task<'a> {
+    pub(super) const fn new(program: Program<'a>, argv: &'a [*const c_char]) -> Self {
+        Task { program, argv, failed: None, seen: false, shared_below: None }
+    }
+}
+
+/// Executes the program. Returns only if that failed: with the step and the error number.
+///
+/// Runs in the child. It may share the memory of its parent, which is suspended meanwhile, so it makes system calls and
+/// nothing else: no allocation, no lock.
+pub(super) fn become_program(task: &Task<'_>) -> (Step, c_int) {
+    let program = &task.program;
+    if let Err(failed) = lay_out(task) {
+        return failed;
+    }
+    if program.new_session {
+        // Cannot fail: a new process leads no group.
+        let _ = rustix::process::setsid();
+    }
+    take_terminal(program.terminal);
+    if program.default_pipe {
+        signal::set_default(Signal::PIPE);
+    }
+    if let Some(open_files) = limits::open_files_before() {
+        // Cannot fail: it was lower before we raised it.
+        let _ = limits::set_soft_limit(Resource::Nofile, Some(open_files));
+    }
+    signal::unblock_all();
+    let mut report = libc::ENOENT;
+    for file in program.files {
+        // SAFETY: we have one thread, so nobody changes `environ` here.
+        let environment = unsafe { environ };
+        // SAFETY: file and words are nul-terminated, and the lists of words and of the environment end with a null.
+        unsafe { libc::execve(file.as_ptr(), task.argv.as_ptr(), environment) };
+        match (program.search.0)(report, nix::errno::Errno::last_raw()) {
+            ControlFlow::Continue(errno) => report = errno,
+            ControlFlow::Break(errno) => return (Step::Exec, errno),
+        }
+    }
+    (Step::Exec, report)
+}
+
+/// Changes the directory and lays out the descriptors.
+fn lay_out(task: &Task<'_>) -> Result<(), (Step, c_int)> {
+    let program = &task.program;
+    let at = |step: Step| move |errno: rustix::io::Errno| (step, errno.raw_os_error());
+    if let Some(directory) = program.directory {
+        rustix::process::fchdir(directory).map_err(at(Step::Directory))?;
+    }
+    if let Some(below) = task.shared_below {
+        slots::unshare_table(below).map_err(|errno| (Step::Descriptors, errno))?;
+    }
+    match program.stdin {
+        Stream::Inherit => {}
+        Stream::Is(fd) => rustix::stdio::dup2_stdin(fd).map_err(at(Step::Descriptors))?,
+        Stream::Closed => close(0),
+    }
+    match program.stdout {
+        Stream::Inherit => {}
+        Stream::Is(fd) => rustix::stdio::dup2_stdout(fd).map_err(at(Step::Descriptors))?,
+        Stream::Closed => close(1),
+    }
+    match program.stderr {
+        Stream::Inherit => {}
+        Stream::Is(fd) => rustix::stdio::dup2_stderr(fd).map_err(at(Step::Descriptors))?,
+        Stream::Closed => close(2),
+    }
+    // Last, since their numbers may be those of descriptors that were used above.
+    for (number, fd) in program.others {
+        // SAFETY: the table is the child's own, and the child has no other use for the number.
+        if unsafe { libc::dup2(fd.as_raw_fd(), *number) } == -1 {
+            return Err((Step::Descriptors, nix::errno::Errno::last_raw()));
+        }
+    }
+    Ok(())
+}
+
+/// Where there is no terminal, or it is another session's, nothing changes.
+fn take_terminal(how: Terminal) {
+    match how {
+        Terminal::Inherit => {}
+        Terminal::Foreground => {
+            // A process of the background is stopped by TTOU when it does this, unless it blocks TTOU. The mask is
+            // emptied before the program is executed.
+            signal::block(Signal::TTOU);
+            let _ = rustix::process::setpgid(None, None);
+            let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid());
+        }
+        Terminal::Controlling => {
+            let _ = rustix::process::ioctl_tiocsctty(rustix::stdio::stdin());
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! A directory of services and its `runsvdir`.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+
+use crate::*;
+
+/// A directory of service directories, and the runsvdir that serves it.
+pub struct Tree {
+    /// `sv` has the definitions, `service` the links to those that are enabled, `err` what was said.
+    pub root: TempDir,
+    runsvdir: Option<Running>,
+}
+
+impl Tree {
+    /// An empty one.
+    pub fn new() -> Self {
+        let root = TempDir::new();
+        for dir in ["sv", "service"] {
+            fs::create_dir_all(root.join(dir)).unwrap();
+        }
+        Tree { root, runsvdir: None }
+    }
+
+    /// Defines a service by its run script.
+    pub fn define(&self, name: &str, run: &str) {
+        self.root.script(&format!("sv/{name}/run"), run);
+    }
+
+    /// Enables a service.
+    pub fn link(&self, name: &str) {
+        symlink(format!("../sv/{name}"), self.root.join(&format!("service/{name}"))).unwrap();
+    }
+
+    /// Lets the link `name` lead to another definition, as `ln -sfn` does: it makes a link under another name and
+    /// renames it.
+    #[track_caller]
+    pub fn switch(&self, name: &str, to: &str) {
+        let link = self.root.join(&format!("service/{name}"));
+        let made = run_file("/bin/ln").args(&["-sfn", &format!("../sv/{to}")]).arg(link).go();
+        assert_eq!(made.code, Some(0), "{made:?}");
+    }
+
+    /// A service that runs until it is told to end, defined and enabled.
+    pub fn sleeper(&self, name: &str) {
+        self.define(name, "exec sleep 1000");
+        self.link(name);
+    }
+
+    /// Disables a service.
+    pub fn unlink(&self, name: &str) {
+        fs::remove_file(self.root.join(&format!("service/{name}"))).unwrap();
+    }
+
+    /// Starts `runsvdir service`.
+    pub fn start(&mut self) {
+        self.start_with(&["service"]);
+    }
+
+    /// Starts runsvdir with these arguments.
+    pub fn start_with(&mut self, args: &[&str]) {
+        let run = run("runsvdir").args(args).dir(self.root.path());
+        self.runsvdir = Some(run.start(&self.root.join("err")));
+    }
+
+    /// Its runsvdir.
+    pub fn runsvdir(&mut self) -> &mut Running {
+        self.runsvdir.as_mut().unwrap()
+    }
+
+    /// The process of a service that is supervised.
+    pub fn pid(&self, name: &str) -> Option<i32> {
+        let dir = self.root.join(&format!("sv/{name}/supervise"));
+        open_fifo(&dir.join("ok"))?;
+        read(dir.join("pid")).trim().parse().ok()
+    }
+
+    /// Whether a service is supervised and its process runs.
+    pub fn is_up(&self, name: &str) -> bool {
+        self.pid(name).is_some_and(is_alive)
+    }
+
+    /// What runsvdir and the services wrote to standard output and error.
+    pub fn said(&self) -> String {
+        self.root.read("err")
+    }
+
+    /// The process that supervises a service.
+    pub fn runsv_of(&self, name: &str) -> Option<i32> {
+        let parent = parent_of(self.pid(name)?)?;
+        is_alive(parent).then_some(parent)
+    }
+
+    /// `sv` with these words, on this tree.
+    pub fn sv(&self, words: &[&str]) -> Outcome {
+        run("sv").args(words).env("SVDIR", self.root.join("service")).dir(self.root.path()).go()
+    }
+
+    /// Waits for the end of runsvdir.
+    #[track_caller]
+    pub fn exit_code(&mut self) -> i32 {
+        self.runsvdir().exit_code()
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if let Some(runsvdir) = &mut self.runsvdir {
+            runsvdir.kill();
+        }
+        for service in fs::read_dir(self.root.join("sv")).unwrap().flatten().map(|entry| entry.path()) {
+            for part in ["supervise", "log/supervise"] {
+                let pid =
+                    || read(service.join(part).join("pid")).trim().parse().ok().filter(|&pid| is_alive(pid));
+                // First whoever would start it again, while its child still names it.
+                if open_fifo(&service.join(part).join("ok")).is_some() {
+                    if let Some(runsv) = pid().and_then(parent_of).filter(|&runsv| runsv > 1) {
+                        kill(runsv, SIGKILL);
+                    } else if let Some(mut control) = open_fifo(&service.join(part).join("control")) {
+                        let _ = control.write_all(b"x");
+                    }
+                }
+                if let Some(pid) = pid() {
+                    kill(pid, SIGKILL);
+                }
+            }
+        }
+    }
+}
