@@ -313,7 +313,7 @@ impl<'o> Init<'o> {
     /// A process ended that belongs to no service: CMD, a hook, or an orphan.
     fn stranger_ended(&mut self, pid: Pid, how: Ended) {
         if self.cmd.take_end(pid) {
-            if matches!(how, Ended::Signal { number: 9, .. }) && oom::killed(clock::monotonic()) {
+            if matches!(how, Ended::Signal { signal: Signal::KILL, .. }) && oom::killed(clock::monotonic()) {
                 let what = b"out of memory: the kernel has killed the command";
                 Message::warning(WHO, what).print_now();
             }

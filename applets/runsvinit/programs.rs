@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use svcore::process::Ended;
 use svcore::say::{Class, Message};
+use svcore::sort::sort_by;
 use svcore::sys::signal;
 use svcore::sys::spawn::{Program, Search, Stream, Terminal, spawn};
 use svcore::trust::{self, Refusal};
@@ -23,10 +24,10 @@ const NOT_EXECUTABLE: u8 = 126;
 const NO_HOOK: u8 = 111;
 
 /// The code that a container's end tells of how a program ended.
-pub(crate) const fn code_of(how: Ended) -> u8 {
+pub(crate) fn code_of(how: Ended) -> u8 {
     match how {
         Ended::Code(code) => code,
-        Ended::Signal { number, .. } => number.saturating_add(128),
+        Ended::Signal { signal, .. } => u8::try_from(signal.number().saturating_add(128)).unwrap_or(u8::MAX),
     }
 }
 
@@ -260,8 +261,8 @@ fn executables(dir: &CStr) -> (Vec<CString>, Vec<Failed>) {
     if let (Err(refusal), false) = (allowed(dir, &stat), left.is_empty() && refused.is_empty()) {
         return (Vec::new(), vec![Failed::because(refusal, dir.to_bytes())]);
     }
-    left.sort_unstable_by(|one, other| other.cmp(one));
-    refused.sort_unstable_by(|one, other| one.doing.cmp(&other.doing));
+    sort_by(&mut left, |one, other| one > other);
+    sort_by(&mut refused, |one, other| one.doing < other.doing);
     (left, refused)
 }
 

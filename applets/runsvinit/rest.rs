@@ -4,6 +4,7 @@ use super::WHO;
 use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 use svcore::moment::Moment;
 use svcore::say::Message;
+use svcore::sort;
 use svcore::sys::{clock, signal};
 use svcore::{Signal, files, process_one};
 
@@ -103,7 +104,7 @@ fn process(pid: Pid) -> Option<Process> {
 
 /// Those that are not spared, nor children of such; of other processes than 1, only descendants.
 fn chosen(mut all: Vec<Process>, us: Pid, first: bool, spared: &[Pid]) -> Vec<Process> {
-    all.sort_unstable_by_key(|process| process.pid.as_raw_nonzero());
+    sort::sort_by(&mut all, |one, other| one.pid.as_raw_nonzero() < other.pid.as_raw_nonzero());
     let ours = below(&all, &[us]);
     let of_spared = below(&all, spared);
     all.into_iter()
@@ -121,7 +122,7 @@ fn below(all: &[Process], above: &[Pid]) -> Vec<bool> {
     let place = |pid: i32| all.binary_search_by_key(&pid, |it| it.pid.as_raw_nonzero().get()).ok();
     // Those above need not have been found themselves.
     let mut above: Vec<i32> = above.iter().map(|above| above.as_raw_nonzero().get()).collect();
-    above.sort_unstable();
+    sort::sort(&mut above);
     let is_above = |pid: i32| above.binary_search(&pid).is_ok();
     let mut known: Vec<Option<bool>> = all
         .iter()

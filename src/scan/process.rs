@@ -43,7 +43,7 @@ pub fn called(names: &'static [&'static CStr]) -> Option<impl Iterator<Item = Pr
     let numbers = std::fs::read_dir("/proc").ok()?.flatten();
     let mut numbers: Vec<i32> =
         numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| *pid > 0).collect();
-    numbers.sort_unstable();
+    crate::sort::sort(&mut numbers);
     let some = !numbers.is_empty();
     some.then(|| numbers.into_iter().filter_map(|pid| Process::open(pid, names)))
 }

@@ -37,7 +37,7 @@ use crate::moment::{Moment, earlier};
 use crate::process::Ended;
 use crate::role::Role;
 use crate::sys::{signal, watch};
-use crate::{oom, tai};
+use crate::{Signal, oom, tai};
 
 /// A program of `control/` that runs.
 #[derive(Debug)]
@@ -317,7 +317,7 @@ impl Service {
             Action::AskTimeout(script) => {
                 return Some(Event::Timeout(self.unit(role)?.timeout(script, &self.label)));
             }
-            Action::KillOverdue(pid, script) => self.kill_overdue(role, pid, script),
+            Action::KillOverdue(pid, script) => self.unit(role)?.kill_overdue(pid, script, &self.label),
             Action::NoteUnexpectedExit(how) if role == Role::Main => self.note_unexpected_exit(how),
             Action::NoteUnexpectedExit(_) => {}
             Action::MarkFlapping(time) => {
@@ -326,13 +326,17 @@ impl Service {
             Action::ReportExit(report) => {
                 let script = if role == Role::Main { "./run" } else { "log/./run" };
                 self.label.warn(report.in_words(script).as_bytes(), None);
-                let is_killed = matches!(report.how, Ended::Signal { number: 9, .. });
+                let is_killed = matches!(report.how, Ended::Signal { signal: Signal::KILL, .. });
                 if self.of_init && is_killed && oom::killed(now.at) {
                     self.label.warn(b"out of memory: the kernel has killed it", None);
                 }
             }
             Action::Start(script) => return Some(self.start(now, role, script)),
-            Action::Hook(hook, target) => return self.start_hook(now, role, hook, target),
+            Action::Hook(hook, target) => match role {
+                Role::Main => return self.start_hook(now, hook, target),
+                // A log service has none.
+                Role::Log => return Some(Event::HookEnded { hook, pid: target, instead: false }),
+            },
         }
         None
     }

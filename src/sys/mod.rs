@@ -7,20 +7,20 @@
 
 pub mod allocator;
 pub mod arguments;
-pub mod auxv;
+pub(crate) mod auxv;
 pub mod clock;
-pub mod descriptors;
-pub mod faults;
-pub mod fifo;
+pub(crate) mod descriptors;
+pub(crate) mod faults;
+pub(crate) mod fifo;
 pub mod fork;
 pub(crate) mod ids;
 pub mod interest;
 pub mod limits;
 pub mod link;
-pub mod listing;
+pub(crate) mod listing;
 pub mod output;
-pub mod replace;
-pub mod residency;
+pub(crate) mod replace;
+pub(crate) mod residency;
 pub mod signal;
 pub mod signals;
 pub mod spawn;

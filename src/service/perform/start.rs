@@ -84,16 +84,10 @@ impl Service {
     }
 
     /// Runs `control/C` of the service, if there is one that can be run. Returns that it ended, if there is none.
-    pub(super) fn start_hook(
-        &mut self,
-        now: Now,
-        role: Role,
-        hook: Hook,
-        target: Option<Pid>,
-    ) -> Option<Event> {
+    pub(super) fn start_hook(&mut self, now: Now, hook: Hook, target: Option<Pid>) -> Option<Event> {
         let done = Some(Event::HookEnded { hook, pid: target, instead: false });
         let starts_nothing = hook == Hook::Up && self.main.machine.is_held();
-        if role == Role::Log || self.surroundings.is_gone() || starts_nothing {
+        if self.surroundings.is_gone() || starts_nothing {
             return done;
         }
         let letter = char::from(hook.byte());
