@@ -16,7 +16,7 @@ use plan::{Action, Links, Request, Wanted};
 
 use crate::error::{Context, Error, Failed, Result};
 use crate::multicall::{Applet, SUITE};
-use crate::{own_file, say};
+use crate::{own_file, say, sort};
 
 /// A manual page that the executable carries.
 #[derive(Debug, Clone, Copy)]
@@ -234,7 +234,7 @@ fn uninstall(request: &Request, table: &[Applet]) -> Result {
 /// The sections of the manual.
 fn sections(pages: &[Page]) -> Vec<&'static str> {
     let mut sections: Vec<&str> = pages.iter().map(|page| page.section).collect();
-    sections.sort_unstable();
+    sort::sort(&mut sections);
     sections.dedup();
     sections
 }
