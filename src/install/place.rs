@@ -16,13 +16,11 @@ use rustix::io::Errno;
 use super::plan::{Found, is_executable_of_ours, is_name_of_ours, is_page_of_ours};
 use crate::error::{Context, Failed, Result};
 use crate::files::Identity;
-use crate::path::names;
+use crate::path::{LINKS_MAX, names};
 use crate::{files, trust};
 
 /// Longer files are not ours. An executable with all information for debuggers has some 40 MB.
 const FILE_MAX: usize = 256 << 20;
-/// Links followed one after the other, as the kernel has it.
-const LINKS_MAX: usize = 40;
 const READ_ONLY: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// A file that is to be in the directory.
