@@ -40,17 +40,27 @@ fn is_chosen(entry: &Entry) -> bool {
 fn table(chosen: &[&Entry]) -> String {
     let mut rows = BTreeMap::new();
     for entry in chosen {
+        let init_script = entry.init_script.as_ref().map_or_else(
+            || "None".to_owned(),
+            |script| {
+                format!(
+                    "Some(svcore::multicall::InitScript {{ synopsis: {:?}, codes: svcore::Codes {{ usage: {}, fatal: {} }} }})",
+                    script.synopsis, script.usage_code, script.fatal_code
+                )
+            },
+        );
         let own = (entry.name, entry.about, entry.synopsis, entry.options);
         let others =
             entry.aliases.iter().map(|alias| (alias.name, alias.about, alias.synopsis, alias.options));
         for (name, about, synopsis, options) in std::iter::once(own).chain(others) {
             let row = format!(
                 "svcore::Applet {{ name: {name:?}, family: {:?}, synopsis: {synopsis:?}, about: {about:?}, \
-                 options: &{options:?}, usage_as_typed: {}, with_init: {}, \
+                 options: &{options:?}, usage_as_typed: {}, with_init: {}, init_script: {init_script}, daemontools: {}, \
                  codes: svcore::Codes {{ usage: {}, fatal: {} }}, main: {}::main }},\n",
                 entry.name,
                 entry.usage_as_typed,
                 entry.with_init,
+                entry.daemontools && name != entry.name,
                 entry.usage_code,
                 entry.fatal_code,
                 entry.module,
