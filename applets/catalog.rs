@@ -1,14 +1,19 @@
 //! Every applet as data: names, options, exit codes. No behaviour.
 //!
 //! Compiled into `build.rs`, which makes the table of applets, the manual pages, completions and the list of links
-//! from it. The synopses are stock runit's to the byte; what we add to the programs is told by `options` only.
+//! from it, and into the tests, which compare `Cargo.toml` and `applets/main.rs` with it. A new applet is a folder, an entry
+//! here, and a feature and a `mod` line of its name. The synopses are stock runit's to the byte; what we add to the programs is told by `options` only.
 
 /// A program, and the other names it has.
 pub struct Entry {
     /// Its name.
     pub name: &'static str,
-    /// The Cargo feature and the module of the executable.
+    /// The folder under `applets/` and the module of the executable. Its Cargo feature has the name of the program.
     pub module: &'static str,
+    /// It is only of use on Linux, and left out elsewhere.
+    pub linux_only: bool,
+    /// It boots a machine, so `--install` makes its names only with `--with-init`.
+    pub with_init: bool,
     /// Where packages put it: `bin` or `sbin`.
     pub dir: &'static str,
     /// What it does, in half a sentence.
@@ -44,6 +49,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "chpst",
         module: "chpst",
+        linux_only: false,
+        with_init: false,
         dir: "bin",
         about: "run a program with a changed process state",
         synopsis: "[-vVP012] [-u user[:group]] [-U user[:group]] [-b argv0] [-e dir] [-/ root] [-C pwd] [-n nice] [-l|-L lock] [-m n] [-d n] [-o n] [-p n] [-f n] [-c n] [-t n] prog",
@@ -124,6 +131,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "runit",
         module: "runit",
+        linux_only: true,
+        with_init: true,
         dir: "sbin",
         about: "be process 1: run the stages, reap orphans, end the machine",
         synopsis: "",
@@ -136,6 +145,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "runit-init",
         module: "runit_init",
+        linux_only: true,
+        with_init: true,
         dir: "sbin",
         about: "become runit as process 1; otherwise tell it to halt or to reboot",
         synopsis: "0|6",
@@ -156,6 +167,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "runsv",
         module: "runsv",
+        linux_only: false,
+        with_init: false,
         dir: "bin",
         about: "supervise one service and its log service",
         synopsis: "dir",
@@ -168,6 +181,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "runsvchdir",
         module: "runsvchdir",
+        linux_only: false,
+        with_init: false,
         dir: "sbin",
         about: "switch the directory that runsvdir serves",
         synopsis: "dir",
@@ -183,6 +198,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "runsvdir",
         module: "runsvdir",
+        linux_only: false,
+        with_init: false,
         dir: "bin",
         about: "keep a runsv for each service directory in a directory",
         synopsis: "[-P] dir",
@@ -199,6 +216,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "runsvinit",
         module: "runsvinit",
+        linux_only: true,
+        with_init: false,
         dir: "sbin",
         about: "be a container's init: host all services, run a command, stop in order",
         synopsis: "[-gv] [-w sec] [-e dir] [--map code=code] [--stop-signal sig] [--prefix] [--stamp] [dir] [-- cmd [arg ...]] | --halt [code]",
@@ -233,6 +252,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "sv",
         module: "sv",
+        linux_only: false,
+        with_init: false,
         dir: "bin",
         about: "control services and say how they are",
         synopsis: "[-v] [-w sec] command service ...",
@@ -273,6 +294,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "svlogd",
         module: "svlogd",
+        linux_only: false,
+        with_init: false,
         dir: "bin",
         about: "write standard input to log directories that are rotated",
         synopsis: "[-ttv] [-r c] [-R abc] [-l len] [-b buflen] dir ...",
@@ -298,6 +321,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "utmpset",
         module: "utmpset",
+        linux_only: true,
+        with_init: false,
         dir: "sbin",
         about: "log a line out in utmp and wtmp",
         synopsis: "[-w] line",

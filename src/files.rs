@@ -85,7 +85,7 @@ pub(crate) fn open_read(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd>
 /// # Errors
 ///
 /// That of open(2) or read(2).
-pub(crate) fn read_start<'b>(dir: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+pub fn read_start<'b>(dir: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
     let file = open_read(dir, name)?;
     let mut filled = 0;
     while let Some(room @ [_, ..]) = buffer.get_mut(filled..) {

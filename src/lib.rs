@@ -11,6 +11,7 @@ pub mod error;
 pub mod event;
 pub mod exec;
 pub mod files;
+pub mod install;
 pub mod moment;
 pub mod multicall;
 pub mod oom;
@@ -35,5 +36,6 @@ pub mod trust;
 pub mod utmp;
 
 pub use error::{Context, Error, Failed, Result};
+pub use install::{Page, PageContent};
 pub use multicall::{Applet, Call, Codes};
 pub use sys::signal::Signal;

@@ -13,13 +13,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Context, Error, Failed, Result};
-use crate::files::Identity;
+use crate::error::{Error, Result};
+use crate::install::{self, Page};
 use crate::say::{Class, Message};
-use crate::{own_file, say, sys};
+use crate::{say, sys};
 
 /// The name of the whole.
 pub const SUITE: &str = "runitbox";
@@ -56,6 +55,8 @@ pub struct Applet {
     pub options: &'static [(&'static str, &'static str)],
     /// Whether the usage line has the name as typed, or only its last part.
     pub usage_as_typed: bool,
+    /// It boots a machine: `--install` leaves it out without `--with-init`.
+    pub with_init: bool,
     /// Its exit codes.
     pub codes: Codes,
     /// Its program.
@@ -106,14 +107,14 @@ enum Asked<'a> {
 
 /// Runs the applet that `argv` asks for and gives the code to exit with.
 #[must_use]
-pub fn run(table: &[Applet], argv: &[OsString]) -> u8 {
+pub fn run(table: &[Applet], pages: &[Page], argv: &[OsString]) -> u8 {
     let closed = sys::descriptors::guard_standard_streams();
     let (typed, args) =
         argv.split_first().map_or((OsStr::new(SUITE), argv), |(first, args)| (first.as_os_str(), args));
     let executed = sys::auxv::executed_path();
     let (applet, picked_by, typed, args) = match select(table, typed, executed.as_deref(), args) {
         Asked::Applet { applet, picked_by, typed, args } => (applet, picked_by, typed, args),
-        Asked::Suite(args) => return suite(table, args),
+        Asked::Suite(args) => return suite(table, pages, args),
     };
     let name = base_name(typed);
     let mut applet = *applet;
@@ -137,7 +138,7 @@ pub fn run(table: &[Applet], argv: &[OsString]) -> u8 {
         && let [word] = args
         && word == "--help"
     {
-        help(&applet);
+        help(&applet, pages);
         return 0;
     }
     finish(&applet, &Call { typed, name, args, closed, picked_by, codes: applet.codes })
@@ -263,8 +264,13 @@ fn leads_over_sv(path: &Path) -> bool {
 }
 
 /// `runitbox` itself.
-fn suite(table: &[Applet], args: &[OsString]) -> u8 {
+fn suite(table: &[Applet], pages: &[Page], args: &[OsString]) -> u8 {
     let word = args.first().map(|word| word.as_bytes());
+    if let Some((option, words)) = args.split_first()
+        && let Some(result) = install::run(option.as_bytes(), words, table, pages)
+    {
+        return result.unwrap_or_else(|error| failed(&error));
+    }
     match (word, args.len()) {
         (Some(b"--list"), 1) => {
             say::out(&[names(table).as_bytes()]);
@@ -278,24 +284,30 @@ fn suite(table: &[Applet], args: &[OsString]) -> u8 {
             say::out(&[overview(table).as_bytes()]);
             0
         }
-        (Some(b"--install"), _) => {
-            install(table, args.get(1..).unwrap_or_default()).unwrap_or_else(|error| match error {
-                Error::Usage(_) => {
-                    say::err(&[b"usage: runitbox --install [-s] dir\n\n"]);
-                    USAGE
-                }
-                Error::Fatal(failed) => {
-                    Message::of(Class::Fatal, SUITE, &failed).print();
-                    FAILED
-                }
-            })
-        }
         (word, _) => {
             if let Some(word) = word {
                 say::err_line(&[SUITE.as_bytes(), b": no applet is called ", word]);
             }
             say::err(&[overview(table).as_bytes()]);
             NO_APPLET
+        }
+    }
+}
+
+/// Reports why the suite itself failed, and returns the exit code.
+fn failed(error: &Error) -> u8 {
+    match error {
+        Error::Usage(what) => {
+            if let Some(what) = what {
+                say::err_line(&[SUITE.as_bytes(), b": ", what.as_bytes()]);
+            }
+            let lines = install::USAGE.map(|line| format!("{SUITE} {line}\n"));
+            say::err(&[b"usage: ", lines.join("       ").as_bytes(), b"\n"]);
+            USAGE
+        }
+        Error::Fatal(failed) => {
+            Message::of(Class::Fatal, SUITE, failed).print();
+            FAILED
         }
     }
 }
@@ -308,10 +320,10 @@ fn overview(table: &[Applet]) -> String {
     let mut text = format!(
         "{SUITE} {}: the runit supervision suite as one executable\n\n\
          usage: {SUITE} APPLET [argument ...]\n       \
-         {SUITE} --list | --version | --help\n       \
-         {SUITE} --install [-s] DIR    make a hard link (-s: a symbolic link) for each name in DIR\n\
+         {SUITE} --list | --version | --help\n{}\
          or call it by the name of an applet. APPLET --help says more.\n\napplets:\n",
-        env!("CARGO_PKG_VERSION")
+        env!("CARGO_PKG_VERSION"),
+        install::USAGE.map(|line| format!("       {SUITE} {line}\n")).concat()
     );
     for applet in table {
         text += &format!("  {:<12} {}\n", applet.name, applet.about);
@@ -319,7 +331,7 @@ fn overview(table: &[Applet]) -> String {
     text
 }
 
-fn help(applet: &Applet) {
+fn help(applet: &Applet, pages: &[Page]) {
     let mut text = format!("usage: {} {}\n\n{}\n", applet.name, applet.synopsis, applet.about);
     if !applet.options.is_empty() {
         text.push('\n');
@@ -331,51 +343,14 @@ fn help(applet: &Applet) {
         }
     }
     text += &format!(
-        "\nexit code of wrong usage: {}, of a fatal error: {}\nmanual page: {}(8)\n",
-        applet.codes.usage, applet.codes.fatal, applet.family
+        "\nexit code of wrong usage: {}, of a fatal error: {}\n",
+        applet.codes.usage, applet.codes.fatal
     );
+    // Beside stock runit, the page of that name is stock's.
+    if install::has_page(applet.family, pages) {
+        text += &format!("manual page: {}(8)\n", applet.family);
+    }
     say::out(&[text.as_bytes()]);
-}
-
-/// `--install [-s] DIR`: all names, or none if one of them is taken by something that is not ours.
-fn install(table: &[Applet], args: &[OsString]) -> Result {
-    let (symbolic, dir) = match args {
-        [dir] if dir != "-s" => (false, dir),
-        [option, dir] if option == "-s" => (true, dir),
-        _ => return Err(Error::usage()),
-    };
-    let ours = own_file::path().ok_or_else(|| Failed::without_cause("unable to find the executable"))?;
-    let identity =
-        |path: &Path| path.metadata().map(|meta| Identity { device: meta.dev(), inode: meta.ino() });
-    let us = identity(&ours).while_doing(|| "unable to find the executable")?;
-    let place = |applet: &Applet| Path::new(dir).join(applet.name);
-    let mut to_make = Vec::new();
-    for applet in table {
-        let path = place(applet);
-        match path.symlink_metadata() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => to_make.push(path),
-            Err(error) => {
-                let what = [b"unable to stat: ", path.as_os_str().as_bytes()].concat();
-                return Err(Failed::because(error, what).into());
-            }
-            Ok(_) if identity(&path).is_ok_and(|it| it == us) => {}
-            Ok(_) => {
-                let what = [b"not overwritten, since it is not ours: ", path.as_os_str().as_bytes()].concat();
-                return Err(
-                    Failed::without_cause([what, b"; nothing was installed".to_vec()].concat()).into()
-                );
-            }
-        }
-    }
-    for path in to_make {
-        let made = if symbolic {
-            std::os::unix::fs::symlink(&ours, &path)
-        } else {
-            std::fs::hard_link(&ours, &path)
-        };
-        made.while_doing(|| [b"unable to link: ", path.as_os_str().as_bytes()].concat())?;
-    }
-    Ok(0)
 }
 
 #[cfg(test)]
@@ -390,6 +365,7 @@ mod tests {
             about: "",
             options: &[],
             usage_as_typed: true,
+            with_init: false,
             codes: Codes { usage: 1, fatal: 2 },
             main: |_| Ok(0),
         }

@@ -7,6 +7,7 @@ extern crate support_attribute;
 mod chpst;
 mod clients;
 mod init;
+mod install;
 mod runsv;
 mod runsvdir;
 mod served;

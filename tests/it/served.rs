@@ -57,7 +57,7 @@ mod ours {
         // It is taken up again under the name that leads there now.
         send(&tree.root.join("sv/a/supervise/control"), "x");
         eventually("another", || tree.pid("a").is_some_and(|new| new != pid && is_alive(new)));
-        assert_eq!(tree.said(), "");
+        assert_eq!(tree.messages(), "");
     }
 
     #[test]
@@ -101,7 +101,7 @@ mod ours {
             let told = || {
                 let left = services - up();
                 let what = format!("{left} services do not fit within the limit of 64 open files");
-                tree.said().contains(&what) == (left > 0)
+                tree.messages().contains(&what) == (left > 0)
             };
             eventually("told", told);
             let left = services - up();

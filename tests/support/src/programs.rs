@@ -60,8 +60,9 @@ pub fn bin() -> &'static Path {
         reference().unwrap_or_else(|| {
             let dir = scratch().join("bin");
             fs::create_dir(&dir).unwrap();
-            let installed = Command::new(executable()).arg("--install").arg("-s").arg(&dir).status().unwrap();
-            assert!(installed.success());
+            let installed =
+                Command::new(executable()).args(["--install", "-s", "--with-init"]).arg(&dir).output();
+            assert!(installed.unwrap().status.success());
             dir
         })
     })
