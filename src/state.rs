@@ -46,7 +46,7 @@ use crate::trust::{self, Make, Refusal};
 
 pub(crate) use owner::{OWNER, Owner};
 pub use root::VARIABLE;
-pub(crate) use root::{Root, given, usual};
+pub(crate) use root::{Root, given, make_run_runit, open_run_runit, usual};
 
 /// The longest target of a link called `supervise`, in bytes.
 const LINK_MAX: usize = 255;

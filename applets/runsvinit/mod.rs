@@ -28,9 +28,10 @@ use svcore::process::Ended;
 use svcore::say::{Class, Message};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, Turn};
+use svcore::serving::Announcement;
 use svcore::sys::signals::{self, Came, Signals};
 use svcore::sys::{clock, limits, signal, spawn};
-use svcore::{Call, Context, Failed, Result, Signal, oom, process_one, scan};
+use svcore::{Call, Context, Failed, Result, Signal, oom, process_one, serving};
 
 use options::Options;
 use output::Output;
@@ -82,6 +83,8 @@ struct Init<'o> {
     idle_at: Option<Moment>,
     /// The exit code, once something decided it.
     code: Option<u8>,
+    /// The file that tells others what we serve; it exists as long as this.
+    _announcement: Option<Announcement>,
 }
 
 impl<'o> Init<'o> {
@@ -126,8 +129,12 @@ impl<'o> Init<'o> {
         if let Some(dir) = &options.environment {
             environment::write(dir)?;
         }
-        let usual = scan::usual_directory();
-        let served = Served::new(options.dir.as_deref().unwrap_or(&usual))?;
+        let dir = options.dir.clone().unwrap_or_else(serving::usual_directory);
+        let served = Served::new(&dir)?;
+        let announcement = serving::announce(&dir);
+        if announcement.is_none() && options.verbose {
+            info(b"the directory is announced nowhere: sv may need SVDIR");
+        }
         let output = options.prefix.then(|| Output::new(options.stamp)).transpose();
         Ok(Init {
             options,
@@ -138,6 +145,7 @@ impl<'o> Init<'o> {
             cmd: Cmd::new(&options.command),
             idle_at: Some(clock::monotonic().saturating_add(IDLE)),
             code: None,
+            _announcement: announcement,
         })
     }
 

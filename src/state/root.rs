@@ -56,6 +56,24 @@ pub(crate) fn usual(uids: &[u32]) -> Vec<Root> {
     roots
 }
 
+/// Opens `/run/runit` if one of the users `believed` owns it and nobody else may write to it.
+///
+/// # Errors
+///
+/// That of open(2), or a [`Refusal`].
+pub(crate) fn open_run_runit(believed: &[u32]) -> io::Result<OwnedFd> {
+    run_runit(believed, Missing::Fail)
+}
+
+/// The same, but makes it where it is missing.
+///
+/// # Errors
+///
+/// Also that of mkdir(2).
+pub(crate) fn make_run_runit(believed: &[u32]) -> io::Result<OwnedFd> {
+    run_runit(believed, Missing::Make)
+}
+
 impl Root {
     /// Its path.
     pub(crate) fn path(&self) -> PathBuf {
