@@ -93,27 +93,8 @@ impl<'o> Init<'o> {
         if process_one::is_process_one() {
             process_one::survive_bugs("runsvinit");
         }
-        let ours = [
-            Signal::CHLD,
-            Signal::CHANGE,
-            Signal::IO,
-            Signal::TERM,
-            Signal::INT,
-            Signal::PWR,
-            Signal::HALT,
-            Signal::HUP,
-            Signal::ALRM,
-            Signal::QUIT,
-            Signal::USR1,
-            Signal::USR2,
-            Signal::WINCH,
-            // CMD may own the terminal; a message of ours must not stop us.
-            Signal::TTOU,
-        ];
-        // CMD gets every signal that process 1 gets.
-        let all: Vec<Signal> = Signal::all_to_pass_on().collect();
-        let wanted = if options.command.is_empty() { &ours } else { all.as_slice() };
-        let signals = Signals::wait_for(wanted).while_doing(|| "unable to create selfpipe")?;
+        let signals = signals_to_wait_for(!options.command.is_empty());
+        let signals = Signals::wait_for(&signals).while_doing(|| "unable to create selfpipe")?;
         oom::begin();
         limits::raise_open_files();
         spawn::share_table();
@@ -350,6 +331,14 @@ impl<'o> Init<'o> {
         }
         self.begin_to_stop(Some(code_of(how)));
     }
+}
+
+/// The signals that we read instead of letting them act: all, since none may end us and leave the services running. A
+/// command gets those that we do not use. Without one, TSTP and TTIN still stop a job of a shell.
+fn signals_to_wait_for(has_command: bool) -> Vec<Signal> {
+    // Not TTOU: a message of ours must not stop us while the command owns the terminal.
+    const STOPPING: [Signal; 2] = [Signal::TSTP, Signal::TTIN];
+    Signal::all_to_pass_on().filter(|signal| has_command || !STOPPING.contains(signal)).collect()
 }
 
 fn say_hook(class: Class, path: &CStr, how: Ended) {

@@ -133,4 +133,21 @@ mod ours {
         }
         assert_eq!((lines.len(), outcome.code), (4, Some(0)), "{outcome:?}");
     }
+
+    #[test]
+    fn a_signal_that_means_nothing_to_it_does_not_end_it() {
+        let tree = Tree::new();
+        tree.sleeper("a");
+        let init = Init::start(tree, "exec $0 service");
+        let pid = init.runsvinit.pid();
+        eventually("up", || init.tree.is_up("a"));
+        // Not: what stops it (INT, QUIT, TERM, PWR, 37), what reports a fault (ILL to BUS, SEGV, SYS), what no process can
+        // catch (KILL, STOP), what stops a job (TSTP, TTIN), and what the C library keeps for itself (32, 33).
+        let all = "for signal in 1 10 12 13 14 16 17 18 22 23 24 25 26 27 28 29 34 35 36 $(seq 38 64); do kill -$signal $0; done";
+        let sent = run_file("/bin/sh").args(&["-c", all]).arg(pid.to_string()).go();
+        assert_eq!((sent.code, sent.err.as_str()), (Some(0), ""));
+        let out = init.tree.sv(&["-w", "5", "restart", "a"]);
+        assert_eq!(out.code, Some(0), "{out:?}");
+        assert!(is_alive(pid) && init.tree.said() == "", "{}", init.tree.said());
+    }
 }
