@@ -13,7 +13,7 @@ mod unit;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::fs::CWD;
 use rustix::process::Pid;
 
@@ -29,7 +29,7 @@ use unit::{COMMANDS_MAX, open_directory};
 
 use super::departure::Departure;
 use super::machine::Machine;
-use super::step::{Action, Actions, Event, Now};
+use super::step::{Action, Actions, Event, Now, Script};
 use crate::control::{Command, Hook};
 use crate::error::{Context, Failed, Result};
 use crate::files::{self, Identity};
@@ -324,7 +324,7 @@ impl Service {
                 self.unit_mut(role)?.supervise.publish_flapping(&tai::later(&now.stamp, time));
             }
             Action::ReportExit(report) => {
-                let script = if role == Role::Main { "./run" } else { "log/./run" };
+                let script = self.unit(role)?.script_name(Script::Run);
                 self.label.warn(report.in_words(script).as_bytes(), None);
                 let is_killed = matches!(report.how, Ended::Signal { signal: Signal::KILL, .. });
                 if self.of_init && is_killed && oom::killed(now.at) {
@@ -347,10 +347,5 @@ impl Service {
             self.label.warn_of(failed);
         }
         self.repair.after_failure(now.at);
-    }
-
-    /// Opens a directory at the path of the service directory or near it, and watches it; `None` if either fails.
-    fn open_watched(path: &std::ffi::CStr) -> Option<OwnedFd> {
-        open_directory(CWD, path).ok().filter(|dir| watch::signal_changes(dir.as_fd()).is_ok())
     }
 }
