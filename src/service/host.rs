@@ -5,11 +5,12 @@
 //! that each waits for are looked up, and the FIFOs of many are watched by [`Interest`].
 
 mod sorted;
+mod waiting;
 
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
+use rustix::event::PollFlags;
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, wait};
 
@@ -17,19 +18,18 @@ use super::perform::{Service, Unit};
 use super::step::Now;
 use crate::Signal;
 use crate::control::Command;
-use crate::event::{self, Wait, Woken};
-use crate::moment::{Moment, earlier};
+use crate::moment::Moment;
 use crate::process::Ended;
 use crate::role::Role;
 use crate::sort::sort;
 use crate::sys::clock;
 use crate::sys::interest::Interest;
-use crate::sys::residency::release_executable;
 use crate::sys::signals::{Came, Signals};
 use crate::sys::watch::Inotify;
 use crate::tai;
 
 use sorted::Sorted;
+use waiting::number_of;
 
 /// The number by which a service is known here, as long as it is hosted.
 pub type Place = usize;
@@ -69,16 +69,6 @@ struct Hosted {
     service: Box<Service>,
     /// As it is in [`Host::due`].
     due: Option<Moment>,
-}
-
-/// What became ready in one wait.
-struct Ready {
-    signals: bool,
-    removals: bool,
-    /// Whose FIFOs can be read.
-    controls: Vec<(Place, Role)>,
-    /// Which of the other descriptors are ready, in their order.
-    others: Vec<bool>,
 }
 
 /// What happened in one turn that the services do not handle themselves.
@@ -375,49 +365,6 @@ impl Host {
         }
     }
 
-    fn wait(&self, others: &[(BorrowedFd<'_>, PollFlags)], until: Option<Moment>, is_long: bool) -> Ready {
-        let due = earlier(self.due.first().map(|(at, _)| at), self.reap_at);
-        let mut fds = Vec::with_capacity(others.len().saturating_add(3));
-        let mut whose = Vec::new();
-        let mut add = |fd, flags| fds.push(PollFd::from_borrowed_fd(fd, flags));
-        add(self.signals.as_fd(), PollFlags::IN);
-        for (fd, flags) in others {
-            add(*fd, *flags);
-        }
-        if let Some(removals) = &self.removals {
-            add(removals.as_fd(), PollFlags::IN);
-        }
-        match &self.controls {
-            Some(controls) => add(controls.as_fd(), PollFlags::IN),
-            None => {
-                for (place, service) in self.services() {
-                    for unit in service.units() {
-                        add(unit.control(), PollFlags::IN);
-                        whose.push((place, unit.role()));
-                    }
-                }
-            }
-        }
-        if is_long {
-            // Last: pages that are touched between this and the wait stay in memory.
-            release_executable();
-        }
-        let woken = event::wait(&mut fds, Wait::until(earlier(until, due)));
-        let mut ready = fds.iter().map(|fd| woken == Woken::Unknown || !fd.revents().is_empty());
-        Ready {
-            signals: ready.next() == Some(true),
-            others: others.iter().map(|_| ready.next() == Some(true)).collect(),
-            removals: self.removals.is_some() && ready.next() == Some(true),
-            controls: match &self.controls {
-                Some(controls) if ready.next() == Some(true) => {
-                    controls.ready().into_iter().map(whose_is).collect()
-                }
-                Some(_) => Vec::new(),
-                None => ready.zip(whose).filter(|(ready, _)| *ready).map(|(_, whose)| whose).collect(),
-            },
-        }
-    }
-
     /// Something was removed in the `supervise` directory of one of many services.
     fn look_for_removals(&mut self, now: &impl Fn() -> Now, touched: &mut Vec<Place>) {
         let Some(removals) = &self.removals else { return };
@@ -505,14 +452,4 @@ impl Host {
 
 const fn key(pid: Pid) -> i32 {
     pid.as_raw_nonzero().get()
-}
-
-/// The number under which a FIFO is watched.
-fn number_of(place: Place, role: Role) -> u64 {
-    u64::try_from(place).unwrap_or(u64::MAX >> 1) << 1 | u64::from(role == Role::Log)
-}
-
-fn whose_is(number: u64) -> (Place, Role) {
-    let role = if number & 1 == 0 { Role::Main } else { Role::Log };
-    (Place::try_from(number >> 1).unwrap_or(Place::MAX), role)
 }
