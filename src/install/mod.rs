@@ -66,7 +66,7 @@ pub(crate) const USAGE: [&str; 3] = [
     "--install-man | --uninstall-man [--with-init] [--root root] dir",
 ];
 
-/// Does what `option` asks for, or gives `None` if it is none of ours.
+/// Does what `option` asks for. `None` if it is not one of the options of this module.
 pub(crate) fn run(option: &[u8], words: &[OsString], table: &[Applet], pages: &[Page]) -> Option<Result> {
     let action = plan::action(option)?;
     Some(plan::parse(words, action).and_then(|request| match action {

@@ -43,8 +43,8 @@ pub(super) enum Content {
     HardLink(CString),
     /// A manual page.
     Page(Vec<u8>),
-    /// A manual page, compressed where ours is not or the other way round. It is not made. One that is not ours is in the
-    /// way, since man(1) could show it.
+    /// A manual page, compressed where ours is not or the other way round. It is never made. If there is one
+    /// that is not ours, ours is not installed, since man(1) could show the other.
     OtherForm(Vec<u8>),
 }
 
@@ -113,7 +113,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Opens a directory. `root` is `/` to `dir` and to the links on the way. Nobody else installs there until it is
+    /// Opens a directory. `root` is `/` to `dir` and to the links on the way. No other installation changes it until it is
     /// closed.
     ///
     /// # Errors
@@ -123,7 +123,7 @@ impl Place {
         let (root, real, shown) = locate(dir, root)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = openat(CWD, &real, flags, Mode::empty())?;
-        // Some file systems have no locks. Then two installations at a time are the administrator's risk.
+        // Some file systems have no locks. Two installations at a time are not protected from each other there.
         let _ = flock(&dir, FlockOperation::LockExclusive);
         Ok(Place { shown, real, root, dir, known: Vec::new() })
     }
@@ -254,7 +254,7 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// Says what could not be done, and why.
+    /// The step that could not be done, with the error of the system.
     pub(super) fn exchange(&self, items: &[&Item], executable: Option<&Executable>) -> Result<(), Failed> {
         let mut renamed = 0_usize;
         let result = self.prepare(items, executable).and_then(|()| {
@@ -283,7 +283,7 @@ impl Place {
 
     fn prepare(&self, items: &[&Item], executable: Option<&Executable>) -> Result<(), Failed> {
         for item in items {
-            // What an installation left that was killed.
+            // Left by an installation that was killed.
             self.remove_if_there(&new_name(item));
             self.remove_if_there(&old_name(item));
         }
@@ -306,7 +306,7 @@ impl Place {
         let new = new_name(item);
         let create = |mode| {
             let file = trust::create_new(self.dir.as_fd(), &new, Mode::from_raw_mode(mode))?;
-            // Whatever the mask.
+            // The mask of the process has taken bits away.
             fchmod(&file, Mode::from_raw_mode(mode))?;
             Ok::<_, io::Error>(file)
         };
@@ -335,7 +335,7 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// Says which could not be removed, and why.
+    /// The item that could not be removed, with the error of the system.
     pub(super) fn remove(&self, items: &[&Item]) -> Result<(), Failed> {
         for item in items {
             unlinkat(&self.dir, &item.name, AtFlags::empty())
