@@ -63,7 +63,7 @@ fn list(dir: &OsString) -> std::io::Result<Vec<OsString>> {
             names.push(entry.file_name());
         }
     }
-    names.sort_unstable();
+    sort(&mut names);
     Ok(names)
 }
 
