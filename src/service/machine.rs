@@ -348,7 +348,7 @@ impl Machine {
         }
     }
 
-    /// A process ended; perhaps a stranger.
+    /// A process ended, perhaps another than that of this state.
     fn ended(&mut self, now: Now, pid: Pid, how: Ended, has_finish: bool) -> Actions {
         match self.state {
             MachineState::Running(running) if running.pid == pid => {
