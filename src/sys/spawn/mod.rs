@@ -66,7 +66,7 @@ pub struct Program<'a> {
 }
 
 /// How long [`spawn`] waits for the execution of another user's file; see [`Program::bounded`].
-pub const BOUND: Duration = Duration::from_millis(100);
+pub(crate) const BOUND: Duration = Duration::from_millis(100);
 
 /// What a child is to the terminal on its descriptor 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
