@@ -18,7 +18,7 @@ pub fn to_execute() -> Vec<CString> {
 
 /// The path of our executable, with all links followed if `/proc` says it.
 #[must_use]
-pub fn path() -> Option<PathBuf> {
+pub(crate) fn path() -> Option<PathBuf> {
     let executed = || std::path::absolute(auxv::executed_path()?).ok().filter(|path| path.exists());
     std::env::current_exe().ok().or_else(executed)
 }

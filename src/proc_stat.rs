@@ -17,7 +17,7 @@ pub struct ProcStat {
 impl ProcStat {
     /// Parses the line; `None` if it is not one.
     #[must_use]
-    pub fn parse(line: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(line: &[u8]) -> Option<Self> {
         // Between the state, which is field 3, the parent and field 22.
         const BEFORE_START: usize = 17;
         // The name is in parentheses, and may contain some.

@@ -97,7 +97,7 @@ impl Supervise {
 
     /// The directory; the removal of an entry is signalled with the number of this descriptor.
     #[must_use]
-    pub fn dir(&self) -> BorrowedFd<'_> {
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
 
@@ -113,7 +113,7 @@ impl Supervise {
 
     /// Whether lock and FIFOs are still those in the directory.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         let is_there = |file: BorrowedFd<'_>, name: &CStr| {
             let ours = fstat(file).map(|stat| files::identity(&stat)).ok();
             let there = statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW);
@@ -147,7 +147,7 @@ impl Supervise {
 
     /// The FIFO that commands come from.
     #[must_use]
-    pub fn control(&self) -> BorrowedFd<'_> {
+    pub(crate) fn control(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
     }
 

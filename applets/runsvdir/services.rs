@@ -10,8 +10,9 @@
 use std::time::Duration;
 
 use rustix::process::Pid;
+use svcore::files::Identity;
 use svcore::moment::{Moment, earlier};
-use svcore::scan::{Found, Identity, Leaving, Plan};
+use svcore::scan::{Found, Leaving, Plan};
 
 /// A runsv that ends sooner than this after its start, twice in a row, or that was told to exit, is started again
 /// only after a pause of this length.
@@ -251,10 +252,8 @@ mod tests {
     fn a_runsv_is_started_again_at_once_unless_it_was_told_or_ends_again_and_again() {
         let at = |millis| Moment::from_start(Duration::from_millis(millis));
         let pid = Pid::from_raw(7).unwrap();
-        let mut service = Known::new(Found {
-            name: c"a".to_owned(),
-            identity: svcore::files::Identity { device: 1, inode: 1 },
-        });
+        let mut service =
+            Known::new(Found { name: c"a".to_owned(), identity: Identity { device: 1, inode: 1 } });
         let alive = |started| Runsv::Alive { pid, started: at(started) };
         let dead = |not_before| Runsv::Dead { not_before: at(not_before) };
         service.runsv = alive(0);

@@ -103,7 +103,7 @@ impl Directory {
     }
 
     /// Prints a message about it.
-    pub fn say(&self, class: Class, what: &[u8], cause: Option<&io::Error>) {
+    pub(crate) fn say(&self, class: Class, what: &[u8], cause: Option<&io::Error>) {
         Message::new(class, &self.who(), what).because(cause).print_now();
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Identity;
+use crate::files::Identity;
 
 /// The services that are leaving, each with its directory and a number: that of its process, or of its place in a host.
 ///

@@ -135,7 +135,7 @@ impl Host {
 
     /// One of the services.
     #[must_use]
-    pub fn get(&self, place: Place) -> Option<&Service> {
+    pub(crate) fn get(&self, place: Place) -> Option<&Service> {
         self.places.get(place)?.as_ref().map(|hosted| &*hosted.service)
     }
 

@@ -24,7 +24,7 @@ pub(super) struct End {
 
 impl Service {
     /// Takes the next steps out, if the service is to leave for good. Returns whether everything has ended.
-    pub fn leave(&mut self, now: Now) -> bool {
+    pub(crate) fn leave(&mut self, now: Now) -> bool {
         loop {
             let log = self.log.as_deref();
             let unread = log.map_or(0, |log| log.pipe.unread());
@@ -116,7 +116,7 @@ impl Service {
     }
 
     /// Kills what still runs of the service but its log service, with a line for each. After that no `./finish` is run.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.end.killed = true;
         self.main.kill(&self.label);
         for running in &self.hooks {
@@ -125,14 +125,14 @@ impl Service {
     }
 
     /// Kills the log service, with a line, if it still runs.
-    pub fn kill_log(&self) {
+    pub(crate) fn kill_log(&self) {
         if let Some(log) = &self.log {
             log.unit.kill(&self.label);
         }
     }
 
     /// From now on nothing is started but `./finish`, and the log service as long as it has something to read.
-    pub const fn hold(&mut self) {
+    pub(crate) const fn hold(&mut self) {
         self.main.machine.hold();
     }
 }

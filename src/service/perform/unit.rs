@@ -64,7 +64,7 @@ impl Unit {
 
     /// Which of the two it is.
     #[must_use]
-    pub const fn role(&self) -> Role {
+    pub(crate) const fn role(&self) -> Role {
         self.role
     }
 
@@ -76,7 +76,7 @@ impl Unit {
 
     /// The FIFO that commands come from.
     #[must_use]
-    pub fn control(&self) -> BorrowedFd<'_> {
+    pub(crate) fn control(&self) -> BorrowedFd<'_> {
         self.supervise.control()
     }
 
