@@ -16,7 +16,7 @@ pub fn to_execute() -> Vec<CString> {
     [c"/proc/self/exe".to_owned()].into_iter().chain(executed).collect()
 }
 
-/// The path of our executable, with all links followed if `/proc` says it.
+/// The path of our executable, with all links followed where `/proc` shows it.
 #[must_use]
 pub(crate) fn path() -> Option<PathBuf> {
     let executed = || std::path::absolute(auxv::executed_path()?).ok().filter(|path| path.exists());

@@ -147,7 +147,7 @@ impl Requests {
     fn taken_from(signals: Option<&Signals>) -> Self {
         let mut requests = Requests::default();
         if let Some(signals) = signals {
-            signals.take(|came| match came.signal {
+            signals.read_each(|came| match came.signal {
                 Signal::CHLD => requests.reap = true,
                 Signal::ALRM => requests.look = true,
                 Signal::HUP => requests.end = Some(HUNG_UP),

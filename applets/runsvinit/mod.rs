@@ -79,7 +79,7 @@ struct Init<'o> {
     services: Services,
     output: Option<Output>,
     cmd: Cmd,
-    /// When the kernel gets back the executable's pages, unless something happens before. `None`: it has got them.
+    /// When the kernel gets back the pages of the executable, unless something happens before. `None`: it has them back.
     idle_at: Option<Moment>,
     /// The exit code, once something decided it.
     code: Option<u8>,

@@ -144,7 +144,7 @@ impl Target {
         }
     }
 
-    /// Until when the service flaps, if that was ever said.
+    /// Until when the service counts as flapping, if its supervisor ever published that.
     pub(crate) fn flaps_until(&self, part: &Part) -> Option<Tai64N> {
         let (place, _) = self.find(part, "", open_ok).ok()?;
         let (file, _) =

@@ -385,7 +385,7 @@ impl<'a> Waiter<'a> {
             event::wait(&mut [], Wait::Until(time.min(self.until)));
         }
         let (mut all, mut changed) = (false, Vec::new());
-        signals.take(|came| match came.signal {
+        signals.read_each(|came| match came.signal {
             Signal::IO => all = true,
             Signal::CHANGE => changed.push(came.fd),
             _ => {}

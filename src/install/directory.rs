@@ -306,7 +306,7 @@ impl InstallDirectory {
         let new = new_name(item);
         let create = |mode| {
             let file = trust::create_new(self.dir.as_fd(), &new, Mode::from_raw_mode(mode))?;
-            // The mask of the process has taken bits away.
+            // The umask has cleared bits of the mode.
             fchmod(&file, Mode::from_raw_mode(mode))?;
             Ok::<_, io::Error>(file)
         };

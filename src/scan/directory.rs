@@ -127,7 +127,7 @@ impl Directory {
     fn take_changes(&self) -> Changed {
         let mut changed = Changed::default();
         if let Some(watch) = &self.watch {
-            watch.take(|number, name| {
+            watch.read_each(|number, name| {
                 changed.itself |= number == -1 || self.watched.contains(&number);
                 changed.targets |= self.targets.concerns(number, name);
             });

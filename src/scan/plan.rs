@@ -302,8 +302,8 @@ mod tests {
         let plan = self::plan(&[found("a", 1)], &[("a", directory(2))], true);
         assert_eq!(plan, Plan { follow: vec![(0, Identity { device: 1, inode: 2 })], ..Plan::default() });
         let known = [found("a", 1), found("b", 2)];
-        let taken = self::plan(&known, &[("a", directory(2)), ("b", directory(2))], true);
-        assert_eq!(taken.stop, [0]);
+        let to_served = self::plan(&known, &[("a", directory(2)), ("b", directory(2))], true);
+        assert_eq!(to_served.stop, [0]);
     }
 
     #[test]

@@ -48,19 +48,19 @@ pub struct Host {
     places: Vec<Option<Hosted>>,
     /// Places that are empty.
     free: Vec<Place>,
-    /// The FIFOs of many services; each has the number of [`number_of`]. `None`: they are listed at each wait.
+    /// The FIFOs `control` of many services, each under the number of [`number_of`]. `None`: each wait lists them all.
     controls: Option<Interest>,
-    /// The removals in the `supervise` directories of many services. `None`: they are signalled.
+    /// Watches the `supervise` directories of many services for removals. `None`: removals arrive as signals.
     removals: Option<Inotify>,
     /// The place of each watch of [`Host::removals`].
     watches: Sorted<i32>,
     /// The place of each process.
     processes: Sorted<i32>,
-    /// When each place is due next.
+    /// When the service at each place is due next.
     due: Sorted<Moment>,
     /// There may be ended children that are not reaped yet: when to look.
     reap_at: Option<Moment>,
-    /// The next wait is likely to be long; see [`Host::expect_long_wait`].
+    /// Whether the next wait is likely to be long; see [`Host::expect_long_wait`].
     expects_long_wait: bool,
 }
 
@@ -116,7 +116,7 @@ impl Host {
         Host { controls: Interest::new().ok(), removals: Inotify::new().ok(), ..Host::new(signals) }
     }
 
-    /// Hosts a service that was begun. Returns its place.
+    /// Hosts a service after [`Service::begin`]. Returns its place.
     pub fn add(&mut self, service: Box<Service>) -> Place {
         let hosted = Hosted { service, due: None };
         let place = self.free.pop().unwrap_or_else(|| {
@@ -156,7 +156,7 @@ impl Host {
             self.command_and_look(now, place, command, SOON);
         }
         if command == Command::Exit {
-            // Its end takes the kernel some milliseconds, which pass while the services end.
+            // The kernel takes some milliseconds to close the watches. They pass while the services end.
             self.removals = None;
         }
     }
@@ -200,7 +200,7 @@ impl Host {
         }
     }
 
-    /// The next wait is likely to be long: memory that can be had again is given back before it begins; see
+    /// The next wait is likely to be long: before it begins, the kernel gets back pages that can be read again; see
     /// [`release_executable`].
     pub const fn expect_long_wait(&mut self) {
         self.expects_long_wait = true;
@@ -234,7 +234,7 @@ impl Host {
                 touched.push(place);
             }
         }
-        self.tick_those_due(&now, &mut touched);
+        self.tick_due(&now, &mut touched);
         sort(&mut touched);
         touched.dedup();
         turn.happened = !touched.is_empty() || !turn.signals.is_empty() || turn.ready.contains(&true);
@@ -243,7 +243,7 @@ impl Host {
     }
 
     /// Ticks the services that are due.
-    fn tick_those_due(&mut self, now: &impl Fn() -> Now, touched: &mut Vec<Place>) {
+    fn tick_due(&mut self, now: &impl Fn() -> Now, touched: &mut Vec<Place>) {
         for _ in 0..DUE_MAX {
             let Some((at, place)) = self.due.first().filter(|(at, _)| now().at >= *at) else { break };
             if let Some(service) = self.service(place)
@@ -369,7 +369,7 @@ impl Host {
     fn look_for_removals(&mut self, now: &impl Fn() -> Now, touched: &mut Vec<Place>) {
         let Some(removals) = &self.removals else { return };
         let mut places = Vec::new();
-        removals.take(|watch, _| places.extend(self.watches.find(watch)));
+        removals.read_each(|watch, _| places.extend(self.watches.find(watch)));
         sort(&mut places);
         places.dedup();
         for place in places {
@@ -383,7 +383,7 @@ impl Host {
     fn handle_signals(&mut self, now: &impl Fn() -> Now, turn: &mut Turn, touched: &mut Vec<Place>) {
         let (mut children, mut overflow) = (self.reap_at.take().is_some(), false);
         let mut changed = Vec::new();
-        self.signals.take(|came| match came.signal {
+        self.signals.read_each(|came| match came.signal {
             Signal::CHLD => children = true,
             _ if came.is_change() => changed.push(came.fd),
             _ if came.is_overflow() => overflow = true,

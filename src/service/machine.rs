@@ -255,7 +255,7 @@ impl Machine {
     }
 
     fn tick(&mut self, now: Now) -> Actions {
-        let report = self.exits.report_rest(now.at).map(Action::ReportExit);
+        let report = self.exits.report_due(now.at).map(Action::ReportExit);
         let report = report.map_or_else(Actions::none, Actions::from);
         match &mut self.state {
             MachineState::Down(_) => report.and(self.start_if_due(now)),

@@ -130,7 +130,7 @@ mod here {
         /// the name of the entry, which is empty for the directory itself.
         ///
         /// One call passes a bounded number of changes, since somebody may create entries without end.
-        pub(crate) fn take(&self, mut each: impl FnMut(i32, &[u8])) {
+        pub(crate) fn read_each(&self, mut each: impl FnMut(i32, &[u8])) {
             /// The watch was removed. The removal of the directory itself was reported before.
             const IGNORED: u32 = 0x8000;
             let mut buffer = [0; 4096];
@@ -153,8 +153,8 @@ mod here {
     }
 
     /// Whether changes of a directory may go unreported although it can be watched: if its file system belongs to another
-    /// machine or to a program, which changes it without this kernel. A file system of unknown type is taken to report
-    /// changes.
+    /// machine or to a program, which changes it without this kernel. A file system of unknown type counts as one that
+    /// reports changes.
     #[must_use]
     pub fn is_silent(directory: &CStr) -> bool {
         rustix::fs::statfs(directory).is_ok_and(|stat| {
@@ -248,7 +248,7 @@ mod here {
         pub(crate) fn remove(&self, _watch: i32) {}
 
         /// Does nothing.
-        pub(crate) fn take(&self, _each: impl FnMut(i32, &[u8])) {}
+        pub(crate) fn read_each(&self, _each: impl FnMut(i32, &[u8])) {}
     }
 
     /// No directory is watched on this platform, so this does not matter.

@@ -16,14 +16,14 @@ use crate::sys::signal;
 /// What is known of the end of a service.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct End {
-    /// It had to be killed: there is no time left for `./finish`.
+    /// The service had to be killed: there is no more time for `./finish`.
     pub(super) killed: bool,
-    /// How it ended on its own, if it has a file `essential`.
+    /// How the service ended on its own, if it has a file `essential`.
     essential: Option<Ended>,
 }
 
 impl Service {
-    /// Takes the next steps out, if the service is to leave for good. Returns whether everything has ended.
+    /// Does the next steps of leaving, if the service is to leave for good. Returns whether everything has ended.
     pub(crate) fn leave(&mut self, now: Now) -> bool {
         loop {
             let log = self.log.as_deref();
@@ -54,7 +54,7 @@ impl Service {
         }
     }
 
-    /// Leaves what does not end: the process of the log service, that many bytes in the pipe, hooks.
+    /// Leaves although something does not end: the process of the log service, hooks. `lost` bytes in the pipe are lost.
     fn give_up(&self, log: Option<Pid>, lost: u64) {
         if let Some(pid) = log {
             let what = b"the log service does not end, something else still writes to it: leaving";
