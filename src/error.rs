@@ -82,7 +82,7 @@ impl From<lexopt::Error> for Error {
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::say::printable_text(&self.doing))?;
+        f.write_str(&crate::printable::printable_text(&self.doing))?;
         self.cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {}", reason(cause)))
     }
 }
