@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use place::{Content, Executable, Item, Place};
 use plan::{Action, Links, Request, Wanted};
 
-use crate::error::{Context, Failed, Result};
+use crate::error::{Context, Error, Failed, Result};
 use crate::multicall::{Applet, SUITE};
 use crate::{own_file, say, sort};
 
@@ -66,7 +66,7 @@ pub(crate) const USAGE: [&str; 3] = [
     "--install-man | --uninstall-man [--with-init] [--root root] dir",
 ];
 
-/// Does what `option` asks for, or gives `None` if it is none of ours.
+/// Does what `option` asks for. `None` if it is not one of the options of this module.
 pub(crate) fn run(option: &[u8], words: &[OsString], table: &[Applet], pages: &[Page]) -> Option<Result> {
     let action = plan::action(option)?;
     Some(plan::parse(words, action).and_then(|request| match action {
@@ -77,9 +77,14 @@ pub(crate) fn run(option: &[u8], words: &[OsString], table: &[Applet], pages: &[
     }))
 }
 
-fn executable() -> Result<Executable, Failed> {
+fn executable() -> Result<Executable> {
     let path = own_file::path().ok_or_else(|| Failed::without_cause("unable to find the executable"))?;
-    Executable::open(&path).while_doing(|| [b"unable to open ", path.as_os_str().as_bytes()].concat())
+    let file = Executable::open(&path);
+    Ok(file.while_doing(|| [b"unable to open ", path.as_os_str().as_bytes()].concat())?)
+}
+
+fn refused(why: impl Into<Vec<u8>>) -> Error {
+    Failed::without_cause(why).into()
 }
 
 fn unable_to_open(dir: &Path) -> Vec<u8> {
@@ -125,7 +130,7 @@ fn put(request: &Request, lots: Vec<Lot>, executable: Option<&Executable>) -> Re
     }
     if is_refused {
         let dir = request.dir.as_os_str().as_bytes();
-        return Err(Failed::without_cause([b"nothing was installed in ", dir].concat()).into());
+        return Err(refused([b"nothing was installed in ", dir].concat()));
     }
     for (place, items) in ready {
         let is_made = |item: &Item| !matches!(item.content, Content::OtherForm(_));
@@ -151,8 +156,7 @@ fn take(request: &Request, lots: Vec<Lot>) -> Result {
             Err(init) => {
                 let init: Vec<&Item> = init.iter().collect();
                 say::err(&[&line("runitbox: a machine may boot by what is in ", &place, &init)]);
-                let what = "nothing was removed; to remove these too, add --with-init";
-                return Err(Failed::without_cause(what).into());
+                return Err(refused("nothing was removed; to remove these too, add --with-init"));
             }
         }
     }
@@ -180,8 +184,9 @@ fn itself() -> (Item, bool) {
     (Item { name: c_string(SUITE), content: Content::Executable }, false)
 }
 
-fn open(request: &Request) -> Result<Place, Failed> {
-    Place::open(&request.dir, request.root.as_deref()).while_doing(|| unable_to_open(&request.dir))
+fn open(request: &Request) -> Result<Place> {
+    let place = Place::open(&request.dir, request.root.as_deref());
+    Ok(place.while_doing(|| unable_to_open(&request.dir))?)
 }
 
 /// `--install`.
@@ -201,9 +206,7 @@ fn way(request: &Request, place: &Place, executable: &Executable) -> Result<(boo
     if request.links == Links::InPlace {
         if !place.is_in_root(&executable.path) {
             let path = executable.path.as_os_str().as_bytes();
-            return Err(
-                Failed::without_cause([b"links would lead out of the root, to ", path].concat()).into()
-            );
+            return Err(refused([b"links would lead out of the root, to ", path].concat()));
         }
         let target = plan::relative(&place.real, &executable.path).into_os_string().into_vec();
         return Ok((false, Content::Link(c_string(target))));
@@ -251,8 +254,7 @@ fn page_items(pages: &[Page], section: &str) -> Vec<(Item, bool)> {
 /// `--install-man`.
 fn install_pages(request: &Request, pages: &[Page]) -> Result {
     if pages.is_empty() {
-        let what = "this executable was built without the feature man: it has no pages";
-        return Err(Failed::without_cause(what).into());
+        return Err(refused("this executable was built without the feature man: it has no pages"));
     }
     let make =
         |dir: &Path| Place::open_or_make(dir, request.root.as_deref()).while_doing(|| unable_to_open(dir));
