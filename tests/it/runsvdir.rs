@@ -434,13 +434,13 @@ mod ours {
         eventually("up", || tree.is_up("warm"));
         let file = |number: u32, name: &str| tree.root.join(&format!("service/d{number}/{name}"));
         let make = |number: u32| {
-            fs::create_dir(file(number, "")).unwrap();
-            fs::write(file(number, "run"), "#!/bin/sh\ntouch started\nexec sleep 1000\n").unwrap();
-            std::thread::sleep(Duration::from_millis(1));
             time_of(|| {
-                fs::set_permissions(file(number, "run"), fs::Permissions::from_mode(0o755)).unwrap();
+                fs::create_dir(file(number, "")).unwrap();
+                let run = file(number, "run");
+                fs::write(&run, "#!/bin/sh\ntouch started\nexec sleep 1000\n").unwrap();
+                fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).unwrap();
                 // As long as a shell takes to start `touch`.
-                std::thread::sleep(Duration::from_millis(3));
+                std::thread::sleep(Duration::from_millis(5));
                 fs::write(file(number, "down"), "").unwrap();
             })
         };

@@ -226,7 +226,7 @@ fn lines_that_nobody_took_before_the_end_are_counted() {
     let filled = || rustix::io::ioctl_fionread(&unread).unwrap();
     let mut before = 0;
     eventually("full", || {
-        let is_full = filled() > 60_000 && filled() == before;
+        let is_full = filled() > 50_000 && filled() == before;
         before = filled();
         is_full
     });

@@ -349,11 +349,12 @@ fn a_missing_interpreter_is_named() {
 fn services_that_are_due_at_the_same_time_hold_up_no_signal() {
     needs_machine();
     needs_program("strace");
-    let root = (0..300).fold(Root::new(), |root, number| root.file(&format!("etc/service/{number}/x"), ""));
+    // One that cannot be executed is tried each second.
+    let root = (0..300).fold(Root::new(), |root, number| root.file(&format!("etc/service/{number}/run"), ""));
     let mut machine = boot(root, &["-v"]);
     machine.shows("300 services");
     let trace = Trace::of(&machine, "clone,poll,ppoll");
-    // Each is tried again a second later; meanwhile it does not look.
+    // All are due when it looks again.
     machine.signal(SIGSTOP);
     eventually("stopped", || matches!(process_state(machine.init), Some('T' | 't')));
     std::thread::sleep(Duration::from_millis(1200));
@@ -375,7 +376,8 @@ fn services_that_are_due_at_the_same_time_hold_up_no_signal() {
             run
         })
         .max();
-    assert!(longest.is_some_and(|longest| (10..=100).contains(&longest)), "{longest:?}");
+    // Of all 300, those that are due and those whose process has ended, so many of each.
+    assert!(longest.is_some_and(|longest| (10..=200).contains(&longest)), "{longest:?}");
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
 }
