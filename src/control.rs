@@ -64,7 +64,7 @@ impl Command {
 
     /// The command of a byte; `None` if it is none, such as the newline that `echo` adds.
     #[must_use]
-    pub const fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) const fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             b'u' => Command::Up,
             b'o' => Command::Once,
@@ -139,7 +139,7 @@ impl Hook {
 
     /// The hook that runs before this signal is sent, and may replace it; `None` for a signal without a hook.
     #[must_use]
-    pub fn instead_of(signal: Signal) -> Option<Self> {
+    pub(crate) fn instead_of(signal: Signal) -> Option<Self> {
         Hook::ALL.into_iter().find(|hook| hook.signal() == Some(signal))
     }
 

@@ -21,7 +21,7 @@ impl Moment {
 
     /// The time between the start of the clock and this moment.
     #[must_use]
-    pub const fn since_start(self) -> Duration {
+    pub(crate) const fn since_start(self) -> Duration {
         self.0
     }
 

@@ -103,7 +103,7 @@ impl Supervise {
 
     /// Whether the directory, the lock or a FIFO was removed: a quick look.
     #[must_use]
-    pub fn has_lost_a_file(&self) -> bool {
+    pub(crate) fn has_lost_a_file(&self) -> bool {
         let is_removed = |file: BorrowedFd<'_>| fstat(file).is_ok_and(|stat| stat.st_nlink == 0);
         [&self.dir, &self.lock, &self.control]
             .into_iter()
@@ -129,7 +129,7 @@ impl Supervise {
     /// # Errors
     ///
     /// What failed, in the words of runsv(8).
-    pub fn make_whole(&mut self) -> Result<(), Failed> {
+    pub(crate) fn make_whole(&mut self) -> Result<(), Failed> {
         let lock = open_lock(self.dir.as_fd(), self.role)?;
         // The old file, if it is still in place, is already locked by us.
         if let (Ok(ours), Ok(there)) = (fstat(&self.lock), fstat(&lock))
@@ -152,7 +152,7 @@ impl Supervise {
     }
 
     /// Reads commands, as many as fit into `buffer`. Returns those that came.
-    pub fn read_control<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8] {
+    pub(crate) fn read_control<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8] {
         match rustix::io::read(&self.control, &mut *buffer) {
             Ok(length) => slice::part(buffer, ..length),
             Err(_) => &[],
@@ -161,7 +161,7 @@ impl Supervise {
 
     /// Whether `supervise` in `parent` is still this directory.
     #[must_use]
-    pub fn is_in_place(&self, parent: BorrowedFd<'_>) -> bool {
+    pub(crate) fn is_in_place(&self, parent: BorrowedFd<'_>) -> bool {
         let ours = fstat(&self.dir).map(|stat| files::identity(&stat)).ok();
         let there = match &self.elsewhere {
             None => statat(parent, c"supervise", AtFlags::empty()),
@@ -173,7 +173,7 @@ impl Supervise {
 
     /// Removes the files that runsv(8) does not list, so that whoever removes a service directory file by file finds
     /// only those that it lists.
-    pub fn tidy(&mut self) {
+    pub(crate) fn tidy(&mut self) {
         self.remove_spares();
         // Both are of use only while somebody serves.
         for name in [FLAPS, state::OWNER] {

@@ -11,15 +11,15 @@ use crate::path;
 use crate::sys::watch::Inotify;
 
 /// An entry on the way to a target: the number of the watch of its directory, and its name.
-type Step = (i32, Vec<u8>);
+type WatchedEntry = (i32, Vec<u8>);
 
 /// The ways to the targets of all links.
 #[derive(Debug, Default)]
 pub(super) struct Targets {
     /// By the name of the link: the directory that it led to when its way was looked up, and the way.
-    ways: BTreeMap<CString, (Option<Identity>, Vec<Step>)>,
+    ways: BTreeMap<CString, (Option<Identity>, Vec<WatchedEntry>)>,
     /// All steps of all ways.
-    steps: BTreeSet<Step>,
+    steps: BTreeSet<WatchedEntry>,
 }
 
 impl Targets {

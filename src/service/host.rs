@@ -76,8 +76,8 @@ struct Hosted {
 pub struct Turn {
     /// The signals, in the order in which they are to be looked at.
     pub signals: Vec<Came>,
-    /// Ended processes that belong to no service.
-    pub strangers: Vec<(Pid, Ended)>,
+    /// The ends of processes that belong to no service.
+    pub other_ends: Vec<(Pid, Ended)>,
     /// Which of the other descriptors are ready, in their order.
     pub ready: Vec<bool>,
     /// Something happened to a service or to us: it was not only time that passed, or an orphan that ended.
@@ -416,7 +416,7 @@ impl Host {
                 self.processes.remove(key(pid), place);
             }
             let Some((place, service)) = place.and_then(|place| Some((place, self.service(place)?))) else {
-                turn.strangers.push((pid, how));
+                turn.other_ends.push((pid, how));
                 continue;
             };
             service.child_ended(now(), pid, how);

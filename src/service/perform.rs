@@ -177,7 +177,7 @@ impl Service {
     }
 
     /// The same, to be changed.
-    pub fn units_mut(&mut self) -> impl Iterator<Item = &mut Unit> {
+    pub(crate) fn units_mut(&mut self) -> impl Iterator<Item = &mut Unit> {
         [&mut self.main].into_iter().chain(self.log.iter_mut().map(|log| &mut log.unit))
     }
 
@@ -188,7 +188,7 @@ impl Service {
 
     /// When [`Service::tick`] is due, if ever.
     #[must_use]
-    pub fn next_tick(&self) -> Option<Moment> {
+    pub(crate) fn next_tick(&self) -> Option<Moment> {
         let of_units = self.units().map(|unit| unit.machine.next_tick()).fold(None, earlier);
         let of_service = earlier(self.departure.deadline(), self.surroundings.settled_at());
         earlier(earlier(of_units, of_service), self.repair.at())
@@ -214,7 +214,7 @@ impl Service {
     }
 
     /// Reads commands of one of the two and does them.
-    pub fn read_commands(&mut self, now: Now, role: Role) {
+    pub(crate) fn read_commands(&mut self, now: Now, role: Role) {
         let mut buffer = [0; COMMANDS_MAX + 1];
         let is_over = role == Role::Main && self.main_is_over();
         let Some(unit) = self.unit_mut(role) else { return };
@@ -251,7 +251,7 @@ impl Service {
     }
 
     /// Publishes what changed since the last time. What cannot be published is tried again.
-    pub fn publish(&mut self, now: Now) {
+    pub(crate) fn publish(&mut self, now: Now) {
         let is_gone = self.surroundings.is_gone();
         let (mut published, mut trouble) = (false, None);
         for unit in self.units_mut() {

@@ -40,13 +40,13 @@ const LENGTH_MAX: usize = 8192;
 #[derive(Debug)]
 #[must_use = "the file is removed when this is dropped"]
 pub struct Announcement {
-    place: Place,
+    place: Location,
     name: CString,
 }
 
 /// A directory in which announcements lie.
 #[derive(Debug)]
-enum Place {
+enum Location {
     RunRunit,
     StateRoot(Root),
 }
@@ -97,23 +97,23 @@ impl Drop for Announcement {
 }
 
 /// The places in which announcements of the users `uids` may lie.
-fn places(uids: &[u32]) -> impl Iterator<Item = Place> {
+fn places(uids: &[u32]) -> impl Iterator<Item = Location> {
     let roots = state::given().into_iter().chain(state::usual(uids)).filter(|root| *root != Root::Run);
-    std::iter::once(Place::RunRunit).chain(roots.map(Place::StateRoot))
+    std::iter::once(Location::RunRunit).chain(roots.map(Location::StateRoot))
 }
 
-impl Place {
+impl Location {
     fn open(&self) -> io::Result<OwnedFd> {
         match self {
-            Place::RunRunit => state::open_run_runit(&trust::ours()),
-            Place::StateRoot(root) => root.open(&trust::ours()),
+            Location::RunRunit => state::open_run_runit(&trust::ours()),
+            Location::StateRoot(root) => root.open(&trust::ours()),
         }
     }
 
     fn make(&self) -> io::Result<OwnedFd> {
         match self {
-            Place::RunRunit => state::make_run_runit(&trust::ours()),
-            Place::StateRoot(root) => root.make(&trust::ours()),
+            Location::RunRunit => state::make_run_runit(&trust::ours()),
+            Location::StateRoot(root) => root.make(&trust::ours()),
         }
     }
 }

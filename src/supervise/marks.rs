@@ -48,13 +48,13 @@ impl Mark {
 
 impl Supervise {
     /// Tells clients that commands are about to be read.
-    pub fn mark_reading(&mut self) {
+    pub(crate) fn mark_reading(&mut self) {
         self.mark = self.mark.next(clock::wall_unix());
         self.set_times_of_ok(self.mark.time(), UNCHANGED);
     }
 
     /// Tells clients that every command that was read is executed and its effect published.
-    pub fn mark_done(&self) {
+    pub(crate) fn mark_done(&self) {
         self.set_times_of_ok(UNCHANGED, self.mark.time());
     }
 

@@ -11,7 +11,7 @@ pub struct Signal(i32);
 
 impl Signal {
     /// The process gives up, as by abort(3).
-    pub const ABRT: Signal = Signal(libc::SIGABRT);
+    pub(crate) const ABRT: Signal = Signal(libc::SIGABRT);
     /// Alarm.
     pub const ALRM: Signal = Signal(libc::SIGALRM);
     /// A fault: memory that is mapped, but cannot be had.
@@ -64,7 +64,7 @@ impl Signal {
 
     /// The signal of this number, if it can be one.
     #[must_use]
-    pub const fn from_number(number: i32) -> Option<Self> {
+    pub(crate) const fn from_number(number: i32) -> Option<Self> {
         if number >= 1 && number <= Self::LAST { Some(Signal(number)) } else { None }
     }
 

@@ -46,7 +46,7 @@ impl Came {
 
 /// The highest number of signals that one call of [`Signals::take`] reads: other processes may fill the queue faster than
 /// we empty it.
-pub const AT_ONCE: usize = 64;
+pub(crate) const AT_ONCE: usize = 64;
 
 /// A descriptor that can be read from when one of a set of signals has come.
 #[derive(Debug)]

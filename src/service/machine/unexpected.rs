@@ -15,7 +15,7 @@ pub(super) const FLAPPING_EXITS: usize = 3;
 
 /// One exit that nobody asked for, as it is told to the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExitReport {
+pub(crate) struct ExitReport {
     /// How the process ended.
     pub how: Ended,
     /// How long it had run.
@@ -27,7 +27,7 @@ pub struct ExitReport {
 impl ExitReport {
     /// The report about the program `script` in words.
     #[must_use]
-    pub fn in_words(&self, script: &str) -> String {
+    pub(crate) fn in_words(&self, script: &str) -> String {
         let ExitReport { how, uptime, unreported } = self;
         let uptime = format!("{}.{}s", uptime.as_secs(), uptime.subsec_millis() / 100);
         let again = match unreported {

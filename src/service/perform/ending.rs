@@ -80,7 +80,7 @@ impl Service {
     }
 
     /// Everything has ended: removes the files that are of no use now.
-    pub fn tidy(&mut self) {
+    pub(crate) fn tidy(&mut self) {
         for unit in self.units_mut() {
             unit.supervise.tidy();
         }
@@ -98,13 +98,13 @@ impl Service {
     }
 
     /// How a service with a file `essential` ended on its own, if it did since this was last asked.
-    pub const fn take_essential_end(&mut self) -> Option<Ended> {
+    pub(crate) const fn take_essential_end(&mut self) -> Option<Ended> {
         self.end.essential.take()
     }
 
     /// Whether [`Service::take_essential_end`] would return something.
     #[must_use]
-    pub const fn has_essential_end(&self) -> bool {
+    pub(crate) const fn has_essential_end(&self) -> bool {
         self.end.essential.is_some()
     }
 

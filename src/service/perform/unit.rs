@@ -82,12 +82,12 @@ impl Unit {
 
     /// The directory `supervise`.
     #[must_use]
-    pub fn supervise_dir(&self) -> BorrowedFd<'_> {
+    pub(crate) fn supervise_dir(&self) -> BorrowedFd<'_> {
         self.supervise.dir()
     }
 
     /// Whether the FIFO is another one than when this was last asked.
-    pub fn take_new_control(&mut self) -> bool {
+    pub(crate) fn take_new_control(&mut self) -> bool {
         std::mem::take(&mut self.has_new_control)
     }
 

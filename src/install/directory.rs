@@ -17,7 +17,7 @@ use super::plan::{Found, is_executable_of_ours, is_name_of_ours, is_page_of_ours
 use crate::error::{Context, Failed, Result};
 use crate::files::Identity;
 use crate::path::{LINKS_MAX, names};
-use crate::{files, trust};
+use crate::{files, slice, trust};
 
 /// Longer files are not ours. An executable with all information for debuggers has some 40 MB.
 const FILE_MAX: usize = 256 << 20;
@@ -77,7 +77,7 @@ impl Executable {
             match rustix::io::pread(&self.file, &mut buffer, at) {
                 Ok(0) => return Ok(()),
                 Ok(length) => {
-                    write_whole(file, buffer.get(..length).unwrap_or_default())?;
+                    write_whole(file, slice::part(&buffer, ..length))?;
                     at += length as u64;
                 }
                 Err(Errno::INTR) => {}
@@ -90,7 +90,7 @@ impl Executable {
 fn write_whole(file: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(file, bytes) {
-            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Ok(written) => bytes = slice::part(bytes, written..),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -100,7 +100,7 @@ fn write_whole(file: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
 
 /// A directory to install in.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct InstallDirectory {
     /// Its path as messages show it.
     pub(super) shown: PathBuf,
     /// Its path with all links followed.
@@ -112,7 +112,7 @@ pub(super) struct Place {
     known: Vec<(Identity, bool)>,
 }
 
-impl Place {
+impl InstallDirectory {
     /// Opens a directory. `root` is `/` to `dir` and to the links on the way. No other installation changes it until it is
     /// closed.
     ///
@@ -125,7 +125,7 @@ impl Place {
         let dir = openat(CWD, &real, flags, Mode::empty())?;
         // Some file systems have no locks. Two installations at a time are not protected from each other there.
         let _ = flock(&dir, FlockOperation::LockExclusive);
-        Ok(Place { shown, real, root, dir, known: Vec::new() })
+        Ok(InstallDirectory { shown, real, root, dir, known: Vec::new() })
     }
 
     /// The same, and makes it if it does not exist, but not its parents.
@@ -134,13 +134,13 @@ impl Place {
     ///
     /// That of the system call that failed.
     pub(super) fn open_or_make(dir: &Path, root: Option<&Path>) -> io::Result<Self> {
-        match Place::open(dir, root) {
+        match InstallDirectory::open(dir, root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { return Err(error) };
                 let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-                let parent = Place::open(parent, root)?;
+                let parent = InstallDirectory::open(parent, root)?;
                 rustix::fs::mkdirat(&parent.dir, name, Mode::from_raw_mode(0o755))?;
-                Place::open(dir, root)
+                InstallDirectory::open(dir, root)
             }
             opened => opened,
         }
@@ -288,7 +288,7 @@ impl Place {
             self.remove_if_there(&old_name(item));
         }
         for (index, item) in items.iter().enumerate() {
-            let before = items.get(..index).unwrap_or_default();
+            let before = slice::part(items, ..index);
             self.make(item, before, executable).while_doing(|| self.unable("make", &item.name))?;
             match linkat(&self.dir, &item.name, &self.dir, old_name(item), AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
