@@ -111,6 +111,14 @@ impl Process {
         Ok(if dir.is_absolute() { dir.to_owned() } else { self.working_directory()?.join(dir) })
     }
 
+    /// Whether it surely is in another mount namespace, so its paths mean nothing here.
+    #[must_use]
+    pub fn has_other_mounts(&self) -> bool {
+        let namespace = |stat: rustix::io::Result<_>| stat.map(|stat| files::identity(&stat));
+        let ours = namespace(statat(CWD, c"/proc/self/ns/mnt", AtFlags::empty()));
+        namespace(statat(&self.proc_dir, c"ns/mnt", AtFlags::empty())).is_ok_and(|theirs| ours != Ok(theirs))
+    }
+
     /// The directory that it serves, if that is known and no stranger can have chosen it.
     pub(super) fn certain_directory(&self) -> Option<PathBuf> {
         self.announced_directory().or_else(|| self.is_certain.then(|| self.directory().ok())?)
