@@ -152,6 +152,7 @@ impl Seen {
                 Ok(served) => seen.directories.push(served),
                 // The directory that was asked about exists, so it is not that one.
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => {}
+                Err(_) if process.has_other_mounts() => {}
                 Err(_) => seen.is_complete = false,
             }
         }

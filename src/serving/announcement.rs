@@ -75,9 +75,10 @@ pub fn announce(dir: &OsStr) -> Option<Announcement> {
     })
 }
 
-/// The directory that process `pid`, which started at `start`, announces to serve; `None` if it announces none.
-pub(super) fn read(pid: i32, start: u64) -> Option<PathBuf> {
-    let tag = Tag { pid, start, namespace: our_namespace()? };
+/// The directory that a process announces to serve; `None` if it announces none. `pid` is its number in its own PID
+/// namespace `namespace`, and `start` when it started.
+pub(super) fn read(pid: i32, start: u64, namespace: u64) -> Option<PathBuf> {
+    let tag = Tag { pid, start, namespace };
     let name = tag.file_name()?;
     let [root, us] = trust::ours();
     places(&[us, root]).find_map(|place| {

@@ -40,6 +40,8 @@ pub struct Process {
     /// process 1. Otherwise a stranger may have started a set-id program under this name, and chosen its command line.
     pub is_certain: bool,
     is_runsvinit: bool,
+    /// Its number in its own PID namespace, where it may be process 1 of a container.
+    inner_pid: i32,
     /// Its directory in `/proc`.
     proc_dir: OwnedFd,
 }
@@ -70,6 +72,7 @@ impl Process {
         if !users(status)?.into_iter().all(is_root_or_us) {
             return None;
         }
+        let inner_pid = inner_pid(status).unwrap_or(pid);
         let root = |root: rustix::io::Result<_>| root.map(|stat| files::identity(&stat));
         let ours = root(statat(CWD, c"/", AtFlags::empty()));
         if root(statat(&proc_dir, c"root", AtFlags::empty())).is_ok_and(|theirs| ours != Ok(theirs)) {
@@ -81,7 +84,7 @@ impl Process {
             Ok(stat) if u32::from(stat.st_mode) & SET_ID != 0 => return None,
             stat => stat.is_ok(),
         };
-        Some(Process { pid, is_certain, is_runsvinit: name == RUNSVINIT.to_bytes(), proc_dir })
+        Some(Process { pid, is_certain, is_runsvinit: name == RUNSVINIT.to_bytes(), inner_pid, proc_dir })
     }
 
     /// The directory that it serves.
@@ -108,6 +111,14 @@ impl Process {
         Ok(if dir.is_absolute() { dir.to_owned() } else { self.working_directory()?.join(dir) })
     }
 
+    /// Whether it surely is in another mount namespace, so its paths mean nothing here.
+    #[must_use]
+    pub fn has_other_mounts(&self) -> bool {
+        let namespace = |stat: rustix::io::Result<_>| stat.map(|stat| files::identity(&stat));
+        let ours = namespace(statat(CWD, c"/proc/self/ns/mnt", AtFlags::empty()));
+        namespace(statat(&self.proc_dir, c"ns/mnt", AtFlags::empty())).is_ok_and(|theirs| ours != Ok(theirs))
+    }
+
     /// The directory that it serves, if that is known and no stranger can have chosen it.
     pub(super) fn certain_directory(&self) -> Option<PathBuf> {
         self.announced_directory().or_else(|| self.is_certain.then(|| self.directory().ok())?)
@@ -121,7 +132,8 @@ impl Process {
         let mut stat = [0; STAT_MAX];
         let stat = files::read_start(self.proc_dir.as_fd(), c"stat", &mut stat).ok()?;
         let stat = ProcStat::parse(stat).filter(|stat| !stat.is_zombie)?;
-        announcement::read(self.pid, stat.start)
+        let namespace = statat(&self.proc_dir, c"ns/pid", AtFlags::empty()).ok()?;
+        announcement::read(self.inner_pid, stat.start, files::identity(&namespace).inode)
     }
 
     /// Its working directory, by a path that leads there for us, too.
@@ -150,13 +162,24 @@ fn is_root_or_us(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
+/// The words of a line of `/proc/PID/status`.
+fn words_of<'s>(status: &'s [u8], name: &str) -> Option<impl Iterator<Item = &'s str>> {
+    // Newlines in the name of the process, which comes before, are escaped.
+    let mut lines = status.split(|&byte| byte == b'\n');
+    let line = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;
+    Some(std::str::from_utf8(line).ok()?.split_whitespace())
+}
+
 /// The real, effective, saved and file system user in `/proc/PID/status`.
 fn users(status: &[u8]) -> Option<[u32; 4]> {
-    // Newlines in the name of the process, which comes before, are escaped.
-    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
-    let mut numbers = std::str::from_utf8(line).ok()?.split_whitespace().map(str::parse);
+    let mut numbers = words_of(status, "Uid")?.map(str::parse);
     let mut next = || numbers.next()?.ok();
     Some([next()?, next()?, next()?, next()?])
+}
+
+/// The number that a process has in its own PID namespace, in `/proc/PID/status`.
+fn inner_pid(status: &[u8]) -> Option<i32> {
+    words_of(status, "NStgid")?.last()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -168,6 +191,13 @@ mod tests {
         assert_eq!(users(b"Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\n"), Some([1, 2, 3, 4]));
         assert_eq!(users(b"Name:\tx\nUid:\t1\t2\t3\n"), None);
         assert_eq!(users(b"Name:\tUid: 1 2 3 4\n"), None);
+    }
+
+    #[test]
+    fn a_process_of_a_container_has_a_number_there() {
+        assert_eq!(inner_pid(b"Name:\tx\nNStgid:\t712\t1\nNSpid:\t712\t1\n"), Some(1));
+        assert_eq!(inner_pid(b"Name:\tx\nNStgid:\t712\nNSpid:\t712\n"), Some(712));
+        assert_eq!(inner_pid(b"Name:\tx\n"), None);
     }
 
     #[test]

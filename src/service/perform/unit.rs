@@ -163,7 +163,11 @@ impl Unit {
         if watched {
             self.watch_removals();
         }
-        self.supervise.announce()
+        // In this order, so that the first status that clients see is a true one. Without one they can still send
+        // commands.
+        let published = self.publish();
+        self.supervise.announce()?;
+        published.map(drop)
     }
 
     /// From now on a removal in `supervise` is signalled.

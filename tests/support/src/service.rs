@@ -173,9 +173,9 @@ impl Service {
         self.runsv().exit_code()
     }
 
-    /// `sv` with these words and the service's directory.
+    /// `sv` with these words and the service's directory, and with patience.
     pub fn sv(&self, words: &[&str]) -> Outcome {
-        run("sv").args(words).arg("./s").dir(self.root.path()).go()
+        run("sv").args(words).arg("./s").env("SVWAIT", PATIENCE).dir(self.root.path()).go()
     }
 }
 
