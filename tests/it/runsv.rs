@@ -1509,7 +1509,7 @@ mod ours {
         runsv.signal(SIGTERM);
         eventually("left", || runsv.ended() == Some(0));
         let mut runsv = start("/proc/none");
-        eventually("usual", || service.is_up());
+        eventually("usual", || service.is_served() && service.is_up());
         assert!(
             service.messages().contains("warning: no state is kept in /proc/none: "),
             "{}",

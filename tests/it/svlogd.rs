@@ -152,7 +152,7 @@ fn current_is_marked_as_open_while_it_is() {
     eventually("written", || log.current() == "one\n");
     assert_eq!(log.mode("current"), 0o644);
     drop(pipe);
-    eventually("ended", || svlogd.ended() == Some(0));
+    assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
     assert_eq!(log.mode("current"), 0o744);
 }
 
@@ -422,7 +422,7 @@ fn hup_without_any_directory_left_is_fatal() {
     eventually("open", || log.path("current").exists());
     fs::remove_dir_all(log.root.join("log")).unwrap();
     svlogd.signal(SIGHUP);
-    eventually("ended", || svlogd.ended() == Some(111));
+    assert_eq!(svlogd.exit_code(), 111, "{}", log.messages());
     assert!(log.messages().ends_with("svlogd: fatal: no functional log directories.\n"));
 }
 
@@ -433,7 +433,7 @@ fn term_ends_it_with_all_written() {
     pipe.write_all(b"one\n").unwrap();
     eventually("written", || log.current() == "one\n");
     svlogd.signal(SIGTERM);
-    eventually("ended", || svlogd.ended() == Some(0));
+    assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
     assert_eq!((log.current().as_str(), log.mode("current")), ("one\n", 0o744));
 }
 
@@ -627,7 +627,7 @@ mod ours {
         eventually("written", || log.current() == "one\n");
         svlogd.signal(SIGTERM);
         pipe.write_all(b"f\nthree\n").unwrap();
-        eventually("ended", || svlogd.ended() == Some(0));
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert_eq!(log.current(), "one\nhalf\n");
     }
 
@@ -640,7 +640,7 @@ mod ours {
             eventually("written", || log.current() == "one\n");
             let took = time_of(|| {
                 svlogd.signal(SIGTERM);
-                eventually("ended", || svlogd.ended() == Some(0));
+                assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
             });
             assert_eq!(log.current(), "one\nhalf\n");
             took
@@ -660,7 +660,7 @@ mod ours {
             eventually("written", || log.current() == "two\n");
             let took = time_of(|| {
                 svlogd.signal(SIGTERM);
-                eventually("ended", || svlogd.ended() == Some(0));
+                assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
             });
             assert_eq!(
                 (read(log.path(&log.old(".u")[0])).as_str(), log.current().as_str()),
@@ -809,7 +809,7 @@ mod ours {
         }
         drop(pipe);
         // What failed is tried again after a pause, but not once it is ending.
-        eventually("ended", || svlogd.ended() == Some(0));
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         log.logs(&["-l", "50"], "");
         assert_eq!(log.old(".u").len(), 0);
         assert_eq!(unzipped(&log), lines(0..60_000).into_bytes());
@@ -842,7 +842,7 @@ mod ours {
         assert!(!log.old(".u").is_empty());
         kill(compressor.unwrap(), SIGCONT);
         drop(pipe);
-        eventually("ended", || svlogd.ended() == Some(0));
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert_eq!(log.old(".u").len(), 0);
     }
 
@@ -875,7 +875,7 @@ mod ours {
             }
         }
         drop(pipe);
-        eventually("ended", || svlogd.ended() == Some(0));
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert!(log.old(".s").len() > 1000, "{}", log.old(".s").len());
         assert_eq!(log.all(), lines(0..400_000).into_bytes());
     }
@@ -1025,7 +1025,7 @@ mod ours {
         svlogd.signal(SIGALRM);
         owner(&log, 65534);
         drop(pipe);
-        eventually("ended", || svlogd.ended() == Some(0));
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert_eq!(log.all(), lines(0..2000).into_bytes());
     }
 
@@ -1195,7 +1195,7 @@ mod ours {
         assert!(log.old(".u").len() > 3);
         log.root.file("log/go", "");
         drop(pipe);
-        eventually("ended", || svlogd.ended() == Some(0));
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert_eq!((log.old(".u").len(), log.old(".t").len(), log.messages().as_str()), (0, 0, ""));
         one_piece_up_to(&log, 480);
     }
@@ -1207,7 +1207,7 @@ mod ours {
         pipe.write_all(lines(0..400).as_bytes()).unwrap();
         eventually("written", || log.current().ends_with("line 399\n"));
         svlogd.signal(SIGTERM);
-        eventually("ended", || svlogd.ended() == Some(0));
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert!(log.old(".u").len() > 2 && log.old(".s").is_empty());
         log.root.file("log/config", "s1000\nn8\n!cat\n");
         log.logs(&["-l", "50"], "");
@@ -1223,7 +1223,7 @@ mod ours {
         eventually("waits", || log.old(".u").len() == 1);
         steadily("waits", Duration::from_millis(300), || !log.current().ends_with("line 399\n"));
         svlogd.signal(SIGTERM);
-        eventually("ended", || svlogd.ended() == Some(0));
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert!(!log.messages().contains("bytes not written"), "{}", log.messages());
         assert_eq!(one_piece_up_to(&log, 400), 1);
     }
@@ -1291,7 +1291,7 @@ mod ours {
         steadily("goes on", Duration::from_millis(300), || svlogd.ended().is_none());
         own(65534, 0o755);
         drop(pipe);
-        eventually("ended", || svlogd.ended() == Some(0));
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert_eq!(log.all(), lines(0..2000).into_bytes());
     }
 
@@ -1313,7 +1313,7 @@ mod ours {
         svlogd.signal(SIGALRM);
         eventually("pauses", || log.messages().contains("pausing: unable to rename current"));
         svlogd.signal(SIGHUP);
-        eventually("ended", || svlogd.ended() == Some(111));
+        assert_eq!(svlogd.exit_code(), 111, "{}", log.messages());
     }
 
     #[test]
