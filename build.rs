@@ -40,17 +40,27 @@ fn is_chosen(entry: &Entry) -> bool {
 fn table(chosen: &[&Entry]) -> String {
     let mut rows = BTreeMap::new();
     for entry in chosen {
+        let init_script = entry.init_script.as_ref().map_or_else(
+            || "None".to_owned(),
+            |script| {
+                format!(
+                    "Some(svcore::multicall::InitScript {{ synopsis: {:?}, codes: svcore::Codes {{ usage: {}, fatal: {} }} }})",
+                    script.synopsis, script.usage_code, script.fatal_code
+                )
+            },
+        );
         let own = (entry.name, entry.about, entry.synopsis, entry.options);
         let others =
             entry.aliases.iter().map(|alias| (alias.name, alias.about, alias.synopsis, alias.options));
         for (name, about, synopsis, options) in std::iter::once(own).chain(others) {
             let row = format!(
                 "svcore::Applet {{ name: {name:?}, family: {:?}, synopsis: {synopsis:?}, about: {about:?}, \
-                 options: &{options:?}, usage_as_typed: {}, with_init: {}, \
+                 options: &{options:?}, usage_as_typed: {}, with_init: {}, init_script: {init_script}, daemontools: {}, \
                  codes: svcore::Codes {{ usage: {}, fatal: {} }}, main: {}::main }},\n",
                 entry.name,
                 entry.usage_as_typed,
                 entry.with_init,
+                entry.daemontools && name != entry.name,
                 entry.usage_code,
                 entry.fatal_code,
                 entry.module,
@@ -171,7 +181,7 @@ fn page_table(pages: &[Page], out: &Path) -> String {
     rows + "];\n"
 }
 
-/// A gzip file, the same for the same text. Its comment says whose it is: see [`mark`].
+/// A gzip file, the same for the same text. By its comment, too, a page of ours is known: see [`mark`].
 #[cfg(feature = "man")]
 fn compressed(text: &str) -> Vec<u8> {
     use std::io::Write;

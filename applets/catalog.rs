@@ -28,8 +28,22 @@ pub struct Entry {
     pub usage_code: u8,
     /// Exit code of a fatal error.
     pub fatal_code: u8,
+    /// How it behaves as an init script, if it can be one.
+    pub init_script: Option<InitScript>,
+    /// The other names are those of daemontools' programs, and may have a `d` in front.
+    pub daemontools: bool,
     /// Other names that the same program serves.
     pub aliases: &'static [Alias],
+}
+
+/// A program under the name of a service: `/etc/init.d/web` is a link to it.
+pub struct InitScript {
+    /// What follows the name in the usage line.
+    pub synopsis: &'static str,
+    /// Exit code of a wrong command line.
+    pub usage_code: u8,
+    /// Exit code of a fatal error.
+    pub fatal_code: u8,
 }
 
 /// Another name of a program.
@@ -84,6 +98,8 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: false,
         usage_code: 100,
         fatal_code: 111,
+        init_script: None,
+        daemontools: true,
         aliases: &[
             Alias {
                 name: "envdir",
@@ -140,6 +156,8 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 111,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
     Entry {
@@ -157,6 +175,8 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 0,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[Alias {
             name: "init",
             about: "runit-init under the name that the kernel looks for",
@@ -176,6 +196,8 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 1,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
     Entry {
@@ -193,6 +215,8 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 1,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
     Entry {
@@ -211,6 +235,8 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 1,
         fatal_code: 100,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
     Entry {
@@ -247,6 +273,8 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: false,
         usage_code: 100,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
     Entry {
@@ -289,6 +317,9 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: false,
         usage_code: 100,
         fatal_code: 100,
+        // Source: sv(8), and the Linux Standard Base.
+        init_script: Some(InitScript { synopsis: "[-w sec] command", usage_code: 2, fatal_code: 151 }),
+        daemontools: false,
         aliases: &[],
     },
     Entry {
@@ -316,6 +347,8 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 111,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
     Entry {
@@ -334,6 +367,8 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 1,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
 ];

@@ -2,9 +2,9 @@
 //!
 //! Which name means what, in this order:
 //!
-//! 1. A path that leads over a link to something called `sv` is an init script: `/etc/init.d/web -> /usr/bin/sv`
+//! 1. A path that leads over a link to an applet that can be an init script is one: `/etc/init.d/web -> /usr/bin/sv`
 //!    controls the service `web`, even if the service has the name of an applet.
-//! 2. The base name is that of an applet. daemontools' `d` in front of chpst's other names is ignored.
+//! 2. The base name is that of an applet. daemontools' `d` in front of the names of its programs is ignored.
 //! 3. The file that was executed is called like an applet, whatever the first word says: `exec -a web /usr/bin/sv` is an
 //!    init script, too, and `-runsvdir`, as login programs call a shell, is runsvdir.
 //! 4. The first argument is the name of an applet: `runitbox sv status web`.
@@ -21,7 +21,7 @@ use crate::say::{Class, Message};
 use crate::{say, sys};
 
 /// The name of the whole.
-pub const SUITE: &str = "runitbox";
+pub(crate) const SUITE: &str = "runitbox";
 /// Said when no applet is meant, as a shell says it of a command that is not there.
 const NO_APPLET: u8 = 127;
 /// The suite's own failures.
@@ -57,10 +57,23 @@ pub struct Applet {
     pub usage_as_typed: bool,
     /// It boots a machine: `--install` leaves it out without `--with-init`.
     pub with_init: bool,
+    /// How it behaves under the name of a service, if it can be an init script.
+    pub init_script: Option<InitScript>,
+    /// It is a program of daemontools, which may have a `d` in front of its name.
+    pub daemontools: bool,
     /// Its exit codes.
     pub codes: Codes,
     /// Its program.
     pub main: fn(&Call<'_>) -> Result,
+}
+
+/// An applet as an init script.
+#[derive(Debug, Clone, Copy)]
+pub struct InitScript {
+    /// What follows the name in the usage line.
+    pub synopsis: &'static str,
+    /// Its exit codes.
+    pub codes: Codes,
 }
 
 /// What picked the applet.
@@ -70,7 +83,7 @@ pub enum PickedBy {
     Name,
     /// The first argument: `runitbox sv status web`.
     FirstArgument,
-    /// A link called `sv` under the name of a service: it is `sv` as that service's init script.
+    /// A link to it that has the name of a service: it is that service's init script.
     InitScript,
 }
 
@@ -92,7 +105,7 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Whether it is `sv` under the name of a service.
+    /// Whether it is called as an init script, by the name of a service.
     #[must_use]
     pub fn is_init_script(&self) -> bool {
         self.picked_by == PickedBy::InitScript
@@ -129,9 +142,9 @@ pub fn run(table: &[Applet], pages: &[Page], argv: &[OsString]) -> u8 {
             }
         }
         PickedBy::InitScript => {
-            // Source: sv(8), LSB init scripts.
-            applet.codes = Codes { usage: 2, fatal: 151 };
-            applet.synopsis = "[-w sec] command";
+            if let Some(script) = applet.init_script {
+                (applet.codes, applet.synopsis) = (script.codes, script.synopsis);
+            }
         }
     }
     if picked_by != PickedBy::InitScript
@@ -170,7 +183,7 @@ fn report(applet: &Applet, call: &Call<'_>, error: &Error) {
     }
 }
 
-/// chpst's other names are told without daemontools' `d`.
+/// The names of daemontools' programs are printed without the `d`.
 fn undaemonized<'n>(applet: &Applet, name: &'n [u8]) -> &'n [u8] {
     name.strip_prefix(b"d").filter(|rest| *rest == applet.name.as_bytes()).unwrap_or(name)
 }
@@ -196,7 +209,7 @@ fn find<'t>(table: &'t [Applet], name: &OsStr) -> Option<&'t Applet> {
     let name = name.as_bytes();
     exact(name).or_else(|| {
         let plain = name.strip_prefix(b"d")?;
-        exact(plain).filter(|applet| applet.family == "chpst" && applet.name != "chpst")
+        exact(plain).filter(|applet| applet.daemontools)
     })
 }
 
@@ -209,13 +222,13 @@ fn select<'a>(
     let as_typed = |applet, picked_by| Asked::Applet { applet, picked_by, typed, args };
     let name = base_name(typed);
     let known = find(table, name);
-    if name != "sv"
+    if known.is_none_or(|applet| applet.init_script.is_none())
         && name != SUITE
-        && let Some(sv) = find(table, OsStr::new("sv"))
         && (known.is_none() || typed.as_bytes().contains(&b'/'))
-        && path_of(typed, executed, known.is_some()).is_some_and(|path| leads_over_sv(&path))
+        && let Some(path) = path_of(typed, executed, known.is_some())
+        && let Some(script) = script_on_the_way(table, path)
     {
-        return as_typed(sv, PickedBy::InitScript);
+        return as_typed(script, PickedBy::InitScript);
     }
     if let Some(applet) = known {
         return as_typed(applet, PickedBy::Name);
@@ -223,7 +236,8 @@ fn select<'a>(
     if name != SUITE
         && let Some(applet) = executed.and_then(|path| find(table, base_name(path)))
     {
-        return as_typed(applet, if applet.name == "sv" { PickedBy::InitScript } else { PickedBy::Name });
+        let is_script = applet.init_script.is_some();
+        return as_typed(applet, if is_script { PickedBy::InitScript } else { PickedBy::Name });
     }
     if let Some((first, rest)) = args.split_first()
         && let Some(applet) = find(table, base_name(first))
@@ -250,17 +264,17 @@ fn path_of(typed: &OsStr, executed: Option<&OsStr>, known: bool) -> Option<PathB
     })
 }
 
-/// Whether a link on the way from `path` has a target called `sv`.
-fn leads_over_sv(path: &Path) -> bool {
-    let mut path = path.to_owned();
+/// The applet that can be an init script, if a link on the way from `path` has its name as target.
+fn script_on_the_way(table: &[Applet], mut path: PathBuf) -> Option<&Applet> {
     for _ in 0..LINKS_MAX {
-        let Ok(target) = std::fs::read_link(&path) else { return false };
-        if target.file_name() == Some(OsStr::new("sv")) {
-            return true;
+        let target = std::fs::read_link(&path).ok()?;
+        let script = target.file_name().and_then(|name| find(table, name));
+        if let Some(script) = script.filter(|applet| applet.init_script.is_some()) {
+            return Some(script);
         }
-        path = path.parent().map_or_else(|| target.clone(), |dir| dir.join(&target));
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
     }
-    false
+    None
 }
 
 /// `runitbox` itself.
@@ -366,6 +380,9 @@ mod tests {
             options: &[],
             usage_as_typed: true,
             with_init: false,
+            init_script: (name == "sv")
+                .then_some(InitScript { synopsis: "", codes: Codes { usage: 3, fatal: 4 } }),
+            daemontools: name != family,
             codes: Codes { usage: 1, fatal: 2 },
             main: |_| Ok(0),
         }

@@ -35,12 +35,12 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     if let First::Other(name) = first::look() {
         // It would not look at the flags. They would stay, and count at the next boot with runit.
         let what = [b"process 1 is ".as_slice(), &name, b", not runit: nothing was done"].concat();
-        Message::fatal("init", &what).print();
+        Message::of(Class::Fatal, "init", &Failed::without_cause(what)).print();
         return Ok(call.codes.fatal);
     }
     match set_flags(reboot) {
         Ok(()) => {
-            // Process 1 may ignore CONT. There is no way to find out, so a failure is ignored.
+            // Where /proc does not tell what process 1 is, it may be another init, which ignores CONT.
             let _ = signal::send(Pid::INIT, Signal::CONT);
             Ok(0)
         }

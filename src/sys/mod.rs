@@ -17,7 +17,7 @@ pub(crate) mod ids;
 pub mod interest;
 pub mod limits;
 pub mod link;
-pub(crate) mod listing;
+pub mod listing;
 pub mod output;
 pub(crate) mod replace;
 pub(crate) mod residency;

@@ -149,14 +149,14 @@ struct Container<'e> {
 }
 
 impl Container<'_> {
-    fn said(&self) -> String {
+    fn messages(&self) -> String {
         let logs = self.engine.podman(&["logs", &self.name]);
         [logs.stdout, logs.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
     }
 
     #[track_caller]
-    fn says(&self, what: &str) {
-        assert!(holds_soon(|| self.said().contains(what)), "never said: {what}\n--- {}", self.said());
+    fn shows(&self, what: &str) {
+        assert!(holds_soon(|| self.messages().contains(what)), "never said: {what}\n--- {}", self.messages());
     }
 
     fn exec(&self, words: &[&str]) -> Outcome {
@@ -168,7 +168,7 @@ impl Container<'_> {
     #[track_caller]
     fn stops_at_once(&self) {
         let (code, took) = self.stop();
-        let said = self.said();
+        let said = self.messages();
         assert!(
             code == "0" && took < GRACE && !said.contains("did not end in time"),
             "{code} {took:?} {said}"
@@ -196,8 +196,8 @@ impl Drop for Container<'_> {
 fn the_example_is_healthy_is_controlled_and_stops_at_once() {
     let engine = engine();
     let container = engine.run(&["services"]);
-    container.says("web begins");
-    container.says("db begins");
+    container.shows("web begins");
+    container.shows("db begins");
     let health = engine.podman(&["healthcheck", "run", &container.name]);
     assert_eq!((health.status.code(), health.stdout.as_slice()), (Some(0), b"".as_slice()), "{health:?}");
     let restarted = container.exec(&["/sbin/sv", "restart", "web"]);
@@ -233,10 +233,10 @@ fn a_service_that_ignores_term_does_not_use_up_the_grace() {
         "-c",
         "mkdir -p /etc/service/deaf; printf '#!/bin/sh\\ntrap \"\" TERM\\necho deaf begins\\nwhile :; do sleep 0.1; done\\n' >/run/r; chmod 755 /run/r; mv /run/r /etc/service/deaf/run; trap 'exit 7' TERM; while :; do sleep 0.1; done",
     ]);
-    container.says("web begins");
-    container.says("deaf begins");
+    container.shows("web begins");
+    container.shows("deaf begins");
     let (code, took) = container.stop();
-    let said = container.said();
+    let said = container.messages();
     assert_eq!(code, "7", "{said}");
     // Had the grace been used up, the engine would have killed it, with 137.
     assert!(took > Duration::from_secs(3), "{took:?}");
@@ -255,12 +255,12 @@ fn read_only_without_capabilities_and_as_a_user_all_works() {
     // With and without a place under /run.
     for more in [vec!["--tmpfs", "/run"], vec!["--read-only-tmpfs=false"]] {
         let container = engine.run(&[strict.as_slice(), &more, &["services"]].concat());
-        container.says("web begins");
+        container.shows("web begins");
         assert_eq!(container.exec(&["/sbin/sv", "-w", "60", "restart", "web"]).code, Some(0));
         let health = container.exec(&["/sbin/sv", "health"]);
         assert_eq!((health.code, health.out.as_str()), (Some(0), ""), "{more:?} {health:?}");
         container.stops_at_once();
-        assert!(!container.said().contains("fatal"), "{}", container.said());
+        assert!(!container.messages().contains("fatal"), "{}", container.messages());
     }
 }
 
@@ -305,10 +305,10 @@ fn a_shell_on_a_terminal_has_job_control_and_its_code_is_the_containers() {
 fn an_image_whose_entry_is_runsvdir_stops_in_order() {
     let engine = engine();
     let container = engine.run(&["--entrypoint", "[\"/sbin/runsvdir\",\"-P\",\"/etc/service\"]", "shell"]);
-    container.says("web begins");
+    container.shows("web begins");
     assert_eq!(container.exec(&["sv", "-w", "60", "restart", "web"]).code, Some(0));
     container.stops_at_once();
-    assert_eq!(container.said().matches("web ends").count(), 2, "{}", container.said());
+    assert_eq!(container.messages().matches("web ends").count(), 2, "{}", container.messages());
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn beside_another_init_it_works_as_well() {
     let catatonit = Path::new("/usr/bin/catatonit");
     needs_program("catatonit");
     let container = engine.run(&["--init", "--init-path", catatonit.to_str().unwrap(), "services"]);
-    container.says("web begins");
+    container.shows("web begins");
     assert_eq!(container.exec(&["/sbin/sv", "-w", "60", "restart", "web"]).code, Some(0));
     assert_eq!(container.exec(&["/sbin/runsvinit", "--halt", "42"]).code, Some(0));
     let code = engine.podman(&["wait", &container.name]);

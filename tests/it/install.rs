@@ -159,7 +159,7 @@ mod ours {
         assert_eq!(it.content("bin"), before);
         it.succeeds(&["--uninstall", "--with-init", "bin"]);
         assert_eq!(it.names_in("bin"), BTreeSet::new());
-        // Somebody else's init is in nobody's way.
+        // An init that is not ours prevents nothing without --with-init.
         it.root.file("bin/init", "mine");
         it.succeeds(&["--install", "bin"]);
         assert_eq!(it.root.read("bin/init"), "mine");
@@ -267,7 +267,6 @@ mod ours {
 
     #[test]
     fn a_failure_in_the_middle_leaves_what_was_there() {
-        needs_root();
         needs_program("strace");
         let it = Box::new();
         it.older("bin/runitbox");
@@ -340,7 +339,7 @@ mod ours {
         };
         let page = unpack("sv.8.gz");
         assert!(page.starts_with(&format!(".\\\" runitbox {}\n.Dd ", env!("CARGO_PKG_VERSION"))), "{page}");
-        assert!(!page.contains("@VERSION@") && page.contains("\n.Sh SYNOPSIS\n"), "{page}");
+        assert!(!page.contains("@VERSION@") && !page.contains("@OPTIONS@"), "{page}");
         assert!(it.root.read("man/man8/envdir.8").ends_with("\n.so man8/chpst.8\n"));
         // As a distribution compresses it, and not at all.
         fs::write(it.path("page"), &page).unwrap();

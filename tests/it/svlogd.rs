@@ -51,7 +51,7 @@ impl Log {
         read(self.path("current"))
     }
 
-    fn said(&self) -> String {
+    fn messages(&self) -> String {
         self.root.read("err")
     }
 
@@ -152,7 +152,7 @@ fn current_is_marked_as_open_while_it_is() {
     eventually("written", || log.current() == "one\n");
     assert_eq!(log.mode("current"), 0o644);
     drop(pipe);
-    assert_eq!(svlogd.exit_code(), 0, "{}", log.said());
+    assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
     assert_eq!(log.mode("current"), 0o744);
 }
 
@@ -397,7 +397,7 @@ fn hup_reads_the_config_again() {
     eventually("written", || log.current() == "old: one\n");
     log.root.file("log/config", "pnew: \n");
     svlogd.signal(SIGHUP);
-    eventually("read again", || log.said().matches("svlogd: info: read: log/config\n").count() == 2);
+    eventually("read again", || log.messages().matches("svlogd: info: read: log/config\n").count() == 2);
     pipe.write_all(b"two\n").unwrap();
     eventually("written", || log.current() == "old: one\nnew: two\n");
 }
@@ -407,7 +407,7 @@ fn hup_opens_directories_that_were_missing() {
     let log = Log::new("");
     let (svlogd, mut pipe) =
         run("svlogd").args(&["log", "late"]).dir(log.root.path()).piped(&log.root.join("err"));
-    eventually("said", || log.said().contains("unable to open log directory: late"));
+    eventually("said", || log.messages().contains("unable to open log directory: late"));
     fs::create_dir(log.root.join("late")).unwrap();
     svlogd.signal(SIGHUP);
     eventually("open", || log.root.join("late/current").exists());
@@ -422,8 +422,8 @@ fn hup_without_any_directory_left_is_fatal() {
     eventually("open", || log.path("current").exists());
     fs::remove_dir_all(log.root.join("log")).unwrap();
     svlogd.signal(SIGHUP);
-    assert_eq!(svlogd.exit_code(), 111, "{}", log.said());
-    assert!(log.said().ends_with("svlogd: fatal: no functional log directories.\n"));
+    assert_eq!(svlogd.exit_code(), 111, "{}", log.messages());
+    assert!(log.messages().ends_with("svlogd: fatal: no functional log directories.\n"));
 }
 
 #[test]
@@ -433,7 +433,7 @@ fn term_ends_it_with_all_written() {
     pipe.write_all(b"one\n").unwrap();
     eventually("written", || log.current() == "one\n");
     svlogd.signal(SIGTERM);
-    assert_eq!(svlogd.exit_code(), 0, "{}", log.said());
+    assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
     assert_eq!((log.current().as_str(), log.mode("current")), ("one\n", 0o744));
 }
 
@@ -530,7 +530,7 @@ fn a_processor_that_fails_is_run_again() {
     eventually("written", || log.current() == "one\n");
     svlogd.signal(SIGALRM);
     eventually("processed", || log.old(".s").len() == 1 && log.old(".u").is_empty());
-    assert_eq!(log.said(), "svlogd: warning: processor failed, restart: log\n");
+    assert_eq!(log.messages(), "svlogd: warning: processor failed, restart: log\n");
     assert_eq!(read(log.path(&log.old(".s")[0])), "one\n");
 }
 
@@ -627,7 +627,7 @@ mod ours {
         eventually("written", || log.current() == "one\n");
         svlogd.signal(SIGTERM);
         pipe.write_all(b"f\nthree\n").unwrap();
-        assert_eq!(svlogd.exit_code(), 0, "{}", log.said());
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert_eq!(log.current(), "one\nhalf\n");
     }
 
@@ -640,7 +640,7 @@ mod ours {
             eventually("written", || log.current() == "one\n");
             let took = time_of(|| {
                 svlogd.signal(SIGTERM);
-                assert_eq!(svlogd.exit_code(), 0, "{}", log.said());
+                assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
             });
             assert_eq!(log.current(), "one\nhalf\n");
             took
@@ -660,7 +660,7 @@ mod ours {
             eventually("written", || log.current() == "two\n");
             let took = time_of(|| {
                 svlogd.signal(SIGTERM);
-                assert_eq!(svlogd.exit_code(), 0, "{}", log.said());
+                assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
             });
             assert_eq!(
                 (read(log.path(&log.old(".u")[0])).as_str(), log.current().as_str()),
@@ -809,7 +809,7 @@ mod ours {
         }
         drop(pipe);
         // What failed is tried again after a pause, but not once it is ending.
-        assert_eq!(svlogd.exit_code(), 0, "{}", log.said());
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         log.logs(&["-l", "50"], "");
         assert_eq!(log.old(".u").len(), 0);
         assert_eq!(unzipped(&log), lines(0..60_000).into_bytes());
@@ -842,7 +842,7 @@ mod ours {
         assert!(!log.old(".u").is_empty());
         kill(compressor.unwrap(), SIGCONT);
         drop(pipe);
-        assert_eq!(svlogd.exit_code(), 0, "{}", log.said());
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert_eq!(log.old(".u").len(), 0);
     }
 
@@ -875,7 +875,7 @@ mod ours {
             }
         }
         drop(pipe);
-        assert_eq!(svlogd.exit_code(), 0, "{}", log.said());
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert!(log.old(".s").len() > 1000, "{}", log.old(".s").len());
         assert_eq!(log.all(), lines(0..400_000).into_bytes());
     }
@@ -1019,13 +1019,13 @@ mod ours {
         owner(&log, 0);
         pipe.write_all(lines(200..2000).as_bytes()).unwrap();
         eventually("said", || {
-            log.said().contains("svlogd: pausing: unable to rename current: log: access denied\n")
+            log.messages().contains("svlogd: pausing: unable to rename current: log: access denied\n")
         });
         // Commands are served meanwhile.
         svlogd.signal(SIGALRM);
         owner(&log, 65534);
         drop(pipe);
-        assert_eq!(svlogd.exit_code(), 0, "{}", log.said());
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert_eq!(log.all(), lines(0..2000).into_bytes());
     }
 
@@ -1117,13 +1117,13 @@ mod ours {
         let (log, mut svlogd, mut pipe, child) = compressing();
         for round in 0..5 {
             svlogd.signal(SIGHUP);
-            eventually("opened again", || log.said().matches("sighangup received").count() == round + 1);
+            eventually("opened again", || log.messages().matches("sighangup received").count() == round + 1);
             pipe.write_all(b"more\n").unwrap();
             eventually("written", || log.current() == "more\n".repeat(round + 1));
         }
         assert!(is_alive(child), "compression was over too soon for this case");
         assert_eq!(svlogd.ended(), None);
-        assert!(!log.said().contains("warning"), "{}", log.said());
+        assert!(!log.messages().contains("warning"), "{}", log.messages());
     }
 
     #[test]
@@ -1175,7 +1175,7 @@ mod ours {
         for (log, svlogd, writer) in [start("sleep 1000"), start("exit 1")] {
             after_patience("all logged", || log.all().ends_with(b"\nline 19999\n"));
             assert_eq!(one_piece_up_to(&log, 20_000), 2);
-            let said = log.said();
+            let said = log.messages();
             let told = "svlogd: warning: processor takes too long, logging goes on without: log\n";
             assert_eq!(said.matches(told).count(), 1, "{said}");
             assert!(said.contains("svlogd: warning: delete unprocessed: log/@4"), "{said}");
@@ -1195,8 +1195,8 @@ mod ours {
         assert!(log.old(".u").len() > 3);
         log.root.file("log/go", "");
         drop(pipe);
-        assert_eq!(svlogd.exit_code(), 0, "{}", log.said());
-        assert_eq!((log.old(".u").len(), log.old(".t").len(), log.said().as_str()), (0, 0, ""));
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
+        assert_eq!((log.old(".u").len(), log.old(".t").len(), log.messages().as_str()), (0, 0, ""));
         one_piece_up_to(&log, 480);
     }
 
@@ -1207,7 +1207,7 @@ mod ours {
         pipe.write_all(lines(0..400).as_bytes()).unwrap();
         eventually("written", || log.current().ends_with("line 399\n"));
         svlogd.signal(SIGTERM);
-        assert_eq!(svlogd.exit_code(), 0, "{}", log.said());
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert!(log.old(".u").len() > 2 && log.old(".s").is_empty());
         log.root.file("log/config", "s1000\nn8\n!cat\n");
         log.logs(&["-l", "50"], "");
@@ -1223,8 +1223,8 @@ mod ours {
         eventually("waits", || log.old(".u").len() == 1);
         steadily("waits", Duration::from_millis(300), || !log.current().ends_with("line 399\n"));
         svlogd.signal(SIGTERM);
-        assert_eq!(svlogd.exit_code(), 0, "{}", log.said());
-        assert!(!log.said().contains("bytes not written"), "{}", log.said());
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
+        assert!(!log.messages().contains("bytes not written"), "{}", log.messages());
         assert_eq!(one_piece_up_to(&log, 400), 1);
     }
 
@@ -1249,13 +1249,15 @@ mod ours {
         eventually("written", || log.current() == "old: 1\n");
         log.root.file("log/config", "#\n".repeat(100_000) + "pnew: \n");
         svlogd.signal(SIGHUP);
-        eventually("told", || log.said() == "svlogd: warning: unable to read config: log: file too big\n");
+        eventually("told", || {
+            log.messages() == "svlogd: warning: unable to read config: log: file too big\n"
+        });
         pipe.write_all(b"2\n").unwrap();
         eventually("written", || log.current() == "old: 1\nold: 2\n");
         fs::remove_file(log.path("config")).unwrap();
         fs::create_dir(log.path("config")).unwrap();
         svlogd.signal(SIGHUP);
-        eventually("told", || log.said().ends_with("unable to read config: log: not a regular file\n"));
+        eventually("told", || log.messages().ends_with("unable to read config: log: not a regular file\n"));
         pipe.write_all(b"3\n").unwrap();
         eventually("written", || log.current() == "old: 1\nold: 2\nold: 3\n");
     }
@@ -1278,18 +1280,18 @@ mod ours {
         own(0, 0o700);
         pipe.write_all(lines(200..2000).as_bytes()).unwrap();
         eventually("said", || {
-            log.said().contains("svlogd: pausing: unable to rename current: log: access denied\n")
+            log.messages().contains("svlogd: pausing: unable to rename current: log: access denied\n")
         });
         svlogd.signal(SIGHUP);
         eventually("said", || {
-            log.said().contains("svlogd: warning: unable to open log directory: log: access denied\n")
+            log.messages().contains("svlogd: warning: unable to open log directory: log: access denied\n")
         });
         own(0, 0o755);
         svlogd.signal(SIGHUP);
         steadily("goes on", Duration::from_millis(300), || svlogd.ended().is_none());
         own(65534, 0o755);
         drop(pipe);
-        assert_eq!(svlogd.exit_code(), 0, "{}", log.said());
+        assert_eq!(svlogd.exit_code(), 0, "{}", log.messages());
         assert_eq!(log.all(), lines(0..2000).into_bytes());
     }
 
@@ -1301,15 +1303,17 @@ mod ours {
         eventually("written", || log.current() == "one\n");
         fs::rename(log.root.join("log"), log.root.join("moved")).unwrap();
         svlogd.signal(SIGHUP);
-        eventually("told", || log.said().contains("unable to open log directory: log: file does not exist"));
+        eventually("told", || {
+            log.messages().contains("unable to open log directory: log: file does not exist")
+        });
         pipe.write_all(b"two\n").unwrap();
         eventually("written", || log.root.read("moved/current") == "one\ntwo\n");
         // With a rotation that cannot be done there are lines that are not written.
         fs::remove_dir_all(log.root.join("moved")).unwrap();
         svlogd.signal(SIGALRM);
-        eventually("pauses", || log.said().contains("pausing: unable to rename current"));
+        eventually("pauses", || log.messages().contains("pausing: unable to rename current"));
         svlogd.signal(SIGHUP);
-        assert_eq!(svlogd.exit_code(), 111, "{}", log.said());
+        assert_eq!(svlogd.exit_code(), 111, "{}", log.messages());
     }
 
     #[test]

@@ -187,7 +187,7 @@ impl Machine {
 
     /// Waits until this is on the console.
     #[track_caller]
-    pub fn says(&self, what: &str) {
+    pub fn shows(&self, what: &str) {
         if !holds_soon(|| self.console().contains(what)) {
             panic!("never said: {what}\n--- console:\n{}", self.console());
         }
