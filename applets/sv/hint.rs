@@ -150,9 +150,7 @@ impl Seen {
         for process in all {
             match process.directory().and_then(|dir| identity(&dir)) {
                 Ok(served) => seen.directories.push(served),
-                // The directory that was asked about exists, so it is not that one.
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => {}
-                Err(_) => seen.is_complete = false,
+                Err(error) => seen.is_complete &= error.kind() != io::ErrorKind::PermissionDenied,
             }
         }
         seen
