@@ -1115,14 +1115,15 @@ mod ours {
     #[test]
     fn hup_while_it_compresses_holds_up_nothing() {
         let (log, mut svlogd, mut pipe, child) = compressing();
+        // However long the following takes.
+        kill(child, SIGSTOP);
         for round in 0..5 {
             svlogd.signal(SIGHUP);
             eventually("opened again", || log.messages().matches("sighangup received").count() == round + 1);
             pipe.write_all(b"more\n").unwrap();
             eventually("written", || log.current() == "more\n".repeat(round + 1));
         }
-        assert!(is_alive(child), "compression was over too soon for this case");
-        assert_eq!(svlogd.ended(), None);
+        assert_eq!((is_alive(child), svlogd.ended()), (true, None));
         assert!(!log.messages().contains("warning"), "{}", log.messages());
     }
 
@@ -1137,11 +1138,14 @@ mod ours {
             files
         };
         eventually("closed", || files() == ["0", "1", "2"]);
+        // However long the following takes.
+        kill(child, SIGSTOP);
         assert_eq!(process_name(child), "gzip");
         assert!(!read(format!("/proc/{child}/cmdline")).contains("svlogd"));
         assert!(read(format!("/proc/{}/cmdline", svlogd.pid())).contains("svlogd"));
         kill(child, SIGHUP);
         kill(child, SIGALRM);
+        kill(child, SIGCONT);
         steadily("HUP and ALRM are nothing to it", Duration::from_millis(200), || is_alive(child));
         // The lock is free as soon as svlogd is gone, and the compressor goes with it.
         kill(svlogd.pid(), SIGKILL);
@@ -1158,7 +1162,7 @@ mod ours {
     fn after_patience(what: &str, mut seen: impl FnMut() -> bool) {
         let start = Instant::now();
         while !seen() {
-            assert!(start.elapsed() < Duration::from_secs(90), "never: {what}");
+            assert!(start.elapsed() < Duration::from_secs(300), "never: {what}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -97,7 +97,7 @@ fn without_a_place_for_the_file_the_first_word_counts() {
          for dir in run dev/shm tmp; do mount -o remount,bind,ro /$dir; done
          runsvinit /mnt/told & first=$!; await sv status db; echo found
          kill $first; wait $first
-         runsvinit -v -w 5 /mnt/told & await env SVDIR=/mnt/told sv status db; sv status db; SVDIR=/mnt/told sv -w 5 start db",
+         runsvinit -v -w 5 /mnt/told & await env SVDIR=/mnt/told sv status db; sv status db; SVDIR=/mnt/told sv -w 60 start db",
     );
     let mut lines = outcome.out.lines();
     assert_eq!(lines.next(), Some("found"), "{outcome:?}");
