@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use svcore::control::Command;
-use svcore::say::Message;
+use svcore::say::{Class, Message};
 use svcore::service::Service;
 use svcore::service::host::{Host, now};
 use svcore::sys::signals::Signals;
@@ -16,7 +16,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         Ok(()) => Ok(0),
         Err(error) => {
             let who = [b"runsv ", dir_bytes(dir)].concat();
-            Message::fatal(&who, &error.to_string()).print_now();
+            Message::of(Class::Fatal, &who, &error).print_now();
             Ok(call.codes.fatal)
         }
     }

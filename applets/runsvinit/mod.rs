@@ -30,7 +30,7 @@ use svcore::service::Service;
 use svcore::service::host::{Host, Place, Turn};
 use svcore::sys::signals::{self, Came, Signals};
 use svcore::sys::{clock, limits, signal, spawn};
-use svcore::{Call, Context, Failed, Result, Signal, oom, process_one, scan};
+use svcore::{Call, Context, Failed, Result, Signal, hint, oom, process_one, scan};
 
 use options::Options;
 use output::Output;
@@ -43,6 +43,9 @@ const WHO: &str = "runsvinit";
 /// Executables that run before the services.
 const BOOT: &CStr = c"/etc/runit/boot.d";
 
+/// Exit code where there is nothing that could be served.
+const NO_DIRECTORY: u8 = 111;
+
 /// After this time without an event, the clean pages of the executable are given back to the kernel.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -52,6 +55,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     if let Some(code) = options.halt {
         return halt::halt(code);
     }
+    hint::always();
     let mut init = Init::new(&options)?;
     loop {
         if let Some(code) = init.advance() {
@@ -157,8 +161,16 @@ impl<'o> Init<'o> {
     }
 
     fn begin_to_serve(&mut self) {
+        if let Err(failed) = self.served.check(self.cmd.is_any()) {
+            Message::of(Class::Fatal, &self.served.dir.who(), &failed).print_now();
+            self.begin_to_stop(Some(NO_DIRECTORY));
+            return;
+        }
         self.phase = Phase::Serve;
         self.served.look(&mut self.host, &mut self.output);
+        if self.served.is_empty() && !self.cmd.is_any() {
+            self.served.dir.warn(b"no services", None);
+        }
         if self.options.verbose {
             info(format!("{} services", self.served.len()).as_bytes());
             if self.cmd.is_any() {

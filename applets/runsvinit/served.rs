@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::WHO;
 use rustix::fd::AsRawFd;
+use rustix::fs::{AtFlags, CWD, FileType, Stat, statat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use svcore::control::Command;
 use svcore::moment::{Moment, earlier};
-use svcore::say::Message;
+use svcore::say::{Class, Message};
 use svcore::scan::{Directory, Found, Identity, Leaving, Listing, Retry, Scan};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, now};
 use svcore::sys::{clock, limits};
-use svcore::{Context, Failed, Result};
+use svcore::{Context, Failed, Result, files, hint};
 
 use super::output::Output;
 
@@ -67,7 +69,7 @@ impl Entry {
         let what = error.to_string();
         if self.said.as_ref() != Some(&what) {
             let who = [WHO.as_bytes(), b" ", self.found.name.to_bytes()].concat();
-            Message::fatal(&who, &what).print_now();
+            Message::of(Class::Fatal, &who, error).print_now();
             self.said = Some(what);
         }
     }
@@ -113,6 +115,39 @@ impl Served {
             due: None,
             has_looked: false,
         })
+    }
+
+    /// Whether the directory can be served: it is there, which it need not be beside a command, and it is not itself a
+    /// service directory.
+    pub(crate) fn check(&self, has_command: bool) -> Result<(), Failed> {
+        let path = self.dir.path().to_bytes();
+        let doing = |what: &str| [what.as_bytes(), b" ", path].concat();
+        let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        let stat = match statat(CWD, path, AtFlags::empty()) {
+            // Another failure may last for a moment only.
+            Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP)) if !has_command => {
+                return Err(Failed::because(errno, doing("unable to stat")));
+            }
+            Err(_) => return Ok(()),
+            Ok(stat) => stat,
+        };
+        if !files::is_dir(&stat) {
+            let failed = Failed::because(Errno::NOTDIR, doing("unable to change directory to"));
+            return if has_command { Ok(()) } else { Err(failed) };
+        }
+        if statat(CWD, [path, b"/run"].concat(), AtFlags::empty()).is_ok_and(is_file) {
+            let parent = std::path::absolute(OsStr::from_bytes(path)).ok();
+            let parent = parent.as_deref().and_then(Path::parent).map(|parent| {
+                format!("give the directory above it: {}", hint::quoted(parent.as_os_str().as_bytes()))
+            });
+            return Err(Failed::without_cause("is itself a service directory").with_hint(parent));
+        }
+        Ok(())
+    }
+
+    /// Whether no service is there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// Looks at the directory and takes up what is new. What could not be taken up is tried again.

@@ -36,7 +36,9 @@ impl Report {
 
     /// A step failed, and svlogd goes on without it.
     pub(crate) fn failure(&self, failed: &Failed) {
-        self.print(Class::Warning, &failed.doing, None, failed.cause.as_ref());
+        let what = [&failed.doing, b": ".as_slice(), &self.directory].concat();
+        let message = Message::warning("svlogd", &what).because(failed.cause.as_ref());
+        message.with_hint(failed.hint.as_deref()).print();
     }
 
     /// Something about a file in the directory went wrong, and svlogd goes on.
@@ -63,7 +65,7 @@ impl Report {
         }
     }
 
-    /// A line of `config` cannot be used.
+    /// A line of `config` cannot be used, or not all of it.
     pub(crate) fn config_warning(&self, number: usize, what: &str) {
         let what = [&self.directory, format!("/config:{number}: ").as_bytes(), what.as_bytes()].concat();
         Message::warning("svlogd", &what).print();

@@ -29,15 +29,17 @@ use unit::{COMMANDS_MAX, open_directory};
 
 use super::departure::Departure;
 use super::machine::Machine;
-use super::step::{Action, Actions, Event, Now};
+use super::step::{Action, Actions, Event, Now, Script};
 use crate::control::{Command, Hook};
 use crate::error::{Context, Failed, Result};
 use crate::files::{self, Identity};
 use crate::moment::{Moment, earlier};
 use crate::process::Ended;
+use crate::recent::Recent;
 use crate::role::Role;
+use crate::say::Message;
 use crate::sys::{signal, watch};
-use crate::{oom, tai};
+use crate::{hint, oom, tai};
 
 /// A program of `control/` that runs.
 #[derive(Debug)]
@@ -59,6 +61,8 @@ pub struct Service {
     surroundings: Surroundings,
     repair: Repair,
     end: End,
+    /// The messages about programs that could not be started.
+    recent: Recent,
     /// Standard output and error of the programs, where they are not those of the supervisor.
     outputs: Option<Box<Outputs>>,
     /// The supervisor is an init; see [`Service::set_of_init`].
@@ -97,6 +101,7 @@ impl Service {
             surroundings: Surroundings::default(),
             repair,
             end: End::default(),
+            recent: Recent::default(),
             outputs: None,
             of_init: false,
         }))
@@ -324,8 +329,11 @@ impl Service {
                 self.unit_mut(role)?.supervise.publish_flapping(&tai::later(&now.stamp, time));
             }
             Action::ReportExit(report) => {
-                let script = if role == Role::Main { "./run" } else { "log/./run" };
-                self.label.warn(report.in_words(script).as_bytes(), None);
+                let unit = self.unit(role)?;
+                let what = report.in_words(unit.script_name(Script::Run));
+                let hint =
+                    hint::of_end(report.how, unit.dir.as_fd(), c"./run", &self.path_of(role, c"./run"));
+                Message::warning(&self.label.who, &what).with_hint(hint.as_deref()).print_now();
                 let is_killed = matches!(report.how, Ended::Signal { number: 9, .. });
                 if self.of_init && is_killed && oom::killed(now.at) {
                     self.label.warn(b"out of memory: the kernel has killed it", None);

@@ -5,8 +5,8 @@ use std::io;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Stat, flock, fstat, openat, statat};
-use rustix::io::fcntl_dupfd_cloexec;
-use svcore::{Context, Failed, files, trust};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use svcore::{Context, Failed, files, hint, trust};
 
 /// An open log directory, locked against another svlogd.
 pub(super) struct LockedDirectory {
@@ -21,7 +21,11 @@ impl LockedDirectory {
     pub(super) fn open(name: &[u8], held: Option<&Self>) -> Result<Self, Failed> {
         let path = CString::new(name).while_doing(|| "unable to open log directory")?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(CWD, &path, flags, Mode::empty()).while_doing(|| "unable to open log directory")?;
+        let fd = openat(CWD, &path, flags, Mode::empty()).map_err(|errno| {
+            let make =
+                (errno == Errno::NOENT).then(|| format!("make it first: mkdir {}", hint::quoted(name)));
+            Failed::because(errno, "unable to open log directory").with_hint(make)
+        })?;
         // Stock svlogd has another message for a directory that can be opened but not entered.
         openat(&fd, c".", flags, Mode::empty()).while_doing(|| "unable to change directory")?;
         let stat = fstat(&fd).while_doing(|| "unable to open log directory")?;
@@ -32,7 +36,13 @@ impl LockedDirectory {
             Some(held) => fcntl_dupfd_cloexec(&held.lock, 0).map_err(io::Error::from),
             None => lock(&fd),
         };
-        Ok(LockedDirectory { fd, stat, lock: lock.while_doing(|| "unable to lock directory")? })
+        let lock = lock.while_doing(|| "unable to lock directory").map_err(|failed| {
+            let file =
+                files::open_read(fd.as_fd(), c"lock").ok().filter(|_| failed.is_any_of(&[Errno::AGAIN]));
+            let holder = file.and_then(|file| hint::of_lock(file.as_fd()));
+            failed.with_hint(holder)
+        })?;
+        Ok(LockedDirectory { fd, stat, lock })
     }
 
     /// Whether both are the same directory, maybe under different names.
