@@ -265,6 +265,23 @@ pub fn find<T>(home: &Home<'_>, open: impl Fn(BorrowedFd<'_>) -> io::Result<T>) 
     })
 }
 
+/// The root below which the supervisor of another user keeps the state of this service. A client uses it only if told to
+/// by `RUNITBOX_STATE`.
+#[must_use]
+pub fn root_of_another_user(home: &Home<'_>) -> Option<PathBuf> {
+    /// Everybody may make entries there.
+    const ENTRIES_MAX: usize = 10_000;
+    let entries =
+        SHARED.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flat_map(|dir| dir.take(ENTRIES_MAX));
+    let is_root = |name: &[u8]| {
+        name.strip_prefix(b"runit-").is_some_and(|uid| !uid.is_empty() && uid.iter().all(u8::is_ascii_digit))
+    };
+    let mut roots =
+        entries.flatten().filter(|entry| is_root(entry.file_name().as_bytes())).map(|entry| entry.path());
+    let is_denied = std::cell::Cell::new(false);
+    roots.find(|path| find_in(&Root::Given(path.clone()), home, &is_denied).is_some())
+}
+
 /// Whether a supervisor serves: its `ok` has a reader.
 #[must_use]
 pub fn is_served(home: &Home<'_>) -> bool {

@@ -6,11 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, readlinkat, statat};
-use svcore::files;
 use svcore::say::printable_text;
 use svcore::scan::{Identity, process};
+use svcore::{files, hint, state};
 
-use super::target::{Target, Trouble};
+use super::target::{MAIN, Target, Trouble};
 
 /// What `trouble` with `service` probably comes from.
 pub(crate) fn hint(
@@ -41,6 +41,11 @@ pub(crate) fn hint(
             dangling(service).map(|target| format!("it is a link to {target}, which is not there"))
         }
         Trouble::NoDirectory(_) if !is_below => Some("there is no such directory".to_owned()),
+        Trouble::NoDirectory(_)
+            if service.name.contains(&b'/') && Path::new(OsStr::from_bytes(&service.name)).is_dir() =>
+        {
+            Some(format!("a path needs ./ in front: {}", hint::quoted(&[b"./", &*service.name].concat())))
+        }
         Trouble::NoDirectory(_) if !has_svdir => {
             Some(format!("there is no directory {svdir}: set SVDIR to the one that runsvdir serves"))
         }
@@ -64,6 +69,10 @@ fn dangling(service: &Target) -> Option<String> {
 
 /// Why a service directory that exists is not supervised.
 fn unserved(service: &Target, name: &str, supervisors: &mut Supervisors) -> String {
+    if let Ok(Some(root)) = service.with_home(&MAIN, |home| Ok(state::root_of_another_user(home))) {
+        let root = hint::quoted(root.as_os_str().as_bytes());
+        return format!("another user supervises it: set RUNITBOX_STATE={root}");
+    }
     if let Ok(dir) = service.dir()
         && let Ok(target) = readlinkat(dir, c"supervise", Vec::new())
         && service.look(c"supervise").is_ok_and(|stat| stat.is_none())
@@ -74,8 +83,8 @@ fn unserved(service: &Target, name: &str, supervisors: &mut Supervisors) -> Stri
     match service.look(c"run") {
         Ok(None) => return "it has no file run".to_owned(),
         Ok(Some(stat)) if !files::is_executable(&stat) => {
-            let path = printable_text(&service.path);
-            return format!("its file run is not executable: chmod +x {path}/run");
+            let path = hint::quoted(&[service.path.as_slice(), b"/run"].concat());
+            return format!("its file run is not executable: chmod +x {path}");
         }
         Ok(Some(_)) | Err(_) => {}
     }
