@@ -39,13 +39,15 @@ fn is_chosen(entry: &Entry) -> bool {
 fn table(chosen: &[&Entry]) -> String {
     let mut rows = BTreeMap::new();
     for entry in chosen {
-        let own = (entry.name, entry.about, entry.synopsis, entry.options);
-        let others =
-            entry.aliases.iter().map(|alias| (alias.name, alias.about, alias.synopsis, alias.options));
-        for (name, about, synopsis, options) in std::iter::once(own).chain(others) {
+        let own = (entry.name, entry.about, entry.synopsis, entry.options, entry.verbs);
+        let others = entry
+            .aliases
+            .iter()
+            .map(|alias| (alias.name, alias.about, alias.synopsis, alias.options, &[][..]));
+        for (name, about, synopsis, options, verbs) in std::iter::once(own).chain(others) {
             let row = format!(
                 "svcore::Applet {{ name: {name:?}, family: {:?}, synopsis: {synopsis:?}, about: {about:?}, \
-                 options: &{options:?}, usage_as_typed: {}, \
+                 options: &{options:?}, verbs: &{verbs:?}, usage_as_typed: {}, \
                  codes: svcore::Codes {{ usage: {}, fatal: {} }}, main: {}::main }},\n",
                 entry.name, entry.usage_as_typed, entry.usage_code, entry.fatal_code, entry.module,
             );

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context, Error, Failed, Result};
 use crate::files::Identity;
 use crate::say::{Class, Message};
-use crate::{own_file, say, sys};
+use crate::{hint, own_file, say, sys};
 
 /// The name of the whole.
 pub const SUITE: &str = "runitbox";
@@ -54,6 +54,8 @@ pub struct Applet {
     pub about: &'static str,
     /// Options and operands with what they mean, for `--help`.
     pub options: &'static [(&'static str, &'static str)],
+    /// The words that its first operand may be, with what they mean, for `--help`.
+    pub verbs: &'static [(&'static str, &'static str)],
     /// Whether the usage line has the name as typed, or only its last part.
     pub usage_as_typed: bool,
     /// Its exit codes.
@@ -145,9 +147,22 @@ pub fn run(table: &[Applet], argv: &[OsString]) -> u8 {
 
 fn finish(applet: &Applet, call: &Call<'_>) -> u8 {
     (applet.main)(call).unwrap_or_else(|error| {
+        // Where stock has a meaning for these words, so has the applet.
+        match (&error, call.args) {
+            _ if call.is_init_script() => {}
+            (Error::Usage(_), [word]) if word == "-h" => {
+                help(applet);
+                return 0;
+            }
+            (Error::Usage(_), [word]) if word == "--version" => {
+                say::out(&[version_line().as_bytes()]);
+                return 0;
+            }
+            _ => {}
+        }
         report(applet, call, &error);
         match error {
-            Error::Usage(_) => applet.codes.usage,
+            Error::Usage(_) | Error::WrongValue(_) | Error::Version => applet.codes.usage,
             Error::Fatal(_) => applet.codes.fatal,
         }
     })
@@ -155,18 +170,33 @@ fn finish(applet: &Applet, call: &Call<'_>) -> u8 {
 
 /// Says why, in the shape all of runit has.
 fn report(applet: &Applet, call: &Call<'_>, error: &Error) {
-    match error {
-        Error::Usage(what) => {
-            let name = call.name.as_bytes();
-            let typed = if applet.usage_as_typed { call.typed.as_bytes() } else { name };
-            if let Some(what) = what {
-                say::err_line(&[name, b": ", what.as_bytes()]);
-            }
-            let typed = say::printable(undaemonized(applet, typed));
-            say::err(&[b"usage: ", &typed, b" ", applet.synopsis.as_bytes(), b"\n\n"]);
-        }
-        Error::Fatal(failed) => Message::of(Class::Fatal, applet.family, failed).print(),
+    let name = call.name.as_bytes();
+    let (before, why) = match error {
+        Error::Fatal(failed) => return Message::of(Class::Fatal, applet.family, failed).print(),
+        Error::Usage(what) => (what.as_ref(), None),
+        Error::WrongValue(why) => (None, Some(why)),
+        Error::Version => (None, None),
+    };
+    if let Some(what) = before {
+        say::err_line(&[name, b": ", what.as_bytes()]);
     }
+    let typed = if applet.usage_as_typed { call.typed.as_bytes() } else { name };
+    let typed = say::printable(undaemonized(applet, typed));
+    let hint = hint_about_usage(applet, call, why.map(String::as_str));
+    let hint = hint.filter(|_| !matches!(error, Error::Version));
+    let hint = hint::line(hint.as_deref());
+    say::err(&[b"usage: ", &typed, b" ", applet.synopsis.as_bytes(), b"\n\n", &hint]);
+}
+
+/// What is wrong with the command line, if that is known, and where help is.
+fn hint_about_usage(applet: &Applet, call: &Call<'_>, why: Option<&str>) -> Option<String> {
+    if call.is_init_script() {
+        // Every word of an init script is a command.
+        return why.map(str::to_owned);
+    }
+    let suite = if call.picked_by == PickedBy::FirstArgument { "runitbox " } else { "" };
+    let help = format!("try: {suite}{} --help", applet.name);
+    Some(why.map_or_else(|| help.clone(), |why| format!("{why}; {help}")))
 }
 
 /// chpst's other names are told without daemontools' `d`.
@@ -174,11 +204,11 @@ fn undaemonized<'n>(applet: &Applet, name: &'n [u8]) -> &'n [u8] {
     name.strip_prefix(b"d").filter(|rest| *rest == applet.name.as_bytes()).unwrap_or(name)
 }
 
-/// `-V`: says the version and gives the error that says the usage.
+/// `-V`: prints the version, and returns the error by which the usage line follows.
 #[must_use]
 pub fn version() -> Error {
     say::err(&[version_line().as_bytes()]);
-    Error::usage()
+    Error::Version
 }
 
 fn version_line() -> String {
@@ -280,7 +310,7 @@ fn suite(table: &[Applet], args: &[OsString]) -> u8 {
         }
         (Some(b"--install"), _) => {
             install(table, args.get(1..).unwrap_or_default()).unwrap_or_else(|error| match error {
-                Error::Usage(_) => {
+                Error::Usage(_) | Error::WrongValue(_) | Error::Version => {
                     say::err(&[b"usage: runitbox --install [-s] dir\n\n"]);
                     USAGE
                 }
@@ -292,12 +322,59 @@ fn suite(table: &[Applet], args: &[OsString]) -> u8 {
         }
         (word, _) => {
             if let Some(word) = word {
+                let hint = nearest(table, word).map(|name| format!("did you mean: {SUITE} {name}"));
                 say::err_line(&[SUITE.as_bytes(), b": no applet is called ", word]);
+                say::err(&[&hint::line(hint.as_deref())]);
             }
             say::err(&[overview(table).as_bytes()]);
             NO_APPLET
         }
     }
+}
+
+/// The applet, or the verb of one with its applet, whose name is nearest to a word that is none: it differs from it in few
+/// letters.
+fn nearest(table: &[Applet], word: &[u8]) -> Option<String> {
+    let of_applet = |applet: &'static str| (applet, applet.to_owned());
+    let names = table.iter().map(|applet| of_applet(applet.name));
+    let verbs = table
+        .iter()
+        .flat_map(|applet| applet.verbs.iter().map(|(verb, _)| (*verb, format!("{} {verb}", applet.name))));
+    let distances = names.chain(verbs).map(|(name, shown)| {
+        let is_beginning = word.len() > 1 && name.len() > word.len() && name.as_bytes().starts_with(word);
+        (if is_beginning { 1 } else { distance(word, name.as_bytes()) }, shown)
+    });
+    let (distance, shown) = distances.min_by_key(|(distance, _)| *distance)?;
+    (distance <= 2 && distance < word.len()).then_some(shown)
+}
+
+/// In how many letters two words differ: one more, one less, another one, or two that are exchanged.
+fn distance(one: &[u8], other: &[u8]) -> usize {
+    /// A longer word is far from every name.
+    const LONGEST: usize = 32;
+    if one.len() > LONGEST {
+        return one.len();
+    }
+    // The distances of the beginnings of `one` from those of `other`: a row for each letter of `one`.
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for (row, letter) in one.iter().enumerate() {
+        let mut this = vec![row.saturating_add(1)];
+        for (column, wanted) in other.iter().enumerate() {
+            let at = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX);
+            let change = at(&last, column).saturating_add(usize::from(letter != wanted));
+            let more_or_less = at(&last, column + 1).min(at(&this, column)).saturating_add(1);
+            let is_exchanged = row > 0
+                && column > 0
+                && one.get(row - 1) == Some(wanted)
+                && other.get(column - 1) == Some(letter);
+            let exchange =
+                if is_exchanged { at(&before_last, column - 1).saturating_add(1) } else { usize::MAX };
+            this.push(change.min(more_or_less).min(exchange));
+        }
+        before_last = std::mem::replace(&mut last, this);
+    }
+    last.last().copied().unwrap_or(usize::MAX)
 }
 
 fn names(table: &[Applet]) -> String {
@@ -324,7 +401,7 @@ fn help(applet: &Applet) {
     if !applet.options.is_empty() {
         text.push('\n');
     }
-    for (option, meaning) in applet.options {
+    for (option, meaning) in applet.options.iter().chain(applet.verbs) {
         for (index, line) in meaning.lines().enumerate() {
             let shown = if index == 0 { option } else { "" };
             text += &format!("  {shown:<22} {line}\n");
@@ -389,6 +466,7 @@ mod tests {
             synopsis: "",
             about: "",
             options: &[],
+            verbs: &[],
             usage_as_typed: true,
             codes: Codes { usage: 1, fatal: 2 },
             main: |_| Ok(0),
@@ -445,6 +523,19 @@ mod tests {
         assert_eq!(executed_as(Some("/usr/bin/runsv"), &["-runsv", "a"]), "runsv -runsv 1");
         assert_eq!(executed_as(Some("/usr/bin/runitbox"), &["foo", "sv", "a"]), "sv sv 1");
         assert_eq!(executed_as(Some("/x/foo"), &["foo", "a"]), "suite 1");
+    }
+
+    #[test]
+    fn a_word_that_is_nearly_a_name_is_recognized() {
+        let sv = Applet { verbs: &[("status", ""), ("start", "")], ..applet("sv", "sv") };
+        let table = [applet("runsv", "runsv"), applet("runsvdir", "runsvdir"), sv];
+        let near = |word: &str| nearest(&table, word.as_bytes()).unwrap_or_default();
+        assert_eq!(
+            (near("strat"), near("runsvdri"), near("stat")),
+            ("sv start".into(), "runsvdir".into(), "sv status".into())
+        );
+        assert_eq!((near("x"), near("frobnicate"), near("")), (String::new(), String::new(), String::new()));
+        assert_eq!([distance(b"ab", b"ba"), distance(b"", b"abc"), distance(b"abc", b"xbc")], [1, 3, 1]);
     }
 
     #[test]

@@ -202,7 +202,9 @@ impl<'a> Message<'a> {
         line
     }
 
-    fn lines(&self) -> Vec<u8> {
+    /// All of it, as it is printed.
+    #[must_use]
+    pub fn lines(&self) -> Vec<u8> {
         let mut lines = printable(&self.text()).into_owned();
         lines.push(b'\n');
         lines.append(&mut hint::line(self.hint));

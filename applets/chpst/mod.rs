@@ -17,7 +17,7 @@ use svcore::passwd::{self, Ids, Refused};
 use svcore::say::Message;
 use svcore::sys::limits;
 use svcore::trust::{self, Refusal};
-use svcore::{Call, Context, Failed, Result, exec, privilege, say, slice};
+use svcore::{Call, Context, Failed, Result, exec, hint, privilege, say, slice};
 
 use plan::{Plan, WhenLocked};
 
@@ -27,11 +27,11 @@ const DATABASE_MAX: usize = 16 * 1024 * 1024;
 /// Runs the applet. Returns only if the program could not be executed.
 pub(crate) fn main(call: &Call<'_>) -> Result {
     let plan = plan::parse(call.name, call.args)?;
-    if plan.bad_number {
+    if let Some(why) = &plan.bad_number {
         // Stock softlimit answers a bad number with chpst's usage line.
         let synopsis =
             crate::TABLE.iter().find(|applet| applet.name == "chpst").map_or("", |chpst| chpst.synopsis);
-        say::err(&[b"usage: softlimit ", synopsis.as_bytes(), b"\n\n"]);
+        say::err(&[b"usage: softlimit ", synopsis.as_bytes(), b"\n\n", &hint::line(Some(why))]);
         return Ok(call.codes.usage);
     }
     // The program is searched in the PATH that chpst was started with, not in one that an environment directory sets.
@@ -77,23 +77,24 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     for &(resource, value) in &plan.limits {
         limits::set_soft_limit(resource, value).while_doing(|| "unable to setrlimit()")?;
     }
-    let error = execute(&plan, path.as_deref(), environment);
+    let files = plan.argv.first().map_or_else(Vec::new, |program| exec::candidates(program, path.as_deref()));
+    let error = execute(&plan, &files, environment);
     if plan.quiet_failure {
         return Ok(0);
     }
     let name = plan.argv0.as_ref().or(plan.argv.first()).map(|name| name.as_bytes()).unwrap_or_default();
     let what = [b"unable to run: ", name].concat();
-    let line = Message::fatal("chpst", &what).because(&error).text();
+    let hint = hint::of_candidates(&files, &error);
+    let message = Message::fatal("chpst", &what).because(&error).with_hint(hint.as_deref());
     match &saved_stderr {
-        Some(stderr) => say::write_all(stderr.as_fd(), &[&say::printable(&line), b"\n"]),
-        None => say::err_line(&[&line]),
+        Some(stderr) => say::write_all(stderr.as_fd(), &[&message.lines()]),
+        None => message.print(),
     }
     Ok(call.codes.fatal)
 }
 
 /// Executes the program of the plan. Returns why that failed.
-fn execute(plan: &Plan, path: Option<&OsStr>, environment: Vec<Vec<u8>>) -> io::Error {
-    let Some(program) = plan.argv.first() else { return Errno::NOENT.into() };
+fn execute(plan: &Plan, files: &[CString], environment: Vec<Vec<u8>>) -> io::Error {
     // What has a NUL in it cannot be passed on and is left out. None of it should: the kernel passes no NULs, and in the
     // values of an environment directory they became newlines.
     let c = |bytes: Vec<u8>| CString::new(bytes).ok();
@@ -102,7 +103,7 @@ fn execute(plan: &Plan, path: Option<&OsStr>, environment: Vec<Vec<u8>>) -> io::
         *first = c(name.clone().into_vec()).unwrap_or_default();
     }
     let environment: Vec<CString> = environment.into_iter().filter_map(c).collect();
-    exec::replace(&exec::candidates(program, path), &argv, &environment)
+    exec::replace(files, &argv, &environment)
 }
 
 fn change_directory(dir: &OsStr) -> Result<(), Failed> {
@@ -198,14 +199,41 @@ fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids, Failed> {
     found.map_err(|refused| match refused {
         Refused::Unknown if plain_account => {
             Failed::without_cause([b"unknown account: ", spec_bytes].concat())
+                .with_hint(hint_about_ids(spec_bytes, plain_account))
         }
-        Refused::Unknown => Failed::without_cause([b"unknown user/group: ", spec_bytes].concat()),
+        Refused::Unknown => Failed::without_cause([b"unknown user/group: ", spec_bytes].concat())
+            .with_hint(hint_about_ids(spec_bytes, plain_account)),
         Refused::Empty => Failed::without_cause([b"empty uid or gid: ", spec_bytes].concat()),
         Refused::Numbers(numbers) => {
             Failed::without_cause([b"invalid uid/gids: ".as_slice(), &numbers].concat())
+                .with_hint(hint_about_ids(spec_bytes, plain_account))
         }
         Refused::Unreadable => unreadable.unwrap_or_else(|| Failed::without_cause(missing("password"))),
     })
+}
+
+/// How to write what was probably meant by a user and groups that were refused.
+fn hint_about_ids(spec: &[u8], plain_account: bool) -> Option<String> {
+    let is_number = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    let (colon, parts) = spec
+        .split_first()
+        .filter(|(first, _)| **first == b':')
+        .map_or((false, spec), |(_, rest)| (true, rest));
+    let all = parts.split(|&byte| byte == b':').all(is_number);
+    let any = parts.split(|&byte| byte == b':').any(is_number);
+    let shown = say::printable_text(parts);
+    let both = if parts.contains(&b':') { format!(":{shown}") } else { format!(":{shown}:{shown}") };
+    if all && plain_account {
+        Some(format!("a name is needed here; with a number: chpst -u {both}"))
+    } else if all && colon && !parts.contains(&b':') {
+        Some(format!("a group is needed as well: {both}"))
+    } else if all {
+        Some(format!("for a number write {both}"))
+    } else if any || colon {
+        Some("names and numbers cannot be mixed: user:group or :1000:1000".to_owned())
+    } else {
+        None
+    }
 }
 
 fn read_database(path: &CStr) -> io::Result<Vec<u8>> {
