@@ -9,6 +9,9 @@ const RESTARTED: i32 = 129;
 const HALTED: i32 = 130;
 const ALLOW: &str = "touch /etc/runit/stopit /etc/runit/reboot; chmod 0 /etc/runit/stopit /etc/runit/reboot";
 
+/// RTMIN+3, as the usual C library counts.
+const RTMIN_3: i32 = 37;
+
 fn boot(root: Root) -> Machine {
     root.boot(&["/sbin/runit"])
 }
@@ -313,13 +316,43 @@ fn without_stages_the_services_are_served_and_the_machine_ends() {
         in_order(&machine, &["no stages in /etc/runit: serving /etc/service", "db begins", "db ends"]);
         assert_eq!(machine.read("etc/service/web/out"), "web begins\nweb ends\n");
     }
-    for (signal, code) in [(SIGINT, RESTARTED), (SIGPWR, HALTED), (SIGTERM, HALTED)] {
+    for (signal, code) in [(SIGINT, RESTARTED), (SIGPWR, HALTED), (SIGTERM, HALTED), (RTMIN_3, HALTED)] {
         let mut machine = boot(Root::new().graceful("db"));
         machine.says("db begins");
         machine.signal(signal);
         assert_eq!(machine.ends(), code, "{signal}");
         in_order(&machine, &["db ends"]);
     }
+}
+
+#[test]
+fn without_stages_and_services_it_waits_for_the_directory() {
+    needs_machine();
+    let root = Root::new();
+    std::fs::remove_dir(root.path("etc/service")).unwrap();
+    let mut machine = boot(root);
+    machine.says("unable to stat /service: file does not exist; waiting for it");
+    let make = "mkdir -p /service/web; printf '#!/bin/sh\necho web begins; exec sleep 1000\n' >/service/web/run; chmod +x /service/web/run";
+    assert_eq!(machine.inside(make).code, Some(0));
+    machine.says("web begins");
+    machine.signal(SIGPWR);
+    assert_eq!(machine.ends(), HALTED);
+    let root = Root::new();
+    std::fs::remove_dir(root.path("etc/service")).unwrap();
+    let mut machine = boot(root);
+    machine.says("waiting for it");
+    machine.signal(SIGINT);
+    assert_eq!(machine.ends(), RESTARTED);
+}
+
+#[test]
+fn the_halt_of_container_engines_is_a_power_failure() {
+    needs_machine();
+    let mut machine = boot(Root::new().stages("", "").graceful("web"));
+    machine.says("web begins");
+    machine.signal(RTMIN_3);
+    assert_eq!(machine.ends(), HALTED);
+    in_order(&machine, &["power failure...", "web ends", "stage 3 done"]);
 }
 
 #[test]
