@@ -1,14 +1,19 @@
 //! Every applet as data: names, options, exit codes. No behaviour.
 //!
 //! Compiled into `build.rs`, which makes the table of applets, the manual pages, completions and the list of links
-//! from it. The synopses are stock runit's to the byte; what we add to the programs is told by `options` only.
+//! from it, and into the tests, which compare `Cargo.toml` and `applets/main.rs` with it. A new applet is a folder, an entry
+//! here, and a feature and a `mod` line of its name. The synopses are stock runit's to the byte; what we add to the programs is told by `options` only.
 
 /// A program, and the other names it has.
 pub struct Entry {
     /// Its name.
     pub name: &'static str,
-    /// The Cargo feature and the module of the executable.
+    /// The folder under `applets/` and the module of the executable. Its Cargo feature has the name of the program.
     pub module: &'static str,
+    /// It is only of use on Linux, and left out elsewhere.
+    pub linux_only: bool,
+    /// It boots a machine, so `--install` makes its names only with `--with-init`.
+    pub with_init: bool,
     /// Where packages put it: `bin` or `sbin`.
     pub dir: &'static str,
     /// What it does, in half a sentence.
@@ -25,8 +30,22 @@ pub struct Entry {
     pub usage_code: u8,
     /// Exit code of a fatal error.
     pub fatal_code: u8,
+    /// How it behaves as an init script, if it can be one.
+    pub init_script: Option<InitScript>,
+    /// The other names are those of daemontools' programs, and may have a `d` in front.
+    pub daemontools: bool,
     /// Other names that the same program serves.
     pub aliases: &'static [Alias],
+}
+
+/// A program under the name of a service: `/etc/init.d/web` is a link to it.
+pub struct InitScript {
+    /// What follows the name in the usage line.
+    pub synopsis: &'static str,
+    /// Exit code of a wrong command line.
+    pub usage_code: u8,
+    /// Exit code of a fatal error.
+    pub fatal_code: u8,
 }
 
 /// Another name of a program.
@@ -46,6 +65,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "chpst",
         module: "chpst",
+        linux_only: false,
+        with_init: false,
         dir: "bin",
         about: "run a program with a changed process state",
         synopsis: "[-vVP012] [-u user[:group]] [-U user[:group]] [-b argv0] [-e dir] [-/ root] [-C pwd] [-n nice] [-l|-L lock] [-m n] [-d n] [-o n] [-p n] [-f n] [-c n] [-t n] prog",
@@ -80,6 +101,8 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: false,
         usage_code: 100,
         fatal_code: 111,
+        init_script: None,
+        daemontools: true,
         aliases: &[
             Alias {
                 name: "envdir",
@@ -127,6 +150,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "runit",
         module: "runit",
+        linux_only: true,
+        with_init: true,
         dir: "sbin",
         about: "be process 1: run the stages, reap orphans, end the machine",
         synopsis: "",
@@ -135,11 +160,15 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 111,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
     Entry {
         name: "runit-init",
         module: "runit_init",
+        linux_only: true,
+        with_init: true,
         dir: "sbin",
         about: "become runit as process 1; otherwise tell it to halt or to reboot",
         synopsis: "0|6",
@@ -151,6 +180,8 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 0,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[Alias {
             name: "init",
             about: "runit-init under the name that the kernel looks for",
@@ -161,6 +192,8 @@ pub const CATALOG: &[Entry] = &[
     Entry {
         name: "runsv",
         module: "runsv",
+        linux_only: false,
+        with_init: false,
         dir: "bin",
         about: "supervise one service and its log service",
         synopsis: "dir",
@@ -169,11 +202,15 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 1,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
     Entry {
         name: "runsvchdir",
         module: "runsvchdir",
+        linux_only: false,
+        with_init: false,
         dir: "sbin",
         about: "switch the directory that runsvdir serves",
         synopsis: "dir",
@@ -185,11 +222,15 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 1,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
     Entry {
         name: "runsvdir",
         module: "runsvdir",
+        linux_only: false,
+        with_init: false,
         dir: "bin",
         about: "keep a runsv for each service directory in a directory",
         synopsis: "[-P] dir",
@@ -202,11 +243,15 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 1,
         fatal_code: 100,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
     Entry {
         name: "runsvinit",
         module: "runsvinit",
+        linux_only: true,
+        with_init: false,
         dir: "sbin",
         about: "be a container's init: host all services, run a command, stop in order",
         synopsis: "[-gv] [-w sec] [-e dir] [--map code=code] [--stop-signal sig] [--prefix] [--stamp] [dir] [-- cmd [arg ...]] | --halt [code]",
@@ -237,11 +282,15 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: false,
         usage_code: 100,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
     Entry {
         name: "sv",
         module: "sv",
+        linux_only: false,
+        with_init: false,
         dir: "bin",
         about: "control services and say how they are",
         synopsis: "[-v] [-w sec] command service ...",
@@ -290,11 +339,16 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: false,
         usage_code: 100,
         fatal_code: 100,
+        // Source: sv(8), and the Linux Standard Base.
+        init_script: Some(InitScript { synopsis: "[-w sec] command", usage_code: 2, fatal_code: 151 }),
+        daemontools: false,
         aliases: &[],
     },
     Entry {
         name: "svlogd",
         module: "svlogd",
+        linux_only: false,
+        with_init: false,
         dir: "bin",
         about: "write standard input to log directories that are rotated",
         synopsis: "[-ttv] [-r c] [-R abc] [-l len] [-b buflen] dir ...",
@@ -316,11 +370,15 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 111,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
     Entry {
         name: "utmpset",
         module: "utmpset",
+        linux_only: true,
+        with_init: false,
         dir: "sbin",
         about: "log a line out in utmp and wtmp",
         synopsis: "[-w] line",
@@ -333,6 +391,8 @@ pub const CATALOG: &[Entry] = &[
         usage_as_typed: true,
         usage_code: 1,
         fatal_code: 111,
+        init_script: None,
+        daemontools: false,
         aliases: &[],
     },
 ];

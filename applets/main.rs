@@ -6,6 +6,16 @@
 #![cfg_attr(not(test), no_main)]
 #![cfg_attr(test, allow(dead_code))]
 
+// Inside the source tree .cargo/config.toml sees to it; `cargo install` from elsewhere does not read that file.
+#[cfg(all(target_os = "linux", not(target_feature = "crt-static"), not(any(test, doc, clippy))))]
+compile_error!(
+    "runitbox has to be linked statically, and this build would not be. Add to the command:
+    --target x86_64-unknown-linux-musl
+(or aarch64-unknown-linux-musl; first `rustup target add` it). Or, with the C library of this system:
+    RUSTFLAGS='-C target-feature=+crt-static' cargo install --target x86_64-unknown-linux-gnu ...
+Or build in the source tree: cargo build --release"
+);
+
 #[cfg(feature = "chpst")]
 mod chpst;
 #[cfg(all(feature = "runit", target_os = "linux"))]
@@ -40,5 +50,5 @@ static MEMORY: svcore::sys::allocator::Allocator = svcore::sys::allocator::Alloc
 extern "C" fn main(argc: std::ffi::c_int, argv: *mut *mut std::ffi::c_char) -> std::ffi::c_int {
     // SAFETY: these are the two values the C runtime called us with.
     let argv = unsafe { svcore::sys::arguments::arguments(argc, argv) };
-    svcore::multicall::run(TABLE, &argv).into()
+    svcore::multicall::run(TABLE, PAGES, &argv).into()
 }

@@ -42,7 +42,7 @@ pub fn is_executable(stat: &Stat) -> bool {
 /// Whether others than the owner may write to it.
 #[must_use]
 #[allow(clippy::useless_conversion, reason = "the width of a mode differs between platforms")]
-pub fn others_may_write(stat: &Stat) -> bool {
+pub(crate) fn others_may_write(stat: &Stat) -> bool {
     const OTHERS_WRITE: u32 = 0o022;
     u32::from(stat.st_mode) & OTHERS_WRITE != 0
 }
@@ -50,7 +50,7 @@ pub fn others_may_write(stat: &Stat) -> bool {
 /// Whether others than the owner of a directory may replace files in it that do not belong to them.
 #[must_use]
 #[allow(clippy::useless_conversion, reason = "the width of a mode differs between platforms")]
-pub fn others_may_exchange(stat: &Stat) -> bool {
+pub(crate) fn others_may_exchange(stat: &Stat) -> bool {
     const STICKY: u32 = 0o1000;
     others_may_write(stat) && u32::from(stat.st_mode) & STICKY == 0
 }
@@ -76,7 +76,7 @@ pub fn identity(stat: &Stat) -> Identity {
 /// # Errors
 ///
 /// That of open(2).
-pub fn open_read(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+pub(crate) fn open_read(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
     Ok(openat(dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
 }
 

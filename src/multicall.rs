@@ -2,9 +2,9 @@
 //!
 //! Which name means what, in this order:
 //!
-//! 1. A path that leads over a link to something called `sv` is an init script: `/etc/init.d/web -> /usr/bin/sv`
+//! 1. A path that leads over a link to an applet that can be an init script is one: `/etc/init.d/web -> /usr/bin/sv`
 //!    controls the service `web`, even if the service has the name of an applet.
-//! 2. The base name is that of an applet. daemontools' `d` in front of chpst's other names is ignored.
+//! 2. The base name is that of an applet. daemontools' `d` in front of the names of its programs is ignored.
 //! 3. The file that was executed is called like an applet, whatever the first word says: `exec -a web /usr/bin/sv` is an
 //!    init script, too, and `-runsvdir`, as login programs call a shell, is runsvdir.
 //! 4. The first argument is the name of an applet: `runitbox sv status web`.
@@ -13,13 +13,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Context, Error, Failed, Result};
-use crate::files::Identity;
+use crate::error::{Error, Result};
+use crate::install::{self, Page};
 use crate::say::{Class, Message};
-use crate::{hint, own_file, say, sys};
+use crate::{hint, say, sys};
 
 /// The name of the whole.
 pub const SUITE: &str = "runitbox";
@@ -58,10 +57,25 @@ pub struct Applet {
     pub verbs: &'static [(&'static str, &'static str)],
     /// Whether the usage line has the name as typed, or only its last part.
     pub usage_as_typed: bool,
+    /// It boots a machine: `--install` leaves it out without `--with-init`.
+    pub with_init: bool,
+    /// How it behaves under the name of a service, if it can be an init script.
+    pub init_script: Option<InitScript>,
+    /// It is a program of daemontools, which may have a `d` in front of its name.
+    pub daemontools: bool,
     /// Its exit codes.
     pub codes: Codes,
     /// Its program.
     pub main: fn(&Call<'_>) -> Result,
+}
+
+/// An applet as an init script.
+#[derive(Debug, Clone, Copy)]
+pub struct InitScript {
+    /// What follows the name in the usage line.
+    pub synopsis: &'static str,
+    /// Its exit codes.
+    pub codes: Codes,
 }
 
 /// What picked the applet.
@@ -71,7 +85,7 @@ pub enum PickedBy {
     Name,
     /// The first argument: `runitbox sv status web`.
     FirstArgument,
-    /// A link called `sv` under the name of a service: it is `sv` as that service's init script.
+    /// A link to it that has the name of a service: it is that service's init script.
     InitScript,
 }
 
@@ -93,7 +107,7 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Whether it is `sv` under the name of a service.
+    /// Whether it is called as an init script, by the name of a service.
     #[must_use]
     pub fn is_init_script(&self) -> bool {
         self.picked_by == PickedBy::InitScript
@@ -108,14 +122,14 @@ enum Asked<'a> {
 
 /// Runs the applet that `argv` asks for and gives the code to exit with.
 #[must_use]
-pub fn run(table: &[Applet], argv: &[OsString]) -> u8 {
+pub fn run(table: &[Applet], pages: &[Page], argv: &[OsString]) -> u8 {
     let closed = sys::descriptors::guard_standard_streams();
     let (typed, args) =
         argv.split_first().map_or((OsStr::new(SUITE), argv), |(first, args)| (first.as_os_str(), args));
     let executed = sys::auxv::executed_path();
     let (applet, picked_by, typed, args) = match select(table, typed, executed.as_deref(), args) {
         Asked::Applet { applet, picked_by, typed, args } => (applet, picked_by, typed, args),
-        Asked::Suite(args) => return suite(table, args),
+        Asked::Suite(args) => return suite(table, pages, args),
     };
     let name = base_name(typed);
     let mut applet = *applet;
@@ -130,28 +144,28 @@ pub fn run(table: &[Applet], argv: &[OsString]) -> u8 {
             }
         }
         PickedBy::InitScript => {
-            // Source: sv(8), LSB init scripts.
-            applet.codes = Codes { usage: 2, fatal: 151 };
-            applet.synopsis = "[-w sec] command";
+            if let Some(script) = applet.init_script {
+                (applet.codes, applet.synopsis) = (script.codes, script.synopsis);
+            }
         }
     }
     if picked_by != PickedBy::InitScript
         && let [word] = args
         && word == "--help"
     {
-        help(&applet);
+        help(&applet, pages);
         return 0;
     }
-    finish(&applet, &Call { typed, name, args, closed, picked_by, codes: applet.codes })
+    finish(&applet, pages, &Call { typed, name, args, closed, picked_by, codes: applet.codes })
 }
 
-fn finish(applet: &Applet, call: &Call<'_>) -> u8 {
+fn finish(applet: &Applet, pages: &[Page], call: &Call<'_>) -> u8 {
     (applet.main)(call).unwrap_or_else(|error| {
         // Where stock has a meaning for these words, so has the applet.
         match (&error, call.args) {
             _ if call.is_init_script() => {}
             (Error::Usage(_), [word]) if word == "-h" => {
-                help(applet);
+                help(applet, pages);
                 return 0;
             }
             (Error::Usage(_), [word]) if word == "--version" => {
@@ -199,7 +213,7 @@ fn hint_about_usage(applet: &Applet, call: &Call<'_>, why: Option<&str>) -> Opti
     Some(why.map_or_else(|| help.clone(), |why| format!("{why}; {help}")))
 }
 
-/// chpst's other names are told without daemontools' `d`.
+/// The names of daemontools' programs are printed without the `d`.
 fn undaemonized<'n>(applet: &Applet, name: &'n [u8]) -> &'n [u8] {
     name.strip_prefix(b"d").filter(|rest| *rest == applet.name.as_bytes()).unwrap_or(name)
 }
@@ -225,7 +239,7 @@ fn find<'t>(table: &'t [Applet], name: &OsStr) -> Option<&'t Applet> {
     let name = name.as_bytes();
     exact(name).or_else(|| {
         let plain = name.strip_prefix(b"d")?;
-        exact(plain).filter(|applet| applet.family == "chpst" && applet.name != "chpst")
+        exact(plain).filter(|applet| applet.daemontools)
     })
 }
 
@@ -238,13 +252,13 @@ fn select<'a>(
     let as_typed = |applet, picked_by| Asked::Applet { applet, picked_by, typed, args };
     let name = base_name(typed);
     let known = find(table, name);
-    if name != "sv"
+    if known.is_none_or(|applet| applet.init_script.is_none())
         && name != SUITE
-        && let Some(sv) = find(table, OsStr::new("sv"))
         && (known.is_none() || typed.as_bytes().contains(&b'/'))
-        && path_of(typed, executed, known.is_some()).is_some_and(|path| leads_over_sv(&path))
+        && let Some(path) = path_of(typed, executed, known.is_some())
+        && let Some(script) = script_on_the_way(table, path)
     {
-        return as_typed(sv, PickedBy::InitScript);
+        return as_typed(script, PickedBy::InitScript);
     }
     if let Some(applet) = known {
         return as_typed(applet, PickedBy::Name);
@@ -252,7 +266,8 @@ fn select<'a>(
     if name != SUITE
         && let Some(applet) = executed.and_then(|path| find(table, base_name(path)))
     {
-        return as_typed(applet, if applet.name == "sv" { PickedBy::InitScript } else { PickedBy::Name });
+        let is_script = applet.init_script.is_some();
+        return as_typed(applet, if is_script { PickedBy::InitScript } else { PickedBy::Name });
     }
     if let Some((first, rest)) = args.split_first()
         && let Some(applet) = find(table, base_name(first))
@@ -279,22 +294,27 @@ fn path_of(typed: &OsStr, executed: Option<&OsStr>, known: bool) -> Option<PathB
     })
 }
 
-/// Whether a link on the way from `path` has a target called `sv`.
-fn leads_over_sv(path: &Path) -> bool {
-    let mut path = path.to_owned();
+/// The applet that can be an init script, if a link on the way from `path` has its name as target.
+fn script_on_the_way(table: &[Applet], mut path: PathBuf) -> Option<&Applet> {
     for _ in 0..LINKS_MAX {
-        let Ok(target) = std::fs::read_link(&path) else { return false };
-        if target.file_name() == Some(OsStr::new("sv")) {
-            return true;
+        let target = std::fs::read_link(&path).ok()?;
+        let script = target.file_name().and_then(|name| find(table, name));
+        if let Some(script) = script.filter(|applet| applet.init_script.is_some()) {
+            return Some(script);
         }
-        path = path.parent().map_or_else(|| target.clone(), |dir| dir.join(&target));
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
     }
-    false
+    None
 }
 
 /// `runitbox` itself.
-fn suite(table: &[Applet], args: &[OsString]) -> u8 {
+fn suite(table: &[Applet], pages: &[Page], args: &[OsString]) -> u8 {
     let word = args.first().map(|word| word.as_bytes());
+    if let Some((option, words)) = args.split_first()
+        && let Some(result) = install::run(option.as_bytes(), words, table, pages)
+    {
+        return result.unwrap_or_else(|error| failed(&error));
+    }
     match (word, args.len()) {
         (Some(b"--list"), 1) => {
             say::out(&[names(table).as_bytes()]);
@@ -307,18 +327,6 @@ fn suite(table: &[Applet], args: &[OsString]) -> u8 {
         (Some(b"--help" | b"-h"), 1) => {
             say::out(&[overview(table).as_bytes()]);
             0
-        }
-        (Some(b"--install"), _) => {
-            install(table, args.get(1..).unwrap_or_default()).unwrap_or_else(|error| match error {
-                Error::Usage(_) | Error::WrongValue(_) | Error::Version => {
-                    say::err(&[b"usage: runitbox --install [-s] dir\n\n"]);
-                    USAGE
-                }
-                Error::Fatal(failed) => {
-                    Message::of(Class::Fatal, SUITE, &failed).print();
-                    FAILED
-                }
-            })
         }
         (word, _) => {
             if let Some(word) = word {
@@ -377,6 +385,24 @@ fn distance(one: &[u8], other: &[u8]) -> usize {
     last.last().copied().unwrap_or(usize::MAX)
 }
 
+/// Reports why the suite itself failed, and returns the exit code.
+fn failed(error: &Error) -> u8 {
+    match error {
+        Error::Usage(_) | Error::WrongValue(_) | Error::Version => {
+            if let Error::Usage(Some(what)) = error {
+                say::err_line(&[SUITE.as_bytes(), b": ", what.as_bytes()]);
+            }
+            let lines = install::USAGE.map(|line| format!("{SUITE} {line}\n"));
+            say::err(&[b"usage: ", lines.join("       ").as_bytes(), b"\n"]);
+            USAGE
+        }
+        Error::Fatal(failed) => {
+            Message::of(Class::Fatal, SUITE, failed).print();
+            FAILED
+        }
+    }
+}
+
 fn names(table: &[Applet]) -> String {
     table.iter().fold(String::new(), |list, applet| list + applet.name + "\n")
 }
@@ -385,10 +411,10 @@ fn overview(table: &[Applet]) -> String {
     let mut text = format!(
         "{SUITE} {}: the runit supervision suite as one executable\n\n\
          usage: {SUITE} APPLET [argument ...]\n       \
-         {SUITE} --list | --version | --help\n       \
-         {SUITE} --install [-s] DIR    make a hard link (-s: a symbolic link) for each name in DIR\n\
+         {SUITE} --list | --version | --help\n{}\
          or call it by the name of an applet. APPLET --help says more.\n\napplets:\n",
-        env!("CARGO_PKG_VERSION")
+        env!("CARGO_PKG_VERSION"),
+        install::USAGE.map(|line| format!("       {SUITE} {line}\n")).concat()
     );
     for applet in table {
         text += &format!("  {:<12} {}\n", applet.name, applet.about);
@@ -396,7 +422,7 @@ fn overview(table: &[Applet]) -> String {
     text
 }
 
-fn help(applet: &Applet) {
+fn help(applet: &Applet, pages: &[Page]) {
     let mut text = format!("usage: {} {}\n\n{}\n", applet.name, applet.synopsis, applet.about);
     if !applet.options.is_empty() {
         text.push('\n');
@@ -408,51 +434,14 @@ fn help(applet: &Applet) {
         }
     }
     text += &format!(
-        "\nexit code of wrong usage: {}, of a fatal error: {}\nmanual page: {}(8)\n",
-        applet.codes.usage, applet.codes.fatal, applet.family
+        "\nexit code of wrong usage: {}, of a fatal error: {}\n",
+        applet.codes.usage, applet.codes.fatal
     );
+    // Beside stock runit, the page of that name is stock's.
+    if install::has_page(applet.family, pages) {
+        text += &format!("manual page: {}(8)\n", applet.family);
+    }
     say::out(&[text.as_bytes()]);
-}
-
-/// `--install [-s] DIR`: all names, or none if one of them is taken by something that is not ours.
-fn install(table: &[Applet], args: &[OsString]) -> Result {
-    let (symbolic, dir) = match args {
-        [dir] if dir != "-s" => (false, dir),
-        [option, dir] if option == "-s" => (true, dir),
-        _ => return Err(Error::usage()),
-    };
-    let ours = own_file::path().ok_or_else(|| Failed::without_cause("unable to find the executable"))?;
-    let identity =
-        |path: &Path| path.metadata().map(|meta| Identity { device: meta.dev(), inode: meta.ino() });
-    let us = identity(&ours).while_doing(|| "unable to find the executable")?;
-    let place = |applet: &Applet| Path::new(dir).join(applet.name);
-    let mut to_make = Vec::new();
-    for applet in table {
-        let path = place(applet);
-        match path.symlink_metadata() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => to_make.push(path),
-            Err(error) => {
-                let what = [b"unable to stat: ", path.as_os_str().as_bytes()].concat();
-                return Err(Failed::because(error, what).into());
-            }
-            Ok(_) if identity(&path).is_ok_and(|it| it == us) => {}
-            Ok(_) => {
-                let what = [b"not overwritten, since it is not ours: ", path.as_os_str().as_bytes()].concat();
-                return Err(
-                    Failed::without_cause([what, b"; nothing was installed".to_vec()].concat()).into()
-                );
-            }
-        }
-    }
-    for path in to_make {
-        let made = if symbolic {
-            std::os::unix::fs::symlink(&ours, &path)
-        } else {
-            std::fs::hard_link(&ours, &path)
-        };
-        made.while_doing(|| [b"unable to link: ", path.as_os_str().as_bytes()].concat())?;
-    }
-    Ok(0)
 }
 
 #[cfg(test)]
@@ -468,6 +457,10 @@ mod tests {
             options: &[],
             verbs: &[],
             usage_as_typed: true,
+            with_init: false,
+            init_script: (name == "sv")
+                .then_some(InitScript { synopsis: "", codes: Codes { usage: 3, fatal: 4 } }),
+            daemontools: name != family,
             codes: Codes { usage: 1, fatal: 2 },
             main: |_| Ok(0),
         }

@@ -100,7 +100,7 @@ pub fn user_in(passwd: &[u8], name: &[u8]) -> Option<(u32, u32)> {
 
 /// The number of group `name` in the text of `/etc/group`.
 #[must_use]
-pub fn group_in(group: &[u8], name: &[u8]) -> Option<u32> {
+pub(crate) fn group_in(group: &[u8], name: &[u8]) -> Option<u32> {
     id(line_of(group, name)?.nth(1)?)
 }
 

@@ -11,7 +11,7 @@ pub(crate) const LINKS_MAX: usize = 40;
 /// The directories to watch to learn that `path` may resolve differently: those that hold a link on the way, and the one
 /// in which the way ends if something is missing. With `end`, also the one that holds what `path` resolves to.
 #[must_use]
-pub fn directories_to_watch(path: &[u8], end: bool) -> Vec<CString> {
+pub(crate) fn directories_to_watch(path: &[u8], end: bool) -> Vec<CString> {
     let mut found: Vec<CString> = Vec::new();
     for (dir, _) in entries_to_watch(path, end) {
         if !found.contains(&dir) {

@@ -47,7 +47,7 @@ fn groups_with(gid: u32) -> Result<Vec<u32>, Failed> {
 }
 
 fn sorted(mut ids: Vec<u32>) -> Vec<u32> {
-    ids.sort_unstable();
+    crate::sort::sort(&mut ids);
     ids.dedup();
     ids
 }

@@ -4,6 +4,8 @@ use std::ffi::CString;
 
 use rustix::process::WaitStatus;
 
+use crate::Signal;
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -11,8 +13,8 @@ pub enum Ended {
     Code(u8),
     /// This signal ended it.
     Signal {
-        /// The number of the signal.
-        number: u8,
+        /// The signal.
+        signal: Signal,
         /// Whether a core was dumped.
         core: bool,
     },
@@ -24,12 +26,11 @@ impl Ended {
     pub fn from_status(status: WaitStatus) -> Option<Self> {
         /// Set in the wait status when a core was dumped.
         const CORE: i32 = 0x80;
-        let low = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
         if let Some(code) = status.exit_status() {
-            Some(Ended::Code(low(code)))
+            Some(Ended::Code(u8::try_from(code).unwrap_or(u8::MAX)))
         } else {
-            let number = low(status.terminating_signal()?);
-            Some(Ended::Signal { number, core: status.as_raw() & CORE != 0 })
+            let signal = Signal::from_number(status.terminating_signal()?)?;
+            Some(Ended::Signal { signal, core: status.as_raw() & CORE != 0 })
         }
     }
 
@@ -39,7 +40,7 @@ impl Ended {
         let (code, status) = match self {
             Ended::Code(code) => (i32::from(code), 0),
             // The second is the low byte of the wait status, in which a core dump is the highest bit.
-            Ended::Signal { number, core } => (-1, number | if core { 0x80 } else { 0 }),
+            Ended::Signal { signal, core } => (-1, signal.number() | if core { 0x80 } else { 0 }),
         };
         (
             CString::new(code.to_string()).unwrap_or_default(),
@@ -52,9 +53,9 @@ impl Ended {
     pub fn in_words(self) -> String {
         match self {
             Ended::Code(code) => format!("exited with {code}"),
-            Ended::Signal { number, core } => {
+            Ended::Signal { signal, core } => {
                 let core = if core { ", core dumped" } else { "" };
-                format!("was ended by signal {number}{core}")
+                format!("was ended by signal {}{core}", signal.number())
             }
         }
     }
@@ -71,7 +72,7 @@ mod tests {
             format!("{} {}", code.to_str().unwrap(), status.to_str().unwrap())
         };
         assert_eq!(told(Ended::Code(3)), "3 0");
-        assert_eq!(told(Ended::Signal { number: 9, core: false }), "-1 9");
-        assert_eq!(told(Ended::Signal { number: 6, core: true }), "-1 134");
+        assert_eq!(told(Ended::Signal { signal: Signal::KILL, core: false }), "-1 9");
+        assert_eq!(told(Ended::Signal { signal: Signal::ABRT, core: true }), "-1 134");
     }
 }

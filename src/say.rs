@@ -188,18 +188,11 @@ impl<'a> Message<'a> {
     /// The first line without its newline, and before anything in it is escaped.
     #[must_use]
     pub fn text(&self) -> Vec<u8> {
-        let mut line = self.who.to_vec();
-        if !line.is_empty() {
-            line.extend_from_slice(b": ");
-        }
-        line.extend_from_slice(self.class.word().as_bytes());
-        line.extend_from_slice(b": ");
-        line.extend_from_slice(self.what);
-        if let Some(cause) = self.cause {
-            line.extend_from_slice(b": ");
-            line.extend_from_slice(reason(cause).as_bytes());
-        }
-        line
+        let colon: &[u8] = b": ";
+        let after_who = if self.who.is_empty() { b"" } else { colon };
+        let (before_reason, reason) = self.cause.map_or((b"".as_slice(), ""), |cause| (colon, reason(cause)));
+        let class = self.class.word().as_bytes();
+        [self.who, after_who, class, colon, self.what, before_reason, reason.as_bytes()].concat()
     }
 
     /// All of it, as it is printed.

@@ -134,7 +134,7 @@ pub fn open_directory(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(OwnedFd, 
 /// # Errors
 ///
 /// That of open(2), or a [`Refusal`].
-pub fn search_directory(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(OwnedFd, Stat)> {
+pub(crate) fn search_directory(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<(OwnedFd, Stat)> {
     directory(dir, name, sys::SEARCH)
 }
 
@@ -309,7 +309,7 @@ pub fn check_owner(stat: &Stat) -> Result<(), Refusal> {
 /// # Errors
 ///
 /// A [`Refusal`] with the reason.
-pub fn check_owner_is(stat: &Stat, believed: &[u32]) -> Result<(), Refusal> {
+pub(crate) fn check_owner_is(stat: &Stat, believed: &[u32]) -> Result<(), Refusal> {
     if !believed.contains(&stat.st_uid) {
         return Err(Refusal::OtherOwner);
     }

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use lexopt::Arg::{Short, Value};
 use lexopt::Parser;
+use svcore::sort::sort_by;
 use svcore::sys::limits::Resource;
 use svcore::{Error, Result, decimal, multicall};
 
@@ -196,7 +197,7 @@ fn with_final_limits(mut plan: Plan) -> Plan {
         last.retain(|(earlier, _)| *earlier != resource);
         last.push((resource, value));
     }
-    last.sort_by_key(|(resource, _)| *resource);
+    sort_by(&mut last, |(one, _), (other, _)| one < other);
     plan.limits = last;
     plan
 }

@@ -33,16 +33,24 @@ pub(crate) fn report(class: Class, parts: &[&[u8]]) {
 
 /// A message with our name in front. Bytes that are not printable become `?`, since escapes would need memory.
 fn fill<'l>(line: &'l mut [u8; LONGEST], class: Option<Class>, parts: &[&[u8]]) -> &'l [u8] {
-    let class = class.map(|class| [class.word().as_bytes(), b": "]);
-    let name: [&[u8]; 1] = [b"- runit: "];
-    let bytes = name.iter().chain(class.iter().flatten()).chain(parts).copied().flatten().copied();
-    let bytes = bytes.map(|byte| if is_printable(byte) { byte } else { b'?' });
     let mut length = 0;
-    for (place, byte) in line.iter_mut().zip(bytes.take(LONGEST - 1).chain([b'\n'])) {
-        *place = byte;
-        length += 1;
+    let mut add = |text: &[u8]| {
+        // One place stays free for the newline.
+        for (place, &byte) in line.iter_mut().take(LONGEST - 1).skip(length).zip(text) {
+            *place = if is_printable(byte) { byte } else { b'?' };
+            length += 1;
+        }
+    };
+    add(b"- runit: ");
+    if let Some(class) = class {
+        add(class.word().as_bytes());
+        add(b": ");
     }
-    slice::part(line, ..length)
+    parts.iter().for_each(|part| add(part));
+    if let Some(end) = line.get_mut(length) {
+        *end = b'\n';
+    }
+    slice::part(line, ..=length)
 }
 
 /// Whether a byte cannot be part of a control sequence. Our own texts are ASCII.

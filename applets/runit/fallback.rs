@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, statat};
 use rustix::mount::MountFlags;
 use svcore::say::Class;
-use svcore::{files, own_file, scan};
+use svcore::{files, own_file, serving};
 
 use super::console::{self, report};
 use super::program::{self, Input};
@@ -33,7 +33,7 @@ impl Fallback {
         if !in_container {
             mount_all();
         }
-        let directory = CString::new(scan::usual_directory().into_vec()).unwrap_or_default();
+        let directory = CString::new(serving::usual_directory().into_vec()).unwrap_or_default();
         if !is_there(&directory) {
             let name = directory.to_bytes();
             report(Class::Warning, &[b"unable to stat ", name, b": file does not exist; waiting for it"]);

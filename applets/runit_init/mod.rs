@@ -1,6 +1,8 @@
 //! `runit-init`, also called `init`: as process 1 it becomes `runit`; otherwise it asks process 1 to halt or reboot.
 //! Source: runit-init(8).
 
+mod first;
+
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -12,6 +14,7 @@ use svcore::sys::signal;
 use svcore::{Call, Context, Error, Failed, Result, Signal, exec, multicall};
 
 use crate::runit::flags::{self, REBOOT, STOP_IT};
+use first::First;
 
 /// The program that process 1 becomes.
 const RUNIT: &CStr = c"/sbin/runit";
@@ -29,9 +32,15 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         Some(b"-V") => return Err(multicall::version()),
         _ => return Err(Error::usage()),
     };
+    if let First::Other(name) = first::look() {
+        // It would not look at the flags. They would stay, and count at the next boot with runit.
+        let what = [b"process 1 is ".as_slice(), &name, b", not runit: nothing was done"].concat();
+        Message::of(Class::Fatal, "init", &Failed::without_cause(what)).print();
+        return Ok(call.codes.fatal);
+    }
     match set_flags(reboot) {
         Ok(()) => {
-            // Another init may be process 1 and ignore CONT. There is no way to find out, so a failure is ignored.
+            // Where /proc does not tell what process 1 is, it may be another init, which ignores CONT.
             let _ = signal::send(Pid::INIT, Signal::CONT);
             Ok(0)
         }

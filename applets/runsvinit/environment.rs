@@ -1,6 +1,7 @@
-//! The environment as files, for `chpst -e`. Source: runsvinit(8), -e.
+//! The environment written to files, for `chpst -e`. Source: runsvinit(8), -e.
 //!
-//! Secrets may be in it: what others can read, lead elsewhere or have open already is not written to.
+//! It may contain secrets. So only new files are written, which nobody else has open or may read, in a directory that no
+//! one else can replace by a link.
 
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -9,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, mkdirat};
 use rustix::io::Errno;
+use svcore::slice;
 use svcore::trust::{self, Make};
 use svcore::{Context, Failed, Result};
 
@@ -28,9 +30,9 @@ pub(crate) fn write(dir: &OsStr) -> Result<(), Failed> {
 }
 
 fn open(dir: &OsStr) -> io::Result<OwnedFd> {
-    // A link at the end is refused even if root made it; on the way there, only those of others are.
+    // On the way to the directory, links of root and of ours are followed; the directory itself may not be a link.
     let end = dir.as_bytes().iter().rposition(|&byte| byte != b'/').map_or(1, |last| last.saturating_add(1));
-    let path = dir.as_bytes().get(..end).unwrap_or_default();
+    let path = slice::part(dir.as_bytes(), ..end.min(dir.len()));
     let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
         Some(slash) => path.split_at(slash.saturating_add(1)),
         None => (&b"."[..], path),
@@ -48,7 +50,7 @@ fn open(dir: &OsStr) -> io::Result<OwnedFd> {
 
 fn write_one(dir: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> io::Result<()> {
     let file = trust::create_new(dir, &CString::new(name)?, Mode::RUSR | Mode::WUSR)?;
-    // chpst reads NUL as newline.
+    // chpst turns NUL into newline.
     let text: Vec<u8> =
         value.iter().map(|&byte| if byte == b'\n' { 0 } else { byte }).chain([b'\n']).collect();
     io::Write::write_all(&mut std::fs::File::from(file), &text)

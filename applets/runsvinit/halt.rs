@@ -1,9 +1,8 @@
-//! `runsvinit --halt`: tells the one that runs to end.
+//! `runsvinit --halt`: tells the running one to end.
 
 use rustix::process::{Pid, getpid};
-use svcore::scan::process;
 use svcore::sys::signal;
-use svcore::{Context, Failed, Result, Signal};
+use svcore::{Context, Failed, Result, Signal, serving};
 
 /// Tells the runsvinit of this container to end with `code`.
 pub(crate) fn halt(code: u8) -> Result {
@@ -16,6 +15,6 @@ pub(crate) fn halt(code: u8) -> Result {
 /// Process 1 if it is a runsvinit, otherwise the one with the lowest number.
 fn find() -> Option<Pid> {
     let us = getpid().as_raw_nonzero().get();
-    let mut all = process::called(&[c"runsvinit"])?.filter(|process| process.is_certain && process.pid != us);
-    Pid::from_raw(all.next()?.pid)
+    let mut others = serving::inits()?.filter(|init| init.is_certain && init.pid != us);
+    Pid::from_raw(others.next()?.pid)
 }

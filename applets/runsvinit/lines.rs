@@ -1,37 +1,39 @@
-//! Lines of many writers, each with its name in front. Without I/O.
+//! Lines of a writer, with its name before each. Without I/O.
 
 use svcore::tai::{self, Tai64N};
 
-/// The longest line that is kept together; a longer one is cut.
+/// The longest line that stays whole, in bytes; a longer one is cut.
 const LONGEST: usize = 64 * 1024;
 
-/// What one writer wrote, until its line is complete.
+/// The bytes of one writer, until a line is complete.
 #[derive(Debug)]
 pub(crate) struct Lines {
     /// `NAME | `
     prefix: Vec<u8>,
-    begun: Vec<u8>,
+    /// The line that is not complete yet.
+    partial: Vec<u8>,
 }
 
 impl Lines {
-    /// Of the writer called `name`.
+    /// For the writer called `name`.
     pub(crate) fn new(name: &[u8]) -> Self {
-        Lines { prefix: [&svcore::say::printable(name), b" | ".as_slice()].concat(), begun: Vec::new() }
+        Lines { prefix: [&svcore::say::printable(name), b" | ".as_slice()].concat(), partial: Vec::new() }
     }
 
-    /// Takes what was read, and appends the lines that are complete to `out`; with `stamp`, the time in front.
-    pub(crate) fn take(&mut self, bytes: &[u8], stamp: Option<&Tai64N>, out: &mut Vec<u8>) {
+    /// Adds bytes that were read, and appends the lines that are complete to `out`, with `stamp` before them if there is
+    /// one.
+    pub(crate) fn add(&mut self, bytes: &[u8], stamp: Option<&Tai64N>, out: &mut Vec<u8>) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
-            self.begun.extend_from_slice(piece);
-            if self.begun.ends_with(b"\n") || self.begun.len() >= LONGEST {
+            self.partial.extend_from_slice(piece);
+            if self.partial.ends_with(b"\n") || self.partial.len() >= LONGEST {
                 self.end(stamp, out);
             }
         }
     }
 
-    /// No more comes: what was begun is a line.
+    /// Completes the line that was begun, if any, and appends it to `out`.
     pub(crate) fn end(&mut self, stamp: Option<&Tai64N>, out: &mut Vec<u8>) {
-        if self.begun.is_empty() {
+        if self.partial.is_empty() {
             return;
         }
         if let Some(stamp) = stamp {
@@ -39,12 +41,12 @@ impl Lines {
             out.extend_from_slice(b"Z ");
         }
         out.extend_from_slice(&self.prefix);
-        out.append(&mut self.begun);
+        out.append(&mut self.partial);
         if !out.ends_with(b"\n") {
             out.push(b'\n');
         }
-        // What one long line took is not kept for ever.
-        self.begun.shrink_to(1024);
+        // After a long line its memory is not needed any more.
+        self.partial.shrink_to(1024);
     }
 }
 
@@ -64,7 +66,7 @@ mod tests {
             cuts.sort_unstable();
             let mut from = 0;
             for cut in cuts.into_iter().chain([text.len()]) {
-                lines.take(&text.as_bytes()[from..cut], None, &mut out);
+                lines.add(&text.as_bytes()[from..cut], None, &mut out);
                 from = cut;
             }
             lines.end(None, &mut out);
@@ -76,7 +78,7 @@ mod tests {
     #[test]
     fn the_time_is_in_front() {
         let mut out = Vec::new();
-        Lines::new(b"a").take(b"x\n", Some(&tai::stamp(0, 123_456_789)), &mut out);
+        Lines::new(b"a").add(b"x\n", Some(&tai::stamp(0, 123_456_789)), &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), "1970-01-01T00:00:00.12345Z a | x\n");
     }
 
@@ -85,7 +87,7 @@ mod tests {
         let mut lines = Lines::new(b"a");
         let mut out = Vec::new();
         for _ in 0..20 {
-            lines.take(&[b'x'; 4096], None, &mut out);
+            lines.add(&[b'x'; 4096], None, &mut out);
         }
         assert_eq!(out.iter().filter(|&&byte| byte == b'\n').count(), 1);
         assert_eq!(out.len(), b"a | ".len() + LONGEST + 1);

@@ -1,20 +1,20 @@
-//! `runsvinit`: a container's init. One process hosts all services of a directory, runs a command beside them, reaps
+//! `runsvinit`: a container's init. One process hosts all services of a directory, runs a command (CMD) beside them, reaps
 //! orphans, and stops everything in order. Source: runsvinit(8).
 //!
-//! | phase | what runs                                       | ends                                              |
-//! |-------|-------------------------------------------------|---------------------------------------------------|
-//! | boot  | the hooks of `boot.d`, one after the other      | after the last one; stop if one fails             |
-//! | serve | the services, and CMD beside them               | with TERM and its like, CMD or an essential service |
-//! | stop  | what has not ended yet, then hooks of `halt.d`  | with this process, see [`stop`]                   |
+//! | phase | what runs                                         | what ends the phase                               |
+//! |-------|---------------------------------------------------|---------------------------------------------------|
+//! | boot  | the hooks of `boot.d`, one after the other        | the last hook; the stop follows at once if one fails |
+//! | serve | the services, and CMD beside them                 | a signal such as TERM; the end of CMD or of an essential service |
+//! | stop  | processes that still run, then hooks of `halt.d`  | the end of this process, see [`stop`]             |
 
 mod environment;
 mod halt;
 mod lines;
 mod options;
+mod others;
 mod output;
 mod programs;
-mod rest;
-mod served;
+mod services;
 mod stop;
 mod stopping;
 
@@ -28,25 +28,26 @@ use svcore::process::Ended;
 use svcore::say::{Class, Message};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, Turn};
+use svcore::serving::Announcement;
 use svcore::sys::signals::{self, Came, Signals};
 use svcore::sys::{clock, limits, signal, spawn};
-use svcore::{Call, Context, Failed, Result, Signal, hint, oom, process_one, scan};
+use svcore::{Call, Context, Failed, Result, Signal, hint, oom, process_one, serving};
 
 use options::Options;
 use output::Output;
 use programs::{Cmd, Hooks, code_of};
-use served::Served;
+use services::Services;
 use stopping::Stopping;
 
-/// How our messages begin.
+/// How each message of ours begins.
 const WHO: &str = "runsvinit";
-/// Executables that run before the services.
+/// The directory of executables that run before the services.
 const BOOT: &CStr = c"/etc/runit/boot.d";
 
-/// Exit code where there is nothing that could be served.
+/// Exit code if there is no directory of service directories.
 const NO_DIRECTORY: u8 = 111;
 
-/// After this time without an event, the clean pages of the executable are given back to the kernel.
+/// After this time without an event, the kernel gets back the pages of the executable.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Runs the applet until everything has ended.
@@ -65,7 +66,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     }
 }
 
-/// What this process is at.
+/// The phase, with the data that only it has.
 enum Phase {
     /// The hooks of `boot.d` run.
     Boot(Hooks),
@@ -79,13 +80,15 @@ struct Init<'o> {
     options: &'o Options,
     phase: Phase,
     host: Host,
-    served: Served,
+    services: Services,
     output: Option<Output>,
     cmd: Cmd,
-    /// When the executable's pages are given back, unless something happens before. `None`: they were.
+    /// When the kernel gets back the executable's pages, unless something happens before. `None`: it has got them.
     idle_at: Option<Moment>,
     /// The exit code, once something decided it.
     code: Option<u8>,
+    /// The file that announces the directory; it exists as long as this value.
+    _announcement: Option<Announcement>,
 }
 
 impl<'o> Init<'o> {
@@ -94,27 +97,8 @@ impl<'o> Init<'o> {
         if process_one::is_process_one() {
             process_one::survive_bugs("runsvinit");
         }
-        let ours = [
-            Signal::CHLD,
-            Signal::CHANGE,
-            Signal::IO,
-            Signal::TERM,
-            Signal::INT,
-            Signal::PWR,
-            Signal::HALT,
-            Signal::HUP,
-            Signal::ALRM,
-            Signal::QUIT,
-            Signal::USR1,
-            Signal::USR2,
-            Signal::WINCH,
-            // CMD may own the terminal; a message of ours must not stop us.
-            Signal::TTOU,
-        ];
-        // CMD gets every signal that process 1 gets.
-        let all: Vec<Signal> = Signal::all_to_pass_on().collect();
-        let wanted = if options.command.is_empty() { &ours } else { all.as_slice() };
-        let signals = Signals::wait_for(wanted).while_doing(|| "unable to create selfpipe")?;
+        let signals = signals_to_wait_for(!options.command.is_empty());
+        let signals = Signals::wait_for(&signals).while_doing(|| "unable to create selfpipe")?;
         oom::begin();
         limits::raise_open_files();
         spawn::share_table();
@@ -130,22 +114,27 @@ impl<'o> Init<'o> {
         if let Some(dir) = &options.environment {
             environment::write(dir)?;
         }
-        let usual = scan::usual_directory();
-        let served = Served::new(options.dir.as_deref().unwrap_or(&usual))?;
+        let dir = options.dir.clone().unwrap_or_else(serving::usual_directory);
+        let services = Services::new(&dir)?;
+        let announcement = serving::announce(&dir);
+        if announcement.is_none() && options.verbose {
+            info(b"the directory is announced nowhere: sv may need SVDIR");
+        }
         let output = options.prefix.then(|| Output::new(options.stamp)).transpose();
         Ok(Init {
             options,
             phase: Phase::Boot(Hooks::all_or_none(BOOT)),
             host: Host::of_many(signals),
-            served,
+            services,
             output: output.while_doing(|| "unable to create pipe")?,
             cmd: Cmd::new(&options.command),
             idle_at: Some(clock::monotonic().saturating_add(IDLE)),
             code: None,
+            _announcement: announcement,
         })
     }
 
-    /// Does what is due. Returns the exit code when everything has ended.
+    /// Does what is due. Returns the exit code after everything has ended.
     fn advance(&mut self) -> Option<u8> {
         match &mut self.phase {
             Phase::Boot(hooks) if hooks.is_any() => {
@@ -154,27 +143,27 @@ impl<'o> Init<'o> {
                 }
             }
             Phase::Boot(_) => self.begin_to_serve(),
-            Phase::Serve => self.served.start_due(&mut self.host, &mut self.output),
+            Phase::Serve => self.services.start_due(&mut self.host, &mut self.output),
             Phase::Stop(_) => {}
         }
         self.advance_stop()
     }
 
     fn begin_to_serve(&mut self) {
-        if let Err(failed) = self.served.check(self.cmd.is_any()) {
-            Message::of(Class::Fatal, &self.served.dir.who(), &failed).print_now();
+        if let Err(failed) = self.services.check(self.cmd.is_any()) {
+            Message::of(Class::Fatal, &self.services.dir.who(), &failed).print_now();
             self.begin_to_stop(Some(NO_DIRECTORY));
             return;
         }
         self.phase = Phase::Serve;
-        self.served.look(&mut self.host, &mut self.output);
-        if self.served.is_empty() && !self.cmd.is_any() {
-            self.served.dir.warn(b"no services", None);
+        self.services.look(&mut self.host, &mut self.output);
+        if self.services.is_empty() && !self.cmd.is_any() {
+            self.services.dir.warn(b"no services", None);
         }
         if self.options.verbose {
-            info(format!("{} services", self.served.len()).as_bytes());
+            info(format!("{} services", self.services.len()).as_bytes());
             if self.cmd.is_any() {
-                info(&[b"serving ", self.served.dir.path().to_bytes(), b" beside the command"].concat());
+                info(&[b"serving ", self.services.dir.path().to_bytes(), b" beside the command"].concat());
             }
         }
         if let Err(code) = self.cmd.start() {
@@ -199,20 +188,20 @@ impl<'o> Init<'o> {
         if let Some((place, how)) = turn.essential {
             self.essential_ended(place, how);
         }
-        // In a stop nothing is taken up again.
+        // In a stop no service is hosted again.
         if let Phase::Serve = self.phase {
-            let is_due = self.served.dir.look_at().is_some_and(|at| clock::monotonic() >= at);
+            let is_due = self.services.dir.look_at().is_some_and(|at| clock::monotonic() >= at);
             if self.note_departed(departed) || has_changed || is_due {
-                self.served.look(&mut self.host, &mut self.output);
+                self.services.look(&mut self.host, &mut self.output);
             }
         }
     }
 
-    /// Waits until something happens that is not only the end of orphans, or something is due. Returns that, and whether
-    /// the service directory changed. `departed` gets the services that have left.
+    /// Waits until something is due, or something happens other than the end of orphans. Returns what happened, and whether
+    /// the service directory changed. Adds services that have ended to `departed`.
     fn wait_for_more_than_orphans(&mut self, departed: &mut Vec<(Place, Box<Service>)>) -> (Turn, bool) {
         let until = self.deadline();
-        let changes = self.served.dir.changes().filter(|_| matches!(self.phase, Phase::Serve));
+        let changes = self.services.dir.changes().filter(|_| matches!(self.phase, Phase::Serve));
         let changes = changes.map(|fd| (fd, PollFlags::IN));
         let others: Vec<_> = changes.into_iter().chain(self.output.as_ref().map(Output::awaited)).collect();
         let own = self.own_processes();
@@ -220,29 +209,29 @@ impl<'o> Init<'o> {
         let is_stopping = matches!(self.phase, Phase::Stop(_));
         loop {
             let turn = self.host.turn(&others, until, |place, service| departed.push((place, service)));
-            // The end of an orphan changes nothing, unless everything is to end.
+            // The end of an orphan matters only to the stop.
             let only_orphans = !turn.happened && !turn.strangers.is_empty() && !is_stopping;
-            // Nor may orphans hold up what is due, however many there are.
+            // What is due must not wait for orphans, however many end.
             let is_due = || until.is_some_and(|until| clock::monotonic() >= until);
             if !only_orphans || is_due() || turn.strangers.iter().any(is_own) {
                 let is_ready = changes.is_some() && turn.ready.first() == Some(&true);
-                return (turn, is_ready && self.served.dir.has_changed());
+                return (turn, is_ready && self.services.dir.has_changed());
             }
         }
     }
 
-    /// When something is due without an event, if ever.
+    /// When something is due, if ever.
     fn deadline(&self) -> Option<Moment> {
         let of_phase = match &self.phase {
             Phase::Boot(_) => None,
-            Phase::Serve => self.served.deadline(),
+            Phase::Serve => self.services.deadline(),
             Phase::Stop(stopping) => stopping.deadline(),
         };
         let has_more = self.output.as_ref().is_some_and(Output::has_more);
         earlier(earlier(of_phase, has_more.then_some(Moment::START)), self.idle_at)
     }
 
-    /// The processes of CMD and of the hooks that run.
+    /// The processes of CMD and of the hooks, if they run.
     fn own_processes(&self) -> [Option<Pid>; 3] {
         let [boot, halt] = match &self.phase {
             Phase::Boot(hooks) => [hooks.running(), None],
@@ -252,7 +241,7 @@ impl<'o> Init<'o> {
         [self.cmd.pid(), boot, halt]
     }
 
-    /// Gives back memory when nothing has happened for [`IDLE`].
+    /// Notes whether something happened, and gives memory back when nothing has for [`IDLE`].
     fn watch_idleness(&mut self, has_something_happened: bool) {
         match self.idle_at {
             None if has_something_happened => {
@@ -266,27 +255,28 @@ impl<'o> Init<'o> {
         }
     }
 
-    /// Notes services that have left. Whether the directory is to be looked at for their successors.
+    /// Notes services that have ended. Returns whether one of them ended because its directory was made anew: then the next
+    /// look finds the new one.
     fn note_departed(&mut self, departed: Vec<(Place, Box<Service>)>) -> bool {
         if departed.is_empty() {
             return false;
         }
-        let mut look = false;
+        let mut is_replaced = false;
         for (place, service) in departed {
-            look |= service.is_replaced();
-            self.served.left(place, &service);
+            is_replaced |= service.is_replaced();
+            self.services.departed(place, &service);
         }
-        self.served.retry();
-        look
+        self.services.retry_those_without_room();
+        is_replaced
     }
 
-    /// A signal came: a request to look again, a request to stop, or one for CMD.
+    /// Reacts to a signal: a request to look again, a request to stop, or one for CMD.
     fn react_to(&mut self, came: &Came) {
         if came.own {
             return;
         }
         if matches!(came.signal, Signal::HUP | Signal::ALRM) && matches!(self.phase, Phase::Serve) {
-            self.served.look(&mut self.host, &mut self.output);
+            self.services.look(&mut self.host, &mut self.output);
         }
         let is_to_stop = match came.signal {
             Signal::TERM | Signal::PWR => true,
@@ -322,10 +312,10 @@ impl<'o> Init<'o> {
             if self.options.group { signal::send_to_group(pid, signal) } else { signal::send(pid, signal) };
     }
 
-    /// A process ended that belongs to no service: CMD, a hook, or an orphan.
+    /// A process ended that is not one of a service: CMD, a hook, or an orphan.
     fn stranger_ended(&mut self, pid: Pid, how: Ended) {
-        if self.cmd.take_end(pid) {
-            if matches!(how, Ended::Signal { number: 9, .. }) && oom::killed(clock::monotonic()) {
+        if self.cmd.note_end(pid) {
+            if matches!(how, Ended::Signal { signal: Signal::KILL, .. }) && oom::killed(clock::monotonic()) {
                 let what = b"out of memory: the kernel has killed the command";
                 Message::warning(WHO, what).print_now();
             }
@@ -334,7 +324,7 @@ impl<'o> Init<'o> {
         }
         match &mut self.phase {
             Phase::Boot(hooks) => {
-                if let Some(path) = hooks.take_end(pid)
+                if let Some(path) = hooks.note_end(pid)
                     && how != Ended::Code(0)
                 {
                     say_hook(Class::Fatal, &path, how);
@@ -348,12 +338,20 @@ impl<'o> Init<'o> {
 
     fn essential_ended(&mut self, place: Place, how: Ended) {
         if !matches!(self.phase, Phase::Stop(_)) {
-            let name = self.served.name(place).unwrap_or_default();
+            let name = self.services.name(place).unwrap_or_default();
             let what = [b"essential service ", name, b" ", how.in_words().as_bytes()].concat();
             Message::warning(WHO, &what).print_now();
         }
         self.begin_to_stop(Some(code_of(how)));
     }
+}
+
+/// The signals that we read instead of letting them act: all, since none may end us and leave the services running. A
+/// command gets those that we do not use. Without one, TSTP and TTIN still stop a job of a shell.
+fn signals_to_wait_for(has_command: bool) -> Vec<Signal> {
+    // Not TTOU: a message of ours must not stop us while the command owns the terminal.
+    const STOPPING: [Signal; 2] = [Signal::TSTP, Signal::TTIN];
+    Signal::all_to_pass_on().filter(|signal| has_command || !STOPPING.contains(signal)).collect()
 }
 
 fn say_hook(class: Class, path: &CStr, how: Ended) {

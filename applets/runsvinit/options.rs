@@ -1,4 +1,4 @@
-//! What was typed. Without I/O.
+//! The options and operands. Without I/O.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -7,34 +7,37 @@ use std::time::Duration;
 use lexopt::Arg::{Long, Short, Value};
 use svcore::{Error, Result, Signal, decimal, multicall};
 
-/// How long a stop may take where nobody says: container managers kill after 10 seconds.
+/// How long a stop may take without `-w`: container managers kill after 10 seconds.
 const TIME: Duration = Duration::from_secs(9);
 
-/// What was typed.
+/// The options and operands, see runsvinit(8).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
+    /// `-v`: report what is done.
     pub(crate) verbose: bool,
-    /// How long a stop may take.
+    /// `-w`: how long a stop may take.
     pub(crate) time: Duration,
-    /// By what the command is told to end.
+    /// `--stop-signal`: the signal that tells the command to end.
     pub(crate) stop_signal: Signal,
-    /// Signals for the command go to its whole process group.
+    /// `-g`: signals for the command go to its whole process group.
     pub(crate) group: bool,
-    /// Where the environment is written.
+    /// `-e`: the directory to which the environment is written.
     pub(crate) environment: Option<OsString>,
-    /// Exit codes that are others to the outside.
+    /// `--map`: exit codes, and those that replace them.
     pub(crate) map: Vec<(u8, u8)>,
-    /// Lines have the name of their service in front.
+    /// `--prefix`: lines have the name of their service before them.
     pub(crate) prefix: bool,
-    /// And before that the time.
+    /// `--stamp`: and before that the time.
     pub(crate) stamp: bool,
-    /// Nothing is served; the one that runs is told to end with this code.
+    /// `--halt`: serve nothing, but tell the running one to end with this code.
     pub(crate) halt: Option<u8>,
+    /// The directory of services, if it was named.
     pub(crate) dir: Option<OsString>,
+    /// The words after `--`.
     pub(crate) command: Vec<OsString>,
 }
 
-/// Reads the words after the name.
+/// Parses the words after the name of the program.
 pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
     let mut options = Options {
         verbose: false,
@@ -51,7 +54,7 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
     };
     let ours = args.iter().position(|word| word == "--").unwrap_or(args.len());
     let (ours, command) = args.split_at(ours);
-    // An entry of an image that ends with two dashes may be given them once more.
+    // The ENTRYPOINT of an image may end in two dashes, and the user may type them once more.
     options.command.extend(command.iter().skip_while(|word| *word == "--").cloned());
     let mut halt = false;
     let mut parser = lexopt::Parser::from_args(ours);
@@ -97,7 +100,7 @@ fn wrong(what: &str, word: &OsString) -> Error {
     Error::Usage(Some(format!("{}: {what}", word.display())))
 }
 
-/// `3`, `1.5` or `.5`; a number that is too large is the largest one.
+/// A number of seconds such as `3`, `1.5` or `.5`; one that is too large becomes the largest.
 fn seconds(text: &[u8]) -> Option<Duration> {
     let mut parts = text.splitn(2, |&byte| byte == b'.');
     let (whole, part) = (parts.next()?, parts.next().unwrap_or_default());
@@ -120,7 +123,7 @@ fn mapping(word: &OsString) -> Option<(u8, u8)> {
 }
 
 impl Options {
-    /// The exit code that the outside sees instead of `code`.
+    /// The exit code that replaces `code`.
     pub(crate) fn mapped(&self, code: u8) -> u8 {
         self.map.iter().rev().find(|(from, _)| *from == code).map_or(code, |(_, to)| *to)
     }

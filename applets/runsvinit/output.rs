@@ -1,7 +1,8 @@
-//! What services write, line by line and with their names in front, to our own standard output and error.
+//! The lines that services write, passed on to our own standard output and error with the names of the services before
+//! them.
 //!
-//! Nothing is lost: while one of the two takes nothing, nothing is read, and the services wait; we do not. Only what
-//! can never be written is dropped, such as to a full disk, and counted.
+//! No line is lost: while one of the two accepts nothing, nothing is read from the services, so they wait and we do not.
+//! Only lines that can never be written, such as to a full disk, are dropped and counted.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -20,56 +21,93 @@ use svcore::tai;
 
 use super::lines::Lines;
 
-/// What a pipe takes at once whenever it takes anything.
-const AT_ONCE: usize = 4096;
+/// A pipe that accepts anything accepts as many bytes in one write.
+const PIECE: usize = 4096;
 
-/// All writers.
+/// All writers, and what they have written.
 #[derive(Debug)]
 pub(crate) struct Output {
     interest: Interest,
+    /// Each has the index that `interest` knows it by. `None`: all of its programs have ended.
     writers: Vec<Option<Writer>>,
-    /// Those that came meanwhile: log services that were not there at the start.
-    late: Rc<Coming>,
-    /// Standard output and error.
-    targets: [Target; 2],
+    /// Writers that were made since the last turn, for log services that began to exist after their service was started.
+    new_writers: Rc<NewWriters>,
+    targets: Targets,
+    /// Whether lines have the time before them.
     stamp: bool,
-    /// There may be more to be read at once.
-    more: bool,
+    /// Whether there may be more to read without waiting.
+    has_more: bool,
 }
 
+/// One of our standard streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standard {
+    Output,
+    Error,
+}
+
+/// A service or log service, as one that writes to one of its standard streams.
 #[derive(Debug)]
 struct Writer {
     pipe: OwnedFd,
-    /// 0: standard output, 1: standard error.
-    to: usize,
+    to: Standard,
     lines: Lines,
 }
 
-/// Where lines go.
+/// Our standard output and error.
+#[derive(Debug)]
+struct Targets {
+    output: Target,
+    error: Target,
+}
+
+/// One of the two.
 #[derive(Debug)]
 struct Target {
     name: &'static str,
-    /// Opened once more, where that is what makes writes not wait.
+    /// The same file opened once more, if only that makes writes return instead of waiting.
     own: Option<OwnedFd>,
     shared: BorrowedFd<'static>,
-    /// What it did not take yet.
+    /// Lines that it has not accepted yet.
     waiting: Vec<u8>,
-    /// Lines that could not be written since the last that could.
-    lost: u64,
+    /// How many lines were dropped since the last one that was written.
+    dropped: u64,
 }
 
 #[derive(Default)]
-struct Coming(Cell<Vec<Writer>>);
+struct NewWriters(Cell<Vec<Writer>>);
 
-impl std::fmt::Debug for Coming {
+impl std::fmt::Debug for NewWriters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Coming")
+        f.write_str("NewWriters")
+    }
+}
+
+impl Targets {
+    fn of(&mut self, to: Standard) -> &mut Target {
+        match to {
+            Standard::Output => &mut self.output,
+            Standard::Error => &mut self.error,
+        }
+    }
+
+    /// The first that has not accepted all lines yet.
+    fn full(&self) -> Option<&Target> {
+        [&self.output, &self.error].into_iter().find(|target| !target.waiting.is_empty())
+    }
+
+    fn both(&mut self) -> [&mut Target; 2] {
+        [&mut self.output, &mut self.error]
+    }
+
+    fn write(&mut self) {
+        self.both().into_iter().for_each(Target::write);
     }
 }
 
 impl Writer {
-    /// And what it writes to.
-    fn new(name: &[u8], to: usize) -> std::io::Result<(Self, OwnedFd)> {
+    /// A new one, and the end of its pipe for the program.
+    fn new(name: &[u8], to: Standard) -> std::io::Result<(Self, OwnedFd)> {
         let (read, write) = std::io::pipe()?;
         let pipe = OwnedFd::from(read);
         rustix::io::ioctl_fionbio(&pipe, true)?;
@@ -79,21 +117,21 @@ impl Writer {
 
 impl Target {
     fn new(name: &'static str, shared: BorrowedFd<'static>) -> Self {
-        Target { name, own: output::own(shared), shared, waiting: Vec::new(), lost: 0 }
+        Target { name, own: output::own(shared), shared, waiting: Vec::new(), dropped: 0 }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
         self.own.as_ref().map_or(self.shared, AsFd::as_fd)
     }
 
-    /// Writes what is taken without waiting.
+    /// Writes as much as it accepts.
     fn write(&mut self) {
         let mut written = 0;
-        while let Some(rest @ [_, ..]) = self.waiting.get(written..) {
-            // Whole lines where that is possible: others write to it as well.
-            let some = rest.get(..AT_ONCE).unwrap_or(rest);
-            let lines = some.iter().rposition(|&byte| byte == b'\n').map_or(some.len(), |end| end + 1);
-            let lines = rest.get(..lines).unwrap_or(rest);
+        while let Some(unwritten @ [_, ..]) = self.waiting.get(written..) {
+            // Whole lines if possible, since CMD may write to the same file.
+            let piece = unwritten.get(..PIECE).unwrap_or(unwritten);
+            let length = piece.iter().rposition(|&byte| byte == b'\n').map_or(piece.len(), |end| end + 1);
+            let lines = slice::part(piece, ..length);
             let done = match &self.own {
                 Some(own) => rustix::io::write(own, lines).map_err(std::io::Error::from),
                 None => output::write(self.shared, lines),
@@ -101,194 +139,176 @@ impl Target {
             match done {
                 Ok(length) => {
                     written += length;
-                    if self.lost > 0 {
-                        self.tell_lost();
-                    }
+                    self.report_dropped();
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                // A full disk, or nobody is there to read it, nor will be.
+                // The disk is full, or the reader has ended.
                 Err(error) => {
-                    let lines = rest.iter().filter(|&&byte| byte == b'\n').count();
-                    if self.lost == 0 {
+                    if self.dropped == 0 {
                         let what = format!("unable to write to {}, lines are dropped", self.name);
                         Message::warning(WHO, &what).because(&error).print_now();
                     }
-                    self.add_lost(lines);
+                    self.dropped = self.dropped.saturating_add(count_lines(unwritten));
                     written = self.waiting.len();
                 }
             }
         }
         self.waiting.drain(..written);
         if self.waiting.is_empty() {
-            // What much at once took is not kept for ever.
-            self.waiting.shrink_to(AT_ONCE);
+            // After a burst its memory is not needed any more.
+            self.waiting.shrink_to(PIECE);
         }
     }
 
-    fn add_lost(&mut self, lines: usize) {
-        self.lost = self.lost.saturating_add(u64::try_from(lines).unwrap_or(u64::MAX));
-    }
-
-    fn tell_lost(&mut self) {
-        let lost = std::mem::take(&mut self.lost);
-        let what = format!("{lost} lines for {} were dropped", self.name);
-        Message::warning(WHO, &what).print_now();
+    /// Reports how many lines were dropped since the last report, if any.
+    fn report_dropped(&mut self) {
+        let dropped = std::mem::take(&mut self.dropped);
+        if dropped > 0 {
+            let what = format!("{dropped} lines for {} were dropped", self.name);
+            Message::warning(WHO, &what).print_now();
+        }
     }
 }
 
+fn count_lines(bytes: &[u8]) -> u64 {
+    let lines = bytes.iter().filter(|&&byte| byte == b'\n').count();
+    u64::try_from(lines).unwrap_or(u64::MAX)
+}
+
 impl Output {
-    /// Without writers; `stamp`: lines have the time in front.
+    /// Without writers. With `stamp`, lines have the time before them.
     pub(crate) fn new(stamp: bool) -> std::io::Result<Self> {
         Ok(Output {
             interest: Interest::new()?,
             writers: Vec::new(),
-            late: Rc::default(),
-            targets: [
-                Target::new("standard output", rustix::stdio::stdout()),
-                Target::new("standard error", rustix::stdio::stderr()),
-            ],
+            new_writers: Rc::default(),
+            targets: Targets {
+                output: Target::new("standard output", rustix::stdio::stdout()),
+                error: Target::new("standard error", rustix::stdio::stderr()),
+            },
             stamp,
-            more: false,
+            has_more: false,
         })
     }
 
     /// Pipes for the service called `name`, and for its log service if it has one.
-    pub(crate) fn of(&mut self, name: &[u8], has_log: bool) -> std::io::Result<Outputs> {
-        let (out, err) = (self.writer(name, 0)?, self.writer(name, 1)?);
+    pub(crate) fn pipes_for(&mut self, name: &[u8], has_log: bool) -> std::io::Result<Outputs> {
+        let (out, err) = self.pipes(name)?;
         let name = [name, b"/log"].concat();
-        let log = if has_log { Some((self.writer(&name, 0)?, self.writer(&name, 1)?)) } else { None };
-        let coming = Rc::clone(&self.late);
+        let log = if has_log { Some(self.pipes(&name)?) } else { None };
+        let new_writers = Rc::clone(&self.new_writers);
         let late = Late(Box::new(move || {
-            let (out, err) = (Writer::new(&name, 0)?, Writer::new(&name, 1)?);
-            let mut all = coming.0.take();
-            all.extend([out.0, err.0]);
-            coming.0.set(all);
-            Ok((out.1, err.1))
+            let (out, out_end) = Writer::new(&name, Standard::Output)?;
+            let (err, err_end) = Writer::new(&name, Standard::Error)?;
+            let mut all = new_writers.0.take();
+            all.extend([out, err]);
+            new_writers.0.set(all);
+            Ok((out_end, err_end))
         }));
         Ok(Outputs { out, err, log, late })
     }
 
-    fn writer(&mut self, name: &[u8], to: usize) -> std::io::Result<OwnedFd> {
-        let (writer, write) = Writer::new(name, to)?;
-        self.listen_to(writer)?;
-        Ok(write)
+    /// Pipes for the standard output and error of a program.
+    fn pipes(&mut self, name: &[u8]) -> std::io::Result<(OwnedFd, OwnedFd)> {
+        let (out, out_end) = Writer::new(name, Standard::Output)?;
+        let (err, err_end) = Writer::new(name, Standard::Error)?;
+        self.add(out)?;
+        self.add(err)?;
+        Ok((out_end, err_end))
     }
 
-    fn listen_to(&mut self, writer: Writer) -> std::io::Result<()> {
-        let place = self.writers.iter().position(Option::is_none).unwrap_or(self.writers.len());
-        self.interest.add(writer.pipe.as_fd(), u64::try_from(place).unwrap_or(u64::MAX))?;
-        match self.writers.get_mut(place) {
+    fn add(&mut self, writer: Writer) -> std::io::Result<()> {
+        let index = self.writers.iter().position(Option::is_none).unwrap_or(self.writers.len());
+        self.interest.add(writer.pipe.as_fd(), u64::try_from(index).unwrap_or(u64::MAX))?;
+        match self.writers.get_mut(index) {
             Some(empty) => *empty = Some(writer),
             None => self.writers.push(Some(writer)),
         }
         Ok(())
     }
 
-    /// What to wait for, and how: for lines, or until those that we have are taken.
+    /// The descriptor to wait for, and how: until a target accepts the lines that we have, or else until there are more.
     pub(crate) fn awaited(&self) -> (BorrowedFd<'_>, PollFlags) {
         self.targets
-            .iter()
-            .find(|target| !target.waiting.is_empty())
+            .full()
             .map_or((self.interest.as_fd(), PollFlags::IN), |target| (target.fd(), PollFlags::OUT))
     }
 
-    /// Moves what can be moved now. Whether there may be more at once.
-    pub(crate) fn pass_on(&mut self) -> bool {
-        for writer in self.late.0.take() {
-            // Without it, the log service finds that nobody reads.
-            let _ = self.listen_to(writer);
+    /// Reads and writes once as much as is possible without waiting.
+    pub(crate) fn pass_on(&mut self) {
+        for writer in self.new_writers.0.take() {
+            // If this fails the pipe has no reader, and the log service gets an error when it writes.
+            let _ = self.add(writer);
         }
-        self.write();
-        self.more = false;
-        if self.is_waiting() {
-            return false;
+        self.targets.write();
+        self.has_more = false;
+        if self.targets.full().is_some() {
+            return;
         }
         let stamp = self.stamp.then(tai::now);
         let ready = self.interest.ready();
-        for place in &ready {
-            let Some(place) = usize::try_from(*place).ok().and_then(|place| self.writers.get_mut(place))
-            else {
-                continue;
-            };
-            let Some(writer) = place else { continue };
-            let Some(out) = self.targets.get_mut(writer.to).map(|target| &mut target.waiting) else {
-                continue;
-            };
+        for index in &ready {
+            let slot = usize::try_from(*index).ok().and_then(|index| self.writers.get_mut(index));
+            let Some(slot) = slot else { continue };
+            let Some(writer) = slot else { continue };
+            let waiting = &mut self.targets.of(writer.to).waiting;
             let mut buffer = [0; 8192];
             match rustix::io::read(&writer.pipe, &mut buffer) {
                 Ok(0) => {
-                    writer.lines.end(stamp.as_ref(), out);
-                    *place = None;
+                    writer.lines.end(stamp.as_ref(), waiting);
+                    *slot = None;
                 }
-                Ok(length) => {
-                    writer.lines.take(slice::part(&buffer, ..length), stamp.as_ref(), out);
-                }
+                Ok(length) => writer.lines.add(slice::part(&buffer, ..length), stamp.as_ref(), waiting),
+                // It was not ready after all.
                 Err(_) => {}
             }
         }
-        self.write();
-        self.more = !ready.is_empty() && !self.is_waiting();
-        self.more
+        self.targets.write();
+        self.has_more = !ready.is_empty() && self.targets.full().is_none();
     }
-
-    /// Whether there may be more to be moved at once.
+    /// Whether [`Output::pass_on`] may find more to do without waiting.
     pub(crate) const fn has_more(&self) -> bool {
-        self.more
+        self.has_more
     }
 
-    fn is_waiting(&self) -> bool {
-        self.targets.iter().any(|target| !target.waiting.is_empty())
-    }
-
-    fn write(&mut self) {
-        self.targets.iter_mut().for_each(Target::write);
-    }
-
-    /// Moves all that is still in the pipes, until that moment at the latest.
+    /// Passes on everything that is still in the pipes, until `until` at the latest. What is not passed on by then is
+    /// counted as dropped.
     pub(crate) fn drain(&mut self, until: Moment) {
         loop {
-            let more = self.pass_on();
-            if !more && !self.is_waiting() {
+            self.pass_on();
+            let is_done = !self.has_more && self.targets.full().is_none();
+            if is_done || clock::monotonic() >= until {
                 break;
             }
-            if clock::monotonic() >= until {
-                break;
-            }
-            if !more {
+            if !self.has_more {
                 let (fd, flags) = self.awaited();
                 event::wait(&mut [PollFd::from_borrowed_fd(fd, flags)], Wait::Until(until));
             }
         }
         let stamp = self.stamp.then(tai::now);
         for writer in self.writers.iter_mut().flatten() {
-            if let Some(target) = self.targets.get_mut(writer.to) {
-                writer.lines.end(stamp.as_ref(), &mut target.waiting);
-            }
+            writer.lines.end(stamp.as_ref(), &mut self.targets.of(writer.to).waiting);
         }
-        self.write();
-        self.count_rest();
-        for target in self.targets.iter_mut().filter(|target| target.lost > 0) {
-            target.tell_lost();
-        }
+        self.targets.write();
+        self.count_unwritten();
+        self.targets.both().into_iter().for_each(Target::report_dropped);
     }
 
-    /// Counts what nobody took in time: in the pipes, and what was read but not written.
-    fn count_rest(&mut self) {
+    /// Counts the lines that are still in the pipes, and those that were read but not written.
+    fn count_unwritten(&mut self) {
         /// A pipe holds no more than this, unless a service made it larger.
         const READS_MAX: usize = 1024;
-        let lines = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'\n').count();
         for writer in self.writers.iter().flatten() {
-            let Some(target) = self.targets.get_mut(writer.to) else { continue };
+            let dropped = &mut self.targets.of(writer.to).dropped;
             let mut buffer = [0; 4096];
             for _ in 0..READS_MAX {
                 let Ok(length @ 1..) = rustix::io::read(&writer.pipe, &mut buffer) else { break };
-                target.add_lost(lines(slice::part(&buffer, ..length)));
+                *dropped = dropped.saturating_add(count_lines(slice::part(&buffer, ..length)));
             }
         }
-        for target in &mut self.targets {
-            let waiting = lines(&target.waiting);
-            target.add_lost(waiting);
+        for target in self.targets.both() {
+            target.dropped = target.dropped.saturating_add(count_lines(&target.waiting));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! CMD, and the hooks before and after the services.
+//! The programs that are not services: CMD, and the hooks before and after the services.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
@@ -11,22 +11,24 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use svcore::process::Ended;
 use svcore::say::{Class, Message};
+use svcore::sort::sort_by;
 use svcore::sys::signal;
 use svcore::sys::spawn::{Program, Search, Stream, Terminal, spawn};
 use svcore::trust::{self, Refusal};
 use svcore::{Failed, Signal, exec, files, hint};
 
-/// A program that is not there, and one that cannot be executed, as shells have it.
-const NOT_THERE: u8 = 127;
+/// Exit code if CMD does not exist, as that of a shell.
+const NOT_FOUND: u8 = 127;
+/// Exit code if CMD cannot be executed, as that of a shell.
 const NOT_EXECUTABLE: u8 = 126;
-/// A hook that could not be started.
+/// Exit code if a hook cannot be started.
 const NO_HOOK: u8 = 111;
 
-/// The code that a container's end tells of how a program ended.
-pub(crate) const fn code_of(how: Ended) -> u8 {
+/// The exit code that reports how a program ended.
+pub(crate) fn code_of(how: Ended) -> u8 {
     match how {
         Ended::Code(code) => code,
-        Ended::Signal { number, .. } => number.saturating_add(128),
+        Ended::Signal { signal, .. } => u8::try_from(signal.number().saturating_add(128)).unwrap_or(u8::MAX),
     }
 }
 
@@ -78,15 +80,15 @@ impl Cmd {
         Ok(())
     }
 
-    /// It is not started any more.
+    /// If it was not started yet, it never is.
     pub(crate) fn cancel(&mut self) {
         if let Cmd::Waiting(_) = self {
             *self = Cmd::None;
         }
     }
 
-    /// Notes that a process ended. Whether it was that of CMD.
-    pub(crate) fn take_end(&mut self, pid: Pid) -> bool {
+    /// Notes that a process ended. Returns whether it was CMD.
+    pub(crate) fn note_end(&mut self, pid: Pid) -> bool {
         let is_cmd = self.pid() == Some(pid);
         if is_cmd {
             *self = Cmd::None;
@@ -96,12 +98,12 @@ impl Cmd {
 }
 
 impl CommandLine {
-    /// From now on our standard input, which services inherit, is `/dev/null`.
+    /// Keeps our standard input for CMD. From now on ours, which services inherit, is `/dev/null`.
     fn new(words: &[OsString]) -> Self {
         let words = words.iter().filter_map(|word| CString::new(word.as_bytes()).ok()).collect();
         let stdin = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).ok();
         if let Ok(null) = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
-            // Where this fails, services share what CMD has.
+            // If this fails, services share the input with CMD.
             let _ = rustix::stdio::dup2_stdin(&null);
         }
         CommandLine { words, stdin }
@@ -110,7 +112,7 @@ impl CommandLine {
     /// Starts CMD as the leader of a process group of its own, in the foreground if it is on a terminal. `Err` is the code to
     /// exit with; the reason was reported.
     fn start(&mut self) -> Result<Pid, u8> {
-        let Some(name) = self.words.first() else { return Err(NOT_THERE) };
+        let Some(name) = self.words.first() else { return Err(NOT_FOUND) };
         let path = std::env::var_os("PATH");
         let candidates = exec::candidates(OsStr::from_bytes(name.to_bytes()), path.as_deref());
         let files: Vec<&CStr> = candidates.iter().map(CString::as_c_str).collect();
@@ -129,7 +131,7 @@ impl CommandLine {
             let what = [b"unable to run ", name.to_bytes()].concat();
             let hint = hint::of_candidates(&candidates, &error);
             Message::fatal(WHO, &what).because(&error).with_hint(hint.as_deref()).print_now();
-            if error.kind() == io::ErrorKind::NotFound { NOT_THERE } else { NOT_EXECUTABLE }
+            if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
         })
     }
 }
@@ -137,35 +139,35 @@ impl CommandLine {
 /// Programs of a directory that run one after the other, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Hooks {
-    /// The last is the next.
-    left: Vec<CString>,
+    /// Those that were not started yet; the next is the last in the list.
+    waiting: Vec<CString>,
     running: Option<(Pid, CString)>,
-    /// Why none is run.
+    /// Why no hook may run.
     refused: Option<Failed>,
 }
 
 impl Hooks {
     /// The executables in `dir`, or none if one of them is refused: [`Hooks::start_next`] fails then.
     pub(crate) fn all_or_none(dir: &CStr) -> Self {
-        let (left, refused) = executables(dir);
+        let (waiting, refused) = executables(dir);
         match refused.into_iter().next() {
-            None => Hooks { left, ..Hooks::default() },
+            None => Hooks { waiting, ..Hooks::default() },
             refused => Hooks { refused, ..Hooks::default() },
         }
     }
 
-    /// The executables in `dir` without those that are refused, which is said.
+    /// The executables in `dir` without those that are refused, which are reported.
     pub(crate) fn those_allowed(dir: &CStr) -> Self {
-        let (left, refused) = executables(dir);
+        let (waiting, refused) = executables(dir);
         for refused in refused {
             Message::warning(WHO, &format!("{refused}: not run")).print_now();
         }
-        Hooks { left, ..Hooks::default() }
+        Hooks { waiting, ..Hooks::default() }
     }
 
-    /// Whether one runs, or is to.
+    /// Whether one runs, or [`Hooks::start_next`] has something to do or to report.
     pub(crate) const fn is_any(&self) -> bool {
-        self.running.is_some() || !self.left.is_empty() || self.refused.is_some()
+        self.running.is_some() || !self.waiting.is_empty() || self.refused.is_some()
     }
 
     /// The process of the one that runs.
@@ -173,7 +175,7 @@ impl Hooks {
         self.running.as_ref().map(|(pid, _)| *pid)
     }
 
-    /// Starts the next, unless one runs. `Err` is the code of one that cannot be started, which was said.
+    /// Starts the next, unless one runs. `Err` is the code to exit with if it cannot be started; the reason was reported.
     pub(crate) fn start_next(&mut self) -> Result<(), u8> {
         if self.running.is_some() {
             return Ok(());
@@ -182,7 +184,7 @@ impl Hooks {
             Message::of(Class::Fatal, WHO, &refused).print_now();
             return Err(NO_HOOK);
         }
-        let Some(path) = self.left.pop() else { return Ok(()) };
+        let Some(path) = self.waiting.pop() else { return Ok(()) };
         let program = Program { files: &[&path], argv: &[&path], new_session: true, ..Program::default() };
         match spawn(&program) {
             Ok(pid) => {
@@ -198,17 +200,17 @@ impl Hooks {
         }
     }
 
-    /// Takes the end of a process, if it is the one that runs. `Some` is its name.
-    pub(crate) fn take_end(&mut self, pid: Pid) -> Option<CString> {
+    /// Notes that a process ended. Returns its path if it was the one that ran.
+    pub(crate) fn note_end(&mut self, pid: Pid) -> Option<CString> {
         self.running.take_if(|(running, _)| *running == pid).map(|(_, path)| path)
     }
 
-    /// No other is run.
+    /// No other is started.
     pub(crate) fn no_more(&mut self) {
-        self.left.clear();
+        self.waiting.clear();
     }
 
-    /// Kills the one that runs and says so; no other is run.
+    /// Kills the one that runs, with a warning, and starts no other.
     pub(crate) fn kill(&mut self) {
         self.no_more();
         if let Some((pid, path)) = &self.running {
@@ -219,9 +221,10 @@ impl Hooks {
     }
 }
 
-/// The executables in `dir`, the first by name last, and those that are refused; of a directory that is not there, none.
+/// The executables in `dir`, in the reverse order of their names, and why others are refused. Without the directory there
+/// are none.
 ///
-/// They run with all that we may do, so nobody else may be able to write them, or others in their place.
+/// They run with all of our rights, so nobody else may be able to write to them or to replace them.
 fn executables(dir: &CStr) -> (Vec<CString>, Vec<Failed>) {
     let failed = |errno: Errno| Failed::because(errno, dir.to_bytes());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -232,7 +235,7 @@ fn executables(dir: &CStr) -> (Vec<CString>, Vec<Failed>) {
         Err(Errno::NOENT) => return Default::default(),
         Err(errno) => return (Vec::new(), vec![failed(errno)]),
     };
-    let (mut left, mut refused) = (Vec::new(), Vec::new());
+    let (mut found, mut refused) = (Vec::new(), Vec::new());
     for entry in entries {
         let name = match &entry {
             Ok(entry) => entry.file_name(),
@@ -245,7 +248,7 @@ fn executables(dir: &CStr) -> (Vec<CString>, Vec<Failed>) {
         match files::look(CWD, &path) {
             Ok(Some(stat)) if files::is_executable(&stat) && !files::is_dir(&stat) => {
                 match allowed(&path, &stat) {
-                    Ok(()) => left.push(path),
+                    Ok(()) => found.push(path),
                     Err(refusal) => refused.push(Failed::because(refusal, path.into_bytes())),
                 }
             }
@@ -253,15 +256,15 @@ fn executables(dir: &CStr) -> (Vec<CString>, Vec<Failed>) {
             Err(error) => refused.push(Failed::because(error, path.into_bytes())),
         }
     }
-    if let (Err(refusal), false) = (allowed(dir, &stat), left.is_empty() && refused.is_empty()) {
+    if let (Err(refusal), false) = (allowed(dir, &stat), found.is_empty() && refused.is_empty()) {
         return (Vec::new(), vec![Failed::because(refusal, dir.to_bytes())]);
     }
-    left.sort_unstable_by(|one, other| other.cmp(one));
-    refused.sort_unstable_by(|one, other| one.doing.cmp(&other.doing));
-    (left, refused)
+    sort_by(&mut found, |one, other| one > other);
+    sort_by(&mut refused, |one, other| one.doing < other.doing);
+    (found, refused)
 }
 
-/// Whether only root and we can write a file. Where the file system is read-only its mode says nothing: volumes of
+/// Whether only root and we can write to a file. On a read-only file system nobody can, whatever its mode is: volumes of
 /// Kubernetes have directories of mode 777.
 fn allowed(path: &CStr, stat: &Stat) -> Result<(), Refusal> {
     let is_read_only = || statvfs(path).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));

@@ -1,6 +1,6 @@
-//! An orderly stop: what is told to end and when, and when it is killed. Without I/O.
+//! An orderly stop: when processes are told to end, and when they are killed. Without I/O.
 //!
-//! | phase    | what is told to end                      | killed at, in percent of the time | given up at |
+//! | phase    | told to end at its beginning             | killed at, in percent of the time | given up at |
 //! |----------|------------------------------------------|-----------------------------------|-------------|
 //! | command  | CMD, or the hook of `boot.d` that runs   | 60; 85 without services           | 65; 90      |
 //! | services | all services                             | 80                                | 92          |
@@ -9,21 +9,21 @@
 //! | others   | every other process                      | 95                                | 97          |
 //! | hooks    | nothing: the hooks of `halt.d` run       | 98                                | 98          |
 //!
-//! A phase begins as soon as the one before it is over. A process that survives SIGKILL is given up: the stop goes on
-//! without it.
+//! A phase begins as soon as the one before it ends. A process that survives SIGKILL is given up: the stop goes on without
+//! it.
 
 use std::time::Duration;
 
 use svcore::moment::{Moment, earlier};
 
-/// How long the log services have after the first request to hurry.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-/// How long the hooks of `halt.d` have then.
+/// How long log services may go on after a request to hurry, and killed processes take to end.
+const HURRIED_LOGS: Duration = Duration::from_millis(500);
+/// How long the hooks of `halt.d` may run after a request to hurry.
 const HURRIED_HOOKS: Duration = Duration::from_secs(1);
 /// How long log services wait for the end of their input before the processes that may hold it open are told to end.
 const HELD_OPEN: Duration = Duration::from_secs(1);
 
-/// What still runs.
+/// The processes that still run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Remaining {
     /// CMD, or a hook of `boot.d`, runs.
@@ -38,18 +38,18 @@ pub(crate) struct Remaining {
     pub(crate) hooks: bool,
 }
 
-/// What the stop asks for.
+/// What is to be done for the stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
-    /// Tell CMD to end.
+    /// Tell CMD, or the hook of `boot.d`, to end.
     EndCommand,
     /// Kill it.
     KillCommand,
     /// Tell all services to end.
     EndServices,
-    /// Kill those that have not.
+    /// Kill the services that have not ended.
     KillServices,
-    /// Tell all processes but log services to end: some of them hold open what log services read.
+    /// Tell all processes but log services to end: some of them hold the input of a log service open.
     EndWriters,
     /// Kill the log services.
     KillLogs,
@@ -61,24 +61,24 @@ pub(crate) enum Task {
     RunHooks,
     /// Kill the hook that runs, and run no other.
     KillHooks,
-    /// Everything is done.
+    /// The stop is complete.
     Exit,
 }
 
 /// How long a phase may last.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
-    /// When what still runs is killed.
+    /// When the processes of the phase that still run are killed.
     kill_at: Moment,
-    /// When the stop goes on without what survived that.
+    /// When the stop goes on without those that survived that.
     give_up_at: Moment,
 }
 
 impl Limit {
-    /// Both are no later than this, and what is killed has [`LAST_WORDS`] to end.
+    /// Makes the kill no later than at `kill_at`; after it, processes have [`HURRIED_LOGS`] to end.
     fn hurry(&mut self, kill_at: Moment) {
         self.kill_at = self.kill_at.min(kill_at);
-        self.give_up_at = self.give_up_at.min(self.kill_at.saturating_add(LAST_WORDS));
+        self.give_up_at = self.give_up_at.min(self.kill_at.saturating_add(HURRIED_LOGS));
     }
 
     /// When the phase needs attention next.
@@ -97,7 +97,7 @@ struct Limits {
     hooks: Moment,
 }
 
-/// Where a stop is. `killed`: what is waited for was killed.
+/// The phase of a stop. `killed`: whether its processes were killed.
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     Begin,
@@ -109,7 +109,7 @@ enum Phase {
     },
     Logs {
         killed: bool,
-        /// When the processes that may hold open the input of log services are told to end, if they were not yet.
+        /// When the processes that may hold the input of log services open are told to end; `None` if they were.
         end_writers_at: Option<Moment>,
     },
     Others {
@@ -119,16 +119,16 @@ enum Phase {
     Over,
 }
 
-/// What one phase does now.
+/// What to do in a phase.
 enum Now {
     Wait,
     Kill,
     GoOn,
 }
 
-/// Waits for what is `there`, kills it at its limit, and gives up at the second.
-fn wait_or_kill(there: bool, now: Moment, limit: Limit, killed: &mut bool) -> Now {
-    match (there, *killed) {
+/// What to do in a phase whose processes still run, or not.
+fn wait_or_kill(do_run: bool, now: Moment, limit: Limit, killed: &mut bool) -> Now {
+    match (do_run, *killed) {
         (true, false) if now >= limit.kill_at => {
             *killed = true;
             Now::Kill
@@ -139,12 +139,12 @@ fn wait_or_kill(there: bool, now: Moment, limit: Limit, killed: &mut bool) -> No
     }
 }
 
-/// A stop.
+/// The plan of a stop.
 #[derive(Debug)]
 pub(crate) struct Stop {
     phase: Phase,
     limits: Limits,
-    /// Somebody asked to hurry.
+    /// Whether there was a request to hurry.
     hurried: bool,
 }
 
@@ -166,20 +166,20 @@ impl Stop {
         }
     }
 
-    /// Skips the time that processes have to end; log services keep a moment, unless this was asked for before.
+    /// Skips the grace period. At the first request log services keep half a second, at the second they do not.
     pub(crate) fn hurry(&mut self, now: Moment) {
-        let last_words = if self.hurried { now } else { now.saturating_add(LAST_WORDS) };
+        let logs_until = if self.hurried { now } else { now.saturating_add(HURRIED_LOGS) };
         self.hurried = true;
         self.limits.command.hurry(now);
-        self.limits.logs.hurry(last_words);
+        self.limits.logs.hurry(logs_until);
         self.limits.services.kill_at = self.limits.services.kill_at.min(now);
-        // What is asked of the kernel for services and for their log services is given up at the same time.
+        // Killed services and killed log services are given up at the same time.
         self.limits.services.give_up_at = self.limits.services.give_up_at.min(self.limits.logs.give_up_at);
-        self.limits.others.hurry(last_words);
+        self.limits.others.hurry(logs_until);
         self.limits.hooks = self.limits.hooks.min(now.saturating_add(HURRIED_HOOKS));
     }
 
-    /// What to do now; to be asked again until there is nothing.
+    /// The next task; to be called again until there is none.
     pub(crate) fn step(&mut self, now: Moment, remaining: &Remaining) -> Option<Task> {
         loop {
             let limits = &self.limits;
@@ -236,7 +236,7 @@ impl Stop {
         }
     }
 
-    /// When to ask again, if nothing happens before.
+    /// When to call [`Stop::step`] again, if nothing happens before.
     pub(crate) fn deadline(&self) -> Option<Moment> {
         let limits = &self.limits;
         match self.phase {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn with_nothing_left_it_is_over_at_once() {
+    fn where_nothing_runs_it_is_complete_at_once() {
         let mut stop = Stop::new(at(0), TOTAL, false);
         assert_eq!(stop.step(at(0), &Remaining::default()), Some(Task::EndServices));
         assert_eq!(stop.step(at(0), &Remaining::default()), Some(Task::Exit));
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_the_input_of_a_log_service_open_is_told_after_a_second() {
+    fn holders_of_the_input_of_a_log_service_are_told_to_end_after_a_second() {
         let mut stop = Stop::new(at(0), TOTAL, true);
         let remaining = Remaining { logs: 1, others: true, ..Remaining::default() };
         assert_eq!(all(&mut stop, at(0), &remaining), [Task::EndServices]);
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn haste_leaves_time_for_last_words_only() {
+    fn a_request_to_hurry_leaves_time_to_log_services_only() {
         let mut stop = Stop::new(at(0), TOTAL, true);
         let mut remaining = Remaining { command: true, services: 1, logs: 1, others: true, hooks: true };
         assert_eq!(all(&mut stop, at(0), &remaining), [Task::EndCommand]);

@@ -1,4 +1,4 @@
-//! The phase in which everything ends: does what [`stop`](super::stop) asks.
+//! The phase in which everything ends: performs the tasks of [`stop`](super::stop).
 
 use std::ffi::CStr;
 
@@ -14,19 +14,20 @@ use svcore::sys::{clock, signal};
 
 use super::programs::{Cmd, Hooks};
 use super::stop::{Remaining, Stop, Task};
-use super::{Init, Phase, WHO, info, rest, say_hook};
+use super::{Init, Phase, WHO, info, others, say_hook};
 
-/// Executables that run after the services.
+/// The directory of executables that run after the services.
 const HALT: &CStr = c"/etc/runit/halt.d";
 
-/// A stop that is under way, and the programs that only it knows.
+/// The data of the stop.
 pub(super) struct Stopping {
     plan: Stop,
-    /// The hook of `boot.d` that ran when the stop began, if one did.
+    /// The hook of `boot.d` that ran when the stop began, if any.
     pub(super) boot: Hooks,
+    /// The hooks of `halt.d`.
     pub(super) halt: Hooks,
-    /// When the stop has to be over.
-    over_at: Moment,
+    /// When the stop has to be complete.
+    complete_by: Moment,
 }
 
 impl Stopping {
@@ -34,16 +35,16 @@ impl Stopping {
         self.plan.deadline()
     }
 
-    /// Somebody asked to stop once more: the time that processes have to end is skipped.
+    /// Another request to stop skips the grace period.
     pub(super) fn hurry(&mut self) {
         self.plan.hurry(clock::monotonic());
     }
 
-    /// A process ended that belongs to no service and is not CMD.
+    /// A process ended that is neither one of a service nor CMD.
     pub(super) fn stranger_ended(&mut self, pid: Pid, how: Ended) {
         // A hook of `boot.d` that was told to end has not failed.
-        if self.boot.take_end(pid).is_none()
-            && let Some(path) = self.halt.take_end(pid)
+        if self.boot.note_end(pid).is_none()
+            && let Some(path) = self.halt.note_end(pid)
         {
             if how != Ended::Code(0) {
                 say_hook(Class::Warning, &path, how);
@@ -57,17 +58,17 @@ impl Stopping {
         while self.halt.is_any() && self.halt.start_next().is_err() {}
     }
 
-    /// Until when the processes to end are looked for: until the plan needs attention, but for a moment in any case, since
-    /// what is not found is left alive.
+    /// When to end the search for other processes: when the plan needs attention, but not at once, since a process that is
+    /// not found stays alive.
     fn search_until(&self) -> Moment {
-        const MOMENT: std::time::Duration = std::time::Duration::from_millis(100);
+        const SHORTEST: std::time::Duration = std::time::Duration::from_millis(100);
         let next = self.plan.deadline().unwrap_or(Moment::START);
-        next.max(clock::monotonic().saturating_add(MOMENT))
+        next.max(clock::monotonic().saturating_add(SHORTEST))
     }
 }
 
 impl Init<'_> {
-    /// Everything is to end; with `code`, unless another was decided before.
+    /// Begins to end everything. `code` is the exit code, unless another was decided before.
     pub(super) fn begin_to_stop(&mut self, code: Option<u8>) {
         self.code = self.code.or(code);
         if matches!(self.phase, Phase::Stop(_)) {
@@ -83,7 +84,7 @@ impl Init<'_> {
             plan: Stop::new(now, self.options.time, !self.host.is_empty()),
             boot: Hooks::default(),
             halt: Hooks::those_allowed(HALT),
-            over_at: now.saturating_add(self.options.time),
+            complete_by: now.saturating_add(self.options.time),
         });
         if let Phase::Boot(hooks) = std::mem::replace(&mut self.phase, Phase::Stop(stopping))
             && let Phase::Stop(stopping) = &mut self.phase
@@ -93,7 +94,7 @@ impl Init<'_> {
         }
     }
 
-    /// Does what the stop asks for. Returns the exit code when everything has ended.
+    /// Does what is due in the stop, if it has begun. Returns the exit code after everything has ended.
     pub(super) fn advance_stop(&mut self) -> Option<u8> {
         loop {
             let Phase::Stop(stopping) = &self.phase else { return None };
@@ -101,9 +102,9 @@ impl Init<'_> {
             let Phase::Stop(stopping) = &mut self.phase else { return None };
             match stopping.plan.step(clock::monotonic(), &remaining)? {
                 Task::Exit => {
-                    let over_at = stopping.over_at;
+                    let complete_by = stopping.complete_by;
                     if let Some(output) = &mut self.output {
-                        output.drain(over_at);
+                        output.drain(complete_by);
                     }
                     return Some(self.code.unwrap_or(0));
                 }
@@ -118,7 +119,7 @@ impl Init<'_> {
             command: self.cmd.pid().or(stopping.boot.running()).is_some(),
             services,
             logs: self.host.len().saturating_sub(services),
-            others: rest::is_any(),
+            others: others::have_children(),
             hooks: stopping.halt.is_any(),
         }
     }
@@ -144,17 +145,17 @@ impl Init<'_> {
             Task::EndServices => {
                 self.host.command_all(now(), Command::Exit);
                 // The end of a watch can take the kernel some milliseconds, which pass while the services end.
-                self.served.dir.stop_watching();
+                self.services.dir.stop_watching();
             }
             Task::KillServices => self.host.kill_services(),
             Task::KillLogs => self.host.kill_logs(),
             Task::EndWriters => {
                 let logs: Vec<Pid> =
                     self.host.services().filter_map(|(_, service)| service.unit(Role::Log)?.pid()).collect();
-                rest::end(&logs, stopping.search_until());
+                others::end(&logs, stopping.search_until());
             }
-            Task::EndOthers => rest::end(&[], stopping.search_until()),
-            Task::KillOthers => rest::kill(stopping.search_until()),
+            Task::EndOthers => others::end(&[], stopping.search_until()),
+            Task::KillOthers => others::kill(stopping.search_until()),
             Task::RunHooks => stopping.start_halt_hook(),
             Task::KillHooks => stopping.halt.kill(),
             Task::Exit => {}

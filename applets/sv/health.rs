@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use svcore::moment::Moment;
+use svcore::sort::sort;
 use svcore::status::{State, Status, Want};
 use svcore::sys::clock;
 use svcore::{Failed, say};
@@ -63,7 +64,7 @@ fn list(dir: &OsString) -> std::io::Result<Vec<OsString>> {
         .filter(|entry| !entry.file_name().as_bytes().starts_with(b".") && entry.path().is_dir())
         .map(|entry| entry.file_name())
         .collect();
-    names.sort_unstable();
+    sort(&mut names);
     Ok(names)
 }
 

@@ -1,4 +1,4 @@
-//! A second line about a service that cannot be used: what is probably wrong, and what to do.
+//! The second line about a service that cannot be used: the probable cause, and what to do.
 
 use std::ffi::OsStr;
 use std::io;
@@ -6,13 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, readlinkat, statat};
+use svcore::files::Identity;
 use svcore::say::printable_text;
-use svcore::scan::{Identity, process};
-use svcore::{files, hint, state};
+use svcore::{files, hint, serving, state};
 
 use super::target::{MAIN, Target, Trouble};
 
-/// What `trouble` with `service` probably comes from.
+/// The probable cause of `trouble` with `service`, and what to do. `svdir` is the directory in which services with plain
+/// names are.
 pub(crate) fn hint(
     service: &Target,
     svdir: &OsStr,
@@ -27,7 +28,7 @@ pub(crate) fn hint(
     match trouble {
         _ if service.name.is_empty() => Some("the name of the service is empty".to_owned()),
         Trouble::Unable(_, error) if denied(error) => {
-            // The FIFOs alone: who owns supervise/ can keep the service from starting.
+            // Not supervise/ itself, because its owner could keep the service from starting.
             let dir = printable_text(&service.path);
             Some(format!(
                 "you have no permission: become root, or let root give you the service: \
@@ -60,7 +61,7 @@ pub(crate) fn hint(
     }
 }
 
-/// What the service directory is a link to, if that is not there.
+/// The target of the service directory, if it is a link to nothing.
 fn dangling(service: &Target) -> Option<String> {
     let path = Path::new(OsStr::from_bytes(&service.path));
     let target = std::fs::read_link(path).ok()?;
@@ -104,37 +105,34 @@ fn unserved(service: &Target, name: &str, supervisors: &mut Supervisors) -> Stri
     }
 }
 
-/// The directory that the service is in.
+/// The directory in which the service directory is.
 pub(crate) fn parent(service: &Target) -> PathBuf {
     let path = Path::new(OsStr::from_bytes(&service.path));
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     absolute.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)
 }
 
-/// Whether a runsvdir runs for a directory.
+/// Whether a process serves a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Served {
-    /// One does.
     Yes,
-    /// None does.
     No,
-    /// There is nothing to tell it from.
+    /// There is no `/proc`, or a process does not let us know what it serves.
     Unknown,
 }
 
-/// Those who serve directories; looked for when first asked, once for all services.
+/// The processes that serve a directory. They are looked for once, when first needed.
 #[derive(Debug, Default)]
 pub(crate) struct Supervisors {
     seen: Option<Seen>,
 }
 
-/// What there is in `/proc`.
+/// What they serve.
 #[derive(Debug)]
 struct Seen {
-    /// What is served.
-    served: Vec<Identity>,
-    /// There are others; or there is nothing to tell it from.
-    unsure: bool,
+    directories: Vec<Identity>,
+    /// Whether nothing is missing in `directories`.
+    is_complete: bool,
 }
 
 impl Supervisors {
@@ -142,25 +140,28 @@ impl Supervisors {
     pub(crate) fn serve(&mut self, dir: &Path) -> Served {
         let Ok(wanted) = identity(dir) else { return Served::Unknown };
         let seen = self.seen.get_or_insert_with(Seen::look);
-        match seen.served.contains(&wanted) {
-            true => Served::Yes,
-            false if seen.unsure => Served::Unknown,
-            false => Served::No,
+        if seen.directories.contains(&wanted) {
+            Served::Yes
+        } else if seen.is_complete {
+            Served::No
+        } else {
+            Served::Unknown
         }
     }
 }
 
 impl Seen {
     fn look() -> Self {
-        let Some(all) = process::called(&[c"runsvdir", c"runsvinit"]) else {
-            return Seen { served: Vec::new(), unsure: true };
+        let Some(all) = serving::all() else {
+            return Seen { directories: Vec::new(), is_complete: false };
         };
-        let mut seen = Seen { served: Vec::new(), unsure: false };
+        let mut seen = Seen { directories: Vec::new(), is_complete: true };
         for process in all {
             match process.directory().and_then(|dir| identity(&dir)) {
-                Ok(served) => seen.served.push(served),
-                // Another's working directory may be hidden from us; one that is not there is none that we ask after.
-                Err(error) => seen.unsure |= error.kind() == io::ErrorKind::PermissionDenied,
+                Ok(served) => seen.directories.push(served),
+                // The directory that was asked about exists, so it is not that one.
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => {}
+                Err(_) => seen.is_complete = false,
             }
         }
         seen

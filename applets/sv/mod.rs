@@ -21,7 +21,7 @@ use std::time::Duration;
 use lexopt::Arg::{Short, Value};
 use svcore::say::Message;
 use svcore::status::State;
-use svcore::{Call, Error, Result, decimal, multicall, scan, tai};
+use svcore::{Call, Error, Result, decimal, multicall, serving, tai};
 
 use reporter::Reporter;
 use target::{Base, LOG, MAIN, Target, Trouble};
@@ -53,7 +53,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     if names.is_empty() && verb != Verb::Health {
         return Err(Error::usage());
     }
-    let base = Base::new(scan::directory_to_control());
+    let base = Base::new(serving::directory_to_control());
     let mut reporter = Reporter {
         out: Vec::new(),
         failures: 0,

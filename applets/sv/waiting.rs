@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use svcore::Signal;
 use svcore::event::{self, Wait};
 use svcore::moment::{Moment, earlier};
+use svcore::sort::sort;
 use svcore::status::Status;
 use svcore::sys::watch;
 use svcore::sys::{clock, limits, signal};
@@ -389,7 +390,7 @@ impl<'a> Waiter<'a> {
             Signal::CHANGE => changed.push(came.fd),
             _ => {}
         });
-        changed.sort_unstable();
+        sort(&mut changed);
         for pending in pending.iter_mut() {
             let watch = pending.watch.as_ref().map(|watch| watch.as_raw_fd());
             pending.has_event |= all || watch.is_some_and(|watch| changed.binary_search(&watch).is_ok());

@@ -1,6 +1,7 @@
 //! Old logs: what their names mean, in which order they were written, and which are too many. Pure: no I/O, no clock.
 //! Source: svlogd(8), LOG FILE ROTATION.
 
+use svcore::sort;
 use svcore::tai::Tai64N;
 
 use super::label::{Label, label_of, next_label, stamp_of};
@@ -81,7 +82,7 @@ pub(crate) fn newest_stamp(old: &[OldLog]) -> Option<Tai64N> {
 pub(crate) fn new_labels(old: &[OldLog], now: Tai64N) -> Vec<(Label, Label)> {
     let mut labels: Vec<Label> =
         old.iter().filter(|old| old.stamp().is_none()).map(|old| old.label).collect();
-    labels.sort_unstable();
+    sort::sort(&mut labels);
     labels.dedup();
     let mut last = newest_stamp(old);
     let mut pairs = Vec::new();
@@ -103,7 +104,8 @@ pub(crate) fn removal_order(old: &[OldLog], last: Option<Tai64N>) -> Vec<Label> 
     let mut labels: Vec<Label> =
         old.iter().filter(|old| old.kind != Kind::Output).map(|old| old.label).collect();
     let last = last.map(|last| label_of(&last));
-    labels.sort_unstable_by_key(|label| (last.is_none_or(|last| *label <= last), *label));
+    let key = |label: &Label| (last.is_none_or(|last| *label <= last), *label);
+    sort::sort_by(&mut labels, |one, other| key(one) < key(other));
     labels.dedup();
     labels
 }

@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use svcore::moment::Moment;
+use svcore::sort;
 use svcore::sys::signal;
 use svcore::{Context, Signal, trust};
 
@@ -93,7 +94,7 @@ impl Processing {
                 self.queue.push(*unprocessed);
             }
         }
-        self.queue.sort_unstable();
+        sort::sort(&mut self.queue);
         for output in old.iter().filter(|old| old.kind == Kind::Output && !self.is_processing(&old.label)) {
             remove(directory, report, output);
         }

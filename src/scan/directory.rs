@@ -146,7 +146,8 @@ impl Directory {
                 new.extend(identity.map(|identity| (name, identity)));
             }
         }
-        let names: BTreeSet<&CStr> = links.iter().map(|(name, _)| name.as_c_str()).collect();
+        let mut names = BTreeSet::new();
+        names.extend(links.iter().map(|(name, _)| name.as_c_str()));
         self.targets.keep(|name| !complete || names.contains(name));
         for old in before.difference(&self.targets.watches()).filter(|old| !self.watched.contains(old)) {
             watch.remove(*old);

@@ -125,7 +125,8 @@ impl Scan {
             |(name, kind): &(CString, Kind)| *kind == Kind::Unknown && self.is_outage(now, name);
         // What a service is called now may be what could not be looked at.
         let certain = listing.complete && !listing.entries.iter().any(may_be_known);
-        let mut served: BTreeSet<Identity> = known.iter().map(|known| known.identity).collect();
+        let mut served = BTreeSet::new();
+        served.extend(known.iter().map(|known| known.identity));
         for (place, service) in known.iter().enumerate() {
             let kind = kinds.get(service.name.as_c_str());
             if let Some(name) = names.get(&service.identity) {
@@ -167,7 +168,7 @@ impl Scan {
         let since = |name: &CString, kind: Kind| {
             before.get(name).filter(|before| before.0 == kind).map_or(now, |before| before.1)
         };
-        self.failing = failing.map(|(name, kind)| (name.clone(), (*kind, since(name, *kind)))).collect();
+        self.failing.extend(failing.map(|(name, kind)| (name.clone(), (*kind, since(name, *kind)))));
         if listing.complete {
             self.incomplete = None;
         } else {

@@ -43,7 +43,8 @@ impl Targets {
     /// Forgets all links but those that `is_there`.
     pub(super) fn keep(&mut self, is_there: impl Fn(&CStr) -> bool) {
         self.ways.retain(|name, _| is_there(name));
-        self.steps = self.ways.values().flat_map(|(_, steps)| steps).cloned().collect();
+        self.steps.clear();
+        self.steps.extend(self.ways.values().flat_map(|(_, steps)| steps).cloned());
     }
 
     /// Whether what happened to the entry `name` of a watched directory may change what a link leads to. Without a name
@@ -59,6 +60,8 @@ impl Targets {
 
     /// The numbers of all watches.
     pub(super) fn watches(&self) -> BTreeSet<i32> {
-        self.steps.iter().map(|(watch, _)| *watch).collect()
+        let mut watches = BTreeSet::new();
+        watches.extend(self.steps.iter().map(|(watch, _)| *watch));
+        watches
     }
 }

@@ -21,6 +21,7 @@ use crate::event::{self, Wait, Woken};
 use crate::moment::{Moment, earlier};
 use crate::process::Ended;
 use crate::role::Role;
+use crate::sort::sort;
 use crate::sys::clock;
 use crate::sys::interest::Interest;
 use crate::sys::residency::release_executable;
@@ -244,7 +245,7 @@ impl Host {
             }
         }
         self.tick_those_due(&now, &mut touched);
-        touched.sort_unstable();
+        sort(&mut touched);
         touched.dedup();
         turn.happened = !touched.is_empty() || !turn.signals.is_empty() || turn.ready.contains(&true);
         self.settle(&now, touched, &mut turn, over);
@@ -422,7 +423,7 @@ impl Host {
         let Some(removals) = &self.removals else { return };
         let mut places = Vec::new();
         removals.take(|watch, _| places.extend(self.watches.find(watch)));
-        places.sort_unstable();
+        sort(&mut places);
         places.dedup();
         for place in places {
             if let Some(service) = self.service(place) {
@@ -445,7 +446,7 @@ impl Host {
             self.reap(now, turn, touched);
         }
         if overflow || !changed.is_empty() {
-            changed.sort_unstable();
+            sort(&mut changed);
             changed.dedup();
             self.look_at_changed(now, &changed, overflow, touched);
         }

@@ -13,7 +13,7 @@ mod unit;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::AsFd;
 use rustix::fs::CWD;
 use rustix::process::Pid;
 
@@ -39,7 +39,7 @@ use crate::recent::Recent;
 use crate::role::Role;
 use crate::say::Message;
 use crate::sys::{signal, watch};
-use crate::{hint, oom, tai};
+use crate::{Signal, hint, oom, tai};
 
 /// A program of `control/` that runs.
 #[derive(Debug)]
@@ -322,7 +322,7 @@ impl Service {
             Action::AskTimeout(script) => {
                 return Some(Event::Timeout(self.unit(role)?.timeout(script, &self.label)));
             }
-            Action::KillOverdue(pid, script) => self.kill_overdue(role, pid, script),
+            Action::KillOverdue(pid, script) => self.unit(role)?.kill_overdue(pid, script, &self.label),
             Action::NoteUnexpectedExit(how) if role == Role::Main => self.note_unexpected_exit(how),
             Action::NoteUnexpectedExit(_) => {}
             Action::MarkFlapping(time) => {
@@ -334,13 +334,17 @@ impl Service {
                 let hint =
                     hint::of_end(report.how, unit.dir.as_fd(), c"./run", &self.path_of(role, c"./run"));
                 Message::warning(&self.label.who, &what).with_hint(hint.as_deref()).print_now();
-                let is_killed = matches!(report.how, Ended::Signal { number: 9, .. });
+                let is_killed = matches!(report.how, Ended::Signal { signal: Signal::KILL, .. });
                 if self.of_init && is_killed && oom::killed(now.at) {
                     self.label.warn(b"out of memory: the kernel has killed it", None);
                 }
             }
             Action::Start(script) => return Some(self.start(now, role, script)),
-            Action::Hook(hook, target) => return self.start_hook(now, role, hook, target),
+            Action::Hook(hook, target) => match role {
+                Role::Main => return self.start_hook(now, hook, target),
+                // A log service has none.
+                Role::Log => return Some(Event::HookEnded { hook, pid: target, instead: false }),
+            },
         }
         None
     }
@@ -351,10 +355,5 @@ impl Service {
             self.label.warn_of(failed);
         }
         self.repair.after_failure(now.at);
-    }
-
-    /// Opens a directory at the path of the service directory or near it, and watches it; `None` if either fails.
-    fn open_watched(path: &std::ffi::CStr) -> Option<OwnedFd> {
-        open_directory(CWD, path).ok().filter(|dir| watch::signal_changes(dir.as_fd()).is_ok())
     }
 }

@@ -80,7 +80,7 @@ impl Supervise {
         let own = home.make_own().map_err(|error| {
             let refused = trust::refusal(&error).is_some();
             if refused {
-                home.tell_own(&error);
+                home.warn_about_link(&error);
             }
             let failed = failed_to_open(home.role, error);
             if refused || failed.is_any_of(&UNWRITABLE) {
@@ -89,7 +89,7 @@ impl Supervise {
                 OwnUnusable::Nowhere(failed)
             }
         })?;
-        let is_of_others = home.is_of_others(&own);
+        let is_of_others = own.is_of_other_container();
         match Self::open_at(own.dir, home.role) {
             Err(failed) if failed.is_any_of(&UNWRITABLE) => Err(OwnUnusable::Elsewhere(failed)),
             // Two containers have the same link in their image, and share the directory that it leads to.
@@ -110,12 +110,12 @@ impl Supervise {
     /// Opens the first place below `root` that nobody else has; `None` if there is none.
     fn open_elsewhere(home: &Home<'_>, root: &Root) -> Result<Option<Self>, Failed> {
         let (Some(name), Ok(mine)) = (home.name(), home.owner()) else { return Ok(None) };
-        let dir = match root.open(&trust::ours(), true) {
+        let dir = match root.make(&trust::ours()) {
             Ok(dir) => dir,
             Err(error) if is_temporary(&error) => return Err(failed_to_open(home.role, error)),
             Err(error) => {
                 if trust::refusal(&error).is_some() || matches!(root, Root::Given(_)) {
-                    home.tell(root, &root.path(), &error, false);
+                    home.warn_about_root(root, &error);
                 }
                 return Ok(None);
             }
@@ -161,7 +161,7 @@ impl Supervise {
             Ok(place) => place,
             Err(error) if is_temporary(&error) => return Err(failed_to_open(home.role, error)),
             Err(error) => {
-                home.tell(root, path, &error, true);
+                home.warn_about_place(root, path, &error);
                 return Ok(Candidate::Taken);
             }
         };

@@ -18,7 +18,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Release},
 };
 
-pub use lack::wait_for_memory;
+pub(crate) use lack::wait_for_memory;
 pub use seal::seal;
 
 /// Size of the whole allocator, in bytes. Only the pages that are touched take memory.

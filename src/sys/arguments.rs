@@ -53,7 +53,7 @@ pub fn argument_memory(index: usize) -> Option<&'static mut [u8]> {
 }
 
 /// Drops the first argument from what `ps` shows: `runitbox runsv x` becomes `runsv x`.
-pub fn drop_first_argument() {
+pub(crate) fn drop_first_argument() {
     let (Some(first), Some(second)) = (pointer(0), pointer(1)) else { return };
     let last = ARGC.load(Relaxed).saturating_sub(1);
     let Some(last) = pointer(last) else { return };

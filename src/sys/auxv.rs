@@ -3,7 +3,7 @@
 //! `rustix::param` has the same, but reads `/proc/self/auxv` on kernels before 6.4 and panics where there is no `/proc`,
 //! as at the start of a machine; or looks for getauxval by dlsym, which a static executable does not have.
 
-pub use here::executed_path;
+pub(crate) use here::executed_path;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(super) use here::{page_size, program_headers};
 
@@ -22,7 +22,7 @@ mod here {
 
     /// The path by which the kernel was asked to execute us, if it says.
     #[must_use]
-    pub fn executed_path() -> Option<OsString> {
+    pub(crate) fn executed_path() -> Option<OsString> {
         let at = value(libc::AT_EXECFN) as *const c_char;
         if at.is_null() {
             return None;
@@ -56,7 +56,7 @@ mod here {
 mod here {
     /// The path by which the kernel was asked to execute us: here it does not say.
     #[must_use]
-    pub fn executed_path() -> Option<std::ffi::OsString> {
+    pub(crate) fn executed_path() -> Option<std::ffi::OsString> {
         None
     }
 }

@@ -16,7 +16,7 @@ const UNUSABLE: OFlags = OFlags::RDONLY;
 ///
 /// Each of these gets something that can be neither read nor written, and that is closed again when we execute a
 /// program: the program finds the descriptor closed, as we did.
-pub fn guard_standard_streams() -> [bool; 3] {
+pub(crate) fn guard_standard_streams() -> [bool; 3] {
     let closed = [0, 1, 2].map(|fd| !is_open(fd));
     for _ in closed.iter().filter(|&&closed| closed) {
         // Each open takes the lowest free number, so it fills one gap.

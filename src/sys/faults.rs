@@ -1,4 +1,5 @@
 //! The signals by which the kernel reports a fault of the process itself, such as SEGV.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "elsewhere faults are not caught"))]
 
 use rustix::process::Pid;
 
@@ -6,7 +7,7 @@ use super::signal::Signal;
 
 /// A fault, or a signal that looks like one.
 #[derive(Debug, Clone, Copy)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// The signal.
     pub signal: Signal,
     /// The process that sent it; `None` if the kernel did, or if the sender has no number here.
@@ -17,7 +18,7 @@ pub struct Fault {
 
 /// What happens after a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterFault {
+pub(crate) enum AfterFault {
     /// Nothing: it was no fault.
     GoOn,
     /// The process ends by the default action of the signal.
@@ -26,13 +27,13 @@ pub enum AfterFault {
 
 /// Decides about a fault; may also never return. It runs on a stack of its own, perhaps while anything is half done, so
 /// it may make system calls and nothing else: no allocation, no lock.
-pub trait Decide {
+pub(crate) trait Decide {
     /// What happens after `fault`.
     fn decide(fault: Fault) -> AfterFault;
 }
 
 /// From now on `D` decides what happens after a fault. Only on Linux; elsewhere nothing changes.
-pub fn catch<D: Decide>() {
+pub(crate) fn catch<D: Decide>() {
     #[cfg(target_os = "linux")]
     here::catch::<D>();
 }

@@ -14,7 +14,7 @@ const MODE: Mode = Mode::from_raw_mode(0o600);
 /// # Errors
 ///
 /// That of mkfifo(2), but for EEXIST.
-pub fn make(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+pub(crate) fn make(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     match make_new(dir, name) {
         Err(error) if error.raw_os_error() == Some(nix::libc::EEXIST) => Ok(()),
         made => made,
@@ -22,7 +22,7 @@ pub fn make(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
 }
 
 /// Makes the buffer of a named pipe as small as the system allows, where it can be set.
-pub fn shrink(fifo: BorrowedFd<'_>) {
+pub(crate) fn shrink(fifo: BorrowedFd<'_>) {
     #[cfg(target_os = "linux")]
     let _ = rustix::pipe::fcntl_setpipe_size(fifo, 1);
     #[cfg(not(target_os = "linux"))]
@@ -37,9 +37,11 @@ fn make_new(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
 // macOS has mkfifoat only since version 13, so the pipe is made by the path of the directory.
 #[cfg(target_vendor = "apple")]
 fn make_new(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = rustix::fs::getpath(dir)?;
-    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()))
-        .join(std::ffi::OsStr::from_bytes(name.to_bytes()));
-    Ok(nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(MODE.as_raw_mode()))?)
+    let path = [rustix::fs::getpath(dir)?.as_bytes(), b"/", name.to_bytes()].concat();
+    let path = std::ffi::CString::new(path)?;
+    // SAFETY: the path is nul-terminated.
+    match unsafe { nix::libc::mkfifo(path.as_ptr(), MODE.as_raw_mode()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

@@ -7,11 +7,11 @@
 
 pub mod allocator;
 pub mod arguments;
-pub mod auxv;
+pub(crate) mod auxv;
 pub mod clock;
-pub mod descriptors;
-pub mod faults;
-pub mod fifo;
+pub(crate) mod descriptors;
+pub(crate) mod faults;
+pub(crate) mod fifo;
 pub mod fork;
 pub(crate) mod ids;
 pub mod interest;
@@ -19,8 +19,8 @@ pub mod limits;
 pub mod link;
 pub mod listing;
 pub mod output;
-pub mod replace;
-pub mod residency;
+pub(crate) mod replace;
+pub(crate) mod residency;
 pub mod signal;
 pub mod signals;
 pub mod spawn;

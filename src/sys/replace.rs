@@ -15,7 +15,7 @@ use rustix::fs::renameat;
 /// # Errors
 ///
 /// That of rename(2).
-pub fn replace(dir: BorrowedFd<'_>, new: &CStr, name: &CStr) -> io::Result<bool> {
+pub(crate) fn replace(dir: BorrowedFd<'_>, new: &CStr, name: &CStr) -> io::Result<bool> {
     if exchange(dir, new, name).is_ok() {
         return Ok(true);
     }

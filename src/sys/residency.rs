@@ -4,7 +4,7 @@
 ///
 /// What is touched afterwards comes back from the kernel's copy of the file, so this is to be called directly before a
 /// wait that is likely to be long, by a process that is the only one of its executable.
-pub fn release_executable() {
+pub(crate) fn release_executable() {
     here::release_executable();
 }
 

@@ -40,6 +40,10 @@ impl Signal {
     pub const STOP: Signal = Signal(libc::SIGSTOP);
     /// Terminate.
     pub const TERM: Signal = Signal(libc::SIGTERM);
+    /// Stop until CONT, typed at a terminal.
+    pub const TSTP: Signal = Signal(libc::SIGTSTP);
+    /// A process of the background read from the terminal.
+    pub const TTIN: Signal = Signal(libc::SIGTTIN);
     /// A process of the background wrote to the terminal.
     pub const TTOU: Signal = Signal(libc::SIGTTOU);
     /// The first for a program's own use.

@@ -33,13 +33,13 @@ pub struct Came {
 impl Came {
     /// Whether it reports a change of a watched directory. A process may send the same signal, which reports nothing.
     #[must_use]
-    pub fn is_change(&self) -> bool {
+    pub(crate) fn is_change(&self) -> bool {
         self.signal == Signal::CHANGE && !self.sent
     }
 
     /// Whether it reports that more watched directories changed than the kernel could report one by one.
     #[must_use]
-    pub fn is_overflow(&self) -> bool {
+    pub(crate) fn is_overflow(&self) -> bool {
         self.signal == Signal::IO && !self.sent
     }
 }

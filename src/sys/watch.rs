@@ -25,12 +25,12 @@ pub fn signal_changes(directory: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 ///
 /// As for [`signal_changes`].
-pub fn signal_removals(directory: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn signal_removals(directory: BorrowedFd<'_>) -> io::Result<()> {
     here::signal_removals(directory)
 }
 
 /// Whether this platform can watch directories at all, so that a watch that failed may work later.
-pub const MAY_WORK: bool = cfg!(target_os = "linux");
+pub(crate) const MAY_WORK: bool = cfg!(target_os = "linux");
 
 pub use here::{Inotify, is_silent};
 
@@ -115,7 +115,7 @@ mod here {
         /// # Errors
         ///
         /// That of inotify_add_watch(2); ENOENT where there is no /proc.
-        pub fn add_removals(&self, directory: BorrowedFd<'_>) -> io::Result<i32> {
+        pub(crate) fn add_removals(&self, directory: BorrowedFd<'_>) -> io::Result<i32> {
             let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
             let flags = WatchFlags::DELETE | WatchFlags::DELETE_SELF | WatchFlags::ONLYDIR;
             Ok(inotify::add_watch(&self.0, path.as_str(), flags)?)
@@ -240,7 +240,7 @@ mod here {
         /// # Errors
         ///
         /// Always.
-        pub fn add_removals(&self, _directory: BorrowedFd<'_>) -> io::Result<i32> {
+        pub(crate) fn add_removals(&self, _directory: BorrowedFd<'_>) -> io::Result<i32> {
             Err(io::ErrorKind::Unsupported.into())
         }
 

@@ -165,7 +165,7 @@ impl Machine {
     }
 
     #[track_caller]
-    fn says(&mut self, what: &str) {
+    fn shows(&mut self, what: &str) {
         let start = Instant::now();
         while !self.serial().contains(what) {
             self.listen();
@@ -275,7 +275,7 @@ fn without_stages_ctrl_alt_del_starts_the_machine_again() {
         .status();
     assert!(made.unwrap().success());
     let mut machine = Machine::start(dir, &["-initrd", image.to_str().unwrap()], "quiet");
-    machine.says("web begins");
+    machine.shows("web begins");
     machine.presses(&["ctrl", "alt", "delete"]);
     assert_eq!(machine.ends(), "guest-reset");
     in_order(&machine.serial(), &["web begins", "system reboot."]);
@@ -363,7 +363,7 @@ fn a_debian_ends_by_init_0_and_by_ctrl_alt_del() {
 
     let mut machine =
         debian("sv -w9 check slow; echo ready; ps -o tty= -p 1; cat /proc/sys/kernel/ctrl-alt-del");
-    machine.says("ready");
+    machine.shows("ready");
     machine.presses(&["ctrl", "alt", "delete"]);
     assert_eq!(machine.ends(), "guest-reset");
     in_order(

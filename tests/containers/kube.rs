@@ -50,7 +50,7 @@ fn status(container: &Container<'_>, name: &str) -> String {
 }
 
 fn begins(container: &Container<'_>) -> usize {
-    container.said().matches("web begins").count()
+    container.messages().matches("web begins").count()
 }
 
 /// Each container's `sv` sees and changes its own services and nothing else.
@@ -58,17 +58,17 @@ fn each_is_its_own(pod: &Pod<'_>) {
     let (one, two) = (pod.container("one"), pod.container("two"));
     // The services of both run: neither finds its state taken by the other.
     for container in [&one, &two] {
-        container.says("web begins");
-        container.says("db begins");
+        container.shows("web begins");
+        container.shows("db begins");
         let health = container.exec(&["/sbin/sv", "health"]);
-        assert_eq!((health.code, health.out.as_str()), (Some(0), ""), "{health:?} {}", container.said());
-        assert!(!container.said().contains("fatal"), "{}", container.said());
+        assert_eq!((health.code, health.out.as_str()), (Some(0), ""), "{health:?} {}", container.messages());
+        assert!(!container.messages().contains("fatal"), "{}", container.messages());
     }
     // A restart is one's own.
     let restarted = two.exec(&["/sbin/sv", "-w", "5", "restart", "web"]);
     assert_eq!(restarted.code, Some(0), "{restarted:?}");
     eventually("two's web began again", || begins(&two) == 2);
-    assert_eq!(begins(&one), 1, "{}", one.said());
+    assert_eq!(begins(&one), 1, "{}", one.messages());
     // So is a stop, and what status and health then say.
     let stopped = one.exec(&["/sbin/sv", "-w", "5", "stop", "db"]);
     assert_eq!(stopped.code, Some(0), "{stopped:?}");
@@ -85,11 +85,11 @@ fn each_is_its_own(pod: &Pod<'_>) {
     }
     // When the first goes, the second stays; and it is not healthier than it is.
     let (code, took) = one.stop();
-    assert!(code == "0" && took < Duration::from_secs(5), "{code} {took:?} {}", one.said());
+    assert!(code == "0" && took < Duration::from_secs(5), "{code} {took:?} {}", one.messages());
     assert!(status(&two, "web").starts_with("run: web: "), "{}", status(&two, "web"));
     assert_eq!(two.exec(&["/sbin/sv", "health"]).code, Some(0));
     let (code, took) = two.stop();
-    assert!(code == "0" && took < Duration::from_secs(5), "{code} {took:?} {}", two.said());
+    assert!(code == "0" && took < Duration::from_secs(5), "{code} {took:?} {}", two.messages());
 }
 
 /// podman makes the pause container of a pod from catatonit.

@@ -146,16 +146,16 @@ struct Container<'e> {
 }
 
 impl Container<'_> {
-    fn said(&self) -> String {
+    fn messages(&self) -> String {
         let logs = self.engine.podman(&["logs", &self.name]);
         [logs.stdout, logs.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat()
     }
 
     #[track_caller]
-    fn says(&self, what: &str) {
+    fn shows(&self, what: &str) {
         let start = Instant::now();
-        while !self.said().contains(what) {
-            assert!(start.elapsed() < Duration::from_secs(20), "never said: {what}\n--- {}", self.said());
+        while !self.messages().contains(what) {
+            assert!(start.elapsed() < Duration::from_secs(20), "never said: {what}\n--- {}", self.messages());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -185,8 +185,8 @@ impl Drop for Container<'_> {
 fn the_example_is_healthy_is_controlled_and_stops_at_once() {
     let engine = engine();
     let container = engine.run(&["services"]);
-    container.says("web begins");
-    container.says("db begins");
+    container.shows("web begins");
+    container.shows("db begins");
     let health = engine.podman(&["healthcheck", "run", &container.name]);
     assert_eq!((health.status.code(), health.stdout.as_slice()), (Some(0), b"".as_slice()), "{health:?}");
     let restarted = container.exec(&["/sbin/sv", "restart", "web"]);
@@ -211,7 +211,7 @@ fn the_example_is_healthy_is_controlled_and_stops_at_once() {
     let health = engine.podman(&["healthcheck", "run", &container.name]);
     assert_eq!(health.status.code(), Some(1), "{health:?}");
     let (code, took) = container.stop();
-    assert!(code == "0" && took < Duration::from_secs(3), "{code} {took:?} {}", container.said());
+    assert!(code == "0" && took < Duration::from_secs(3), "{code} {took:?} {}", container.messages());
 }
 
 #[test]
@@ -223,10 +223,10 @@ fn a_service_that_ignores_term_does_not_use_up_the_grace() {
         "-c",
         "mkdir -p /etc/service/deaf; printf '#!/bin/sh\\ntrap \"\" TERM\\necho deaf begins\\nwhile :; do sleep 0.1; done\\n' >/run/r; chmod 755 /run/r; mv /run/r /etc/service/deaf/run; trap 'exit 7' TERM; while :; do sleep 0.1; done",
     ]);
-    container.says("web begins");
-    container.says("deaf begins");
+    container.shows("web begins");
+    container.shows("deaf begins");
     let (code, took) = container.stop();
-    let said = container.said();
+    let said = container.messages();
     assert_eq!(code, "7", "{said}");
     assert!(took > Duration::from_secs(3) && took < Duration::from_secs(6), "{took:?}");
     assert!(
@@ -244,13 +244,13 @@ fn read_only_without_capabilities_and_as_a_user_all_works() {
     // With and without a place under /run.
     for more in [vec!["--tmpfs", "/run"], vec!["--read-only-tmpfs=false"]] {
         let container = engine.run(&[strict.as_slice(), &more, &["services"]].concat());
-        container.says("web begins");
+        container.shows("web begins");
         assert_eq!(container.exec(&["/sbin/sv", "-w", "5", "restart", "web"]).code, Some(0));
         let health = container.exec(&["/sbin/sv", "health"]);
         assert_eq!((health.code, health.out.as_str()), (Some(0), ""), "{more:?} {health:?}");
         let (code, took) = container.stop();
-        assert!(code == "0" && took < Duration::from_secs(3), "{code} {took:?} {}", container.said());
-        assert!(!container.said().contains("fatal"), "{}", container.said());
+        assert!(code == "0" && took < Duration::from_secs(3), "{code} {took:?} {}", container.messages());
+        assert!(!container.messages().contains("fatal"), "{}", container.messages());
     }
 }
 
@@ -295,11 +295,11 @@ fn a_shell_on_a_terminal_has_job_control_and_its_code_is_the_containers() {
 fn an_image_whose_entry_is_runsvdir_stops_in_order() {
     let engine = engine();
     let container = engine.run(&["--entrypoint", "[\"/sbin/runsvdir\",\"-P\",\"/etc/service\"]", "shell"]);
-    container.says("web begins");
+    container.shows("web begins");
     assert_eq!(container.exec(&["sv", "-w", "5", "restart", "web"]).code, Some(0));
     let (code, took) = container.stop();
     assert!(code == "0" && took < Duration::from_secs(3), "{code} {took:?}");
-    assert_eq!(container.said().matches("web ends").count(), 2, "{}", container.said());
+    assert_eq!(container.messages().matches("web ends").count(), 2, "{}", container.messages());
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn beside_another_init_it_works_as_well() {
     let catatonit = Path::new("/usr/bin/catatonit");
     needs_program("catatonit");
     let container = engine.run(&["--init", "--init-path", catatonit.to_str().unwrap(), "services"]);
-    container.says("web begins");
+    container.shows("web begins");
     assert_eq!(container.exec(&["/sbin/sv", "-w", "5", "restart", "web"]).code, Some(0));
     assert_eq!(container.exec(&["/sbin/runsvinit", "--halt", "42"]).code, Some(0));
     let code = engine.podman(&["wait", &container.name]);

@@ -253,6 +253,21 @@ mod ours {
     }
 
     #[test]
+    fn runit_init_does_nothing_where_process_1_is_not_runit() {
+        needs_root();
+        let own_proc = "mount -t proc proc /proc;";
+        for (name, said, flags) in [
+            ("sh", "init: fatal: process 1 is sh, not runit: nothing was done\n111", &[][..]),
+            ("runsvinit", "init: fatal: process 1 is runsvinit, not runit: nothing was done\n111", &[]),
+            ("runit", "0", &["100 /etc/runit/stopit", "100 /etc/runit/reboot"]),
+        ] {
+            let before = format!("{own_proc} mkdir /etc/runit; printf {name} >/proc/1/comm");
+            let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+            assert_eq!(runit_init("6", &before), (said.to_owned(), flags), "{name}");
+        }
+    }
+
+    #[test]
     fn runsvinit_refuses_what_it_does_not_understand() {
         for words in [&["a", "b"][..], &["-w", "x"], &["--map", "1"], &["--halt", "x"], &["-q"]] {
             let outcome = run("runsvinit").args(words).go();

@@ -8,6 +8,7 @@ mod chpst;
 mod clients;
 mod hints;
 mod init;
+mod install;
 mod runsv;
 mod runsvdir;
 mod served;

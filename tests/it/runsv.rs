@@ -248,9 +248,9 @@ fn finish_is_told_111_when_run_cannot_be_executed() {
     let service = Service::new().script("finish", "echo \"$@\" >>../ended").file("run", "x").supervised();
     eventually("finished", || read(service.root().join("ended")).starts_with("111 0\n"));
     assert!(
-        service.said().contains("runsv s: fatal: unable to start ./run: access denied\n"),
+        service.messages().contains("runsv s: fatal: unable to start ./run: access denied\n"),
         "{}",
-        service.said()
+        service.messages()
     );
 }
 
@@ -258,7 +258,7 @@ fn finish_is_told_111_when_run_cannot_be_executed() {
 fn a_run_that_is_missing_is_said() {
     let service = Service::new().supervised();
     let expected = "runsv s: fatal: unable to start ./run: file does not exist\n";
-    eventually("said", || service.said().starts_with(expected));
+    eventually("said", || service.messages().starts_with(expected));
 }
 
 #[test]
@@ -267,14 +267,14 @@ fn a_run_without_interpreter_line_is_said() {
     fs::set_permissions(service.path().join("run"), fs::Permissions::from_mode(0o755)).unwrap();
     let service = service.supervised();
     let expected = "runsv s: fatal: unable to start ./run: exec format error\n";
-    eventually("said", || service.said().starts_with(expected));
+    eventually("said", || service.messages().starts_with(expected));
 }
 
 #[test]
 fn a_finish_that_cannot_be_executed_is_said() {
     let service = Service::new().script("run", "exec sleep 0.1").file("finish", "x").supervised();
     let expected = "runsv s: fatal: unable to start ./finish: access denied\n";
-    eventually("said", || service.said().contains(expected));
+    eventually("said", || service.messages().contains(expected));
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn a_link_log_is_a_log_service() {
 #[test]
 fn a_file_log_is_said_and_ignored() {
     let service = Service::sleeper().file("log", "").up();
-    assert_eq!(service.said(), "runsv s: warning: ./log: not a directory.\n");
+    assert_eq!(service.messages(), "runsv s: warning: ./log: not a directory.\n");
 }
 
 #[test]
@@ -552,7 +552,7 @@ fn a_hook_that_cannot_be_executed_is_said_and_the_signal_sent() {
     service.send("t");
     eventually("ended", || !is_alive(pid));
     let expected = "runsv s: fatal: unable to run control/?: exec format error\n";
-    assert!(service.said().contains(expected), "{}", service.said());
+    assert!(service.messages().contains(expected), "{}", service.messages());
 }
 
 #[test]
@@ -779,7 +779,7 @@ mod ours {
     fn a_log_directory_without_run_is_waited_for() {
         let service = Service::sleeper().up();
         fs::create_dir(service.path().join("log")).unwrap();
-        steadily("quiet", Duration::from_millis(200), || service.said().is_empty());
+        steadily("quiet", Duration::from_millis(200), || service.messages().is_empty());
         let service = service.logged();
         eventually("log up", || service.log_stat() == "run\n");
     }
@@ -787,7 +787,7 @@ mod ours {
     #[test]
     fn a_run_that_appears_is_started_at_once() {
         let service = Service::new().supervised();
-        eventually("said", || service.said().contains("unable to start ./run"));
+        eventually("said", || service.messages().contains("unable to start ./run"));
         let begin = Instant::now();
         let service = service.script("run", "exec sleep 1000");
         eventually("up", || service.is_up());
@@ -844,15 +844,15 @@ mod ours {
         assert_eq!(service.exit_code(), 0);
         assert!((Duration::from_millis(280)..Duration::from_secs(3)).contains(&begin.elapsed()));
         kill(read(service.root().join("grandchild")).trim().parse().unwrap(), SIGKILL);
-        let said = service.said();
+        let said = service.messages();
         assert!(said.contains("runsv s: warning: the log service does not end"), "{said}");
     }
 
     #[test]
     fn an_end_nobody_asked_for_is_said_once_in_ten_seconds() {
         let service = Service::new().script("run", "sleep 0.05; exit 7").supervised();
-        eventually("said", || service.said() == "runsv s: warning: ./run exited with 7 after 0.0s\n");
-        steadily("once", Duration::from_millis(2500), || service.said().lines().count() == 1);
+        eventually("said", || service.messages() == "runsv s: warning: ./run exited with 7 after 0.0s\n");
+        steadily("once", Duration::from_millis(2500), || service.messages().lines().count() == 1);
     }
 
     #[test]
@@ -860,7 +860,7 @@ mod ours {
         let service = Service::sleeper().up();
         kill(service.pid().unwrap(), SIGKILL);
         eventually("said", || {
-            service.said().starts_with("runsv s: warning: ./run was ended by signal 9 after 0.")
+            service.messages().starts_with("runsv s: warning: ./run was ended by signal 9 after 0.")
         });
     }
 
@@ -871,7 +871,7 @@ mod ours {
         eventually("two ends", || read(service.root().join("ends")).lines().count() >= 2);
         service.send("d");
         eventually("down", || service.is_down());
-        assert_eq!(service.said(), "");
+        assert_eq!(service.messages(), "");
     }
 
     #[test]
@@ -979,7 +979,12 @@ mod ours {
             eventually("restart", || got() == format!("up\nTERM\n{ending}\n"));
             service.send("d");
             eventually("down", || got() == format!("up\nTERM\n{ending}\n{ending}\n"));
-            assert_eq!(service.said().contains("down-signal"), text == "NONSENSE", "{}", service.said());
+            assert_eq!(
+                service.messages().contains("down-signal"),
+                text == "NONSENSE",
+                "{}",
+                service.messages()
+            );
             service.send("k");
             eventually("gone", || service.is_down());
         }
@@ -997,7 +1002,7 @@ mod ours {
         assert!(begin.elapsed() >= Duration::from_millis(300), "{:?}", begin.elapsed());
         eventually("down", || service.is_down());
         eventually("said", || {
-            service.said().contains("runsv s: warning: ./run did not end in 300 ms: killed\n")
+            service.messages().contains("runsv s: warning: ./run did not end in 300 ms: killed\n")
         });
         // 0 is never, and what is no number is said.
         for text in ["0", "soon"] {
@@ -1006,10 +1011,10 @@ mod ours {
             service.send("d");
             steadily("never", Duration::from_millis(300), || is_alive(pid));
             assert_eq!(
-                service.said().contains("timeout-kill: not a number"),
+                service.messages().contains("timeout-kill: not a number"),
                 text == "soon",
                 "{}",
-                service.said()
+                service.messages()
             );
         }
     }
@@ -1023,7 +1028,11 @@ mod ours {
         service.send("d");
         eventually("finishing", || !read(service.root().join("finish")).is_empty());
         eventually("down", || service.is_down());
-        assert!(service.said().contains("./finish did not end in 200 ms: killed"), "{}", service.said());
+        assert!(
+            service.messages().contains("./finish did not end in 200 ms: killed"),
+            "{}",
+            service.messages()
+        );
     }
 
     #[test]
@@ -1143,7 +1152,7 @@ mod ours {
         eventually("started again", || now().is_some_and(is_alive));
         fs::rename(&moved, service.root()).unwrap();
         eventually("up", || service.is_up());
-        assert_eq!(service.said().matches("gone").count(), 0, "{}", service.said());
+        assert_eq!(service.messages().matches("gone").count(), 0, "{}", service.messages());
         service.send("x");
         eventually("left", || runsv.ended() == Some(0));
     }
@@ -1155,7 +1164,7 @@ mod ours {
         let old = service.pid().unwrap();
         fs::remove_dir_all(service.path()).unwrap();
         fs::write(service.path(), "").unwrap();
-        eventually("noticed", || service.said().contains("service directory is gone"));
+        eventually("noticed", || service.messages().contains("service directory is gone"));
         fs::rename(service.path(), service.root().join("file")).unwrap();
         fs::rename(service.root().join("file"), service.path()).unwrap();
         steadily("alive", Duration::from_millis(300), || runsv.ended().is_none());
@@ -1190,7 +1199,7 @@ mod ours {
     fn a_down_file_that_is_written_after_run_is_obeyed() {
         for _ in 0..10 {
             let service = Service::new().supervised();
-            eventually("said", || service.said().contains("unable to start ./run"));
+            eventually("said", || service.messages().contains("unable to start ./run"));
             let service = service.script("run", "echo x >>../starts; exec sleep 1000").file("down", "");
             eventually("taken up", || service.status().want == Want::Down);
             service.send("o");
@@ -1290,7 +1299,7 @@ mod ours {
         service.send("h");
         eventually("got it", || read(service.root().join("hup")) == "hup\n");
         fs::write(service.root().join("end"), "").unwrap();
-        eventually("told", || service.said().contains("./run exited with 7"));
+        eventually("told", || service.messages().contains("./run exited with 7"));
     }
 
     #[test]
@@ -1310,7 +1319,7 @@ mod ours {
             fs::remove_dir(service.path().join("supervise").join(name)).unwrap();
         }
         eventually("true again", || service.is_down() && service.pid().is_none());
-        assert_eq!(service.said().matches("unable to open").count(), 1, "{}", service.said());
+        assert_eq!(service.messages().matches("unable to open").count(), 1, "{}", service.messages());
     }
 
     #[test]
@@ -1474,7 +1483,11 @@ mod ours {
         eventually("left", || runsv.ended() == Some(0));
         let mut runsv = start("/proc/none");
         eventually("usual", || service.is_up());
-        assert!(service.said().contains("warning: no state is kept in /proc/none: "), "{}", service.said());
+        assert!(
+            service.messages().contains("warning: no state is kept in /proc/none: "),
+            "{}",
+            service.messages()
+        );
         // Who serves it there is seen by one that has the variable.
         let mut second = start(state.path().to_str().unwrap());
         eventually("refused", || second.ended() == Some(111));

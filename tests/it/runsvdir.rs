@@ -74,7 +74,7 @@ fn names_with_a_dot_and_files_are_skipped() {
     tree.start();
     eventually("up", || tree.is_up("b"));
     assert!(!tree.is_up("a"));
-    assert_eq!(tree.said(), "");
+    assert_eq!(tree.messages(), "");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_link_that_leads_nowhere_is_said() {
     tree.sleeper("a");
     tree.start();
     eventually("up", || tree.is_up("a"));
-    assert_eq!(tree.said(), "runsvdir service: warning: unable to stat none: file does not exist\n");
+    assert_eq!(tree.messages(), "runsvdir service: warning: unable to stat none: file does not exist\n");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn two_names_of_one_directory_are_one_service() {
     symlink("../sv/a", tree.root.join("service/b")).unwrap();
     tree.start();
     eventually("up", || tree.is_up("a"));
-    steadily("one", Duration::from_millis(300), || tree.said().is_empty());
+    steadily("one", Duration::from_millis(300), || tree.messages().is_empty());
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_missing_directory_is_said() {
     let mut tree = Tree::new();
     tree.start_with(&["nowhere"]);
     let expected = "runsvdir nowhere: warning: unable to stat nowhere: file does not exist\n";
-    eventually("said", || tree.said().starts_with(expected));
+    eventually("said", || tree.messages().starts_with(expected));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn the_log_argument_shows_what_services_say() {
     let shown = shown();
     let log = shown.split('\0').nth(2).unwrap();
     assert_eq!((log.len(), &log[..5]), (85, "log: "));
-    assert_eq!(tree.said(), "", "it goes there and nowhere else");
+    assert_eq!(tree.messages(), "", "it goes there and nowhere else");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_short_log_argument_is_said() {
     tree.start_with(&["service", "log: "]);
     let expected = "runsvdir service: warning: log must have at least seven characters.\n\
                     runsvdir service: warning: log service disabled.\n";
-    eventually("said", || tree.said() == expected);
+    eventually("said", || tree.messages() == expected);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_runsv_that_cannot_be_executed_is_said() {
     let mut runsvdir =
         run("runsvdir").arg("service").dir(tree.root.path()).env("PATH", path.as_os_str()).start(&err);
     let expected = "runsvdir service: fatal: unable to start runsv a: exec format error\n";
-    eventually("said", || tree.said().starts_with(expected));
+    eventually("said", || tree.messages().starts_with(expected));
     runsvdir.signal(SIGTERM);
     eventually("ended", || runsvdir.ended().is_some());
 }
@@ -402,7 +402,7 @@ mod ours {
         back();
         eventually("up again", || tree.is_up("a"));
         let expected = "runsvdir service: warning: unable to stat a: file does not exist\n";
-        assert_eq!(tree.said(), expected.repeat(2));
+        assert_eq!(tree.messages(), expected.repeat(2));
     }
 
     #[test]
@@ -463,7 +463,7 @@ mod ours {
     fn alarm_lets_it_look_at_once() {
         let tree = Tree::new();
         let mut runsvdir = where_nothing_can_be_watched(&tree);
-        eventually("started", || tree.said().contains("unable to watch"));
+        eventually("started", || tree.messages().contains("unable to watch"));
         tree.sleeper("a");
         let begin = Instant::now();
         runsvdir.signal(SIGALRM);
@@ -489,7 +489,7 @@ mod ours {
             let stat = read(format!("/proc/{pid}/schedstat"));
             stat.split(' ').next().unwrap().parse().unwrap()
         };
-        eventually("said", || tree.said().contains("unable to stat service"));
+        eventually("said", || tree.messages().contains("unable to stat service"));
         let before = used();
         std::thread::sleep(Duration::from_millis(500));
         assert!(used() - before < 50_000_000, "it used the processor for {} ns", used() - before);
@@ -514,7 +514,7 @@ mod ours {
         assert_eq!(removed.code, Some(0), "{removed:?}");
         let pid = tree.runsvdir().pid();
         eventually("all gone", || children_of(pid).is_empty());
-        let said = tree.said();
+        let said = tree.messages();
         let of_runsvdir: Vec<&str> = said.lines().filter(|line| line.starts_with("runsvdir")).collect();
         assert_eq!(of_runsvdir, [] as [&str; 0]);
     }
@@ -592,11 +592,11 @@ mod ours {
         let mut tree = Tree::new();
         tree.define("a", "exec sleep 1000");
         tree.start_with(&["later/dir"]);
-        eventually("said", || tree.said().contains("unable to stat later/dir"));
+        eventually("said", || tree.messages().contains("unable to stat later/dir"));
         fs::create_dir_all(tree.root.join("later/dir")).unwrap();
         symlink("../../sv/a", tree.root.join("later/dir/a")).unwrap();
         eventually("up", || tree.is_up("a"));
-        assert_eq!(tree.said().lines().count(), 1, "{}", tree.said());
+        assert_eq!(tree.messages().lines().count(), 1, "{}", tree.messages());
     }
 
     #[test]
@@ -663,7 +663,7 @@ mod ours {
         let new = tree.pid("a").unwrap();
         steadily("undisturbed", Duration::from_millis(300), || tree.pid("a") == Some(new));
         assert!(tree.runsv_of("a") == Some(runsv) || !is_alive(runsv), "two of them");
-        assert!(!tree.said().contains("unable to lock"), "{}", tree.said());
+        assert!(!tree.messages().contains("unable to lock"), "{}", tree.messages());
     }
 
     #[test]
@@ -695,7 +695,7 @@ mod ours {
         eventually("b up", || pid("b").is_some());
         steadily("undisturbed", Duration::from_millis(300), || pid("a") == new);
         assert!(parent_of(new.unwrap()) == runsv || !is_alive(runsv.unwrap()), "two of them");
-        assert!(!tree.said().contains("unable to lock"), "{}", tree.said());
+        assert!(!tree.messages().contains("unable to lock"), "{}", tree.messages());
         assert!(!state.join("a.1").exists());
         runsvdir.signal(SIGHUP);
         eventually("ended", || runsvdir.ended() == Some(111));
@@ -708,10 +708,10 @@ mod ours {
         let mut runsvdir = where_nothing_can_be_watched(&tree);
         let expected = "runsvdir service: warning: unable to watch, looking every 5 seconds instead: \
                         process cannot open more files\n";
-        eventually("said", || tree.said() == expected);
+        eventually("said", || tree.messages() == expected);
         tree.sleeper("a");
         eventually("up", || tree.is_up("a"));
-        assert_eq!(tree.said(), expected);
+        assert_eq!(tree.messages(), expected);
         runsvdir.signal(SIGHUP);
         eventually("ended", || runsvdir.ended() == Some(111));
         eventually("gone", || !tree.is_up("a"));

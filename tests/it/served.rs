@@ -57,7 +57,7 @@ mod ours {
         // It is taken up again under the name that leads there now.
         send(&tree.root.join("sv/a/supervise/control"), "x");
         eventually("another", || tree.pid("a").is_some_and(|new| new != pid && is_alive(new)));
-        assert_eq!(tree.said(), "");
+        assert_eq!(tree.messages(), "");
     }
 
     #[test]
@@ -101,7 +101,7 @@ mod ours {
             let told = || {
                 let left = services - up();
                 let what = format!("{left} services do not fit within the limit of 64 open files");
-                tree.said().contains(&what) == (left > 0)
+                tree.messages().contains(&what) == (left > 0)
             };
             eventually("told", told);
             let left = services - up();
@@ -114,5 +114,40 @@ mod ours {
             }
             eventually("others", || up() >= least);
         }
+    }
+
+    #[test]
+    fn the_command_and_the_services_control_the_tree_that_they_are_in() {
+        let tree = Tree::new();
+        tree.sleeper("a");
+        tree.define("b", "sv -w 5 check a >../../seen; exec sleep 1000");
+        tree.link("b");
+        // Others run at the same time, and there may be a usual directory.
+        let run = run("runsvinit").args(&["-w", "5", "service", "--", "sh", "-c"]);
+        let command =
+            "sv -w 5 start a b; until [ -s seen ]; do sleep 0.01; done; cat seen; cd /; exec sv status a";
+        let outcome = run.arg(command).dir(tree.root.path()).go();
+        let lines: Vec<&str> = outcome.out.lines().collect();
+        for (line, begin) in lines.iter().zip(["ok: run: a: ", "ok: run: b: ", "ok: run: a: ", "run: a: "]) {
+            assert!(line.starts_with(begin), "{outcome:?}");
+        }
+        assert_eq!((lines.len(), outcome.code), (4, Some(0)), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_signal_that_means_nothing_to_it_does_not_end_it() {
+        let tree = Tree::new();
+        tree.sleeper("a");
+        let init = Init::start(tree, "exec $0 service");
+        let pid = init.runsvinit.pid();
+        eventually("up", || init.tree.is_up("a"));
+        // Not: what stops it (INT, QUIT, TERM, PWR, 37), what reports a fault (ILL to BUS, SEGV, SYS), what no process can
+        // catch (KILL, STOP), what stops a job (TSTP, TTIN), and what the C library keeps for itself (32, 33).
+        let all = "for signal in 1 10 12 13 14 16 17 18 22 23 24 25 26 27 28 29 34 35 36 $(seq 38 64); do kill -$signal $0; done";
+        let sent = run_file("/bin/sh").args(&["-c", all]).arg(pid.to_string()).go();
+        assert_eq!((sent.code, sent.err.as_str()), (Some(0), ""));
+        let out = init.tree.sv(&["-w", "5", "restart", "a"]);
+        assert_eq!(out.code, Some(0), "{out:?}");
+        assert!(is_alive(pid) && init.tree.messages() == "", "{}", init.tree.messages());
     }
 }

@@ -104,50 +104,6 @@ mod ours {
     }
 
     #[test]
-    fn install_makes_links_of_both_kinds() {
-        for (options, symbolic) in [(&["--install"][..], false), (&["--install", "-s"], true)] {
-            let root = TempDir::new();
-            // A hard link needs the same file system.
-            let ours = root.join("runitbox");
-            fs::copy(executable(), &ours).unwrap();
-            let dir = root.join("bin");
-            fs::create_dir(&dir).unwrap();
-            let go = || run_file(&ours).args(options).arg(&dir).go();
-            assert_eq!(go(), Outcome { code: Some(0), out: String::new(), err: String::new() });
-            for name in NAMES {
-                let link = dir.join(name).symlink_metadata().unwrap();
-                assert_eq!(link.is_symlink(), symbolic, "{name}");
-            }
-            assert_eq!(run_file(dir.join("sv")).go().code, Some(100));
-            assert_eq!(go().code, Some(0), "a second time changes nothing");
-        }
-    }
-
-    #[test]
-    fn install_does_not_overwrite_what_is_not_ours() {
-        let root = TempDir::new();
-        root.file("bin/sv", "mine");
-        let outcome = run_file(executable()).args(&["--install", "-s"]).arg(root.join("bin")).go();
-        assert_eq!(outcome.code, Some(111));
-        assert!(
-            outcome.err.starts_with("runitbox: fatal: not overwritten, since it is not ours: "),
-            "{}",
-            outcome.err
-        );
-        assert_eq!(fs::read_dir(root.join("bin")).unwrap().count(), 1, "nothing else was made");
-        assert_eq!(root.read("bin/sv"), "mine");
-    }
-
-    #[test]
-    fn install_says_what_is_wrong() {
-        assert_eq!(runitbox(&["--install"]).code, Some(100));
-        assert_eq!(runitbox(&["--install", "-x", "dir"]).code, Some(100));
-        let outcome = runitbox(&["--install", "-s", "/nowhere/dir"]);
-        assert_eq!(outcome.code, Some(111));
-        assert!(outcome.err.contains("/nowhere/dir/chpst: file does not exist"), "{}", outcome.err);
-    }
-
-    #[test]
     fn an_empty_environment_is_survived() {
         let outcome = run_file(executable()).args(&["chpst", "/usr/bin/env"]).without_env().go();
         assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), ""));

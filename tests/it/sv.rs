@@ -29,7 +29,7 @@ fn plain(line: &str) -> String {
 }
 
 #[track_caller]
-fn says(outcome: &Outcome, code: i32, out: &str) {
+fn answers(outcome: &Outcome, code: i32, out: &str) {
     assert_eq!((plain(&outcome.out).as_str(), outcome.err.as_str(), outcome.code), (out, "", Some(code)));
 }
 
@@ -71,21 +71,21 @@ fn capital_v_says_the_version_and_the_usage() {
 #[test]
 fn status_of_a_running_service() {
     let service = Service::sleeper().up();
-    says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss\n");
+    answers(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss\n");
     assert!(service.sv(&["status"]).out.contains(&format!("(pid {}) ", service.pid().unwrap())));
 }
 
 #[test]
 fn status_of_a_service_that_is_down() {
     let service = Service::sleeper().file("down", "").supervised();
-    says(&service.sv(&["status"]), 0, "down: ./s: Ss\n");
+    answers(&service.sv(&["status"]), 0, "down: ./s: Ss\n");
     service.send("u");
     eventually("up", || service.is_up());
-    says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss, normally down\n");
+    answers(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss, normally down\n");
     fs::remove_file(service.path().join("down")).unwrap();
     service.send("d");
     eventually("down", || service.is_down());
-    says(&service.sv(&["status"]), 0, "down: ./s: Ss, normally up\n");
+    answers(&service.sv(&["status"]), 0, "down: ./s: Ss, normally up\n");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn status_of_a_service_that_got_term() {
     eventually("trap is set", || read(service.root().join("starts")) == "started\n");
     service.send("d");
     eventually("shown", || service.stat().contains("got TERM"));
-    says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss, want down, got TERM\n");
+    answers(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss, want down, got TERM\n");
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn status_of_a_paused_service() {
     let service = Service::sleeper().up();
     service.send("p");
     eventually("paused", || service.stat().contains("paused"));
-    says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss, paused\n");
+    answers(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss, paused\n");
 }
 
 #[test]
@@ -117,17 +117,17 @@ fn status_of_a_service_that_finishes() {
     let service = Service::sleeper().script("finish", "exec sleep 1000").up();
     service.send("d");
     eventually("finishing", || service.stat() == "finish, want down\n" && service.pid().is_some());
-    says(&service.sv(&["status"]), 0, "finish: ./s: (pid P) Ss, want down\n");
+    answers(&service.sv(&["status"]), 0, "finish: ./s: (pid P) Ss, want down\n");
 }
 
 #[test]
 fn status_tells_of_the_log_service() {
     let service = Service::sleeper().logged().up();
     eventually("log up", || service.log_stat() == "run\n");
-    says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss; run: log: (pid P) Ss\n");
+    answers(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss; run: log: (pid P) Ss\n");
     service.send_log("d");
     eventually("log down", || service.log_stat() == "down\n");
-    says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss; down: log: Ss, normally up\n");
+    answers(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss; down: log: Ss, normally up\n");
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn status_of_the_log_service_alone() {
     let service = Service::sleeper().logged().up();
     eventually("log up", || service.log_stat() == "run\n");
     let outcome = run("sv").args(&["status", "./s/log"]).dir(service.root()).go();
-    says(&outcome, 0, "run: ./s/log: (pid P) Ss\n");
+    answers(&outcome, 0, "run: ./s/log: (pid P) Ss\n");
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn the_exit_code_counts_to_99() {
 fn a_directory_without_supervise_is_said() {
     let service = Service::sleeper();
     let expected = "warning: ./s: unable to open supervise/ok: file does not exist\n";
-    says(&service.sv(&["status"]), 1, expected);
+    answers(&service.sv(&["status"]), 1, expected);
 }
 
 #[test]
@@ -177,15 +177,15 @@ fn a_directory_that_is_not_there_is_said() {
     let root = TempDir::new();
     root.file("file", "");
     let go = |name: &str| run("sv").args(&["status", name]).dir(root.path()).go();
-    says(&go("./none"), 1, "fail: ./none: unable to change to service directory: file does not exist\n");
-    says(&go("./file"), 1, "fail: ./file: unable to change to service directory: not a directory\n");
-    says(&go(""), 1, "fail: : unable to change to service directory: file does not exist\n");
+    answers(&go("./none"), 1, "fail: ./none: unable to change to service directory: file does not exist\n");
+    answers(&go("./file"), 1, "fail: ./file: unable to change to service directory: not a directory\n");
+    answers(&go(""), 1, "fail: : unable to change to service directory: file does not exist\n");
 }
 
 #[test]
 fn an_empty_svdir_leads_nowhere() {
     let outcome = run("sv").args(&["status", "a"]).env("SVDIR", "").go();
-    says(&outcome, 1, "fail: a: unable to change to service directory: file does not exist\n");
+    answers(&outcome, 1, "fail: a: unable to change to service directory: file does not exist\n");
 }
 
 #[test]
@@ -193,11 +193,11 @@ fn a_runsv_that_is_gone_is_said() {
     let mut service = Service::sleeper().up();
     service.send("x");
     service.exit_code();
-    says(&service.sv(&["status"]), 1, "fail: ./s: runsv not running\n");
-    says(&service.sv(&["up"]), 1, "fail: ./s: runsv not running\n");
-    says(&service.sv(&["start"]), 1, "fail: ./s: runsv not running\n");
-    says(&service.sv(&["exit"]), 0, "ok: ./s: runsv not running\n");
-    says(&service.sv(&["shutdown"]), 0, "ok: ./s: runsv not running\n");
+    answers(&service.sv(&["status"]), 1, "fail: ./s: runsv not running\n");
+    answers(&service.sv(&["up"]), 1, "fail: ./s: runsv not running\n");
+    answers(&service.sv(&["start"]), 1, "fail: ./s: runsv not running\n");
+    answers(&service.sv(&["exit"]), 0, "ok: ./s: runsv not running\n");
+    answers(&service.sv(&["shutdown"]), 0, "ok: ./s: runsv not running\n");
 }
 
 #[test]
@@ -216,33 +216,33 @@ fn a_log_without_runsv_is_said() {
 fn commands_say_nothing_and_do_not_wait() {
     let service = Service::sleeper().up();
     for word in ["pause", "cont", "hup", "down", "up", "once", "c", "1"] {
-        says(&service.sv(&[word]), 0, "");
+        answers(&service.sv(&[word]), 0, "");
     }
 }
 
 #[test]
 fn v_waits_and_says() {
     let service = Service::sleeper().up();
-    says(&service.sv(&["-v", "down"]), 0, "ok: down: ./s: Ss, normally up\n");
+    answers(&service.sv(&["-v", "down"]), 0, "ok: down: ./s: Ss, normally up\n");
     assert!(service.is_down());
-    says(&service.sv(&["-v", "up"]), 0, "ok: run: ./s: (pid P) Ss\n");
-    says(&service.sv(&["-v", "pause"]), 0, "ok: run: ./s: (pid P) Ss, paused\n");
-    says(&service.sv(&["-v", "cont"]), 0, "ok: run: ./s: (pid P) Ss\n");
+    answers(&service.sv(&["-v", "up"]), 0, "ok: run: ./s: (pid P) Ss\n");
+    answers(&service.sv(&["-v", "pause"]), 0, "ok: run: ./s: (pid P) Ss, paused\n");
+    answers(&service.sv(&["-v", "cont"]), 0, "ok: run: ./s: (pid P) Ss\n");
 }
 
 #[test]
 fn w_waits_too() {
     let service = Service::sleeper().up();
-    says(&service.sv(&["-w5", "down"]), 0, "ok: down: ./s: Ss, normally up\n");
-    says(&service.sv(&["-w", "5", "start"]), 0, "ok: run: ./s: (pid P) Ss\n");
+    answers(&service.sv(&["-w5", "down"]), 0, "ok: down: ./s: Ss, normally up\n");
+    answers(&service.sv(&["-w", "5", "start"]), 0, "ok: run: ./s: (pid P) Ss\n");
 }
 
 #[test]
 fn start_and_stop_wait() {
     let service = Service::sleeper().file("down", "").supervised();
-    says(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
+    answers(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
     assert!(service.is_up());
-    says(&service.sv(&["stop"]), 0, "ok: down: ./s: Ss\n");
+    answers(&service.sv(&["stop"]), 0, "ok: down: ./s: Ss\n");
     assert!(service.is_down());
 }
 
@@ -254,7 +254,7 @@ fn restart_waits_for_the_new_process() {
     steadily("runs", Duration::from_millis(2100), || service.is_up());
     let old = service.pid().unwrap();
     let outcome = service.sv(&["restart"]);
-    says(&outcome, 0, "ok: run: ./s: (pid P) Ss\n");
+    answers(&outcome, 0, "ok: run: ./s: (pid P) Ss\n");
     assert!(!is_alive(old), "{:?}", begin.elapsed());
     assert!(!outcome.out.contains(&old.to_string()));
 }
@@ -262,13 +262,13 @@ fn restart_waits_for_the_new_process() {
 #[test]
 fn restart_of_a_service_that_is_down_starts_it() {
     let service = Service::sleeper().file("down", "").supervised();
-    says(&service.sv(&["restart"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
+    answers(&service.sv(&["restart"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
 }
 
 #[test]
 fn try_restart_of_a_service_that_is_down_leaves_it_down() {
     let service = Service::sleeper().file("down", "").supervised();
-    says(&service.sv(&["try-restart"]), 0, "ok: down: ./s: Ss\n");
+    answers(&service.sv(&["try-restart"]), 0, "ok: down: ./s: Ss\n");
 }
 
 #[test]
@@ -277,14 +277,14 @@ fn reload_sends_hup() {
         .script("run", "trap 'echo hup >>../hups' HUP; echo >../ready; while :; do sleep 0.02; done")
         .up();
     eventually("ready", || service.root().join("ready").exists());
-    says(&service.sv(&["reload"]), 0, "ok: run: ./s: (pid P) Ss\n");
+    answers(&service.sv(&["reload"]), 0, "ok: run: ./s: (pid P) Ss\n");
     eventually("hup", || read(service.root().join("hups")) == "hup\n");
 }
 
 #[test]
 fn shutdown_waits_for_runsv_to_leave() {
     let mut service = Service::sleeper().up();
-    says(&service.sv(&["shutdown"]), 0, "ok: ./s: runsv not running\n");
+    answers(&service.sv(&["shutdown"]), 0, "ok: ./s: runsv not running\n");
     assert!(!service.is_served());
     assert_eq!(service.exit_code(), 0);
 }
@@ -292,14 +292,14 @@ fn shutdown_waits_for_runsv_to_leave() {
 #[test]
 fn exit_with_w_waits_too() {
     let service = Service::sleeper().logged().up();
-    says(&service.sv(&["-w5", "exit"]), 0, "ok: ./s: runsv not running\n");
+    answers(&service.sv(&["-w5", "exit"]), 0, "ok: ./s: runsv not running\n");
 }
 
 #[test]
 fn a_service_that_ignores_term_makes_stop_time_out() {
     let service = Service::stubborn().up();
     eventually("trap is set", || read(service.root().join("starts")) == "started\n");
-    says(&service.sv(&["-w1", "stop"]), 1, "timeout: run: ./s: (pid P) Ss, want down, got TERM\n");
+    answers(&service.sv(&["-w1", "stop"]), 1, "timeout: run: ./s: (pid P) Ss, want down, got TERM\n");
     assert!(service.is_up());
 }
 
@@ -307,7 +307,7 @@ fn a_service_that_ignores_term_makes_stop_time_out() {
 fn force_stop_kills_when_the_time_is_over() {
     let service = Service::stubborn().up();
     eventually("trap is set", || read(service.root().join("starts")) == "started\n");
-    says(&service.sv(&["-w1", "force-stop"]), 1, "kill: run: ./s: (pid P) Ss, want down, got TERM\n");
+    answers(&service.sv(&["-w1", "force-stop"]), 1, "kill: run: ./s: (pid P) Ss, want down, got TERM\n");
     eventually("killed", || service.is_down());
 }
 
@@ -316,7 +316,7 @@ fn force_shutdown_kills_and_runsv_leaves() {
     for word in ["force-shutdown", "X", "E"] {
         let mut service = Service::stubborn().up();
         eventually("trap is set", || read(service.root().join("starts")) == "started\n");
-        says(&service.sv(&["-w1", word]), 1, "kill: run: ./s: (pid P) Ss, want down, got TERM\n");
+        answers(&service.sv(&["-w1", word]), 1, "kill: run: ./s: (pid P) Ss, want down, got TERM\n");
         assert_eq!(service.exit_code(), 0, "{word}");
     }
 }
@@ -327,7 +327,7 @@ fn svwait_is_the_patience() {
     eventually("trap is set", || read(service.root().join("starts")) == "started\n");
     let begin = Instant::now();
     let outcome = run("sv").args(&["stop", "./s"]).env("SVWAIT", "1").dir(service.root()).go();
-    says(&outcome, 1, "timeout: run: ./s: (pid P) Ss, want down, got TERM\n");
+    answers(&outcome, 1, "timeout: run: ./s: (pid P) Ss, want down, got TERM\n");
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
 }
 
@@ -338,7 +338,7 @@ fn a_check_that_agrees_lets_start_succeed() {
         .script("check", "[ -e ../ready ] && echo checked >>../checks")
         .supervised();
     fs::write(service.root().join("ready"), "").unwrap();
-    says(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
+    answers(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
     assert!(read(service.root().join("checks")).starts_with("checked\n"));
 }
 
@@ -356,7 +356,7 @@ fn a_check_that_agrees_later_is_waited_for() {
         .file("down", "")
         .script("check", "echo x >>../tries; [ $(wc -l <../tries) -ge 3 ]")
         .supervised();
-    says(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
+    answers(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss, normally down\n");
     assert!(read(service.root().join("tries")).lines().count() >= 3);
 }
 
@@ -381,13 +381,13 @@ fn the_check_runs_in_the_service_directory_without_standard_output() {
 #[test]
 fn check_of_a_running_service() {
     let service = Service::sleeper().script("check", "exit 0").up();
-    says(&service.sv(&["check"]), 0, "ok: run: ./s: (pid P) Ss\n");
+    answers(&service.sv(&["check"]), 0, "ok: run: ./s: (pid P) Ss\n");
 }
 
 #[test]
 fn check_of_a_service_that_is_to_be_down() {
     let service = Service::sleeper().file("down", "").supervised();
-    says(&service.sv(&["check"]), 0, "ok: down: ./s: Ss\n");
+    answers(&service.sv(&["check"]), 0, "ok: down: ./s: Ss\n");
 }
 
 #[test]
@@ -396,19 +396,19 @@ fn plain_names_are_looked_for_in_svdir() {
     eventually("log up", || service.log_stat() == "run\n");
     let go =
         |name: &str| run("sv").args(&["status", name]).env("SVDIR", service.root()).dir("/".as_ref()).go();
-    says(&go("s"), 0, "run: s: (pid P) Ss; run: log: (pid P) Ss\n");
-    says(&go("s/log"), 0, "run: s/log: (pid P) Ss\n");
-    says(&go("./s"), 1, "fail: ./s: unable to change to service directory: file does not exist\n");
+    answers(&go("s"), 0, "run: s: (pid P) Ss; run: log: (pid P) Ss\n");
+    answers(&go("s/log"), 0, "run: s/log: (pid P) Ss\n");
+    answers(&go("./s"), 1, "fail: ./s: unable to change to service directory: file does not exist\n");
     let absolute = service.path();
     let absolute = absolute.to_str().unwrap();
-    says(&go(absolute), 0, &format!("run: {absolute}: (pid P) Ss; run: log: (pid P) Ss\n"));
+    answers(&go(absolute), 0, &format!("run: {absolute}: (pid P) Ss; run: log: (pid P) Ss\n"));
 }
 
 #[test]
 fn a_name_with_a_slash_at_its_end_is_a_path() {
     let service = Service::sleeper().up();
     let outcome = run("sv").args(&["status", "s/"]).env("SVDIR", "/nowhere").dir(service.root()).go();
-    says(&outcome, 0, "run: s/: (pid P) Ss\n");
+    answers(&outcome, 0, "run: s/: (pid P) Ss\n");
 }
 
 #[test]
@@ -443,11 +443,11 @@ fn an_init_script_controls_the_service_of_its_name() {
     fs::create_dir(service.root().join("init.d")).unwrap();
     symlink(bin().join("sv"), &script).unwrap();
     let go = |words: &[&str]| run_file(&script).args(words).env("SVDIR", service.root()).go();
-    says(&go(&["status"]), 0, "run: s: (pid P) Ss\n");
-    says(&go(&["stop"]), 0, "ok: down: s: Ss, normally up\n");
-    says(&go(&["status"]), 3, "down: s: Ss, normally up\n");
-    says(&go(&["start", "ignored"]), 0, "ok: run: s: (pid P) Ss\n");
-    says(&go(&["-w", "5", "restart"]), 0, "ok: run: s: (pid P) Ss\n");
+    answers(&go(&["status"]), 0, "run: s: (pid P) Ss\n");
+    answers(&go(&["stop"]), 0, "ok: down: s: Ss, normally up\n");
+    answers(&go(&["status"]), 3, "down: s: Ss, normally up\n");
+    answers(&go(&["start", "ignored"]), 0, "ok: run: s: (pid P) Ss\n");
+    answers(&go(&["-w", "5", "restart"]), 0, "ok: run: s: (pid P) Ss\n");
     for words in [&[][..], &["stat"], &["nonsense"], &["-V"]] {
         let outcome = go(words);
         assert_eq!(outcome.code, Some(2), "{words:?}");
@@ -461,7 +461,7 @@ fn an_init_script_tells_of_a_missing_service() {
     let script = root.join("nosuch");
     symlink(bin().join("sv"), &script).unwrap();
     let outcome = run_file(&script).arg("status").env("SVDIR", root.join("service")).go();
-    says(&outcome, 1, "fail: nosuch: unable to change to service directory: file does not exist\n");
+    answers(&outcome, 1, "fail: nosuch: unable to change to service directory: file does not exist\n");
 }
 
 #[test]
@@ -471,14 +471,14 @@ fn an_init_script_tells_that_a_state_is_not_known() {
     fs::create_dir(service.root().join("scripts")).unwrap();
     symlink(bin().join("sv"), &script).unwrap();
     let go = || run_file(&script).arg("status").env("SVDIR", service.root()).go();
-    says(&go(), 4, "warning: s: unable to open supervise/ok: file does not exist\n");
+    answers(&go(), 4, "warning: s: unable to open supervise/ok: file does not exist\n");
     let fake = Fake::new(service);
     fs::write(fake.path("status"), "short").unwrap();
     let go = || run_file(&script).arg("status").env("SVDIR", fake.service.root()).go();
-    says(&go(), 4, "warning: s: unable to read supervise/status: bad format\n");
+    answers(&go(), 4, "warning: s: unable to read supervise/status: bad format\n");
     let fake = fake.without_reader();
     let go = || run_file(&script).arg("status").env("SVDIR", fake.service.root()).go();
-    says(&go(), 1, "fail: s: runsv not running\n");
+    answers(&go(), 1, "fail: s: runsv not running\n");
 }
 
 #[test]
@@ -495,7 +495,7 @@ fn any_other_first_word_makes_an_init_script_of_that_name() {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let outcome =
             Outcome { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
-        says(&outcome, code, out);
+        answers(&outcome, code, out);
     }
 }
 
@@ -517,7 +517,7 @@ impl Fake {
             fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
         };
         let fake = Fake { _ok: Some(fifo("ok")), control: Some(fifo("control")), service };
-        fake.says(true);
+        fake.publishes(true);
         fake
     }
 
@@ -526,7 +526,7 @@ impl Fake {
     }
 
     /// Its status: it runs, or it is down; as wanted.
-    fn says(&self, runs: bool) {
+    fn publishes(&self, runs: bool) {
         let status = Status {
             since: stamp(1_700_000_000 + u64::from(runs)),
             pid: runs.then_some(77),
@@ -662,7 +662,7 @@ mod ours {
         symlink("../hop", &script).unwrap();
         symlink(bin().join("sv"), tree.root.join("hop")).unwrap();
         let outcome = run_file(&script).arg("status").env("SVDIR", tree.root.join("service")).go();
-        says(&outcome, 0, "run: runsv: (pid P) Ss\n");
+        answers(&outcome, 0, "run: runsv: (pid P) Ss\n");
     }
 
     #[test]
@@ -697,7 +697,7 @@ mod ours {
     fn restart_within_the_second_of_the_start_waits_for_the_new_process() {
         let service = Service::sleeper().up();
         let old = service.pid().unwrap();
-        says(&service.sv(&["restart"]), 0, "ok: run: ./s: (pid P) Ss\n");
+        answers(&service.sv(&["restart"]), 0, "ok: run: ./s: (pid P) Ss\n");
         assert!(!is_alive(old) && service.pid() != Some(old));
     }
 
@@ -727,7 +727,7 @@ mod ours {
     fn stop_of_a_service_that_is_down_is_told_at_once() {
         let service = Service::sleeper().file("down", "").supervised();
         let begin = Instant::now();
-        says(&service.sv(&["stop"]), 0, "ok: down: ./s: Ss\n");
+        answers(&service.sv(&["stop"]), 0, "ok: down: ./s: Ss\n");
         assert!(begin.elapsed() < Duration::from_millis(300), "{:?}", begin.elapsed());
     }
 
@@ -755,7 +755,7 @@ mod ours {
     fn a_name_with_a_slash_at_its_end_is_a_path_for_waiting_too() {
         let service = Service::sleeper().up();
         let outcome = run("sv").args(&["stop", "s/"]).env("SVDIR", "/nowhere").dir(service.root()).go();
-        says(&outcome, 0, "ok: down: s/: Ss, normally up\n");
+        answers(&outcome, 0, "ok: down: s/: Ss, normally up\n");
     }
 
     #[test]
@@ -767,7 +767,7 @@ mod ours {
         for round in 0..20 {
             let name = format!("s{round}");
             tree.sleeper(&name);
-            says(&tree.sv(&["start", &name]), 0, &format!("ok: run: {name}: (pid P) Ss\n"));
+            answers(&tree.sv(&["start", &name]), 0, &format!("ok: run: {name}: (pid P) Ss\n"));
         }
     }
 
@@ -775,7 +775,11 @@ mod ours {
     fn start_without_runsvdir_does_not_wait() {
         let service = Service::sleeper();
         let begin = Instant::now();
-        says(&service.sv(&["start"]), 1, "warning: ./s: unable to open supervise/ok: file does not exist\n");
+        answers(
+            &service.sv(&["start"]),
+            1,
+            "warning: ./s: unable to open supervise/ok: file does not exist\n",
+        );
         assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
     }
 
@@ -891,9 +895,9 @@ mod ours {
                 }
                 last != b'\n'
             });
-            fake.says(false);
+            fake.publishes(false);
             eventually("ended", || sv.ended().is_some());
-            assert_eq!((sv.ended(), rest), (Some(0), 0), "{words:?} {}", fake.service.said());
+            assert_eq!((sv.ended(), rest), (Some(0), 0), "{words:?} {}", fake.service.messages());
         }
     }
 
@@ -902,9 +906,9 @@ mod ours {
         let fake = Fake::new(Service::sleeper());
         fill(fake.control.as_ref().unwrap());
         let line = "warning: ./s: unable to write to supervise/control: temporary failure\n";
-        says(&fake.service.sv(&["-w1", "stop"]), 1, line);
+        answers(&fake.service.sv(&["-w1", "stop"]), 1, line);
         let outcome = run("sv").args(&["down", "./s"]).env("SVWAIT", "1").dir(fake.service.root()).go();
-        says(&outcome, 1, line);
+        answers(&outcome, 1, line);
     }
 
     #[test]
@@ -913,7 +917,7 @@ mod ours {
         // There is always something unread. First nothing happens, then what was asked for.
         let control = fake.control.as_ref().unwrap();
         rustix::io::write(control, b"\n").unwrap();
-        says(&fake.service.sv(&["-w1", "restart"]), 1, "timeout: run: ./s: (pid P) Ss\n");
+        answers(&fake.service.sv(&["-w1", "restart"]), 1, "timeout: run: ./s: (pid P) Ss\n");
         let err = fake.service.root().join("err");
         let mut sv = run("sv").args(&["-w2", "stop", "./s"]).dir(fake.service.root()).start(&err);
         let mut bytes = [0; 64];
@@ -922,9 +926,9 @@ mod ours {
             rustix::io::write(control, b"\n").unwrap();
             bytes[..length].contains(&b'd')
         });
-        fake.says(false);
+        fake.publishes(false);
         eventually("ended", || sv.ended().is_some());
-        assert_eq!(plain(&fake.service.said()), "ok: down: ./s: Ss, normally up\n");
+        assert_eq!(plain(&fake.service.messages()), "ok: down: ./s: Ss, normally up\n");
     }
 
     #[test]
@@ -944,13 +948,13 @@ mod ours {
         marks("@1700000000.000005777", "@1700000000.000005777");
         for _ in 0..3 {
             let begin = Instant::now();
-            says(&service.sv(&["-v", "cont"]), 0, "ok: run: ./s: (pid P) Ss\n");
+            answers(&service.sv(&["-v", "cont"]), 0, "ok: run: ./s: (pid P) Ss\n");
             assert!(begin.elapsed() >= Duration::from_millis(50), "{:?}", begin.elapsed());
         }
         // One that was killed when something was to be taken.
         marks("@1700000000.000006777", "@1700000000.000005777");
-        says(&service.sv(&["-w9", "cont"]), 0, "ok: run: ./s: (pid P) Ss\n");
-        says(&service.sv(&["-w9", "exit"]), 0, "ok: ./s: runsv not running\n");
+        answers(&service.sv(&["-w9", "cont"]), 0, "ok: run: ./s: (pid P) Ss\n");
+        answers(&service.sv(&["-w9", "exit"]), 0, "ok: ./s: runsv not running\n");
         eventually("left", || runsv.ended() == Some(0));
     }
 
@@ -1012,7 +1016,7 @@ mod ours {
             (&["-v", "cont"], format!("ok: run: {shown}: (pid P) Ss\n")),
             (&["-w9", "stop"], format!("ok: down: {shown}: Ss, normally up\n")),
         ] {
-            says(&tree.sv(&[words, &[evil]].concat()), 0, &expected);
+            answers(&tree.sv(&[words, &[evil]].concat()), 0, &expected);
         }
         assert_eq!(tree.sv(&["start", evil]).code, Some(0));
         tree.root.script(&format!("sv/{evil}/check"), "exit 1");
@@ -1037,11 +1041,11 @@ mod ours {
         let mut runsv = run_file(stock).arg("s").dir(service.root()).start(&service.root().join("err"));
         eventually("up", || service.is_up());
         steadily("runs", Duration::from_millis(1100), || service.is_up());
-        says(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss\n");
-        says(&service.sv(&["restart"]), 0, "ok: run: ./s: (pid P) Ss\n");
-        says(&service.sv(&["stop"]), 0, "ok: down: ./s: Ss, normally up\n");
-        says(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss\n");
-        says(&service.sv(&["-w5", "exit"]), 0, "ok: ./s: runsv not running\n");
+        answers(&service.sv(&["status"]), 0, "run: ./s: (pid P) Ss\n");
+        answers(&service.sv(&["restart"]), 0, "ok: run: ./s: (pid P) Ss\n");
+        answers(&service.sv(&["stop"]), 0, "ok: down: ./s: Ss, normally up\n");
+        answers(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss\n");
+        answers(&service.sv(&["-w5", "exit"]), 0, "ok: ./s: runsv not running\n");
         eventually("left", || runsv.ended() == Some(0));
     }
 
@@ -1051,10 +1055,10 @@ mod ours {
         needs_stock("sv");
         let service = Service::sleeper().up();
         let go = |words: &[&str]| run_file(stock).args(words).arg("./s").dir(service.root()).go();
-        says(&go(&["status"]), 0, "run: ./s: (pid P) Ss\n");
-        says(&go(&["stop"]), 0, "ok: down: ./s: Ss, normally up\n");
-        says(&go(&["start"]), 0, "ok: run: ./s: (pid P) Ss\n");
-        says(&go(&["-w5", "exit"]), 0, "ok: ./s: runsv not running\n");
+        answers(&go(&["status"]), 0, "run: ./s: (pid P) Ss\n");
+        answers(&go(&["stop"]), 0, "ok: down: ./s: Ss, normally up\n");
+        answers(&go(&["start"]), 0, "ok: run: ./s: (pid P) Ss\n");
+        answers(&go(&["-w5", "exit"]), 0, "ok: ./s: runsv not running\n");
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Log {
         read(self.path("current"))
     }
 
-    fn said(&self) -> String {
+    fn messages(&self) -> String {
         self.root.read("err")
     }
 
@@ -397,7 +397,7 @@ fn hup_reads_the_config_again() {
     eventually("written", || log.current() == "old: one\n");
     log.root.file("log/config", "pnew: \n");
     svlogd.signal(SIGHUP);
-    eventually("read again", || log.said().matches("svlogd: info: read: log/config\n").count() == 2);
+    eventually("read again", || log.messages().matches("svlogd: info: read: log/config\n").count() == 2);
     pipe.write_all(b"two\n").unwrap();
     eventually("written", || log.current() == "old: one\nnew: two\n");
 }
@@ -407,7 +407,7 @@ fn hup_opens_directories_that_were_missing() {
     let log = Log::new("");
     let (svlogd, mut pipe) =
         run("svlogd").args(&["log", "late"]).dir(log.root.path()).piped(&log.root.join("err"));
-    eventually("said", || log.said().contains("unable to open log directory: late"));
+    eventually("said", || log.messages().contains("unable to open log directory: late"));
     fs::create_dir(log.root.join("late")).unwrap();
     svlogd.signal(SIGHUP);
     eventually("open", || log.root.join("late/current").exists());
@@ -423,7 +423,7 @@ fn hup_without_any_directory_left_is_fatal() {
     fs::remove_dir_all(log.root.join("log")).unwrap();
     svlogd.signal(SIGHUP);
     eventually("ended", || svlogd.ended() == Some(111));
-    assert!(log.said().ends_with("svlogd: fatal: no functional log directories.\n"));
+    assert!(log.messages().ends_with("svlogd: fatal: no functional log directories.\n"));
 }
 
 #[test]
@@ -530,7 +530,7 @@ fn a_processor_that_fails_is_run_again() {
     eventually("written", || log.current() == "one\n");
     svlogd.signal(SIGALRM);
     eventually("processed", || log.old(".s").len() == 1 && log.old(".u").is_empty());
-    assert_eq!(log.said(), "svlogd: warning: processor failed, restart: log\n");
+    assert_eq!(log.messages(), "svlogd: warning: processor failed, restart: log\n");
     assert_eq!(read(log.path(&log.old(".s")[0])), "one\n");
 }
 
@@ -992,7 +992,7 @@ mod ours {
         owner(&log, 0);
         pipe.write_all(lines(200..2000).as_bytes()).unwrap();
         eventually("said", || {
-            log.said().contains("svlogd: pausing: unable to rename current: log: access denied\n")
+            log.messages().contains("svlogd: pausing: unable to rename current: log: access denied\n")
         });
         // Commands are served meanwhile.
         svlogd.signal(SIGALRM);
@@ -1086,13 +1086,13 @@ mod ours {
         let (log, mut svlogd, mut pipe, child) = compressing();
         for round in 0..5 {
             svlogd.signal(SIGHUP);
-            eventually("opened again", || log.said().matches("sighangup received").count() == round + 1);
+            eventually("opened again", || log.messages().matches("sighangup received").count() == round + 1);
             pipe.write_all(b"more\n").unwrap();
             eventually("written", || log.current() == "more\n".repeat(round + 1));
         }
         assert!(is_alive(child), "compression was over too soon for this case");
         assert_eq!(svlogd.ended(), None);
-        assert!(!log.said().contains("warning"), "{}", log.said());
+        assert!(!log.messages().contains("warning"), "{}", log.messages());
     }
 
     #[test]
@@ -1144,7 +1144,7 @@ mod ours {
         for (log, svlogd, writer) in [start("sleep 1000"), start("exit 1")] {
             after_patience("all logged", || log.all().ends_with(b"\nline 19999\n"));
             assert_eq!(one_piece_up_to(&log, 20_000), 2);
-            let said = log.said();
+            let said = log.messages();
             let told = "svlogd: warning: processor takes too long, logging goes on without: log\n";
             assert_eq!(said.matches(told).count(), 1, "{said}");
             assert!(said.contains("svlogd: warning: delete unprocessed: log/@4"), "{said}");
@@ -1165,7 +1165,7 @@ mod ours {
         log.root.file("log/go", "");
         drop(pipe);
         eventually("ended", || svlogd.ended() == Some(0));
-        assert_eq!((log.old(".u").len(), log.old(".t").len(), log.said().as_str()), (0, 0, ""));
+        assert_eq!((log.old(".u").len(), log.old(".t").len(), log.messages().as_str()), (0, 0, ""));
         one_piece_up_to(&log, 480);
     }
 
@@ -1193,7 +1193,7 @@ mod ours {
         steadily("waits", Duration::from_millis(300), || !log.current().ends_with("line 399\n"));
         svlogd.signal(SIGTERM);
         eventually("ended", || svlogd.ended() == Some(0));
-        assert!(!log.said().contains("bytes not written"), "{}", log.said());
+        assert!(!log.messages().contains("bytes not written"), "{}", log.messages());
         assert_eq!(one_piece_up_to(&log, 400), 1);
     }
 
@@ -1218,13 +1218,15 @@ mod ours {
         eventually("written", || log.current() == "old: 1\n");
         log.root.file("log/config", "#\n".repeat(100_000) + "pnew: \n");
         svlogd.signal(SIGHUP);
-        eventually("told", || log.said() == "svlogd: warning: unable to read config: log: file too big\n");
+        eventually("told", || {
+            log.messages() == "svlogd: warning: unable to read config: log: file too big\n"
+        });
         pipe.write_all(b"2\n").unwrap();
         eventually("written", || log.current() == "old: 1\nold: 2\n");
         fs::remove_file(log.path("config")).unwrap();
         fs::create_dir(log.path("config")).unwrap();
         svlogd.signal(SIGHUP);
-        eventually("told", || log.said().ends_with("unable to read config: log: not a regular file\n"));
+        eventually("told", || log.messages().ends_with("unable to read config: log: not a regular file\n"));
         pipe.write_all(b"3\n").unwrap();
         eventually("written", || log.current() == "old: 1\nold: 2\nold: 3\n");
     }
@@ -1247,11 +1249,11 @@ mod ours {
         own(0, 0o700);
         pipe.write_all(lines(200..2000).as_bytes()).unwrap();
         eventually("said", || {
-            log.said().contains("svlogd: pausing: unable to rename current: log: access denied\n")
+            log.messages().contains("svlogd: pausing: unable to rename current: log: access denied\n")
         });
         svlogd.signal(SIGHUP);
         eventually("said", || {
-            log.said().contains("svlogd: warning: unable to open log directory: log: access denied\n")
+            log.messages().contains("svlogd: warning: unable to open log directory: log: access denied\n")
         });
         own(0, 0o755);
         svlogd.signal(SIGHUP);
@@ -1270,13 +1272,15 @@ mod ours {
         eventually("written", || log.current() == "one\n");
         fs::rename(log.root.join("log"), log.root.join("moved")).unwrap();
         svlogd.signal(SIGHUP);
-        eventually("told", || log.said().contains("unable to open log directory: log: file does not exist"));
+        eventually("told", || {
+            log.messages().contains("unable to open log directory: log: file does not exist")
+        });
         pipe.write_all(b"two\n").unwrap();
         eventually("written", || log.root.read("moved/current") == "one\ntwo\n");
         // With a rotation that cannot be done there are lines that are not written.
         fs::remove_dir_all(log.root.join("moved")).unwrap();
         svlogd.signal(SIGALRM);
-        eventually("pauses", || log.said().contains("pausing: unable to rename current"));
+        eventually("pauses", || log.messages().contains("pausing: unable to rename current"));
         svlogd.signal(SIGHUP);
         eventually("ended", || svlogd.ended() == Some(111));
     }

@@ -37,7 +37,7 @@ fn listener(last: i32) -> String {
 
 fn with_command(root: Root, options: &[&str], command: &str) -> Machine {
     let machine = boot(root, &[options, &["--", "/usr/bin/bash", "-c", command]].concat());
-    machine.says("ready");
+    machine.shows("ready");
     machine
 }
 
@@ -45,26 +45,26 @@ fn with_command(root: Root, options: &[&str], command: &str) -> Machine {
 fn all_signals_but_three_reach_it_as_they_are() {
     needs_machine();
     let mut machine = with_command(Root::new().graceful("web"), &[], &listener(15));
-    machine.says("web begins");
+    machine.shows("web begins");
     for (number, name) in PASSED_ON {
         machine.signal(number);
         assert!(!machine.has_ended(), "{name}");
-        machine.says(&format!("got {number}."));
+        machine.shows(&format!("got {number}."));
     }
     // 40 is the one by which the kernel tells of changes.
     for number in [34, 36, 38, 40, 50, 64] {
         assert_eq!(machine.inside(&format!("kill -{number} 1")).code, Some(0));
-        machine.says(&format!("got {number}."));
+        machine.shows(&format!("got {number}."));
     }
     // They had no other effect, and changes are seen as before.
     assert!(!machine.console().contains("web ends"));
     write_script(&machine.root.path("etc/service/late/run"), "echo late begins; exec sleep 1000");
-    machine.says("late begins");
+    machine.shows("late begins");
     std::fs::remove_dir_all(machine.root.path("etc/service/late")).unwrap();
     machine.signal(SIGTERM);
-    machine.says("got the last");
+    machine.shows("got the last");
     assert_eq!(machine.ends(), 3);
-    machine.says("web ends");
+    machine.shows("web ends");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_queued_number_comes_with_the_signal() {
     let command = "exec python3 -c \"import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [34, 15])\nprint(\\\"ready\\\", flush=True)\nwhile True:\n i = signal.sigwaitinfo([34, 15])\n print(\\\"signal\\\", i.si_signo, \\\"code\\\", i.si_code, flush=True)\n if i.si_signo == 15: break\"";
     let mut machine = with_command(Root::new(), &[], command);
     assert_eq!(machine.inside("kill -q 7 -34 1 || /usr/bin/kill -q 7 -34 1").code, Some(0));
-    machine.says("signal 34 code -1");
+    machine.shows("signal 34 code -1");
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
 }
@@ -90,7 +90,7 @@ fn the_orderly_stop_begins_with_term_or_the_signal_that_was_given() {
     ] {
         for signal in [SIGTERM, 30, 37] {
             let mut machine = with_command(Root::new().graceful("web"), options, &listener(last));
-            machine.says("web begins");
+            machine.shows("web begins");
             assert_eq!(machine.inside(&format!("kill -{signal} 1")).code, Some(0));
             assert_eq!(machine.ends(), 3, "{options:?} {signal}");
             let console = machine.console();
@@ -112,9 +112,9 @@ fn its_whole_group_gets_them_where_that_is_wanted() {
         );
         let mut machine = with_command(Root::new(), options, &command);
         machine.signal(10);
-        machine.says("\ngot it");
+        machine.shows("\ngot it");
         if reached {
-            machine.says("child got it");
+            machine.shows("child got it");
         } else {
             steadily("not reached", Duration::from_millis(200), || {
                 !machine.console().contains("child got it")
@@ -122,7 +122,7 @@ fn its_whole_group_gets_them_where_that_is_wanted() {
         }
         machine.signal(SIGTERM);
         assert_eq!(machine.ends(), 4);
-        machine.says("child ends");
+        machine.shows("child ends");
     }
 }
 

@@ -160,7 +160,7 @@ fn a_stopped_terminal_holds_up_no_stop() {
             .script("etc/service/chatty/run", "while :; do echo a line; sleep 0.01; done")
             .script("etc/service/ends/run", "kill -9 $$");
         let mut machine = boot(root, options);
-        machine.says("a line");
+        machine.shows("a line");
         // ^S
         machine.types("\x13");
         let mut length = 0;
@@ -200,13 +200,13 @@ fn a_log_service_that_comes_later_has_its_name_in_front() {
     needs_machine();
     let run = "echo web begins; while :; do echo tick; sleep 0.1; done";
     let mut machine = boot(Root::new().script("etc/service/web/run", run), &["--prefix"]);
-    machine.says("web | web begins");
+    machine.shows("web | web begins");
     let log = "read line; echo got $line; echo shouted >&2; exec cat >/dev/null";
     write_script(&machine.root.path("sv/new/run"), log);
     std::fs::rename(machine.root.path("sv/new"), machine.root.path("etc/service/web/log")).unwrap();
     machine.inside("sv -w5 restart web");
-    machine.says("web/log | got ");
-    machine.says("web/log | shouted");
+    machine.shows("web/log | got ");
+    machine.shows("web/log | shouted");
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
 }

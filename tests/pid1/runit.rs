@@ -33,7 +33,7 @@ fn init_0_and_init_6_end_the_machine_in_order() {
     needs_machine();
     for (word, how, last) in [("0", HALTED, "power off..."), ("6", RESTARTED, "system reboot.")] {
         let mut machine = boot(Root::new().stages(ALLOW, "").graceful("web"));
-        machine.says("web begins");
+        machine.shows("web begins");
         let told = machine.inside(&format!("runit-init {word}"));
         assert_eq!((told.code, told.err.as_str()), (Some(0), ""));
         assert_eq!(machine.ends(), how);
@@ -62,7 +62,7 @@ fn init_0_and_init_6_end_the_machine_in_order() {
 fn init_is_runit_init_and_becomes_runit_as_process_1() {
     needs_machine();
     let mut machine = Root::new().stages(ALLOW, "").boot(&["/sbin/init", "auto", "ro"]);
-    machine.says("stage 2");
+    machine.shows("stage 2");
     assert_eq!(process_name(machine.init), "runit");
     assert_eq!(machine.inside("init 0").code, Some(0));
     assert_eq!(machine.ends(), HALTED);
@@ -77,7 +77,7 @@ fn flags_that_are_links_into_run_are_followed_as_void_has_them() {
         .link("etc/runit/stopit", "/run/runit/stopit")
         .link("etc/runit/reboot", "/run/runit/reboot");
     let mut machine = boot(root.read_only());
-    machine.says("stage 2");
+    machine.shows("stage 2");
     assert_eq!(machine.inside("init 6").code, Some(0));
     assert_eq!(machine.ends(), RESTARTED);
     // The permission is used up, the wish stands.
@@ -88,7 +88,7 @@ fn flags_that_are_links_into_run_are_followed_as_void_has_them() {
 fn flags_of_debian_in_run_work_where_etc_cannot_be_written() {
     needs_machine();
     let mut machine = boot(Root::new().stages("", "ls -l /run/").read_only());
-    machine.says("stage 2");
+    machine.shows("stage 2");
     let told = machine.inside("runit-init 6");
     assert_eq!((told.code, told.err.as_str()), (Some(0), ""));
     assert_eq!(machine.ends(), RESTARTED);
@@ -103,9 +103,9 @@ fn debians_process_1_is_told_by_our_runit_init() {
     for (word, how, flag) in [("0", HALTED, "0\n"), ("6", RESTARTED, "100\n")] {
         let root = Root::new().stages(MAKE, "echo \"flag is $(stat -c %a /run/runit.reboot)\"");
         let mut machine = root.boot(&["/usr/sbin/runit"]);
-        machine.says("stage 2");
+        machine.shows("stage 2");
         assert_eq!(machine.inside(&format!("init {word}")).code, Some(0));
-        machine.says(&format!("flag is {flag}"));
+        machine.shows(&format!("flag is {flag}"));
         assert_eq!(machine.ends(), how);
     }
 }
@@ -114,7 +114,7 @@ fn debians_process_1_is_told_by_our_runit_init() {
 fn a_stop_needs_its_permission() {
     needs_machine();
     let mut machine = boot(Root::new().stages("", "").graceful("web"));
-    machine.says("web begins");
+    machine.shows("web begins");
     machine.signal(SIGCONT);
     machine.signal(SIGINT);
     machine.signal(SIGTERM);
@@ -128,7 +128,7 @@ fn ctrl_alt_del_runs_its_script_and_stops() {
     needs_machine();
     let script = "echo three fingers; touch /etc/runit/stopit /etc/runit/reboot; chmod 100 /etc/runit/stopit /etc/runit/reboot";
     let mut machine = boot(Root::new().stages("", "").script("etc/runit/ctrlaltdel", script));
-    machine.says("stage 2");
+    machine.shows("stage 2");
     machine.signal(SIGINT);
     assert_eq!(machine.ends(), RESTARTED);
     in_order(
@@ -149,7 +149,7 @@ fn failing_power_runs_its_script_or_ends_all_and_never_restarts() {
     needs_machine();
     let mut machine =
         boot(Root::new().stages(ALLOW, "").script("etc/runit/pwrfail", "echo dark; runit-init 0"));
-    machine.says("stage 2");
+    machine.shows("stage 2");
     machine.signal(SIGPWR);
     assert_eq!(machine.ends(), HALTED);
     in_order(
@@ -160,7 +160,7 @@ fn failing_power_runs_its_script_or_ends_all_and_never_restarts() {
     // Without a script, and although the flag of an earlier life says otherwise.
     let root = Root::new().stages("touch /etc/runit/reboot; chmod 100 /etc/runit/reboot", "");
     let mut machine = boot(root.graceful("web"));
-    machine.says("web begins");
+    machine.shows("web begins");
     machine.signal(SIGPWR);
     assert_eq!(machine.ends(), HALTED);
     in_order(&machine, &["web ends", "stage 3 done", "power off"]);
@@ -211,7 +211,7 @@ fn stage_2_is_started_again_after_a_crash_and_after_111() {
         let two =
             format!("[ -e /again ] && {{ echo second; exit 0; }}\n>/again\nsleep 1000 & echo first\n{end}");
         let mut machine = boot(Root::new().script("etc/runit/1", ":").script("etc/runit/2", &two));
-        machine.says("restarting");
+        machine.shows("restarting");
         // Its process group went with it.
         eventually("killed", || machine.children().is_empty());
         assert_eq!(machine.ends(), HALTED);
@@ -230,7 +230,7 @@ fn a_stage_2_that_does_not_end_is_killed_after_five_seconds() {
             .stages(ALLOW, "")
             .script("etc/runit/2", "trap '' TERM; echo deaf; while :; do sleep 1; done"),
     );
-    machine.says("deaf");
+    machine.shows("deaf");
     assert_eq!(machine.inside("init 0").code, Some(0));
     let begin = Instant::now();
     assert_eq!(machine.ends(), HALTED);
@@ -284,7 +284,7 @@ fn where_it_may_not_end_the_machine_it_says_so_and_exits() {
     needs_machine();
     let root = Root::new().stages(ALLOW, "").started_by("/usr/bin/setpriv --bounding-set -sys_boot");
     let mut machine = boot(root);
-    machine.says("stage 2");
+    machine.shows("stage 2");
     assert_eq!(machine.inside("init 0").code, Some(0));
     assert_eq!(machine.ends(), 0);
     in_order(&machine, &["power off...", "unable to end the container: permission denied"]);
@@ -309,7 +309,7 @@ fn without_stages_the_services_are_served_and_the_machine_ends() {
             Root::new().graceful("web").script("etc/service/web/log/run", "exec cat >>/etc/service/web/out");
         std::fs::remove_dir(root.path("etc/runit")).unwrap();
         let mut machine = boot(root.graceful("db"));
-        machine.says("db begins");
+        machine.shows("db begins");
         eventually("well", || machine.inside("sv -w5 check db web && sv health").code == Some(0));
         assert_eq!(machine.inside(how).code, Some(0));
         assert_eq!(machine.ends(), code);
@@ -318,7 +318,7 @@ fn without_stages_the_services_are_served_and_the_machine_ends() {
     }
     for (signal, code) in [(SIGINT, RESTARTED), (SIGPWR, HALTED), (SIGTERM, HALTED), (RTMIN_3, HALTED)] {
         let mut machine = boot(Root::new().graceful("db"));
-        machine.says("db begins");
+        machine.shows("db begins");
         machine.signal(signal);
         assert_eq!(machine.ends(), code, "{signal}");
         in_order(&machine, &["db ends"]);
@@ -359,12 +359,12 @@ fn the_halt_of_container_engines_is_a_power_failure() {
 fn kills_of_children_do_not_shake_it() {
     needs_machine();
     let mut machine = boot(Root::new().stages(ALLOW, "").graceful("web"));
-    machine.says("web begins");
+    machine.shows("web begins");
     for _ in 0..20 {
         let _ = machine.inside("for p in $(pgrep -x runsv) $(pgrep -x runsvdir) $(cat /etc/service/web/supervise/pid); do kill -9 $p; done");
     }
     assert!(!machine.has_ended());
-    machine.says("killing all processes in stage 2");
+    machine.shows("killing all processes in stage 2");
     eventually("served again", || machine.inside("sv -w1 check /etc/service/web").code == Some(0));
     assert_eq!(machine.inside("init 0").code, Some(0));
     assert_eq!(machine.ends(), HALTED);

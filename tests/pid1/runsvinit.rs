@@ -32,20 +32,20 @@ fn each_signal_for_that_stops_all_in_order_and_silently() {
             .graceful("db")
             .script("etc/service/web/log/run", "exec cat >>/etc/service/web/out");
         let mut machine = boot(root, &[]);
-        machine.says("db begins");
+        machine.shows("db begins");
         eventually("logged", || machine.read("etc/service/web/out") == "web begins\n");
         machine.signal(signal);
         assert_eq!(machine.ends(), 0, "{signal}");
-        machine.says("db ends");
+        machine.shows("db ends");
         assert_eq!(machine.read("etc/service/web/out"), "web begins\nweb ends\n");
         assert_eq!(complaints(&machine), [] as [&str; 0], "{signal}");
     }
     // SIGRTMIN+3 has no name in the kernel.
     let mut machine = boot(Root::new().graceful("web"), &[]);
-    machine.says("web begins");
+    machine.shows("web begins");
     assert_eq!(machine.inside("kill -37 1").code, Some(0));
     assert_eq!(machine.ends(), 0);
-    machine.says("web ends");
+    machine.shows("web ends");
 }
 
 #[test]
@@ -54,8 +54,8 @@ fn the_command_ends_first_and_its_code_is_that_of_the_container() {
     let command = "trap 'echo cmd ends; exit 5' TERM; echo cmd begins; while :; do sleep 0.02; done";
     let mut machine =
         boot(Root::new().graceful("web"), &["--", "/bin/sh", "-c", &command.replace('\'', "\"")]);
-    machine.says("cmd begins");
-    machine.says("web begins");
+    machine.shows("cmd begins");
+    machine.shows("web begins");
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 5);
     let console = machine.console();
@@ -81,7 +81,7 @@ fn exit_codes_are_those_of_what_ended() {
         assert_eq!(machine.ends(), code, "{words:?}");
     }
     let mut machine = boot(Root::new(), &["--", "/bin/sh", "-c", "echo here; exec sleep 1000"]);
-    machine.says("here");
+    machine.shows("here");
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 143);
 }
@@ -96,13 +96,13 @@ fn an_essential_service_that_ends_by_itself_ends_the_container_with_its_code() {
             .script("etc/service/main/run", &body)
             .file("etc/service/main/essential", "");
         let mut machine = boot(root, &[]);
-        machine.says("web begins");
-        machine.says("main begins");
+        machine.shows("web begins");
+        machine.shows("main begins");
         // A restart that somebody asked for is no end by itself.
         assert_eq!(machine.inside("sv -w5 restart main; >/restarted; sv -w5 restart main").err, "");
         assert_eq!(machine.ends(), code, "{run}");
-        machine.says("web ends");
-        machine.says("essential service main");
+        machine.shows("web ends");
+        machine.shows("essential service main");
     }
     let root =
         Root::new().graceful("web").file("etc/service/main/run", "").file("etc/service/main/essential", "");
@@ -122,8 +122,8 @@ fn who_does_not_end_is_killed_in_time_and_each_is_named() {
         .script("etc/service/two/run", "exec sleep 1000")
         .script("etc/service/two/finish", "echo finishing; exec sleep 1000");
     let mut machine = boot(root, &["-w", "3"]);
-    machine.says("web begins");
-    machine.says("deaf");
+    machine.shows("web begins");
+    machine.shows("deaf");
     machine.inside("sv -w5 check two");
     let begin = Instant::now();
     machine.signal(SIGTERM);
@@ -146,7 +146,7 @@ fn a_second_signal_is_haste() {
         .script("etc/service/one/log/run", "exec cat >>/etc/service/one/out");
     let mut machine =
         boot(root, &["--", "/bin/sh", "-c", "trap : TERM; echo cmd; while :; do sleep 0.1; done"]);
-    machine.says("cmd");
+    machine.shows("cmd");
     eventually("logged", || machine.read("etc/service/one/out").contains("deaf"));
     machine.signal(SIGTERM);
     steadily("waits", Duration::from_millis(200), || !machine.has_ended());
@@ -171,10 +171,10 @@ fn signals_for_the_command_reach_it_and_children_have_them_all() {
         root.started_by("/usr/bin/env --ignore-signal=USR2,HUP,TTIN"),
         &["--", "/bin/sh", "-c", command],
     );
-    machine.says("ready");
+    machine.shows("ready");
     for (signal, name) in [(SIGUSR1, "USR1"), (SIGUSR2, "USR2"), (SIGWINCH, "WINCH"), (SIGQUIT, "QUIT")] {
         machine.signal(signal);
-        machine.says(&format!("got {name}"));
+        machine.shows(&format!("got {name}"));
     }
     eventually("both", || machine.console().matches("SigIgn").count() == 2);
     let console = machine.console();
@@ -192,9 +192,9 @@ fn services_come_and_go_and_are_controlled_as_ever() {
     needs_machine();
     let mut machine =
         boot(Root::new().graceful("web").script("sv/late/run", "echo late begins; exec sleep 1000"), &["-v"]);
-    machine.says("web begins");
+    machine.shows("web begins");
     std::os::unix::fs::symlink("../../sv/late", machine.root.path("etc/service/late")).unwrap();
-    machine.says("late begins");
+    machine.shows("late begins");
     let status =
         machine.inside("sv -w5 start late >/dev/null && sv status late web | sed 's/[0-9][0-9]*/N/g'");
     assert_eq!(status.out, "run: late: (pid N) Ns\nrun: web: (pid N) Ns\n", "{status:?}");
@@ -248,10 +248,10 @@ fn nothing_is_started_once_it_ends() {
         "trap 'sleep 1; exit' TERM; echo slow begins; while :; do sleep 0.02; done",
     );
     let mut machine = boot(root, &[]);
-    machine.says("slow begins");
-    machine.says("web begins");
+    machine.shows("slow begins");
+    machine.shows("web begins");
     machine.signal(SIGTERM);
-    machine.says("web ends");
+    machine.shows("web ends");
     machine.root.path("etc/service/late");
     write_script(&machine.root.path("etc/service/late/run"), "echo late begins");
     let _ = machine.inside("sv -w1 start slow");
@@ -270,7 +270,7 @@ fn hooks_run_before_and_after_and_one_that_fails_ends_it() {
         .script("etc/runit/halt.d/bye", "echo bye")
         .graceful("web");
     let mut machine = boot(root, &[]);
-    machine.says("web begins");
+    machine.shows("web begins");
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
     let console = machine.console();
@@ -288,11 +288,11 @@ fn hooks_run_before_and_after_and_one_that_fails_ends_it() {
         let mut machine = boot(root, &[]);
         assert_eq!(machine.ends(), code);
         assert!(!machine.console().contains("web begins") && !machine.console().contains("b\n"));
-        machine.says("/etc/runit/boot.d/10-a");
+        machine.shows("/etc/runit/boot.d/10-a");
     }
     // One that hangs is ended by a stop, and that is no failure.
     let mut machine = boot(Root::new().script("etc/runit/boot.d/10-a", "echo hangs; exec sleep 1000"), &[]);
-    machine.says("hangs");
+    machine.shows("hangs");
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
 }
@@ -302,10 +302,10 @@ fn halt_from_inside_ends_it_with_a_code() {
     needs_machine();
     for (words, code) in [("", 0), ("42", 42), ("255", 255)] {
         let mut machine = boot(Root::new().graceful("web"), &["--", "/bin/sh", "-c", "sleep 1000"]);
-        machine.says("web begins");
+        machine.shows("web begins");
         assert_eq!(machine.inside(&format!("runsvinit --halt {words}")).code, Some(0));
         assert_eq!(machine.ends(), code);
-        machine.says("web ends");
+        machine.shows("web ends");
     }
 }
 
@@ -319,7 +319,7 @@ fn the_tree_is_found_however_it_was_called() {
         &["/usr/bin/env", "-C", "/etc", "/sbin/runsvinit", "--map=1=2", "service"],
     ] {
         let mut machine = Root::new().graceful("web").boot(words);
-        machine.says("web begins");
+        machine.shows("web begins");
         let status = machine.inside("sv status web");
         assert_eq!(status.code, Some(0), "{words:?}: {status:?}");
         assert_eq!(machine.inside("runsvinit --halt").code, Some(0));
@@ -334,8 +334,8 @@ fn descriptors_that_are_left_open_for_children_reach_them() {
     // 300 lies above what is usually open.
     let command = "exec 9>&1; exec /usr/bin/bash -c \"exec 300>&1; exec /sbin/runsvinit -- /usr/bin/bash -c \\\"echo from the command >&300; exec sleep 1000\\\"\"";
     let mut machine = root.boot(&["/usr/bin/bash", "-c", command]);
-    machine.says("from the service");
-    machine.says("from the command");
+    machine.shows("from the service");
+    machine.shows("from the command");
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 143);
 }
@@ -349,14 +349,14 @@ fn what_services_left_behind_ends_too() {
         .script("etc/service/b/run", "(while :; do sleep 0.02; done) & echo b begins; exec sleep 1000")
         .script("etc/service/b/log/run", "cat >>/etc/service/b/out; echo log ends");
     let mut machine = boot(root, &[]);
-    machine.says("a begins");
+    machine.shows("a begins");
     eventually("logged", || machine.read("etc/service/b/out") == "b begins\n");
     let begin = Instant::now();
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
-    machine.says("orphan ends");
-    machine.says("log ends");
+    machine.shows("orphan ends");
+    machine.shows("log ends");
     assert_eq!(complaints(&machine), [] as [&str; 0]);
 
     let deaf = "trap '' TERM; (while :; do sleep 0.05; done) & exit 0";
@@ -388,8 +388,8 @@ fn without_a_place_to_write_and_as_nobody_in_particular_all_works() {
             root = root.without_run();
         }
         let mut machine = boot(root, &["-v", "--", "/bin/sh", "-c", "id -u; exec sleep 1000"]);
-        machine.says("1000\n");
-        machine.says("web begins");
+        machine.shows("1000\n");
+        machine.shows("web begins");
         let user = format!("{as_user} sh -c");
         let first = machine.inside(&format!(
             "{user} 'sv -w5 restart web && sv -w5 check web && sv health && sv status web'"
@@ -401,7 +401,7 @@ fn without_a_place_to_write_and_as_nobody_in_particular_all_works() {
         assert_eq!(root.code, Some(0), "{root:?}");
         machine.signal(SIGTERM);
         assert_eq!(machine.ends(), 143);
-        machine.says("web ends");
+        machine.shows("web ends");
         assert!(!machine.console().contains("fatal"), "{}", machine.console());
     }
 }
@@ -423,11 +423,11 @@ fn storms_of_orphans_and_kills_leave_nothing() {
     let storm =
         "i=0; while [ $i -lt 1000 ]; do (sleep 0.05 &); i=$((i+1)); done; echo storm over; exec sleep 1000";
     let mut machine = boot(Root::new().script("etc/service/storm/run", storm).graceful("web"), &[]);
-    machine.says("web begins");
+    machine.shows("web begins");
     for _ in 0..20 {
         let _ = machine.inside("kill -9 $(cat /etc/service/web/supervise/pid)");
     }
-    machine.says("storm over");
+    machine.shows("storm over");
     eventually("reaped", || {
         machine.children().iter().all(|&state| state != 'Z') && machine.children().len() <= 3
     });
@@ -447,7 +447,7 @@ fn lines_have_their_names_in_front_and_are_whole() {
         .script("etc/service/c/log/run", "read line; echo got $line; exec cat >/dev/null");
     let mut machine = boot(root, &["--stamp"]);
     for line in ["a | last", "b | last", "c | shouted", "c/log | got logged"] {
-        machine.says(line);
+        machine.shows(line);
     }
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
@@ -483,9 +483,9 @@ fn the_environment_is_passed_on_and_written_where_wanted() {
     let command = "echo \"cmd has $WHAT\"; chpst -e /tmp/env sh -c \"echo chpst has \\\"\\$LINES\\\" \\${EMPTY-unset}.\"; ls -ld /tmp/env";
     let mut machine = root.boot(&[words.as_slice(), &[command]].concat());
     assert_eq!(machine.ends(), 0);
-    machine.says("cmd has two words");
-    machine.says("chpst has a\nb .");
-    machine.says("drwx------");
+    machine.shows("cmd has two words");
+    machine.shows("chpst has a\nb .");
+    machine.shows("drwx------");
 }
 
 #[test]
@@ -495,16 +495,16 @@ fn a_command_on_a_terminal_is_its_foreground() {
     let command =
         "trap \"echo interrupted\" INT; echo ready; read word; echo read $word; sleep 1000; echo after";
     let mut machine = boot(Root::new().graceful("web"), &["--", "/bin/sh", "-c", command]);
-    machine.says("ready");
-    machine.says("web begins");
+    machine.shows("ready");
+    machine.shows("web begins");
     machine.types("hello\n");
-    machine.says("read hello");
+    machine.shows("read hello");
     eventually("sleeps", || machine.inside("pgrep -x sleep -a | grep -q 1000").code == Some(0));
     machine.types("\x03");
     assert_eq!(machine.ends(), 0);
-    machine.says("interrupted");
-    machine.says("after");
-    machine.says("web ends");
+    machine.shows("interrupted");
+    machine.shows("after");
+    machine.shows("web ends");
 }
 
 #[test]
@@ -517,8 +517,8 @@ fn more_services_than_files_are_served_as_far_as_they_go() {
     let look = "echo limit $(ulimit -Sn) $(grep FDSize /proc/self/status); exec sleep 1000";
     root = root.script("etc/service/limit/run", look);
     let mut machine = boot(root, &["-v"]);
-    machine.says("services do not fit within the limit of 200 open files");
-    machine.says(" services\n");
+    machine.shows("services do not fit within the limit of 200 open files");
+    machine.shows(" services\n");
     let console = machine.console();
     let number = |before: &str| -> usize {
         let (start, _) = console.split_once(before).unwrap();
@@ -544,7 +544,7 @@ fn more_services_than_files_are_served_as_far_as_they_go() {
     let root = Root::new().started_by("/usr/bin/prlimit --nofile=100:200");
     let mut machine =
         boot(root.script("etc/service/limit/run", "echo limit $(ulimit -Sn); exec sleep 1000"), &[]);
-    machine.says("limit 100");
+    machine.shows("limit 100");
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
 }
@@ -558,7 +558,7 @@ fn health_is_silent_or_names_the_culprits() {
         .graceful("off")
         .file("etc/service/off/down", "");
     let mut machine = boot(root, &[]);
-    machine.says("web begins");
+    machine.shows("web begins");
     let healthy = machine.inside("sv health");
     assert_eq!((healthy.code, healthy.out.as_str(), healthy.err.as_str()), (Some(0), "", ""));
     let unwell = machine.inside(">/unwell; sv -w1 health; rm /unwell");
@@ -649,7 +649,7 @@ fn each_program_of_a_service_has_a_session_of_its_own() {
         &[],
     );
     for what in ["run:", "finish:", "hook:", "log:", "boot:"] {
-        machine.says(what);
+        machine.shows(what);
         let console = machine.console();
         let line = console.lines().find(|line| line.starts_with(what)).unwrap();
         let numbers: Vec<&str> = line.split_whitespace().skip(1).collect();
@@ -670,8 +670,8 @@ fn a_service_that_ends_its_group_ends_nothing_else() {
         )
         .script("etc/service/pack/run", "exec chpst -vP sh -c 'echo pack begins; exec sleep 1000'");
     let mut machine = boot(root, &["--", "/bin/sh", "-c", "sleep 1000"]);
-    machine.says("web begins");
-    machine.says("pack begins");
+    machine.shows("web begins");
+    machine.shows("pack begins");
     eventually("began twice", || machine.console().matches("group begins").count() > 1);
     assert_eq!(machine.inside("sv -w5 check web pack").code, Some(0));
     assert!(!machine.console().contains("web ends"));
@@ -688,9 +688,9 @@ fn what_is_typed_without_a_command_begins_the_orderly_stop_and_reaches_no_servic
         // Process 1 has to have the terminal, as the engine gives it.
         let root = Root::new().script("etc/service/web/run", body);
         let mut machine = root.boot(&["/usr/bin/setsid", "-c", "-w", "/sbin/runsvinit"]);
-        machine.says("web begins");
+        machine.shows("web begins");
         machine.types(key);
-        machine.says("web ends");
+        machine.shows("web ends");
         assert!(!machine.console().contains("interrupted") && !machine.console().contains("has quit"));
         assert_eq!(machine.ends(), 0);
     }

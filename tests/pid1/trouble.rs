@@ -39,8 +39,8 @@ fn what_is_done_in_one_turn_has_a_bound() {
     needs_program("strace");
     let make = "i=0; while [ $i -lt 500 ]; do (sleep 1000 &); i=$((i+1)); done; echo made; exec sleep 1001";
     let mut machine = boot(Root::new().script("etc/service/many/run", make).graceful("web"), &[]);
-    machine.says("web begins");
-    machine.says("made");
+    machine.shows("web begins");
+    machine.shows("made");
     // All end, and signals queue up, while it does not look.
     machine.signal(SIGSTOP);
     eventually("stopped", || process_state(machine.init) == Some('T'));
@@ -126,7 +126,7 @@ fn a_stop_outside_process_1_takes_no_longer_whatever_strangers_have() {
 fn memory_that_cannot_be_had_is_waited_for() {
     needs_machine();
     let mut machine = boot(Root::new().graceful("web"), &[]);
-    machine.says("web begins");
+    machine.shows("web begins");
     let status = read(format!("/proc/{}/status", machine.init));
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
     let size = size.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024;
@@ -139,13 +139,13 @@ fn memory_that_cannot_be_had_is_waited_for() {
         std::fs::create_dir(machine.root.path(&format!("etc/service/{number}"))).unwrap();
         std::fs::write(machine.root.path(&format!("etc/service/{number}/down")), "").unwrap();
     }
-    machine.says("out of memory");
+    machine.shows("out of memory");
     steadily("waits", Duration::from_millis(300), || process_state(machine.init) == Some('S'));
     limit("unlimited:unlimited");
     eventually("served again", || machine.inside("sv -w5 restart web").code == Some(0));
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
-    machine.says("web ends");
+    machine.shows("web ends");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_fault_of_its_own_does_not_end_process_1() {
     // An instruction that there is not, and one that is not ours to execute.
     for (code, name) in [(&[0x0f_u8, 0x0b][..], "ILL"), (&[0xf4], "SEGV")] {
         let machine = boot(Root::new().graceful("web"), &[]);
-        machine.says("web begins");
+        machine.shows("web begins");
         let mut at = 0;
         eventually("waits", || {
             let call = read(format!("/proc/{}/syscall", machine.init));
@@ -171,7 +171,7 @@ fn a_fault_of_its_own_does_not_end_process_1() {
             std::fs::File::options().write(true).open(format!("/proc/{}/mem", machine.init)).unwrap();
         memory.write_all_at(code, at).unwrap();
         machine.signal(1);
-        machine.says(&format!("fatal: bug: signal {name}, only reaping from now on"));
+        machine.shows(&format!("fatal: bug: signal {name}, only reaping from now on"));
         machine.inside("for i in 1 2 3 4 5; do (sleep 0.05 &); done");
         let lives = || matches!(process_state(machine.init), Some('S' | 'R' | 'D'));
         steadily("lives", Duration::from_millis(300), lives);
@@ -183,7 +183,7 @@ fn a_fault_of_its_own_does_not_end_process_1() {
 fn a_fault_that_somebody_else_sends_is_none() {
     needs_machine();
     let mut machine = boot(Root::new().graceful("web"), &[]);
-    machine.says("web begins");
+    machine.shows("web begins");
     for signal in [4, 5, 6, 7, 8, 11, 31] {
         assert_eq!(machine.inside(&format!("kill -{signal} 1")).code, Some(0));
         machine.signal(signal);
@@ -345,7 +345,7 @@ fn services_that_are_due_at_the_same_time_hold_up_no_signal() {
     needs_program("strace");
     let root = (0..300).fold(Root::new(), |root, number| root.file(&format!("etc/service/{number}/x"), ""));
     let mut machine = boot(root, &["-v"]);
-    machine.says("300 services");
+    machine.shows("300 services");
     let trace = Trace::of(&machine, "clone,poll,ppoll");
     // Each is tried again a second later; meanwhile it does not look.
     machine.signal(SIGSTOP);

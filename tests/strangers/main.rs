@@ -6,6 +6,7 @@
 #[macro_use] // for #[test]
 extern crate support_attribute;
 
+mod announcements;
 mod chpst;
 mod init;
 mod logs;

@@ -86,7 +86,7 @@ impl Apart {
         self.root(&format!("[ -p {dir}/ok ] && timeout 0.2 sh -c ': >{dir}/ok'")).code == Some(0)
     }
 
-    fn said(&self) -> String {
+    fn messages(&self) -> String {
         self.root.read("err")
     }
 
@@ -109,7 +109,7 @@ impl Supervisor<'_> {
     #[track_caller]
     fn serves_in(&mut self, dir: &str) {
         eventually(&format!("served in {dir}"), || {
-            assert!(self.running.ended().is_none(), "{}", self.apart.said());
+            assert!(self.running.ended().is_none(), "{}", self.apart.messages());
             self.apart.is_served(dir)
         });
     }
@@ -176,7 +176,7 @@ fn a_run_that_everybody_may_write_and_that_somebody_did_is_not_used() {
         let mut supervisor = apart.runsv("", "./img/web");
         supervisor.serves_in("/dev/shm/runit-0/web");
         let told = format!("runsv ./img/web: warning: no state is kept in /run/runit/supervise: {refused}\n");
-        assert!(apart.said().contains(&told), "{}", apart.said());
+        assert!(apart.messages().contains(&told), "{}", apart.messages());
         assert!(!apart.path("none").exists() && fs::read_dir(apart.path("theirs")).unwrap().next().is_none());
         let outcome = apart.root("sv -w5 restart ./img/web; sv status ./img/web");
         assert!(outcome.code == Some(0) && outcome.out.contains("\nrun: ./img/web: (pid "), "{outcome:?}");
@@ -191,9 +191,9 @@ fn where_every_place_was_made_by_somebody_else_the_error_says_what_to_do() {
     let mut supervisor = apart.runsv("", "./img/web");
     supervisor.serves_in("/tmp/runit-0/web");
     assert!(
-        apart.said().contains("no state is kept in /dev/shm/runit-0: is a symbolic link\n"),
+        apart.messages().contains("no state is kept in /dev/shm/runit-0: is a symbolic link\n"),
         "{}",
-        apart.said()
+        apart.messages()
     );
     drop(supervisor);
     apart.root("rm -r /tmp/runit-0");
@@ -201,7 +201,11 @@ fn where_every_place_was_made_by_somebody_else_the_error_says_what_to_do() {
     let mut supervisor = apart.runsv("", "./img/web");
     assert_eq!(supervisor.ends(), 111);
     let fatal = "runsv ./img/web: fatal: unable to open supervise/lock: read-only file system; ";
-    assert!(apart.said().contains(fatal) && apart.said().contains("RUNITBOX_STATE"), "{}", apart.said());
+    assert!(
+        apart.messages().contains(fatal) && apart.messages().contains("RUNITBOX_STATE"),
+        "{}",
+        apart.messages()
+    );
     // As it says.
     let mut supervisor = apart.runsv("RUNITBOX_STATE=$PWD/state/mine", "./img/web");
     supervisor.serves_in("state/mine/web");
@@ -218,9 +222,9 @@ fn what_somebody_made_in_a_shared_runitbox_state_is_passed_over() {
     let mut supervisor = apart.runsv("RUNITBOX_STATE=/tmp", "./img/web");
     supervisor.serves_in("/tmp/web.3");
     assert!(
-        apart.said().contains("no state is kept in /tmp/web: belongs to another user\n"),
+        apart.messages().contains("no state is kept in /tmp/web: belongs to another user\n"),
         "{}",
-        apart.said()
+        apart.messages()
     );
     let outcome = apart.root("RUNITBOX_STATE=/tmp sv -w5 restart ./img/web");
     assert!(outcome.code == Some(0) && outcome.out.starts_with("ok: run: "), "{outcome:?}");
@@ -231,9 +235,9 @@ fn what_somebody_made_in_a_shared_runitbox_state_is_passed_over() {
     let mut supervisor = apart.runsv("RUNITBOX_STATE=/tmp/way/state", "./img/web");
     supervisor.serves_in("/run/runit/supervise/web");
     assert!(
-        apart.said().contains("no state is kept in /tmp/way/state: is a symbolic link\n"),
+        apart.messages().contains("no state is kept in /tmp/way/state: is a symbolic link\n"),
         "{}",
-        apart.said()
+        apart.messages()
     );
     assert!(fs::read_dir(apart.path("theirs")).unwrap().next().is_none());
 }
@@ -252,7 +256,7 @@ fn the_owner_of_supervise_leads_root_nowhere() {
             apart.root(&format!("rm -rf sv/supervise; mkdir sv/supervise; chown {STRANGER} sv/supervise"));
             apart.stranger(&format!("ln -s $PWD/{target} sv/supervise/{name}"));
             assert_eq!(apart.runsv("", "./sv").ends(), 111);
-            assert_eq!(apart.said(), format!("runsv ./sv: fatal: {said}"));
+            assert_eq!(apart.messages(), format!("runsv ./sv: fatal: {said}"));
             assert_eq!(apart.precious(), before, "{name}");
             assert!(!apart.path("none").exists(), "{name}");
         }
@@ -260,7 +264,10 @@ fn the_owner_of_supervise_leads_root_nowhere() {
     // A file of root's under another name.
     apart.root("rm -rf sv/supervise; mkdir sv/supervise; ln precious sv/supervise/lock");
     assert_eq!(apart.runsv("", "./sv").ends(), 111);
-    assert_eq!(apart.said(), "runsv ./sv: fatal: unable to open supervise/lock: has more than one name\n");
+    assert_eq!(
+        apart.messages(),
+        "runsv ./sv: fatal: unable to open supervise/lock: has more than one name\n"
+    );
     // And nobody is written to by sv, whatever it finds instead of a FIFO.
     apart.root(&format!("rm -rf sv/supervise; mkdir sv/supervise; chown {STRANGER} sv/supervise"));
     let before = apart.precious();
@@ -318,7 +325,7 @@ fn a_link_supervise_is_followed_only_where_nobody_else_has_been() {
         let mut supervisor = apart.runsv("", "./sv");
         supervisor.serves_in("/run/runit/supervise/sv");
         let told = format!("runsv ./sv: warning: what the link supervise leads to is not used: {refused}\n");
-        assert_eq!(apart.said(), told);
+        assert_eq!(apart.messages(), told);
         assert!(fs::read_dir(apart.path("theirs")).unwrap().next().is_none());
         let outcome = apart.root("sv status ./sv");
         assert!(outcome.out.starts_with("run: ./sv: (pid "), "{outcome:?}");
@@ -330,7 +337,7 @@ fn a_link_supervise_is_followed_only_where_nobody_else_has_been() {
     apart.root(&format!("mkdir -p /run/runit/supervise.sv; chown {STRANGER} /run/runit/supervise.sv"));
     let mut supervisor = apart.runsv("", "./sv");
     supervisor.serves_in("/run/runit/supervise.sv");
-    assert_eq!(apart.said(), "");
+    assert_eq!(apart.messages(), "");
     assert!(apart.root("sv status ./sv").out.starts_with("run: ./sv: (pid "));
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const CRASH: Ended = Ended::Signal { number: 11, core: false };
+const CRASH: Ended = Ended::Signal { signal: svcore::Signal::SEGV, core: false };
 
 fn at(seconds: u64) -> Moment {
     Moment::from_start(Duration::from_secs(seconds))

@@ -37,10 +37,9 @@ impl LockedDirectory {
             None => lock(&fd),
         };
         let lock = lock.while_doing(|| "unable to lock directory").map_err(|failed| {
-            let file =
-                files::open_read(fd.as_fd(), c"lock").ok().filter(|_| failed.is_any_of(&[Errno::AGAIN]));
-            let holder = file.and_then(|file| hint::of_lock(file.as_fd()));
-            failed.with_hint(holder)
+            let file = trust::open_regular(fd.as_fd(), c"lock", OFlags::RDONLY, Mode::empty());
+            let file = file.ok().filter(|_| failed.is_any_of(&[Errno::AGAIN]));
+            failed.with_hint(file.and_then(|(file, _)| hint::of_lock(file.as_fd())))
         })?;
         Ok(LockedDirectory { fd, stat, lock })
     }

@@ -92,6 +92,7 @@ impl UnexpectedExits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Signal;
 
     fn at(seconds: u64) -> Moment {
         Moment::from_start(Duration::from_secs(seconds))
@@ -104,7 +105,7 @@ mod tests {
         };
         assert_eq!(report(Ended::Code(1), 0), "./run exited with 1 after 12.3s");
         assert_eq!(
-            report(Ended::Signal { number: 9, core: false }, 7),
+            report(Ended::Signal { signal: Signal::KILL, core: false }, 7),
             "./run was ended by signal 9 after 12.3s; so it did 7 times more since this was last said"
         );
     }

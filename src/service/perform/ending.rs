@@ -7,10 +7,9 @@ use super::{RunningHook, Service, log};
 use crate::Signal;
 use crate::files;
 use crate::process::Ended;
-use crate::role::Role;
 use crate::service::departure::Leave;
 use crate::service::machine::Machine;
-use crate::service::step::{Now, Script};
+use crate::service::step::Now;
 use crate::status::Want;
 use crate::sys::signal;
 
@@ -87,15 +86,6 @@ impl Service {
         }
     }
 
-    /// A script of one of the two has not ended within its timeout.
-    pub(super) fn kill_overdue(&self, role: Role, pid: Pid, script: Script) {
-        let Some(unit) = self.unit(role) else { return };
-        let time = unit.timeout(script, &self.label).map_or(0, |timeout| timeout.as_millis());
-        let what = format!("{} did not end in {time} ms: killed", unit.script_name(script));
-        self.label.warn(what.as_bytes(), None);
-        let _ = signal::send(pid, Signal::KILL);
-    }
-
     /// `./run` ended on its own. If the service is essential, that is kept for [`Service::take_essential_end`].
     pub(super) fn note_unexpected_exit(&mut self, how: Ended) {
         if files::look(self.main.dir.as_fd(), c"essential").is_ok_and(|stat| stat.is_some()) {
@@ -128,24 +118,17 @@ impl Service {
     /// Kills what still runs of the service but its log service, with a line for each. After that no `./finish` is run.
     pub fn kill(&mut self) {
         self.end.killed = true;
-        self.kill_unit(Role::Main);
+        self.main.kill(&self.label);
         for running in &self.hooks {
             self.kill_hook(running, "did not end in time: killed");
         }
     }
 
     /// Kills the log service, with a line, if it still runs.
-    pub fn kill_log(&mut self) {
-        self.kill_unit(Role::Log);
-    }
-
-    fn kill_unit(&self, role: Role) {
-        let Some((unit, pid)) = self.unit(role).and_then(|unit| Some((unit, unit.pid()?))) else { return };
-        let is_run = unit.machine.is_running();
-        let script = if is_run { Script::Run } else { Script::Finish(Ended::Code(0)) };
-        let what = format!("{} did not end in time: killed", unit.script_name(script));
-        self.label.warn(what.as_bytes(), None);
-        let _ = signal::send(pid, Signal::KILL);
+    pub fn kill_log(&self) {
+        if let Some(log) = &self.log {
+            log.unit.kill(&self.label);
+        }
     }
 
     /// From now on nothing is started but `./finish`, and the log service as long as it has something to read.

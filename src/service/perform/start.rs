@@ -84,16 +84,10 @@ impl Service {
     }
 
     /// Runs `control/C` of the service, if there is one that can be run. Returns that it ended, if there is none.
-    pub(super) fn start_hook(
-        &mut self,
-        now: Now,
-        role: Role,
-        hook: Hook,
-        target: Option<Pid>,
-    ) -> Option<Event> {
+    pub(super) fn start_hook(&mut self, now: Now, hook: Hook, target: Option<Pid>) -> Option<Event> {
         let done = Some(Event::HookEnded { hook, pid: target, instead: false });
         let starts_nothing = hook == Hook::Up && self.main.machine.is_held();
-        if role == Role::Log || self.surroundings.is_gone() || starts_nothing {
+        if self.surroundings.is_gone() || starts_nothing {
             return done;
         }
         let letter = char::from(hook.byte());
@@ -131,7 +125,7 @@ impl Service {
                 let who = &self.label.who;
                 let message = Message::not_started(who, &why, &no_process, "unable to run control/?");
                 if self.recent.is_new(now.at, &message.text()) {
-                    let hint = self.hint_of(role, &name, &why);
+                    let hint = self.hint_of(Role::Main, &name, &why);
                     message.with_hint(hint.as_deref()).print_now();
                 }
                 done

@@ -139,7 +139,11 @@ impl Service {
     /// Watches the directories in which the path of the service directory may come to lead elsewhere.
     fn watch_around(&mut self) {
         let way = path::directories_to_watch(self.label.path().to_bytes(), true);
-        self.surroundings.around = way.iter().filter_map(|dir| Self::open_watched(dir)).collect();
+        self.surroundings.around = way
+            .iter()
+            .filter_map(|dir| open_directory(CWD, dir).ok())
+            .filter(|dir| watch::signal_changes(dir.as_fd()).is_ok())
+            .collect();
     }
 
     /// The directory is removed: a new one of its name is to be served in its place.

@@ -11,6 +11,7 @@ use rustix::process::Pid;
 
 use super::label::Label;
 use crate::error::{Failed, Result};
+use crate::process::Ended;
 use crate::role::Role;
 use crate::service::machine::Machine;
 use crate::service::step::{Now, Script};
@@ -211,6 +212,23 @@ impl Unit {
                 None
             }
         }
+    }
+
+    /// A script has not ended within its timeout: kills it.
+    pub(super) fn kill_overdue(&self, pid: Pid, script: Script, label: &Label) {
+        let time = self.timeout(script, label).map_or(0, |timeout| timeout.as_millis());
+        let what = format!("{} did not end in {time} ms: killed", self.script_name(script));
+        label.warn(what.as_bytes(), None);
+        let _ = signal::send(pid, Signal::KILL);
+    }
+
+    /// Kills `./run` or `./finish`, with a line, if one of them still runs.
+    pub(super) fn kill(&self, label: &Label) {
+        let Some(pid) = self.pid() else { return };
+        let script = if self.machine.is_running() { Script::Run } else { Script::Finish(Ended::Code(0)) };
+        let what = format!("{} did not end in time: killed", self.script_name(script));
+        label.warn(what.as_bytes(), None);
+        let _ = signal::send(pid, Signal::KILL);
     }
 
     /// The word in a file of the directory; `None` if there is no such file, or nothing in it.

@@ -17,7 +17,7 @@ const LARGEST: usize = 1 << 30;
 const PAUSE: i64 = 20_000_000;
 
 /// From now on an allocation that fails is tried again until it succeeds, where it would otherwise end the process.
-pub fn wait_for_memory() {
+pub(crate) fn wait_for_memory() {
     WAITS.store(true, Release);
 }
 

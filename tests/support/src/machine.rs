@@ -26,7 +26,7 @@ mount --bind "$R" "$R"
 mount --rbind /usr "$R/usr"
 mount -t proc proc "$R/proc"
 : >"$R/sbin/runitbox"; mount --bind "$EXECUTABLE" "$R/sbin/runitbox"
-chroot "$R" /sbin/runitbox --install -s /sbin
+chroot "$R" /sbin/runitbox --install --with-init /sbin >/dev/null
 if [ "$DEVICES" = 1 ]; then
 	mount -t tmpfs tmpfs "$R/dev"
 	for d in null zero tty; do : >"$R/dev/$d"; mount --bind /dev/$d "$R/dev/$d"; done
@@ -187,7 +187,7 @@ impl Machine {
 
     /// Waits until this is on the console.
     #[track_caller]
-    pub fn says(&self, what: &str) {
+    pub fn shows(&self, what: &str) {
         if !holds_soon(|| self.console().contains(what)) {
             panic!("never said: {what}\n--- console:\n{}", self.console());
         }

@@ -60,8 +60,9 @@ pub fn bin() -> &'static Path {
         reference().unwrap_or_else(|| {
             let dir = scratch().join("bin");
             fs::create_dir(&dir).unwrap();
-            let installed = Command::new(executable()).arg("--install").arg("-s").arg(&dir).status().unwrap();
-            assert!(installed.success());
+            let installed =
+                Command::new(executable()).args(["--install", "-s", "--with-init"]).arg(&dir).output();
+            assert!(installed.unwrap().status.success());
             dir
         })
     })
@@ -176,14 +177,14 @@ impl Run {
     fn spawn(mut self, err: &Path) -> Running {
         let err = fs::OpenOptions::new().create(true).append(true).open(err).unwrap();
         self.command.stdout(err.try_clone().unwrap()).stderr(err);
-        Running(self.command.spawn().unwrap())
+        Running(start(&mut self.command))
     }
 
     /// Runs it to its end.
     pub fn go(mut self) -> Outcome {
         self.command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.command.spawn().unwrap();
+        let mut child = start(&mut self.command);
         let feeder = self.input.zip(child.stdin.take()).map(|(input, mut stdin)| {
             // Whether all of it is read is the case's business.
             std::thread::spawn(move || drop(stdin.write_all(&input)))
@@ -243,4 +244,18 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Starts a command. A file that was just written cannot be executed as long as a child that another case forked at the
+/// same time has it open, until that child executes its program.
+fn start(command: &mut Command) -> Child {
+    let mut child = None;
+    eventually("can be executed", || match command.spawn() {
+        Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => false,
+        started => {
+            child = Some(started.unwrap());
+            true
+        }
+    });
+    child.unwrap()
 }

@@ -153,7 +153,7 @@ impl Service {
     }
 
     /// What runsv and the service wrote to standard output and error.
-    pub fn said(&self) -> String {
+    pub fn messages(&self) -> String {
         self.root.read("err")
     }
 

@@ -82,7 +82,7 @@ impl Tree {
     }
 
     /// What runsvdir and the services wrote to standard output and error.
-    pub fn said(&self) -> String {
+    pub fn messages(&self) -> String {
         self.root.read("err")
     }
 

@@ -141,7 +141,7 @@ impl World {
                 );
                 self.sent.push('e');
                 if !self.stubborn {
-                    self.end(Ended::Signal { number: 3, core: false });
+                    self.end(Ended::Signal { signal: Signal::QUIT, core: false });
                 }
                 None
             }
@@ -151,7 +151,7 @@ impl World {
                     self.child.is_some_and(|(child, is_finish, _)| child == pid && is_finish == finish);
                 self.rule(mine, "killed a stranger");
                 self.sent.push('l');
-                self.end(Ended::Signal { number: 9, core: false });
+                self.end(Ended::Signal { signal: Signal::KILL, core: false });
                 None
             }
             Action::Send(pid, signal) => {
@@ -160,12 +160,12 @@ impl World {
                 }
                 let mine = self.child.is_some_and(|(child, finish, _)| child == pid && !finish);
                 self.rule(mine, "signalled a stranger, or ./finish");
-                let number = match signal {
+                let signal = match signal {
                     Signal::STOP | Signal::CONT => return None,
-                    Signal::KILL => 9,
-                    _ => 15,
+                    Signal::KILL => Signal::KILL,
+                    _ => Signal::TERM,
                 };
-                self.end(Ended::Signal { number, core: false });
+                self.end(Ended::Signal { signal, core: false });
                 None
             }
         }

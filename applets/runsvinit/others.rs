@@ -1,77 +1,78 @@
-//! What is left beside the services: orphans, daemons that went into the background, other people's shells.
+//! Processes that are neither services nor CMD, and that a stop ends too: orphans, daemons in the background, shells of
+//! `docker exec`.
 
 use super::WHO;
 use rustix::process::{Pid, WaitId, WaitIdOptions, getpid, waitid};
 use svcore::moment::Moment;
+use svcore::proc_stat::ProcStat;
 use svcore::say::Message;
-use svcore::sys::{clock, signal};
-use svcore::{Signal, files, process_one};
+use svcore::sort;
+use svcore::sys::{clock, listing, signal};
+use svcore::{Signal, process_one};
 
-/// A process as `/proc` has it.
+/// A process and what `/proc` says about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Process {
     pid: Pid,
-    parent: i32,
-    name: Vec<u8>,
-    zombie: bool,
+    stat: ProcStat,
 }
 
-/// Whether we have children.
-pub(crate) fn is_any() -> bool {
+/// Whether we have children, whatever they are.
+pub(crate) fn have_children() -> bool {
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::All, look).is_ok()
 }
 
-/// Tells all processes to end, but us and `spared` with their children. Those that are not found by `until` are left.
+/// Tells all processes to end, except us, those `spared` and their descendants. The search for them ends at `until`.
 pub(crate) fn end(spared: &[Pid], until: Moment) {
     if spared.is_empty() && process_one::is_process_one() {
         let _ = signal::send_to_every_process(Signal::TERM);
         let _ = signal::send_to_every_process(Signal::CONT);
         return;
     }
-    for process in others(spared, until) {
+    for process in to_end(spared, until) {
         let _ = signal::send(process.pid, Signal::TERM);
-        // One that is stopped would never know.
+        // A stopped process handles TERM only after CONT.
         let _ = signal::send(process.pid, Signal::CONT);
     }
 }
 
-/// Kills what is left, and says so, a line for each as long as there is time for that.
+/// Kills all processes but us, and prints a line for each until the moment `until`.
 pub(crate) fn kill(until: Moment) {
-    for process in others(&[], until) {
+    for process in to_end(&[], until) {
         let _ = signal::send(process.pid, Signal::KILL);
         if clock::monotonic() < until {
             let pid = process.pid.as_raw_nonzero().to_string();
-            let name = &process.name;
+            let name = &process.stat.name;
             let what = [b"process ", pid.as_bytes(), b" (", name, b") did not end in time: killed"].concat();
             Message::warning(WHO, &what).print_now();
         }
     }
     if process_one::is_process_one() {
-        // What began meanwhile, and all where there is no /proc.
+        // Processes that were started meanwhile, and all processes where there is no /proc.
         let _ = signal::send_to_every_process(Signal::KILL);
     }
 }
 
-/// All processes that are ours to end, as far as they are found until that moment.
-fn others(spared: &[Pid], until: Moment) -> Vec<Process> {
+/// The processes that we are to end: as process 1 all, otherwise our descendants. The search ends at `until`.
+fn to_end(spared: &[Pid], until: Moment) -> Vec<Process> {
     let first = process_one::is_process_one();
     let all = if first { None } else { descendants(until) };
     chosen(all.unwrap_or_else(|| everybody(until)), getpid(), first, spared)
 }
 
-/// All that `/proc` has. It is read once, and how much there is in it is not ours to say.
+/// All processes in `/proc`. How many there are is not up to us, so the search ends at `until`.
 fn everybody(until: Moment) -> Vec<Process> {
     let pids = numbers(b"/proc").into_iter();
     pids.take_while(|_| clock::monotonic() < until).filter_map(process).collect()
 }
 
-/// Our children and theirs, whatever else runs on the machine; `None` if this kernel does not list children.
+/// Our descendants, however many other processes the machine has; `None` if this kernel does not list children.
 fn descendants(until: Moment) -> Option<Vec<Process>> {
     let mut all: Vec<Process> = Vec::new();
-    let mut above = vec![getpid()];
+    let mut parents = vec![getpid()];
     let mut is_listed = false;
-    while let Some(pid) = above.pop()
+    while let Some(pid) = parents.pop()
         && clock::monotonic() < until
     {
         let tasks = format!("/proc/{}/task", pid.as_raw_nonzero());
@@ -84,7 +85,7 @@ fn descendants(until: Moment) -> Option<Vec<Process>> {
             for child in
                 children.split_ascii_whitespace().filter_map(|word| Pid::from_raw(word.parse().ok()?))
             {
-                above.push(child);
+                parents.push(child);
                 all.extend(process(child));
             }
         }
@@ -92,79 +93,67 @@ fn descendants(until: Moment) -> Option<Vec<Process>> {
     is_listed.then_some(all)
 }
 
-/// The entries of a directory that are numbers.
+/// The entries of a directory of processes.
 fn numbers(dir: &[u8]) -> Vec<Pid> {
-    files::numbers_in(dir).into_iter().flatten().filter_map(|number| Pid::from_raw(number.max(0))).collect()
+    let numbers = listing::numbers_in(dir).into_iter().flatten();
+    numbers.filter_map(|number| Pid::from_raw(number.max(0))).collect()
 }
 
 fn process(pid: Pid) -> Option<Process> {
-    parsed(pid, &std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
+    Some(Process { pid, stat: ProcStat::of(pid.as_raw_nonzero().get())? })
 }
 
-/// Those that are not spared, nor children of such; of other processes than 1, only descendants.
+/// Of `all`, those that are to end: neither us nor zombies, nor those `spared` and their descendants. Only process 1, for
+/// which `first` is true, ends others than its descendants.
 fn chosen(mut all: Vec<Process>, us: Pid, first: bool, spared: &[Pid]) -> Vec<Process> {
-    all.sort_unstable_by_key(|process| process.pid.as_raw_nonzero());
-    let ours = below(&all, &[us]);
-    let of_spared = below(&all, spared);
+    sort::sort_by(&mut all, |one, other| one.pid.as_raw_nonzero() < other.pid.as_raw_nonzero());
+    let ours = descend_from(&all, &[us]);
+    let of_spared = descend_from(&all, spared);
     all.into_iter()
         .zip(ours.into_iter().zip(of_spared))
         .filter(|(process, (ours, spared))| {
-            process.pid != us && !process.zombie && (first || *ours) && !spared
+            process.pid != us && !process.stat.is_zombie && (first || *ours) && !spared
         })
         .map(|(process, _)| process)
         .collect()
 }
 
-/// Which of `all`, which are in the order of their numbers, are among `above` or descend from them. Each is looked at
-/// once, however long the chains are.
-fn below(all: &[Process], above: &[Pid]) -> Vec<bool> {
-    let place = |pid: i32| all.binary_search_by_key(&pid, |it| it.pid.as_raw_nonzero().get()).ok();
-    // Those above need not have been found themselves.
-    let mut above: Vec<i32> = above.iter().map(|above| above.as_raw_nonzero().get()).collect();
-    above.sort_unstable();
-    let is_above = |pid: i32| above.binary_search(&pid).is_ok();
-    let mut known: Vec<Option<bool>> = all
+/// For each process in `all`, which are in the order of their numbers: whether it is one of `ancestors` or descends from
+/// one. Each process is visited once, however long the chains of parents are.
+fn descend_from(all: &[Process], ancestors: &[Pid]) -> Vec<bool> {
+    let index_of = |pid: i32| all.binary_search_by_key(&pid, |it| it.pid.as_raw_nonzero().get()).ok();
+    // The ancestors need not be in `all` themselves.
+    let mut ancestors: Vec<i32> = ancestors.iter().map(|pid| pid.as_raw_nonzero().get()).collect();
+    sort::sort(&mut ancestors);
+    let is_ancestor = |pid: i32| ancestors.binary_search(&pid).is_ok();
+    let mut answers: Vec<Option<bool>> = all
         .iter()
-        .map(|it| (is_above(it.pid.as_raw_nonzero().get()) || is_above(it.parent)).then_some(true))
+        .map(|it| (is_ancestor(it.pid.as_raw_nonzero().get()) || is_ancestor(it.stat.parent)).then_some(true))
         .collect();
-    let mut way = Vec::new();
+    let mut chain = Vec::new();
     for first in 0..all.len() {
-        let mut at = Some(first);
-        let found = loop {
-            let Some(here) = at else { break false };
-            match known.get_mut(here) {
-                Some(Some(known)) => break *known,
+        let mut next = Some(first);
+        let answer = loop {
+            let Some(index) = next else { break false };
+            match answers.get_mut(index) {
+                Some(Some(answer)) => break *answer,
                 Some(unknown) => {
-                    // Where the way comes back to itself, which only a look at different moments can show, nobody is
-                    // above.
+                    // A chain that returns to itself ends here without an ancestor. It can exist only in `all`, since the
+                    // processes were not read all at once.
                     *unknown = Some(false);
-                    way.push(here);
-                    at = all.get(here).and_then(|process| place(process.parent));
+                    chain.push(index);
+                    next = all.get(index).and_then(|process| index_of(process.stat.parent));
                 }
                 None => break false,
             }
         };
-        for here in way.drain(..) {
-            if let Some(known) = known.get_mut(here) {
-                *known = Some(found);
+        for index in chain.drain(..) {
+            if let Some(slot) = answers.get_mut(index) {
+                *slot = Some(answer);
             }
         }
     }
-    known.into_iter().map(|known| known == Some(true)).collect()
-}
-
-/// A line of `/proc/PID/stat`: the name in parentheses, which may hold anything, then the state and the parent.
-fn parsed(pid: Pid, stat: &[u8]) -> Option<Process> {
-    let open = stat.iter().position(|&byte| byte == b'(')?;
-    let close = stat.iter().rposition(|&byte| byte == b')')?;
-    let mut rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?.split_whitespace();
-    let zombie = matches!(rest.next()?, "Z" | "X");
-    Some(Process {
-        pid,
-        parent: rest.next()?.parse().ok()?,
-        name: stat.get(open + 1..close)?.to_vec(),
-        zombie,
-    })
+    answers.into_iter().map(|answer| answer == Some(true)).collect()
 }
 
 #[cfg(test)]
@@ -176,20 +165,13 @@ mod tests {
     }
 
     fn made_up(number: i32, parent: i32) -> Process {
-        Process { pid: pid(number), parent, name: b"x".to_vec(), zombie: false }
-    }
-
-    #[test]
-    fn a_name_may_hold_anything() {
-        let parsed = parsed(pid(7), b"7 (a) b (c) S 3 7 7 0").unwrap();
-        assert_eq!((parsed.name.as_slice(), parsed.parent, parsed.zombie), (b"a) b (c".as_slice(), 3, false));
-        assert!(super::parsed(pid(7), b"7 (a) Z 3 7").unwrap().zombie);
-        assert_eq!(super::parsed(pid(7), b"7 (a"), None);
+        let stat = ProcStat { name: b"x".to_vec(), is_zombie: false, parent, start: 0 };
+        Process { pid: pid(number), stat }
     }
 
     #[test]
     fn log_services_and_their_children_are_spared_and_strangers_are_not_ours() {
-        // 1: init; 2: us; 3: a log service with a child 4; 5: a straggler with a child 6; 9: a stranger.
+        // 1: init; 2: us; 3: a log service with a child 4; 5: an orphan with a child 6; 9: a process of somebody else.
         let all = vec![
             made_up(1, 0),
             made_up(2, 1),
@@ -230,7 +212,7 @@ mod tests {
     proptest::proptest! {
         /// The same as going up from each.
         #[test]
-        fn below_is_what_leads_up(parents in proptest::collection::vec(0_i32..12, 1..12), above in 1_i32..12) {
+        fn descendants_are_what_leads_up(parents in proptest::collection::vec(0_i32..12, 1..12), above in 1_i32..12) {
             let all: Vec<Process> =
                 (1..).zip(&parents).map(|(number, parent)| made_up(number, *parent)).collect();
             let leads_up = |number: i32| {
@@ -245,7 +227,7 @@ mod tests {
                 false
             };
             let expected: Vec<bool> = all.iter().map(|it| leads_up(it.pid.as_raw_nonzero().get())).collect();
-            proptest::prop_assert_eq!(below(&all, &[pid(above)]), expected);
+            proptest::prop_assert_eq!(descend_from(&all, &[pid(above)]), expected);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The services of the directory: taken up when they appear, told to leave when they vanish.
+//! The services of the directory: each that appears is hosted, and each that vanishes is told to leave.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -21,33 +21,33 @@ use svcore::{Context, Failed, Result, files, hint};
 
 use super::output::Output;
 
-/// How long one that was told to exit, or left because of trouble, is left alone.
+/// The pause before a service is hosted again that was told to exit, or that gave up.
 const PACE: Duration = Duration::from_secs(1);
-/// The most descriptors that are left for other things than services; where few files may be open, fewer are.
-const RESERVE: u64 = 64;
-/// Descriptors that the smallest service takes: its directory, `supervise`, the lock and two FIFOs.
-const LEAST: u64 = 5;
+/// The most descriptors that are reserved for other things than services. Where few files may be open, fewer are.
+const RESERVE_MAX: u64 = 64;
+/// The fewest descriptors that a service needs: its directory, `supervise`, the lock and two FIFOs.
+const DESCRIPTORS_MIN: u64 = 5;
 
-/// When a directory has another name than it had a moment ago, the whole is looked at again after this time.
+/// When to look at the directory again after a name led elsewhere than at the last look.
 const LOOK_AFTER: Duration = Duration::from_millis(20);
-/// How many are taken up in one turn; signals are looked at before the next.
-const AT_ONCE: usize = 100;
+/// How many services begin to be hosted in one turn; signals are read before the next.
+const STARTS_MAX: usize = 100;
 
-/// A service that is there.
+/// A service whose directory was found.
 #[derive(Debug)]
 struct Entry {
     found: Found,
     /// Where it is hosted, if it is.
     place: Option<Place>,
-    /// Not taken up before this moment.
+    /// It is not hosted before this moment.
     not_before: Moment,
-    /// The tries to take it up.
+    /// The failed tries to host it.
     retry: Retry,
-    /// There was no room for it.
-    unfit: bool,
-    /// What stood in the way of taking it up, once that was said.
-    said: Option<String>,
-    /// The last look could not tell whether its directory is there.
+    /// Whether the last try failed because there were too few descriptors.
+    has_no_room: bool,
+    /// The last error that was reported about it.
+    reported: Option<String>,
+    /// Whether the last look could not tell if its directory still exists.
     is_unseen: bool,
 }
 
@@ -58,61 +58,61 @@ impl Entry {
             place: None,
             not_before: Moment::START,
             retry: Retry::default(),
-            unfit: false,
-            said: None,
+            has_no_room: false,
+            reported: None,
             is_unseen: false,
         }
     }
 
-    /// Says what stood in the way, unless that was said last time.
-    fn say(&mut self, error: &Failed) {
+    /// Reports why it cannot be hosted, unless the last report was the same.
+    fn report(&mut self, error: &Failed) {
         let what = error.to_string();
-        if self.said.as_ref() != Some(&what) {
+        if self.reported.as_ref() != Some(&what) {
             let who = [WHO.as_bytes(), b" ", self.found.name.to_bytes()].concat();
             Message::of(Class::Fatal, &who, error).print_now();
-            self.said = Some(what);
+            self.reported = Some(what);
         }
     }
 }
 
 /// The directory and its services.
 #[derive(Debug)]
-pub(crate) struct Served {
+pub(crate) struct Services {
     pub(crate) dir: Directory,
     scan: Scan,
     entries: BTreeMap<Identity, Entry>,
-    /// Which of them is hosted at each place.
+    /// The service that is hosted at each place.
     hosted: BTreeMap<Place, Identity>,
-    /// Told to leave and forgotten, but still there.
+    /// Services that vanished, whose entry is gone, and that are still hosted until they have ended.
     leaving: Leaving,
-    /// How many were said not to fit.
-    unfit: usize,
-    /// When one of the services is to be taken up.
-    due: Option<Moment>,
-    /// At least one look found the directory.
+    /// How many services had no room, by the last report.
+    reported_without_room: usize,
+    /// When the next service is to be hosted, if any.
+    next_start: Option<Moment>,
+    /// Whether a look has found the directory.
     has_looked: bool,
 }
 
-/// What stands in the way of taking a service up.
+/// Why a service is not hosted.
 enum Obstacle {
-    /// It would take descriptors that are needed for other things.
+    /// Its descriptors are needed for other things.
     NoRoom,
-    /// Its name leads to another directory by now.
+    /// Its name leads to another directory now.
     Moved,
     Failed(Failed),
 }
 
-impl Served {
-    /// The services of `dir`; none is taken up yet.
+impl Services {
+    /// The services of `dir`; none is hosted yet.
     pub(crate) fn new(dir: &OsStr) -> Result<Self, Failed> {
-        Ok(Served {
+        Ok(Services {
             dir: Directory::new(WHO, dir)?,
             scan: Scan::default(),
             entries: BTreeMap::new(),
             hosted: BTreeMap::new(),
             leaving: Leaving::default(),
-            unfit: 0,
-            due: None,
+            reported_without_room: 0,
+            next_start: None,
             has_looked: false,
         })
     }
@@ -150,20 +150,22 @@ impl Served {
         self.entries.is_empty()
     }
 
-    /// Looks at the directory and takes up what is new. What could not be taken up is tried again.
+    /// Looks at the directory, tells services that vanished to leave, and hosts new ones. Those for which there was no room
+    /// are tried again.
     pub(crate) fn look(&mut self, host: &mut Host, output: &mut Option<Output>) {
         if let Some(mut listing) = self.dir.look() {
             if !std::mem::replace(&mut self.has_looked, true) {
-                // What is there before us was made before us, by hooks or by the image: nobody is still at it.
+                // What exists at the start was made by hooks or with the image, so nobody is still changing it.
                 listing.settle();
             }
-            self.follow(&listing, host);
+            self.apply(&listing, host);
         }
-        self.retry();
+        self.retry_those_without_room();
         self.start_due(host, output);
     }
 
-    fn follow(&mut self, listing: &Listing, host: &mut Host) {
+    /// Applies what a look found.
+    fn apply(&mut self, listing: &Listing, host: &mut Host) {
         let identities: Vec<Identity> = self.entries.keys().copied().collect();
         let known: Vec<&Found> = self.entries.values().map(|entry| &entry.found).collect();
         let plan = self.scan.compare(clock::monotonic(), &known, listing, |_, _| false);
@@ -191,94 +193,93 @@ impl Served {
         self.entries.extend(plan.start.into_iter().map(|found| (found.identity, Entry::new(found))));
     }
 
-    /// Those that did not fit may do so now.
-    pub(crate) fn retry(&mut self) {
-        for entry in self.entries.values_mut().filter(|entry| entry.unfit) {
+    /// Services for which there was no room are tried again now.
+    pub(crate) fn retry_those_without_room(&mut self) {
+        for entry in self.entries.values_mut().filter(|entry| entry.has_no_room) {
             entry.not_before = Moment::START;
         }
-        self.find_due();
+        self.find_next_start();
     }
 
-    /// How many services are there and fit, whether they are taken up already or not.
+    /// How many services there is room for, whether they are hosted already or not.
     pub(crate) fn len(&self) -> usize {
-        self.entries.values().filter(|entry| !entry.unfit).count()
+        self.entries.values().filter(|entry| !entry.has_no_room).count()
     }
 
-    /// When something is to be done here.
+    /// When to look again or to host a service, if ever.
     pub(crate) fn deadline(&self) -> Option<Moment> {
-        earlier(self.dir.look_at(), self.due)
+        earlier(self.dir.look_at(), self.next_start)
     }
 
-    /// Finds out anew when one is to be taken up.
-    fn find_due(&mut self) {
-        let waiting = self.entries.values().filter(|entry| self.may_be_taken_up(entry));
-        self.due = waiting.map(|entry| Some(entry.not_before)).fold(None, earlier);
+    fn find_next_start(&mut self) {
+        let waiting = self.entries.values().filter(|entry| self.may_start(entry));
+        self.next_start = waiting.map(|entry| Some(entry.not_before)).fold(None, earlier);
     }
 
-    /// Whether nothing but time keeps a service from being taken up.
-    fn may_be_taken_up(&self, entry: &Entry) -> bool {
+    /// Whether only time keeps a service from being hosted.
+    fn may_start(&self, entry: &Entry) -> bool {
         entry.place.is_none() && !entry.is_unseen && !self.leaving.has(entry.found.identity)
     }
 
-    /// Takes up each service whose time has come.
+    /// Hosts each service whose time has come.
     pub(crate) fn start_due(&mut self, host: &mut Host, output: &mut Option<Output>) {
-        let Some(due) = self.due else { return };
         let at = clock::monotonic();
-        if at < due {
+        if self.next_start.is_none_or(|next| at < next) {
             return;
         }
-        let is_due = |entry: &&Entry| at >= entry.not_before && self.may_be_taken_up(entry);
+        let is_due = |entry: &&Entry| at >= entry.not_before && self.may_start(entry);
         let limit = limits::open_files();
         let due = self.entries.values().filter(is_due).map(|entry| entry.found.identity);
-        let due: Vec<Identity> = due.take(AT_ONCE).collect();
+        let due: Vec<Identity> = due.take(STARTS_MAX).collect();
         for identity in due {
             let Some(entry) = self.entries.get(&identity) else { continue };
-            let taken = self.take_up(entry, limit, host, output);
+            let hosted = self.host(entry, limit, host, output);
             let Some(entry) = self.entries.get_mut(&identity) else { continue };
-            entry.unfit = matches!(taken, Err(Obstacle::NoRoom));
-            match taken {
+            entry.has_no_room = matches!(hosted, Err(Obstacle::NoRoom));
+            match hosted {
                 Ok(place) => {
                     entry.place = Some(place);
                     self.hosted.insert(place, identity);
-                    (entry.said, entry.retry) = (None, Retry::default());
+                    (entry.reported, entry.retry) = (None, Retry::default());
                 }
                 Err(Obstacle::NoRoom) => entry.not_before = entry.retry.failed(at),
                 Err(Obstacle::Moved) => {
-                    // The watch tells too, but it may have done so before.
+                    // The watch may have reported this already, so no look need follow.
                     entry.is_unseen = true;
                     self.dir.look_again_at(Some(at.saturating_add(LOOK_AFTER)));
                 }
                 Err(Obstacle::Failed(error)) => {
-                    entry.say(&error);
+                    entry.report(&error);
                     entry.not_before = entry.retry.failed(at);
                 }
             }
         }
-        self.find_due();
-        self.say_unfit();
+        self.find_next_start();
+        self.report_those_without_room();
     }
 
-    fn say_unfit(&mut self) {
-        let unfit = self.entries.values().filter(|entry| entry.unfit).count();
-        if unfit == std::mem::replace(&mut self.unfit, unfit) || unfit == 0 {
+    fn report_those_without_room(&mut self) {
+        let number = self.entries.values().filter(|entry| entry.has_no_room).count();
+        if number == std::mem::replace(&mut self.reported_without_room, number) || number == 0 {
             return;
         }
         let what = format!(
-            "{unfit} services do not fit within the limit of {} open files and are not served",
+            "{number} services do not fit within the limit of {} open files and are not served",
             limits::open_files()
         );
         self.dir.warn(what.as_bytes(), None);
     }
 
-    fn take_up(
+    /// Begins to host a service.
+    fn host(
         &self,
         entry: &Entry,
         limit: u64,
         host: &mut Host,
         output: &mut Option<Output>,
     ) -> std::result::Result<Place, Obstacle> {
-        // Making a thousand of them that do not fit, again and again, is spared.
-        if entry.unfit && !self.has_room(limit, LEAST) {
+        // There may be thousands without room; for these nothing is opened.
+        if entry.has_no_room && !self.has_room(limit, DESCRIPTORS_MIN) {
             return Err(Obstacle::NoRoom);
         }
         let mut service = self.open(entry, output).map_err(Obstacle::Failed)?;
@@ -295,20 +296,21 @@ impl Served {
     fn open(&self, entry: &Entry, output: &mut Option<Output>) -> Result<Box<Service>, Failed> {
         let name = entry.found.name.as_c_str();
         let path = [self.dir.path().to_bytes(), b"/", name.to_bytes()].concat();
-        let shown = OsStr::from_bytes(name.to_bytes());
-        let mut service = Service::open("runsvinit", shown, OsStr::from_bytes(&path), now())?;
+        let label = OsStr::from_bytes(name.to_bytes());
+        let mut service = Service::open(WHO, label, OsStr::from_bytes(&path), now())?;
         service.set_of_init();
         if let Some(output) = output {
             let has_log = service.has_log();
-            let outputs = output.of(name.to_bytes(), has_log).while_doing(|| "unable to create pipe")?;
+            let outputs =
+                output.pipes_for(name.to_bytes(), has_log).while_doing(|| "unable to create pipe")?;
             service.set_outputs(outputs);
         }
         Ok(service)
     }
 
-    /// Whether so many descriptors more leave enough for other things than services.
+    /// Whether the reserve stays free if `more` descriptors are opened, with a limit of `limit` open files.
     fn has_room(&self, limit: u64, more: u64) -> bool {
-        // The numbers are given out from the lowest on.
+        // A new descriptor has the lowest free number, so that number tells how many are open.
         let any = self.dir.changes().unwrap_or(rustix::stdio::stdin());
         match fcntl_dupfd_cloexec(any, 0) {
             Ok(next) => {
@@ -316,24 +318,25 @@ impl Served {
                 next.saturating_add(more).saturating_add(reserve_of(limit)) <= limit
             }
             Err(Errno::MFILE) => false,
-            // What opens files for it tells.
+            // Whatever it is, opening the service fails with it too, and reports it.
             Err(_) => true,
         }
     }
 
-    /// The name of the service at a place of the host.
+    /// The name of the service that is hosted at a place.
     pub(crate) fn name(&self, place: Place) -> Option<&[u8]> {
         let entry = self.entries.get(self.hosted.get(&place)?)?;
         Some(entry.found.name.to_bytes())
     }
 
-    /// A service has left; [`Served::retry`] is to follow when all have that left at the same time.
-    pub(crate) fn left(&mut self, place: Place, service: &Service) {
+    /// The service at a place has ended and is not hosted any more. After all that ended at the same time,
+    /// [`Services::retry_those_without_room`] is to be called.
+    pub(crate) fn departed(&mut self, place: Place, service: &Service) {
         self.leaving.remove(number_of(place));
         let identity = self.hosted.remove(&place);
         if let Some(entry) = identity.and_then(|identity| self.entries.get_mut(&identity)) {
             entry.place = None;
-            // Whoever told it to exit is to see that it is gone.
+            // The pause lets whoever told it to exit see that it is gone.
             let pace = if service.is_replaced() { Duration::ZERO } else { PACE };
             entry.not_before = clock::monotonic().saturating_add(pace);
         }
@@ -344,9 +347,9 @@ fn number_of(place: Place) -> u64 {
     u64::try_from(place).unwrap_or(u64::MAX)
 }
 
-/// How many descriptors are left for other things than services where so many files may be open.
+/// How many descriptors are reserved for other things than services, with a limit of `limit` open files.
 fn reserve_of(limit: u64) -> u64 {
-    (limit / 8).clamp(8, RESERVE)
+    (limit / 8).clamp(8, RESERVE_MAX)
 }
 
 #[cfg(test)]
@@ -354,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_back_is_fitted_to_the_limit() {
+    fn the_reserve_depends_on_the_limit() {
         let reserves = [0, 20, 64, 256, 512, 1024, 1 << 20, u64::MAX].map(reserve_of);
         assert_eq!(reserves, [8, 8, 8, 32, 64, 64, 64, 64]);
     }

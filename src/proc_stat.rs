@@ -1,0 +1,72 @@
+//! The line `stat` of a process in `/proc`. Source: proc_pid_stat(5).
+
+/// The fields that we use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcStat {
+    /// The name of the process, at most 15 bytes of any kind.
+    pub name: Vec<u8>,
+    /// Whether it has ended and was not reaped yet.
+    pub is_zombie: bool,
+    /// The number of its parent; 0 if that is outside of our PID namespace.
+    pub parent: i32,
+    /// When it started, in ticks of the kernel after boot. A process that gets the number of an ended one has another
+    /// start.
+    pub start: u64,
+}
+
+impl ProcStat {
+    /// Parses the line; `None` if it is not one.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        // Between the state, which is field 3, the parent and field 22.
+        const BEFORE_START: usize = 17;
+        // The name is in parentheses, and may contain some.
+        let open = line.iter().position(|&byte| byte == b'(')?;
+        let close = line.iter().rposition(|&byte| byte == b')')?;
+        let mut fields = std::str::from_utf8(line.get(close + 1..)?).ok()?.split_whitespace();
+        let is_zombie = matches!(fields.next()?, "Z" | "X");
+        let parent = fields.next()?.parse().ok()?;
+        let start = fields.nth(BEFORE_START)?.parse().ok()?;
+        Some(ProcStat { name: line.get(open + 1..close)?.to_vec(), is_zombie, parent, start })
+    }
+
+    /// Reads that of process `pid`; `None` if it has ended, or there is no `/proc`.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
+        Self::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_contain_anything() {
+        let line = b"7 (a) b (c) S 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99 100\n";
+        let expected = ProcStat { name: b"a) b (c".to_vec(), is_zombie: false, parent: 3, start: 4711 };
+        assert_eq!(ProcStat::parse(line), Some(expected));
+        let zombie = b"7 (a) Z 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711";
+        assert!(ProcStat::parse(zombie).unwrap().is_zombie);
+    }
+
+    #[test]
+    fn what_is_no_such_line_is_none() {
+        for line in
+            ["", "7 (a", "7 a) (b S 1", "7 (a) S 3 7 7 0", "7 (a) S x 7 7 0 -1 4 1 2 3 4 5 6 7 8 20 0 1 0 4"]
+        {
+            assert_eq!(ProcStat::parse(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn our_own_can_be_read() {
+        let ours = ProcStat::of(rustix::process::getpid().as_raw_nonzero().get()).unwrap();
+        assert!(
+            !ours.is_zombie
+                && ours.parent
+                    == Some(rustix::process::getppid()).flatten().map_or(0, |pid| pid.as_raw_nonzero().get())
+        );
+    }
+}
