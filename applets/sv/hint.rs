@@ -29,10 +29,13 @@ pub(crate) fn hint(
         _ if service.name.is_empty() => Some("the name of the service is empty".to_owned()),
         Trouble::Unable(_, error) if denied(error) => {
             // Not supervise/ itself, because its owner could keep the service from starting.
-            let dir = printable_text(&service.path);
+            let file = |name: &str| hint::quoted(&[&service.path, name.as_bytes()].concat());
             Some(format!(
                 "you have no permission: become root, or let root give you the service: \
-                 chmod 755 {dir}/supervise; chown USER {dir}/supervise/ok {dir}/supervise/control"
+                 chmod 755 {}; chown USER {} {}",
+                file("/supervise"),
+                file("/supervise/ok"),
+                file("/supervise/control")
             ))
         }
         Trouble::NoDirectory(error) if denied(error) => {
@@ -51,7 +54,11 @@ pub(crate) fn hint(
             Some(format!("there is no directory {svdir}: set SVDIR to the one that runsvdir serves"))
         }
         Trouble::NoDirectory(_) if Path::new("/etc/sv").join(&name).is_dir() => {
-            Some(format!("it is not enabled: ln -s /etc/sv/{name} {svdir}/"))
+            let definition = hint::quoted(&[b"/etc/sv/", &*service.name].concat());
+            Some(format!(
+                "it is not enabled: ln -s {definition} {}",
+                hint::quoted(format!("{svdir}/").as_bytes())
+            ))
         }
         Trouble::NoDirectory(_) => {
             Some(format!("{svdir} has no service of this name; is SVDIR the directory that runsvdir serves?"))

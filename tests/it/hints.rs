@@ -26,8 +26,8 @@ mod ours {
     fn told_about(service: &Service) -> String {
         let runsv = run("runsv").arg("s").env("RUNITBOX_HINTS", "1").dir(service.root());
         let _runsv = runsv.start(&service.root().join("err"));
-        eventually("told", || service.said().contains("\n  "));
-        service.said()
+        eventually("told", || service.messages().contains("\n  "));
+        service.messages()
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod ours {
         tree.runsvdir().signal(SIGTERM);
         assert_eq!(tree.exit_code(), 0);
         tree.start();
-        let lines = || tree.said().matches("unable to lock supervise/lock").count();
+        let lines = || tree.messages().matches("unable to lock supervise/lock").count();
         eventually("told", || lines() > 0);
         steadily("told once", Duration::from_millis(3500), || lines() == 1);
         // When the other leaves, its place is taken soon.
@@ -350,16 +350,19 @@ mod ours {
         let root = TempDir::new();
         root.script("service/db/run", "exec sleep 1000");
         fs::create_dir(root.join("empty")).unwrap();
-        let go = |dir: &str| run("runsvinit").arg(dir).dir(root.path()).go();
-        let missing = go("/nowhere/sv");
-        let expected = "runsvinit /nowhere/sv: fatal: unable to stat /nowhere/sv: file does not exist\n";
-        assert_eq!((missing.code, missing.err.as_str()), (Some(111), expected));
-        let itself = go("service/db");
-        let expected = format!(
+        let go = |dir: &str| {
+            let err = root.join("err of what fails");
+            let _ = fs::remove_file(&err);
+            let code = run("runsvinit").arg(dir).dir(root.path()).start(&err).exit_code();
+            (code, read(err))
+        };
+        let missing = "runsvinit /nowhere/sv: fatal: unable to stat /nowhere/sv: file does not exist\n";
+        assert_eq!(go("/nowhere/sv"), (111, missing.to_owned()));
+        let itself = format!(
             "runsvinit service/db: fatal: is itself a service directory\n  give the directory above it: {}\n",
             root.join("service").display()
         );
-        assert_eq!((itself.code, itself.err), (Some(111), expected));
+        assert_eq!(go("service/db"), (111, itself));
         let mut empty = run("runsvinit").arg("empty").dir(root.path()).start(&root.join("err"));
         eventually("told", || root.read("err") == "runsvinit empty: warning: no services\n");
         empty.signal(SIGTERM);
