@@ -263,7 +263,7 @@ mod tests {
         let config = good("s10k\nn3\nN2\nt5m\n!cat\npx: \nu1.2.3.4\n# s7\n\n");
         assert_eq!((config.size, config.keep, config.keep_when_full), (10_240, 3, 2));
         assert_eq!(config.age, Some(Duration::from_secs(300)));
-        assert_eq!(config.processor, Some(Processor::Shell(c"cat".to_owned())));
+        assert_eq!(config.processor, Some(Processor::Shell(CString::new("cat").unwrap())));
         assert_eq!(config.prefix, b"x: ");
         assert_eq!(config.udp, Some(Udp { address: "1.2.3.4:514".parse().unwrap(), only: false }));
         assert_eq!(good("U1.2.3.4:99").udp, Some(Udp { address: "1.2.3.4:99".parse().unwrap(), only: true }));

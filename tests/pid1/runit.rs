@@ -331,16 +331,16 @@ fn without_stages_and_services_it_waits_for_the_directory() {
     let root = Root::new();
     std::fs::remove_dir(root.path("etc/service")).unwrap();
     let mut machine = boot(root);
-    machine.says("unable to stat /service: file does not exist; waiting for it");
+    machine.shows("unable to stat /service: file does not exist; waiting for it");
     let make = "mkdir -p /service/web; printf '#!/bin/sh\necho web begins; exec sleep 1000\n' >/service/web/run; chmod +x /service/web/run";
     assert_eq!(machine.inside(make).code, Some(0));
-    machine.says("web begins");
+    machine.shows("web begins");
     machine.signal(SIGPWR);
     assert_eq!(machine.ends(), HALTED);
     let root = Root::new();
     std::fs::remove_dir(root.path("etc/service")).unwrap();
     let mut machine = boot(root);
-    machine.says("waiting for it");
+    machine.shows("waiting for it");
     machine.signal(SIGINT);
     assert_eq!(machine.ends(), RESTARTED);
 }
@@ -349,7 +349,7 @@ fn without_stages_and_services_it_waits_for_the_directory() {
 fn the_halt_of_container_engines_is_a_power_failure() {
     needs_machine();
     let mut machine = boot(Root::new().stages("", "").graceful("web"));
-    machine.says("web begins");
+    machine.shows("web begins");
     machine.signal(RTMIN_3);
     assert_eq!(machine.ends(), HALTED);
     in_order(&machine, &["power failure...", "web ends", "stage 3 done"]);
