@@ -14,7 +14,7 @@ pub struct Failed {
     /// The error of the system, if there was one.
     pub cause: Option<io::Error>,
     /// What it probably comes from, or what to do about it; see [`hint`](crate::hint).
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
 }
 
 /// Why an applet gives up.
@@ -50,7 +50,7 @@ impl Failed {
     /// The same failure with a second line.
     #[must_use]
     pub fn with_hint(self, hint: Option<String>) -> Self {
-        Failed { hint, ..self }
+        Failed { hint: hint.map(String::into_boxed_str), ..self }
     }
 
     /// Whether the error of the system is one of these.

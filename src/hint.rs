@@ -12,10 +12,10 @@ use nix::libc;
 use rustix::fd::BorrowedFd;
 use rustix::fs::{CWD, fstat, readlinkat};
 
-use crate::exec;
 use crate::files::{self, Identity};
 use crate::process::Ended;
 use crate::say::{printable, printable_text};
+use crate::{decimal, exec};
 
 /// Second lines are printed if this variable is 1, and not if it is 0. Otherwise they are if standard error is a terminal.
 const VARIABLE: &str = "RUNITBOX_HINTS";
@@ -56,10 +56,17 @@ pub fn quoted(word: &[u8]) -> String {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(byte);
     let shown = printable_text(word);
     if !word.is_empty() && word.iter().all(is_plain) {
-        shown
-    } else {
-        format!("'{}'", shown.replace('\'', r"'\''"))
+        return shown;
     }
+    let mut quoted = "'".to_owned();
+    for letter in shown.chars() {
+        if letter == '\'' {
+            quoted.push_str(r"'\'");
+        }
+        quoted.push(letter);
+    }
+    quoted.push('\'');
+    quoted
 }
 
 /// Why `file` in `dir` was not executed, if a look at it tells. `path` leads to it from where the user is.
@@ -172,28 +179,31 @@ pub fn of_lock(file: BorrowedFd<'_>) -> Option<String> {
     let mut name = [0; 16];
     let path = CString::new(format!("/proc/{pid}/comm")).ok()?;
     let name = files::read_start(CWD, &path, &mut name).ok()?.trim_ascii_end();
-    Some(if name == b"runsv" {
-        format!("another runsv (pid {pid}) supervises it")
-    } else {
-        format!("{} (pid {pid}) has the lock", printable_text(name))
+    let pid = pid.to_string();
+    let name = printable_text(name);
+    Some(match name.as_str() {
+        "runsv" => ["another runsv (pid ", &pid, ") supervises it"].concat(),
+        name => [name, " (pid ", &pid, ") has the lock"].concat(),
     })
 }
 
 /// The process that holds the lock of flock(2) on a file, from the text of `/proc/locks`:
-/// `1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`.
-fn holder(locks: &[u8], file: Identity) -> Option<i32> {
+/// `1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`. A line with `->` is of one that waits for it.
+fn holder(locks: &[u8], file: Identity) -> Option<u64> {
     // As Linux has them in the number of a device.
-    let (major, minor) = (
-        file.device >> 8 & 0xfff | file.device >> 32 & !0xfff,
-        file.device & 0xff | file.device >> 12 & !0xff,
-    );
+    let major = file.device >> 8 & 0xfff | file.device >> 32 & !0xfff;
+    let minor = file.device & 0xff | file.device >> 12 & !0xff;
     let place = format!("{major:02x}:{minor:02x}:{}", file.inode);
-    std::str::from_utf8(locks).ok()?.lines().find_map(|line| {
-        let mut words = line.split_ascii_whitespace().skip(1);
-        (words.next()? == "FLOCK").then_some(())?;
-        let pid = words.nth(2)?.parse().ok().filter(|pid| *pid > 0);
-        if words.next()? == place { pid } else { None }
-    })
+    for line in locks.split(|&byte| byte == b'\n') {
+        let mut words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+        if words.nth(1) == Some(b"FLOCK")
+            && let Some(pid) = words.nth(2)
+            && words.next() == Some(place.as_bytes())
+        {
+            return decimal::whole(pid).filter(|pid| *pid > 0);
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -162,17 +162,15 @@ pub fn run(table: &[Applet], pages: &[Page], argv: &[OsString]) -> u8 {
 fn finish(applet: &Applet, pages: &[Page], call: &Call<'_>) -> u8 {
     (applet.main)(call).unwrap_or_else(|error| {
         // Where stock has a meaning for these words, so has the applet.
-        match (&error, call.args) {
-            _ if call.is_init_script() => {}
-            (Error::Usage(_), [word]) if word == "-h" => {
+        if let (Error::Usage(_), [word], false) = (&error, call.args, call.is_init_script()) {
+            if word == "-h" {
                 help(applet, pages);
                 return 0;
             }
-            (Error::Usage(_), [word]) if word == "--version" => {
+            if word == "--version" {
                 say::out(&[version_line().as_bytes()]);
                 return 0;
             }
-            _ => {}
         }
         report(applet, call, &error);
         match error {
@@ -196,21 +194,18 @@ fn report(applet: &Applet, call: &Call<'_>, error: &Error) {
     }
     let typed = if applet.usage_as_typed { call.typed.as_bytes() } else { name };
     let typed = say::printable(undaemonized(applet, typed));
-    let hint = hint_about_usage(applet, call, why.map(String::as_str));
-    let hint = hint.filter(|_| !matches!(error, Error::Version));
+    // Every word of an init script is a command.
+    let has_help = !call.is_init_script() && !matches!(error, Error::Version);
+    let hint = has_help.then(|| hint_about_usage(applet, call, why.map_or("", String::as_str)));
     let hint = hint::line(hint.as_deref());
     say::err(&[b"usage: ", &typed, b" ", applet.synopsis.as_bytes(), b"\n\n", &hint]);
 }
 
 /// What is wrong with the command line, if that is known, and where help is.
-fn hint_about_usage(applet: &Applet, call: &Call<'_>, why: Option<&str>) -> Option<String> {
-    if call.is_init_script() {
-        // Every word of an init script is a command.
-        return why.map(str::to_owned);
-    }
+fn hint_about_usage(applet: &Applet, call: &Call<'_>, why: &str) -> String {
     let suite = if call.picked_by == PickedBy::FirstArgument { "runitbox " } else { "" };
-    let help = format!("try: {suite}{} --help", applet.name);
-    Some(why.map_or_else(|| help.clone(), |why| format!("{why}; {help}")))
+    let separator = if why.is_empty() { "" } else { "; " };
+    [why, separator, "try: ", suite, applet.name, " --help"].concat()
 }
 
 /// The names of daemontools' programs are printed without the `d`.
@@ -330,9 +325,11 @@ fn suite(table: &[Applet], pages: &[Page], args: &[OsString]) -> u8 {
         }
         (word, _) => {
             if let Some(word) = word {
-                let hint = nearest(table, word).map(|name| format!("did you mean: {SUITE} {name}"));
                 say::err_line(&[SUITE.as_bytes(), b": no applet is called ", word]);
-                say::err(&[&hint::line(hint.as_deref())]);
+                if let Some((name, verb)) = nearest(table, word) {
+                    let hint = ["did you mean: runitbox ", name, " ", verb].concat();
+                    say::err(&[&hint::line(Some(hint.trim_end()))]);
+                }
             }
             say::err(&[overview(table).as_bytes()]);
             NO_APPLET
@@ -340,49 +337,42 @@ fn suite(table: &[Applet], pages: &[Page], args: &[OsString]) -> u8 {
     }
 }
 
-/// The applet, or the verb of one with its applet, whose name is nearest to a word that is none: it differs from it in few
-/// letters.
-fn nearest(table: &[Applet], word: &[u8]) -> Option<String> {
-    let of_applet = |applet: &'static str| (applet, applet.to_owned());
-    let names = table.iter().map(|applet| of_applet(applet.name));
-    let verbs = table
-        .iter()
-        .flat_map(|applet| applet.verbs.iter().map(|(verb, _)| (*verb, format!("{} {verb}", applet.name))));
-    let distances = names.chain(verbs).map(|(name, shown)| {
-        let is_beginning = word.len() > 1 && name.len() > word.len() && name.as_bytes().starts_with(word);
-        (if is_beginning { 1 } else { distance(word, name.as_bytes()) }, shown)
-    });
-    let (distance, shown) = distances.min_by_key(|(distance, _)| *distance)?;
-    (distance <= 2 && distance < word.len()).then_some(shown)
+/// The applet that has this name but for one slip of the finger, or that has a verb of such a name; and the verb.
+fn nearest(table: &[Applet], word: &[u8]) -> Option<(&'static str, &'static str)> {
+    for applet in table {
+        if is_nearly(word, applet.name.as_bytes()) {
+            return Some((applet.name, ""));
+        }
+        for (verb, _) in applet.verbs {
+            if is_nearly(word, verb.as_bytes()) {
+                return Some((applet.name, verb));
+            }
+        }
+    }
+    None
 }
 
-/// In how many letters two words differ: one more, one less, another one, or two that are exchanged.
-fn distance(one: &[u8], other: &[u8]) -> usize {
-    /// A longer word is far from every name.
-    const LONGEST: usize = 32;
-    if one.len() > LONGEST {
-        return one.len();
+/// Whether the word is the name, or its beginning, or differs from it by one letter too many, missing or wrong, or by two
+/// that are exchanged.
+fn is_nearly(word: &[u8], name: &[u8]) -> bool {
+    if word.len() < 2 || name.starts_with(word) {
+        return word.len() > 1;
     }
-    // The distances of the beginnings of `one` from those of `other`: a row for each letter of `one`.
-    let mut before_last: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=other.len()).collect();
-    for (row, letter) in one.iter().enumerate() {
-        let mut this = vec![row.saturating_add(1)];
-        for (column, wanted) in other.iter().enumerate() {
-            let at = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX);
-            let change = at(&last, column).saturating_add(usize::from(letter != wanted));
-            let more_or_less = at(&last, column + 1).min(at(&this, column)).saturating_add(1);
-            let is_exchanged = row > 0
-                && column > 0
-                && one.get(row - 1) == Some(wanted)
-                && other.get(column - 1) == Some(letter);
-            let exchange =
-                if is_exchanged { at(&before_last, column - 1).saturating_add(1) } else { usize::MAX };
-            this.push(change.min(more_or_less).min(exchange));
-        }
-        before_last = std::mem::replace(&mut last, this);
+    let (mut one, mut other) = (word, name);
+    while let (Some((a, rest)), Some((b, other_rest))) = (one.split_first(), other.split_first())
+        && a == b
+    {
+        (one, other) = (rest, other_rest);
     }
-    last.last().copied().unwrap_or(usize::MAX)
+    while let (Some((a, rest)), Some((b, other_rest))) = (one.split_last(), other.split_last())
+        && a == b
+    {
+        (one, other) = (rest, other_rest);
+    }
+    match (one, other) {
+        ([a, b], [c, d]) => a == d && b == c,
+        (one, other) => one.len() < 2 && other.len() < 2 && name.len() > 2,
+    }
 }
 
 /// Reports why the suite itself failed, and returns the exit code.
@@ -522,13 +512,21 @@ mod tests {
     fn a_word_that_is_nearly_a_name_is_recognized() {
         let sv = Applet { verbs: &[("status", ""), ("start", "")], ..applet("sv", "sv") };
         let table = [applet("runsv", "runsv"), applet("runsvdir", "runsvdir"), sv];
-        let near = |word: &str| nearest(&table, word.as_bytes()).unwrap_or_default();
-        assert_eq!(
-            (near("strat"), near("runsvdri"), near("stat")),
-            ("sv start".into(), "runsvdir".into(), "sv status".into())
-        );
-        assert_eq!((near("x"), near("frobnicate"), near("")), (String::new(), String::new(), String::new()));
-        assert_eq!([distance(b"ab", b"ba"), distance(b"", b"abc"), distance(b"abc", b"xbc")], [1, 3, 1]);
+        let near = |word: &str| nearest(&table, word.as_bytes()).map(|(name, verb)| format!("{name} {verb}"));
+        for (word, expected) in [
+            ("strat", "sv start"),
+            ("stat", "sv status"),
+            ("start", "sv start"),
+            ("runsvdri", "runsvdir "),
+            ("unsv", "runsv "),
+            ("runsvv", "runsv "),
+            ("ruxsv", "runsv "),
+        ] {
+            assert_eq!(near(word).as_deref(), Some(expected), "{word}");
+        }
+        for word in ["", "s", "x", "ls", "frobnicate", "trats"] {
+            assert_eq!(near(word), None, "{word}");
+        }
     }
 
     #[test]

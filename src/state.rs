@@ -261,19 +261,21 @@ pub fn find<T>(home: &Home<'_>, open: impl Fn(BorrowedFd<'_>) -> io::Result<T>) 
 /// by `RUNITBOX_STATE`.
 #[must_use]
 pub fn root_of_another_user(home: &Home<'_>) -> Option<PathBuf> {
-    /// Everybody may make entries there.
+    /// Everybody may make entries there, so no more are looked at.
     const ENTRIES_MAX: usize = 10_000;
-    let entries = root::SHARED
-        .iter()
-        .filter_map(|dir| std::fs::read_dir(dir).ok())
-        .flat_map(|dir| dir.take(ENTRIES_MAX));
-    let is_root = |name: &[u8]| {
-        name.strip_prefix(b"runit-").is_some_and(|uid| !uid.is_empty() && uid.iter().all(u8::is_ascii_digit))
-    };
-    let mut roots =
-        entries.flatten().filter(|entry| is_root(entry.file_name().as_bytes())).map(|entry| entry.path());
     let is_denied = Cell::new(false);
-    roots.find(|path| find_below(&Root::Given(path.clone()), home, &is_denied).is_some())
+    for dir in root::SHARED {
+        let Ok(entries) = std::fs::read_dir(dir) else { continue };
+        for entry in entries.take(ENTRIES_MAX).flatten() {
+            if entry.file_name().as_bytes().starts_with(b"runit-") {
+                let path = entry.path();
+                if find_below(&Root::Given(path.clone()), home, &is_denied).is_some() {
+                    return Some(path);
+                }
+            }
+        }
+    }
+    None
 }
 
 /// Whether a supervisor serves: its `ok` has a reader.

@@ -121,26 +121,24 @@ impl Services {
     /// service directory.
     pub(crate) fn check(&self, has_command: bool) -> Result<(), Failed> {
         let path = self.dir.path().to_bytes();
-        let doing = |what: &str| [what.as_bytes(), b" ", path].concat();
-        let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        let stat = match statat(CWD, path, AtFlags::empty()) {
+        let failed = match statat(CWD, path, AtFlags::empty()) {
             // Another failure may last for a moment only.
-            Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP)) if !has_command => {
-                return Err(Failed::because(errno, doing("unable to stat")));
+            Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP)) => {
+                Some(("unable to stat ", errno))
             }
-            Err(_) => return Ok(()),
-            Ok(stat) => stat,
+            Ok(stat) if !files::is_dir(&stat) => Some(("unable to change directory to ", Errno::NOTDIR)),
+            Ok(_) | Err(_) => None,
         };
-        if !files::is_dir(&stat) {
-            let failed = Failed::because(Errno::NOTDIR, doing("unable to change directory to"));
+        if let Some((what, errno)) = failed {
+            let failed = Failed::because(errno, [what.as_bytes(), path].concat());
             return if has_command { Ok(()) } else { Err(failed) };
         }
+        let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         if statat(CWD, [path, b"/run"].concat(), AtFlags::empty()).is_ok_and(is_file) {
-            let parent = std::path::absolute(OsStr::from_bytes(path)).ok();
-            let parent = parent.as_deref().and_then(Path::parent).map(|parent| {
-                format!("give the directory above it: {}", hint::quoted(parent.as_os_str().as_bytes()))
-            });
-            return Err(Failed::without_cause("is itself a service directory").with_hint(parent));
+            let above = Path::new(OsStr::from_bytes(path)).parent().map(|above| above.as_os_str().as_bytes());
+            let above = above.filter(|above| !above.is_empty()).unwrap_or(b".");
+            let hint = ["give the directory above it: ", &hint::quoted(above)].concat();
+            return Err(Failed::without_cause("is itself a service directory").with_hint(Some(hint)));
         }
         Ok(())
     }

@@ -173,7 +173,7 @@ impl Supervise {
         match Self::open_at(place, home.role) {
             Ok(supervise) => Ok(Candidate::Opened(supervise)),
             Err(failed) if failed.is_any_of(&[Errno::AGAIN]) && is_ours() => {
-                Err(conflict(home.role, path).with_hint(failed.hint))
+                Err(Failed { hint: failed.hint, ..conflict(home.role, path) })
             }
             Err(failed) if failed.is_any_of(&[Errno::AGAIN]) => Ok(Candidate::Taken),
             // It is root's, and we are not.
