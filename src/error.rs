@@ -13,8 +13,6 @@ pub struct Failed {
     pub doing: Vec<u8>,
     /// The error of the system, if there was one.
     pub cause: Option<io::Error>,
-    /// What it probably comes from, or what to do about it; see [`hint`](crate::hint).
-    pub hint: Option<Box<str>>,
 }
 
 /// Why an applet gives up.
@@ -38,19 +36,13 @@ impl Failed {
     /// A failure without an error of the system.
     #[must_use]
     pub fn without_cause(doing: impl Into<Vec<u8>>) -> Self {
-        Failed { doing: doing.into(), cause: None, hint: None }
+        Failed { doing: doing.into(), cause: None }
     }
 
     /// A failure with an error of the system.
     #[must_use]
     pub fn because(cause: impl Into<io::Error>, doing: impl Into<Vec<u8>>) -> Self {
-        Failed { doing: doing.into(), cause: Some(cause.into()), hint: None }
-    }
-
-    /// The same failure with a second line.
-    #[must_use]
-    pub fn with_hint(self, hint: Option<String>) -> Self {
-        Failed { hint: hint.map(String::into_boxed_str), ..self }
+        Failed { doing: doing.into(), cause: Some(cause.into()) }
     }
 
     /// Whether the error of the system is one of these.

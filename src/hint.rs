@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use nix::libc;
 use rustix::fd::BorrowedFd;
-use rustix::fs::{CWD, fstat, readlinkat};
+use rustix::fs::{CWD, Mode, OFlags, readlinkat};
+use rustix::io::Errno;
 
+use crate::error::Failed;
 use crate::files::{self, Identity};
 use crate::process::Ended;
 use crate::say::{printable, printable_text};
-use crate::{decimal, exec};
+use crate::{decimal, exec, trust};
 
 /// Second lines are printed if this variable is 1, and not if it is 0. Otherwise they are if standard error is a terminal.
 const VARIABLE: &str = "RUNITBOX_HINTS";
@@ -58,15 +60,7 @@ pub fn quoted(word: &[u8]) -> String {
     if !word.is_empty() && word.iter().all(is_plain) {
         return shown;
     }
-    let mut quoted = "'".to_owned();
-    for letter in shown.chars() {
-        if letter == '\'' {
-            quoted.push_str(r"'\'");
-        }
-        quoted.push(letter);
-    }
-    quoted.push('\'');
-    quoted
+    ["'", &shown.replace('\'', r"'\''"), "'"].concat()
 }
 
 /// Why `file` in `dir` was not executed, if a look at it tells. `path` leads to it from where the user is.
@@ -167,13 +161,25 @@ pub fn of_end(how: Ended, dir: BorrowedFd<'_>, file: &CStr, path: &[u8]) -> Opti
     }
 }
 
-/// Who holds the lock on a file, if the system tells.
+/// Who holds the lock that a supervisor could not have on a service whose directory is `dir`.
 #[must_use]
-pub fn of_lock(file: BorrowedFd<'_>) -> Option<String> {
+pub fn of_supervise_lock(dir: &[u8], failed: &Failed) -> Option<String> {
+    let lock = failed.doing.strip_prefix(b"unable to lock ").filter(|_| failed.is_any_of(&[Errno::AGAIN]))?;
+    // The state may be elsewhere: `supervise/lock in PLACE`.
+    match lock.iter().position(|byte| *byte == b' ') {
+        Some(end) => of_lock(&[lock.get(end..)?.strip_prefix(b" in ")?, b"/lock"].concat()),
+        None => of_lock(&[dir, b"/", lock].concat()),
+    }
+}
+
+/// Who holds the lock on the file at a path, if the system tells.
+#[must_use]
+pub fn of_lock(path: &[u8]) -> Option<String> {
     if !is_wanted() {
         return None;
     }
-    let stat = fstat(file).ok()?;
+    let path = CString::new(path).ok()?;
+    let (_, stat) = trust::open_regular(CWD, &path, OFlags::RDONLY, Mode::empty()).ok()?;
     let mut locks = vec![0; LOCKS_MAX];
     let pid = holder(files::read_start(CWD, c"/proc/locks", &mut locks).ok()?, files::identity(&stat))?;
     let mut name = [0; 16];

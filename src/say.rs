@@ -108,7 +108,7 @@ impl Class {
     }
 }
 
-/// A message `WHO: CLASS: WHAT: CAUSE`, perhaps with a second line.
+/// A message `WHO: CLASS: WHAT: CAUSE`.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
     /// The program, and its service or directory where there are many: `runsv ./web`. If empty, the message begins with
@@ -120,8 +120,6 @@ pub struct Message<'a> {
     pub what: &'a [u8],
     /// The system's reason, where it gave one.
     pub cause: Option<&'a io::Error>,
-    /// The second line; see [`hint`].
-    pub hint: Option<&'a str>,
 }
 
 impl<'a> Message<'a> {
@@ -132,7 +130,7 @@ impl<'a> Message<'a> {
         who: &'a (impl AsRef<[u8]> + ?Sized),
         what: &'a (impl AsRef<[u8]> + ?Sized),
     ) -> Self {
-        Message { who: who.as_ref(), class, what: what.as_ref(), cause: None, hint: None }
+        Message { who: who.as_ref(), class, what: what.as_ref(), cause: None }
     }
 
     /// A message of the class fatal.
@@ -156,7 +154,7 @@ impl<'a> Message<'a> {
     /// A message about a step that failed.
     #[must_use]
     pub fn of(class: Class, who: &'a (impl AsRef<[u8]> + ?Sized), failed: &'a Failed) -> Self {
-        Self::new(class, who, &failed.doing).because(failed.cause.as_ref()).with_hint(failed.hint.as_deref())
+        Self::new(class, who, &failed.doing).because(failed.cause.as_ref())
     }
 
     /// A message about a program that could not be started: `no_process` if there could be no process, which is a
@@ -179,12 +177,6 @@ impl<'a> Message<'a> {
         Message { cause: cause.into(), ..self }
     }
 
-    /// The same message with a second line.
-    #[must_use]
-    pub const fn with_hint(self, hint: Option<&'a str>) -> Self {
-        Message { hint, ..self }
-    }
-
     /// The first line without its newline, and before anything in it is escaped.
     #[must_use]
     pub fn text(&self) -> Vec<u8> {
@@ -195,28 +187,38 @@ impl<'a> Message<'a> {
         [self.who, after_who, class, colon, self.what, before_reason, reason.as_bytes()].concat()
     }
 
-    /// All of it, as it is printed.
+    /// All of it, as it is printed, with a second line; see [`hint`].
     #[must_use]
-    pub fn lines(&self) -> Vec<u8> {
+    pub fn lines(&self, hint: Option<&str>) -> Vec<u8> {
         let mut lines = printable(&self.text()).into_owned();
         lines.push(b'\n');
-        lines.append(&mut hint::line(self.hint));
+        lines.append(&mut hint::line(hint));
         lines
     }
 
     /// Writes it to standard error, and waits if standard error cannot take it now.
     pub fn print(&self) {
-        err(&[&self.lines()]);
+        self.print_with(None);
+    }
+
+    /// The same with a second line.
+    pub fn print_with(&self, hint: Option<&str>) {
+        err(&[&self.lines(hint)]);
     }
 
     /// Writes it to standard error without waiting, as a supervisor must: if standard error cannot take it now, it is
     /// dropped. The next message that can be written is preceded by the number of dropped ones.
     pub fn print_now(&self) {
-        let mut line = self.lines();
+        self.print_now_with(None);
+    }
+
+    /// The same with a second line.
+    pub fn print_now_with(&self, hint: Option<&str>) {
+        let mut line = self.lines(hint);
         let dropped = DROPPED.swap(0, Relaxed);
         if dropped > 0 {
             let what = format!("{dropped} messages before this could not be written");
-            line = [Message::warning(self.who, &what).lines(), line].concat();
+            line = [Message::warning(self.who, &what).lines(None), line].concat();
         }
         let mut rest = line.as_slice();
         while !rest.is_empty() {
@@ -258,7 +260,7 @@ mod tests {
     #[test]
     fn a_line_is_one_line() {
         let cause = io::Error::from_raw_os_error(2);
-        let line = Message::warning("runsv a\nb", "unable to x").because(&cause).lines();
+        let line = Message::warning("runsv a\nb", "unable to x").because(&cause).lines(None);
         assert_eq!(line, b"runsv a\\x0ab: warning: unable to x: file does not exist\n");
     }
 }

@@ -32,7 +32,7 @@ use crate::error::{Context, Failed, Result};
 use crate::role::Role;
 use crate::state;
 use crate::trust::{self, Refusal};
-use crate::{files, hint, slice, sys};
+use crate::{files, slice, sys};
 
 use marks::Mark;
 pub use marks::{OkTimes, Progress, progress};
@@ -214,7 +214,6 @@ fn failed_to_open(role: Role, cause: io::Error) -> Failed {
 fn take_lock(lock: &OwnedFd, role: Role) -> Result<(), Failed> {
     flock(lock, FlockOperation::NonBlockingLockExclusive)
         .while_doing(|| format!("unable to lock {}/lock", role.supervise()))
-        .map_err(|failed| failed.with_hint(hint::of_lock(lock.as_fd())))
 }
 
 fn open_control(dir: BorrowedFd<'_>, role: Role) -> Result<OwnedFd, Failed> {

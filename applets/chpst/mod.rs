@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, floc
 use rustix::io::Errno;
 use svcore::envdir::{self, Change};
 use svcore::passwd::{self, Ids, Refused};
-use svcore::say::Message;
+use svcore::say::{Class, Message};
 use svcore::sys::limits;
 use svcore::trust::{self, Refusal};
 use svcore::{Call, Context, Failed, Result, exec, hint, privilege, say, slice};
@@ -57,14 +57,14 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         rustix::process::nice(plan.nice).while_doing(|| "unable to set nice level")?;
     }
     if let Some(user) = &plan.env_user {
-        let ids = find_ids(user, plan.plain_account)?;
+        let Some(ids) = find_ids_or_report(user, plan.plain_account) else { return Ok(call.codes.fatal) };
         let number = |id: u32| Change::Set(id.to_string().into_bytes());
         let gid = ids.gids.first().copied().unwrap_or_default();
         let changes = [(b"GID".to_vec(), number(gid)), (b"UID".to_vec(), number(ids.uid))];
         environment = envdir::apply(environment, &changes);
     }
     if let Some(user) = &plan.user {
-        let ids = find_ids(user, plan.plain_account)?;
+        let Some(ids) = find_ids_or_report(user, plan.plain_account) else { return Ok(call.codes.fatal) };
         privilege::become_user(ids.uid, &ids.gids)?;
     }
     if let Some((file, when_locked)) = &plan.lock {
@@ -85,10 +85,10 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     let name = plan.argv0.as_ref().or(plan.argv.first()).map(|name| name.as_bytes()).unwrap_or_default();
     let what = [b"unable to run: ", name].concat();
     let hint = hint::of_candidates(&files, &error);
-    let message = Message::fatal("chpst", &what).because(&error).with_hint(hint.as_deref());
+    let message = Message::fatal("chpst", &what).because(&error);
     match &saved_stderr {
-        Some(stderr) => say::write_all(stderr.as_fd(), &[&message.lines()]),
-        None => message.print(),
+        Some(stderr) => say::write_all(stderr.as_fd(), &[&message.lines(hint.as_deref())]),
+        None => message.print_with(hint.as_deref()),
     }
     Ok(call.codes.fatal)
 }
@@ -199,40 +199,50 @@ fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids, Failed> {
     found.map_err(|refused| match refused {
         Refused::Unknown if plain_account => {
             Failed::without_cause([b"unknown account: ", spec_bytes].concat())
-                .with_hint(hint_about_ids(spec_bytes, plain_account))
         }
-        Refused::Unknown => Failed::without_cause([b"unknown user/group: ", spec_bytes].concat())
-            .with_hint(hint_about_ids(spec_bytes, plain_account)),
+        Refused::Unknown => Failed::without_cause([b"unknown user/group: ", spec_bytes].concat()),
         Refused::Empty => Failed::without_cause([b"empty uid or gid: ", spec_bytes].concat()),
         Refused::Numbers(numbers) => {
             Failed::without_cause([b"invalid uid/gids: ".as_slice(), &numbers].concat())
-                .with_hint(hint_about_ids(spec_bytes, plain_account))
         }
         Refused::Unreadable => unreadable.unwrap_or_else(|| Failed::without_cause(missing("password"))),
     })
 }
 
+/// The same, or `None` after the failure was reported.
+fn find_ids_or_report(spec: &OsStr, plain_account: bool) -> Option<Ids> {
+    match find_ids(spec, plain_account) {
+        Ok(ids) => Some(ids),
+        Err(failed) => {
+            let hint = hint_about_ids(spec.as_bytes(), plain_account).filter(|_| failed.cause.is_none());
+            Message::of(Class::Fatal, "chpst", &failed).print_with(hint.as_deref());
+            None
+        }
+    }
+}
+
 /// How to write what was probably meant by a user and groups that were refused.
 fn hint_about_ids(spec: &[u8], plain_account: bool) -> Option<String> {
-    let is_number = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
-    let (colon, parts) = spec
-        .split_first()
-        .filter(|(first, _)| **first == b':')
-        .map_or((false, spec), |(_, rest)| (true, rest));
-    let all = parts.split(|&byte| byte == b':').all(is_number);
-    let any = parts.split(|&byte| byte == b':').any(is_number);
-    let shown = say::printable_text(parts);
-    let both = if parts.contains(&b':') { format!(":{shown}") } else { format!(":{shown}:{shown}") };
-    if all && plain_account {
-        Some(format!("a name is needed here; with a number: chpst -u {both}"))
-    } else if all && colon && !parts.contains(&b':') {
-        Some(format!("a group is needed as well: {both}"))
-    } else if all {
-        Some(format!("for a number write {both}"))
-    } else if any || colon {
-        Some("names and numbers cannot be mixed: user:group or :1000:1000".to_owned())
-    } else {
-        None
+    let (mut parts, mut numbers, mut names) = (0, 0, 0);
+    let ids = spec.strip_prefix(b":").unwrap_or(spec);
+    for part in ids.split(|&byte| byte == b':') {
+        parts += 1;
+        numbers += usize::from(!part.is_empty() && part.iter().all(u8::is_ascii_digit));
+        names += usize::from(part.iter().any(|byte| !byte.is_ascii_digit()));
+    }
+    let ids = say::printable_text(ids);
+    let both = if parts == 1 { [":", &ids, ":", &ids].concat() } else { [":", &ids].concat() };
+    let has_colon = spec.starts_with(b":");
+    match (numbers == parts, numbers + names == parts) {
+        (true, _) if plain_account => {
+            Some(["a name is needed here; with a number: chpst -u ", &both].concat())
+        }
+        (true, _) if has_colon && parts == 1 => Some(["a group is needed as well: ", &both].concat()),
+        (true, _) => Some(["for a number write ", &both].concat()),
+        (false, true) if numbers > 0 || has_colon => {
+            Some("names and numbers cannot be mixed: user:group or :1000:1000".to_owned())
+        }
+        _ => None,
     }
 }
 

@@ -150,8 +150,7 @@ impl<'o> Init<'o> {
     }
 
     fn begin_to_serve(&mut self) {
-        if let Err(failed) = self.services.check(self.cmd.is_any()) {
-            Message::of(Class::Fatal, &self.services.dir.who(), &failed).print_now();
+        if !self.services.can_be_served(self.cmd.is_any()) {
             self.begin_to_stop(Some(NO_DIRECTORY));
             return;
         }

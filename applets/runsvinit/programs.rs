@@ -130,7 +130,7 @@ impl CommandLine {
             let error = why.cause;
             let what = [b"unable to run ", name.to_bytes()].concat();
             let hint = hint::of_candidates(&candidates, &error);
-            Message::fatal(WHO, &what).because(&error).with_hint(hint.as_deref()).print_now();
+            Message::fatal(WHO, &what).because(&error).print_now_with(hint.as_deref());
             if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
         })
     }
@@ -194,7 +194,7 @@ impl Hooks {
             Err(why) => {
                 let what = [b"unable to run ", path.to_bytes()].concat();
                 let hint = hint::of_file(CWD, &path, path.to_bytes(), &why.cause);
-                Message::fatal(WHO, &what).because(&why.cause).with_hint(hint.as_deref()).print_now();
+                Message::fatal(WHO, &what).because(&why.cause).print_now_with(hint.as_deref());
                 Err(NO_HOOK)
             }
         }

@@ -65,11 +65,12 @@ impl Entry {
     }
 
     /// Reports why it cannot be hosted, unless the last report was the same.
-    fn report(&mut self, error: &Failed) {
+    fn report(&mut self, path: &[u8], error: &Failed) {
         let what = error.to_string();
         if self.reported.as_ref() != Some(&what) {
             let who = [WHO.as_bytes(), b" ", self.found.name.to_bytes()].concat();
-            Message::of(Class::Fatal, &who, error).print_now();
+            let hint = hint::of_supervise_lock(path, error);
+            Message::of(Class::Fatal, &who, error).print_now_with(hint.as_deref());
             self.reported = Some(what);
         }
     }
@@ -118,8 +119,8 @@ impl Services {
     }
 
     /// Whether the directory can be served: it is there, which it need not be beside a command, and it is not itself a
-    /// service directory.
-    pub(crate) fn check(&self, has_command: bool) -> Result<(), Failed> {
+    /// service directory. Why not is reported.
+    pub(crate) fn can_be_served(&self, has_command: bool) -> bool {
         let path = self.dir.path().to_bytes();
         let failed = match statat(CWD, path, AtFlags::empty()) {
             // Another failure may last for a moment only.
@@ -131,16 +132,24 @@ impl Services {
         };
         if let Some((what, errno)) = failed {
             let failed = Failed::because(errno, [what.as_bytes(), path].concat());
-            return if has_command { Ok(()) } else { Err(failed) };
+            if !has_command {
+                self.fatal(&failed, None);
+            }
+            return has_command;
         }
         let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         if statat(CWD, [path, b"/run"].concat(), AtFlags::empty()).is_ok_and(is_file) {
             let above = Path::new(OsStr::from_bytes(path)).parent().map(|above| above.as_os_str().as_bytes());
             let above = above.filter(|above| !above.is_empty()).unwrap_or(b".");
             let hint = ["give the directory above it: ", &hint::quoted(above)].concat();
-            return Err(Failed::without_cause("is itself a service directory").with_hint(Some(hint)));
+            self.fatal(&Failed::without_cause("is itself a service directory"), Some(&hint));
+            return false;
         }
-        Ok(())
+        true
+    }
+
+    fn fatal(&self, failed: &Failed, hint: Option<&str>) {
+        Message::of(Class::Fatal, &self.dir.who(), failed).print_now_with(hint);
     }
 
     /// Whether no service is there.
@@ -247,7 +256,8 @@ impl Services {
                     self.dir.look_again_at(Some(at.saturating_add(LOOK_AFTER)));
                 }
                 Err(Obstacle::Failed(error)) => {
-                    entry.report(&error);
+                    let path = [self.dir.path().to_bytes(), b"/", entry.found.name.to_bytes()].concat();
+                    entry.report(&path, &error);
                     entry.not_before = entry.retry.failed(at);
                 }
             }

@@ -4,8 +4,9 @@
 use std::io;
 use std::time::Duration;
 
-use svcore::Failed;
+use rustix::io::Errno;
 use svcore::say::{Class, Message};
+use svcore::{Failed, hint};
 
 /// How long svlogd waits after a `pausing` message before it tries again. Source: svlogd(8).
 pub(crate) const PAUSE: Duration = Duration::from_secs(3);
@@ -38,7 +39,20 @@ impl Report {
     pub(crate) fn failure(&self, failed: &Failed) {
         let what = [&failed.doing, b": ".as_slice(), &self.directory].concat();
         let message = Message::warning("svlogd", &what).because(failed.cause.as_ref());
-        message.with_hint(failed.hint.as_deref()).print();
+        message.print_with(self.hint(failed).as_deref());
+    }
+
+    /// What to do about a directory that cannot be opened.
+    fn hint(&self, failed: &Failed) -> Option<String> {
+        match failed.doing.as_slice() {
+            b"unable to open log directory" if failed.is_any_of(&[Errno::NOENT]) => {
+                Some(["make it first: mkdir ", &hint::quoted(&self.directory)].concat())
+            }
+            b"unable to lock directory" if failed.is_any_of(&[Errno::AGAIN]) => {
+                hint::of_lock(&[self.directory.as_slice(), b"/lock"].concat())
+            }
+            _ => None,
+        }
     }
 
     /// Something about a file in the directory went wrong, and svlogd goes on.

@@ -333,7 +333,7 @@ impl Service {
                 let what = report.in_words(unit.script_name(Script::Run));
                 let hint =
                     hint::of_end(report.how, unit.dir.as_fd(), c"./run", &self.path_of(role, c"./run"));
-                Message::warning(&self.label.who, &what).with_hint(hint.as_deref()).print_now();
+                Message::warning(&self.label.who, &what).print_now_with(hint.as_deref());
                 let is_killed = matches!(report.how, Ended::Signal { signal: Signal::KILL, .. });
                 if self.of_init && is_killed && oom::killed(now.at) {
                     self.label.warn(b"out of memory: the kernel has killed it", None);

@@ -172,9 +172,7 @@ impl Supervise {
         };
         match Self::open_at(place, home.role) {
             Ok(supervise) => Ok(Candidate::Opened(supervise)),
-            Err(failed) if failed.is_any_of(&[Errno::AGAIN]) && is_ours() => {
-                Err(Failed { hint: failed.hint, ..conflict(home.role, path) })
-            }
+            Err(failed) if failed.is_any_of(&[Errno::AGAIN]) && is_ours() => Err(conflict(home.role, path)),
             Err(failed) if failed.is_any_of(&[Errno::AGAIN]) => Ok(Candidate::Taken),
             // It is root's, and we are not.
             Err(failed) if failed.is_any_of(&UNWRITABLE) => Ok(Candidate::Taken),

@@ -5,8 +5,8 @@ use std::io;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Stat, flock, fstat, openat, statat};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use svcore::{Context, Failed, files, hint, trust};
+use rustix::io::fcntl_dupfd_cloexec;
+use svcore::{Context, Failed, files, trust};
 
 /// An open log directory, locked against another svlogd.
 pub(super) struct LockedDirectory {
@@ -21,11 +21,7 @@ impl LockedDirectory {
     pub(super) fn open(name: &[u8], held: Option<&Self>) -> Result<Self, Failed> {
         let path = CString::new(name).while_doing(|| "unable to open log directory")?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(CWD, &path, flags, Mode::empty()).map_err(|errno| {
-            let make =
-                (errno == Errno::NOENT).then(|| format!("make it first: mkdir {}", hint::quoted(name)));
-            Failed::because(errno, "unable to open log directory").with_hint(make)
-        })?;
+        let fd = openat(CWD, &path, flags, Mode::empty()).while_doing(|| "unable to open log directory")?;
         // Stock svlogd has another message for a directory that can be opened but not entered.
         openat(&fd, c".", flags, Mode::empty()).while_doing(|| "unable to change directory")?;
         let stat = fstat(&fd).while_doing(|| "unable to open log directory")?;
@@ -36,12 +32,7 @@ impl LockedDirectory {
             Some(held) => fcntl_dupfd_cloexec(&held.lock, 0).map_err(io::Error::from),
             None => lock(&fd),
         };
-        let lock = lock.while_doing(|| "unable to lock directory").map_err(|failed| {
-            let file = trust::open_regular(fd.as_fd(), c"lock", OFlags::RDONLY, Mode::empty());
-            let file = file.ok().filter(|_| failed.is_any_of(&[Errno::AGAIN]));
-            failed.with_hint(file.and_then(|(file, _)| hint::of_lock(file.as_fd())))
-        })?;
-        Ok(LockedDirectory { fd, stat, lock })
+        Ok(LockedDirectory { fd, stat, lock: lock.while_doing(|| "unable to lock directory")? })
     }
 
     /// Whether both are the same directory, maybe under different names.

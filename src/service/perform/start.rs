@@ -74,7 +74,7 @@ impl Service {
         let message = Message::not_started(&self.label.who, &why, "unable to fork, sleeping", &what);
         if self.recent.is_new(now.at, &message.text()) {
             let hint = self.hint_of(role, file, &why);
-            message.with_hint(hint.as_deref()).print_now();
+            message.print_now_with(hint.as_deref());
         }
         if why.lacks_process() {
             return Event::NoProcess;
@@ -126,7 +126,7 @@ impl Service {
                 let message = Message::not_started(who, &why, &no_process, "unable to run control/?");
                 if self.recent.is_new(now.at, &message.text()) {
                     let hint = self.hint_of(Role::Main, &name, &why);
-                    message.with_hint(hint.as_deref()).print_now();
+                    message.print_now_with(hint.as_deref());
                 }
                 done
             }
