@@ -183,7 +183,7 @@ fn page_table(pages: &[Page], out: &Path) -> String {
     rows + "];\n"
 }
 
-/// A gzip file, the same for the same text. Its comment says whose it is: see [`mark`].
+/// A gzip file, the same for the same text. By its comment, too, a page of ours is known: see [`mark`].
 #[cfg(feature = "man")]
 fn compressed(text: &str) -> Vec<u8> {
     use std::io::Write;

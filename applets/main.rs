@@ -6,7 +6,7 @@
 #![cfg_attr(not(test), no_main)]
 #![cfg_attr(test, allow(dead_code))]
 
-// Inside the source tree .cargo/config.toml sees to it; `cargo install` from elsewhere does not read that file.
+// In the source tree .cargo/config.toml makes the executable static; `cargo install` from elsewhere does not read that file.
 #[cfg(all(target_os = "linux", not(target_feature = "crt-static"), not(any(test, doc, clippy))))]
 compile_error!(
     "runitbox has to be linked statically, and this build would not be. Add to the command:

@@ -30,7 +30,7 @@ pub enum Command {
 
 impl Command {
     /// The commands in `bytes`. Bytes that are no command are ignored.
-    pub fn all(bytes: &[u8]) -> impl Iterator<Item = Self> {
+    pub(crate) fn all(bytes: &[u8]) -> impl Iterator<Item = Self> {
         bytes.iter().enumerate().filter_map(|(place, &byte)| match byte {
             b't' if bytes.get(place + 1) == Some(&b'c') => Some(Command::Restart),
             byte => Command::from_byte(byte),
@@ -64,7 +64,7 @@ impl Command {
 
     /// The command of a byte; `None` if it is none, such as the newline that `echo` adds.
     #[must_use]
-    pub const fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) const fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             b'u' => Command::Up,
             b'o' => Command::Once,
@@ -135,17 +135,17 @@ impl Hook {
     ];
 
     /// How many hooks there are.
-    pub const COUNT: usize = 13;
+    pub(crate) const COUNT: usize = 13;
 
     /// The hook that runs before this signal is sent, and may replace it; `None` for a signal without a hook.
     #[must_use]
-    pub fn instead_of(signal: Signal) -> Option<Self> {
+    pub(crate) fn instead_of(signal: Signal) -> Option<Self> {
         Hook::ALL.into_iter().find(|hook| hook.signal() == Some(signal))
     }
 
     /// The signal that this hook may replace; `None` for a hook that replaces nothing.
     #[must_use]
-    pub const fn signal(self) -> Option<Signal> {
+    pub(crate) const fn signal(self) -> Option<Signal> {
         Some(match self {
             Hook::Up | Hook::Down | Hook::Exit => return None,
             Hook::Alrm => Signal::ALRM,
@@ -163,7 +163,7 @@ impl Hook {
 
     /// The letter that is the name of the program.
     #[must_use]
-    pub const fn byte(self) -> u8 {
+    pub(crate) const fn byte(self) -> u8 {
         match self {
             Hook::Up => b'u',
             Hook::Down => b'd',
@@ -183,7 +183,7 @@ impl Hook {
 
     /// Its own number below [`Hook::COUNT`].
     #[must_use]
-    pub const fn index(self) -> u32 {
+    pub(crate) const fn index(self) -> u32 {
         self as u32
     }
 }

@@ -87,7 +87,7 @@ impl From<lexopt::Error> for Error {
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::say::printable_text(&self.doing))?;
+        f.write_str(&crate::printable::printable_text(&self.doing))?;
         self.cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {}", reason(cause)))
     }
 }
@@ -232,13 +232,13 @@ mod tests {
 
     #[test]
     fn options_are_refused_in_the_words_of_getopt() {
-        let said = |error: lexopt::Error| match Error::from(error) {
+        let words = |error: lexopt::Error| match Error::from(error) {
             Error::Usage(Some(text)) => text,
             other => panic!("{other:?}"),
         };
-        assert_eq!(said(lexopt::Error::UnexpectedOption("-x".into())), "illegal option -- x");
-        assert_eq!(said(lexopt::Error::UnexpectedOption("--xyz".into())), "illegal option -- -");
+        assert_eq!(words(lexopt::Error::UnexpectedOption("-x".into())), "illegal option -- x");
+        assert_eq!(words(lexopt::Error::UnexpectedOption("--xyz".into())), "illegal option -- -");
         let missing = lexopt::Error::MissingValue { option: Some("-w".into()) };
-        assert_eq!(said(missing), "option requires an argument -- w");
+        assert_eq!(words(missing), "option requires an argument -- w");
     }
 }

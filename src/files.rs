@@ -1,6 +1,5 @@
 //! Small files, by their names in an open directory.
 
-use crate::slice;
 use std::ffi::CStr;
 use std::io;
 
@@ -8,7 +7,7 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 
-pub use crate::sys::listing::numbers_in;
+use crate::slice;
 
 /// The mode bit "the owner may execute". Those of the group and of others do not count.
 const OWNER_EXEC: u32 = 0o100;

@@ -19,6 +19,7 @@ pub mod oom;
 pub mod own_file;
 pub mod passwd;
 pub(crate) mod path;
+pub(crate) mod printable;
 pub mod privilege;
 pub mod proc_stat;
 pub mod process;

@@ -21,7 +21,7 @@ use crate::say::{Class, Message};
 use crate::{hint, say, sys};
 
 /// The name of the whole.
-pub const SUITE: &str = "runitbox";
+pub(crate) const SUITE: &str = "runitbox";
 /// Said when no applet is meant, as a shell says it of a command that is not there.
 const NO_APPLET: u8 = 127;
 /// The suite's own failures.

@@ -16,9 +16,9 @@ pub fn to_execute() -> Vec<CString> {
     [c"/proc/self/exe".to_owned()].into_iter().chain(executed).collect()
 }
 
-/// The path of our executable, with all links followed if `/proc` says it.
+/// The path of our executable, with all links followed where `/proc` shows it.
 #[must_use]
-pub fn path() -> Option<PathBuf> {
+pub(crate) fn path() -> Option<PathBuf> {
     let executed = || std::path::absolute(auxv::executed_path()?).ok().filter(|path| path.exists());
     std::env::current_exe().ok().or_else(executed)
 }

@@ -19,7 +19,7 @@ pub struct Ids {
 pub enum Refused {
     /// No such user, or no such group.
     Unknown,
-    /// A number is missing. It must not be taken for 0, which is root.
+    /// A number is missing. It must not count as 0, which is root.
     Empty,
     /// A number has other characters than digits, or is larger than an id can be. Holds what follows the leading colon.
     Numbers(Vec<u8>),
@@ -175,12 +175,12 @@ mod tests {
         /// No argument leads to root, or to root's group, without naming it.
         #[test]
         fn root_is_named(spec in ":[0-2:]{0,6}") {
-            let said = |id: &str| id.bytes().all(|digit| digit == b'0') && !id.is_empty();
+            let is_zero = |id: &str| id.bytes().all(|digit| digit == b'0') && !id.is_empty();
             if let Ok(ids) = ids(&spec) {
                 let words: Vec<&str> = spec.split(':').skip(1).collect();
                 prop_assert_eq!(ids.gids.len() + 1, words.len());
                 for (id, word) in std::iter::once(ids.uid).chain(ids.gids).zip(words) {
-                    prop_assert_eq!(id == 0, said(word));
+                    prop_assert_eq!(id == 0, is_zero(word));
                 }
             }
         }

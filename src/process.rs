@@ -36,7 +36,7 @@ impl Ended {
 
     /// The two arguments of `./finish`. Source: runsv(8).
     #[must_use]
-    pub fn finish_arguments(self) -> (CString, CString) {
+    pub(crate) fn finish_arguments(self) -> (CString, CString) {
         let (code, status) = match self {
             Ended::Code(code) => (i32::from(code), 0),
             // The second is the low byte of the wait status, in which a core dump is the highest bit.

@@ -12,7 +12,7 @@ pub enum Role {
 impl Role {
     /// How messages call the `supervise` directory.
     #[must_use]
-    pub const fn supervise(self) -> &'static str {
+    pub(crate) const fn supervise(self) -> &'static str {
         match self {
             Role::Main => "supervise",
             Role::Log => "log/supervise",

@@ -15,7 +15,7 @@ pub fn part<T>(slice: &[T], range: impl SliceIndex<[T], Output = [T]>) -> &[T] {
 
 /// The same, to be changed.
 #[must_use]
-pub fn part_mut<T>(slice: &mut [T], range: impl SliceIndex<[T], Output = [T]>) -> &mut [T] {
+pub(crate) fn part_mut<T>(slice: &mut [T], range: impl SliceIndex<[T], Output = [T]>) -> &mut [T] {
     let part = slice.get_mut(range);
     debug_assert!(part.is_some(), "a range lies outside of its slice");
     part.unwrap_or_default()

@@ -1,8 +1,8 @@
 //! Sorting with little code.
 //!
-//! The sort of the standard library is made anew for every type that is sorted, some 5 KiB each. The lists of this program
-//! are short, or sorted already, and then a heap sort is as good. `collect` into a tree sorts with it too; `extend` of an
-//! empty tree does not.
+//! The sort of the standard library is made anew for every type that is sorted, some 5 KiB each. The lists of this
+//! program are short, or sorted already, and then a heap sort is as good. `collect` into a tree sorts with it too;
+//! `extend` of an empty tree does not.
 
 /// Sorts in ascending order. Equal elements may change places.
 pub fn sort<T: Ord>(list: &mut [T]) {

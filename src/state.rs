@@ -72,7 +72,7 @@ pub struct Home<'a> {
 
 /// A `supervise` directory, or a place elsewhere, that a supervisor uses.
 #[derive(Debug)]
-pub struct Place {
+pub struct StateDirectory {
     /// The directory.
     pub dir: OwnedFd,
     /// Whether it is the `supervise` of the service directory.
@@ -234,13 +234,16 @@ impl Own {
 /// # Errors
 ///
 /// What `open` returns for `supervise` in the service directory; ENXIO if a supervisor of another container uses that.
-pub fn find<T>(home: &Home<'_>, open: impl Fn(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<(Place, T)> {
+pub fn find<T>(
+    home: &Home<'_>,
+    open: impl Fn(BorrowedFd<'_>) -> io::Result<T>,
+) -> io::Result<(StateDirectory, T)> {
     // A supervisor may use a place below a root that we may not open.
     let denied = Cell::new(false);
     let below = |root: Root| {
         let dir = find_below(&root, home, &denied)?;
         let opened = open(dir.as_fd()).ok()?;
-        Some((Place { dir, own: false }, opened))
+        Some((StateDirectory { dir, own: false }, opened))
     };
     if let Some(found) = given().and_then(below) {
         return Ok(found);
@@ -248,7 +251,7 @@ pub fn find<T>(home: &Home<'_>, open: impl Fn(BorrowedFd<'_>) -> io::Result<T>) 
     let own = home.open_own().and_then(|own| Ok((open(own.dir.as_fd())?, own)));
     let error = match own {
         Ok((_, own)) if own.is_of_other_container() => Errno::NXIO.into(),
-        Ok((opened, own)) => return Ok((Place { dir: own.dir, own: true }, opened)),
+        Ok((opened, own)) => return Ok((StateDirectory { dir: own.dir, own: true }, opened)),
         Err(error) => error,
     };
     let [_, us, first] = believed_by_clients();

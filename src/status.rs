@@ -64,7 +64,7 @@ pub struct Malformed(pub usize);
 impl Status {
     /// The bytes of the file.
     #[must_use]
-    pub fn encode(&self) -> [u8; LEN] {
+    pub(crate) fn encode(&self) -> [u8; LEN] {
         let mut bytes = [0; LEN];
         let pid = self.pid.map_or(0, |pid| pid.as_raw_nonzero().get()).to_le_bytes();
         let tail = [
@@ -120,7 +120,7 @@ impl Status {
 
     /// The line of `supervise/stat`, newline included.
     #[must_use]
-    pub fn text(&self) -> Vec<u8> {
+    pub(crate) fn text(&self) -> Vec<u8> {
         let mut line = match self.state {
             State::Down => b"down".to_vec(),
             State::Run => b"run".to_vec(),

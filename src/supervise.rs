@@ -97,13 +97,13 @@ impl Supervise {
 
     /// The directory; the removal of an entry is signalled with the number of this descriptor.
     #[must_use]
-    pub fn dir(&self) -> BorrowedFd<'_> {
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
 
     /// Whether the directory, the lock or a FIFO was removed: a quick look.
     #[must_use]
-    pub fn has_lost_a_file(&self) -> bool {
+    pub(crate) fn has_lost_a_file(&self) -> bool {
         let is_removed = |file: BorrowedFd<'_>| fstat(file).is_ok_and(|stat| stat.st_nlink == 0);
         [&self.dir, &self.lock, &self.control]
             .into_iter()
@@ -113,7 +113,7 @@ impl Supervise {
 
     /// Whether lock and FIFOs are still those in the directory.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         let is_there = |file: BorrowedFd<'_>, name: &CStr| {
             let ours = fstat(file).map(|stat| files::identity(&stat)).ok();
             let there = statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW);
@@ -129,7 +129,7 @@ impl Supervise {
     /// # Errors
     ///
     /// What failed, in the words of runsv(8).
-    pub fn make_whole(&mut self) -> Result<(), Failed> {
+    pub(crate) fn make_whole(&mut self) -> Result<(), Failed> {
         let lock = open_lock(self.dir.as_fd(), self.role)?;
         // The old file, if it is still in place, is already locked by us.
         if let (Ok(ours), Ok(there)) = (fstat(&self.lock), fstat(&lock))
@@ -147,12 +147,12 @@ impl Supervise {
 
     /// The FIFO that commands come from.
     #[must_use]
-    pub fn control(&self) -> BorrowedFd<'_> {
+    pub(crate) fn control(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
     }
 
     /// Reads commands, as many as fit into `buffer`. Returns those that came.
-    pub fn read_control<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8] {
+    pub(crate) fn read_control<'b>(&self, buffer: &'b mut [u8]) -> &'b [u8] {
         match rustix::io::read(&self.control, &mut *buffer) {
             Ok(length) => slice::part(buffer, ..length),
             Err(_) => &[],
@@ -161,7 +161,7 @@ impl Supervise {
 
     /// Whether `supervise` in `parent` is still this directory.
     #[must_use]
-    pub fn is_in_place(&self, parent: BorrowedFd<'_>) -> bool {
+    pub(crate) fn is_in_place(&self, parent: BorrowedFd<'_>) -> bool {
         let ours = fstat(&self.dir).map(|stat| files::identity(&stat)).ok();
         let there = match &self.elsewhere {
             None => statat(parent, c"supervise", AtFlags::empty()),
@@ -173,7 +173,7 @@ impl Supervise {
 
     /// Removes the files that runsv(8) does not list, so that whoever removes a service directory file by file finds
     /// only those that it lists.
-    pub fn tidy(&mut self) {
+    pub(crate) fn tidy(&mut self) {
         self.remove_spares();
         // Both are of use only while somebody serves.
         for name in [FLAPS, state::OWNER] {

@@ -28,7 +28,7 @@ pub fn now() -> Tai64N {
 
 /// The stamp that is `after` later than `stamp`.
 #[must_use]
-pub fn later(stamp: &Tai64N, after: std::time::Duration) -> Tai64N {
+pub(crate) fn later(stamp: &Tai64N, after: std::time::Duration) -> Tai64N {
     let nanos = stamp.1.saturating_add(after.subsec_nanos());
     let carry = u64::from(nanos / 1_000_000_000);
     let seconds = stamp.0.0.saturating_add(after.as_secs()).saturating_add(carry);

@@ -37,7 +37,7 @@ pub enum Refusal {
 impl Refusal {
     /// The words for it in a message, where they follow a colon.
     #[must_use]
-    pub const fn words(self) -> &'static str {
+    pub(crate) const fn words(self) -> &'static str {
         match self {
             Refusal::Link => "is a symbolic link",
             Refusal::NotRegular => "not a regular file",

@@ -104,7 +104,7 @@ impl Runit {
             let limit = if may_have_more_to_reap { Wait::Poll } else { Wait::until(self.stages.deadline()) };
             signals::wait(&self.signals, limit);
             let (mut cont, mut int, mut pwr, mut term) = (false, false, false, false);
-            self.signals.take(|came| match came.signal {
+            self.signals.read_each(|came| match came.signal {
                 Signal::CONT => cont = true,
                 Signal::INT => int = true,
                 // What podman sends to an entry called `/sbin/init`, and what systemd calls halt.

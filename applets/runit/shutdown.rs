@@ -114,7 +114,7 @@ fn wait_for_exit(signals: &Signals, child: Pid, timeout: Duration) -> Option<u8>
             return None;
         }
         signals::wait(signals, Wait::Until(until));
-        signals.take(|_| {});
+        signals.read_each(|_| {});
     }
 }
 
@@ -123,7 +123,7 @@ fn reap_for(signals: &Signals, span: Duration) {
     let until = clock::monotonic().saturating_add(span);
     while clock::monotonic() < until {
         signals::wait(signals, Wait::Until(until));
-        signals.take(|_| {});
+        signals.read_each(|_| {});
         while clock::monotonic() < until
             && let Ok(Some(_)) = wait(WaitOptions::NOHANG)
         {}

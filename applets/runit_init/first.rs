@@ -14,7 +14,7 @@ pub(super) enum First {
     Runit,
     /// Another program, of this name.
     Other(Vec<u8>),
-    /// There is no `/proc` that tells.
+    /// It is not known, since there is no `/proc` of this PID namespace.
     Unknown,
 }
 

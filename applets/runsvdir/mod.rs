@@ -1,7 +1,7 @@
 //! `runsvdir`: keep a `runsv` for each service directory in a directory. Source: runsvdir(8).
 //!
-//! What comes, goes or ends is acted upon at once: the directory, and the links that lead to it, are watched.
-//! As process 1 it ends orderly: all services are stopped and waited for.
+//! Services that appear or vanish, and a runsv that ends, are handled at once: the directory and the links that lead to it
+//! are watched. As process 1 it stops all services and waits for them before it ends.
 
 mod services;
 mod title;
@@ -16,9 +16,10 @@ use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, wait as reap};
 use svcore::event::{self, Wait, Woken};
+use svcore::files::Identity;
 use svcore::moment::{Moment, earlier};
 use svcore::say::Message;
-use svcore::scan::{Directory, Identity, Scan, again_at};
+use svcore::scan::{Directory, Scan, again_at};
 use svcore::sys::signals::Signals;
 use svcore::sys::spawn::{Program, Search, spawn};
 use svcore::sys::{clock, signal};
@@ -27,7 +28,7 @@ use svcore::{Call, Context, Error, Failed, Result, Signal, exec, own_file, proce
 use services::{Runsv, Services, Unverified};
 use title::Title;
 
-/// How long a start waits when there could be no process.
+/// The pause after a start failed because there could be no new process.
 const NO_PROCESS: Duration = Duration::from_secs(5);
 /// How many ended children are reaped in a turn; more are reaped in the next.
 const REAPED_MAX: usize = 256;
@@ -45,7 +46,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         args = rest;
     }
     let (Some(dir), log) = (args.first(), args.get(1)) else { return Err(Error::usage()) };
-    // The log argument's number among all words: what was skipped, and the program's own name.
+    // The index of the log argument among all words: after the program's name, the words skipped, and the directory.
     let log = log.map(|_| call.args.len() - args.len() + 2);
     match serve(dir, new_session, log) {
         Ok(code) => Ok(code),
@@ -109,7 +110,7 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
     }
 }
 
-/// What ended a wait.
+/// Why a wait ended.
 struct Awoken {
     has_signal: bool,
     /// The directory may have changed.
@@ -131,7 +132,7 @@ fn wait(signals: &Signals, runsvdir: &Runsvdir, title: Option<&Title>) -> Awoken
     Awoken { has_signal: next(true), has_changed: next(is_watched), is_written: next(is_shown) }
 }
 
-/// What signals ask for.
+/// The requests of signals.
 #[derive(Default)]
 struct Requests {
     /// Children ended.
@@ -146,7 +147,7 @@ impl Requests {
     fn taken_from(signals: Option<&Signals>) -> Self {
         let mut requests = Requests::default();
         if let Some(signals) = signals {
-            signals.take(|came| match came.signal {
+            signals.read_each(|came| match came.signal {
                 Signal::CHLD => requests.reap = true,
                 Signal::ALRM => requests.look = true,
                 Signal::HUP => requests.end = Some(HUNG_UP),
@@ -162,14 +163,14 @@ struct Runsvdir {
     dir: Directory,
     scan: Scan,
     new_session: bool,
-    /// The files that `runsv` may be, in the order of PATH, and at last ourselves.
+    /// The files to try as `runsv`: those in PATH, then our own.
     runsv: Vec<CString>,
     services: Services,
-    /// The directory cannot be opened to start something in it.
+    /// Set while the directory cannot be opened to start a runsv in it.
     unopened: Option<Unopened>,
-    /// When to ask again for ended children, because that failed or there may be more.
+    /// When to reap again, because that failed or there may be more.
     reap_at: Option<Moment>,
-    /// As process 1: every runsv is to leave, and then this is the exit code.
+    /// As process 1: the exit code after every runsv has ended.
     ending: Option<u8>,
 }
 
@@ -206,7 +207,7 @@ impl Runsvdir {
         earlier(until, start.map(|at| self.unopened.map_or(at, |unopened| at.max(unopened.again_at))))
     }
 
-    /// Looks at the directory, tells the runsv of services that are gone to leave, and starts what is new.
+    /// Looks at the directory, tells the runsv of vanished services to exit, and starts one for each new service.
     fn look(&mut self) {
         let Some(listing) = self.dir.look() else { return };
         self.unopened = None;
@@ -237,9 +238,9 @@ impl Runsvdir {
         }
     }
 
-    /// Starts the runsv of each service that has none and whose time has come.
+    /// Starts a runsv for each service that has none and whose time has come.
     fn start_due(&mut self, now: Moment) {
-        /// When to look again after a directory was not in its place.
+        /// When to look again after a name did not lead to its directory.
         const LOOK_AFTER: Duration = Duration::from_millis(20);
         let due = self.services.due(now);
         if due.is_empty() || self.unopened.is_some_and(|unopened| now < unopened.again_at) {
@@ -262,7 +263,7 @@ impl Runsvdir {
                 let runsv = self.start(&dir, place, &name, now);
                 self.services.set_runsv(place, runsv);
             } else {
-                // It was renamed, which the watch reports too, or cannot be reached.
+                // It was renamed, which the watch may have reported already, or it cannot be reached.
                 self.dir.look_again_at(Some(now.saturating_add(LOOK_AFTER)));
                 self.services.not_in_place(place);
             }
@@ -295,9 +296,9 @@ impl Runsvdir {
         }
     }
 
-    /// Reaps ended children; as process 1 also those that nobody else waits for.
+    /// Reaps ended children, and as process 1 orphans, if it was told to by a signal or it is due.
     fn reap_if_due(&mut self, now: Moment, is_told: bool) {
-        /// When to try again after an error: no signal comes once more.
+        /// When to try again after an error: there is no second signal.
         const AGAIN: Duration = Duration::from_millis(100);
         if !is_told && self.reap_at.is_none_or(|at| now < at) {
             return;
@@ -320,7 +321,7 @@ impl Runsvdir {
         self.reap_at = Some(now);
     }
 
-    /// Tells every runsv to stop its service and leave. From now on nothing is started.
+    /// Tells every runsv to stop its service and exit. From now on nothing is started.
     fn stop_all(&mut self, code: u8) {
         tell_to_leave(self.services.leave_all());
         self.ending.get_or_insert(code);
@@ -331,16 +332,16 @@ impl Runsvdir {
 
 fn tell_to_leave(runsv: impl IntoIterator<Item = Pid>) {
     for pid in runsv {
-        // It may have ended a moment ago; the next SIGCHLD tells.
+        // If it ended a moment ago, SIGCHLD comes next.
         let _ = signal::send(pid, Signal::TERM);
     }
 }
 
-/// Whether a process has this directory open, as runsv has the one that it serves. `None` if that cannot be told.
+/// Whether a process has this directory open, as runsv has the one that it serves. `None` if that is unknown.
 fn has_open(pid: Pid, identity: Identity) -> Option<bool> {
     let path = CString::new(format!("/proc/{}/fd", pid.as_raw_nonzero())).ok()?;
     let dir = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    // A runsv has a dozen.
+    // A runsv has a dozen descriptors.
     let mut names = Dir::read_from(&dir).ok()?.flatten().take(100);
     // Stock's runsv has it as its working directory.
     Some(

@@ -1,19 +1,20 @@
-//! The services that are kept, and what is to be done for them. Without I/O.
+//! The services, and what is to be done for them. Without I/O.
 //!
-//! | the runsv of a service | what comes                              | what follows                                    |
+//! | the runsv of a service | event                                   | what follows                                    |
 //! |------------------------|-----------------------------------------|-------------------------------------------------|
 //! | dead, not before T     | T, and the directory is in its place    | it is started                                   |
 //! | alive                  | it ended                                | it is started again, perhaps after a pause      |
 //! | dead, it exited 111    | another runsv serves the directory      | nothing for [`EVERY`], see [`Known::waits`]     |
-//! | alive                  | the directory is gone                   | TERM; the service is forgotten, see [`Leaving`] |
+//! | alive                  | the directory vanished                  | TERM; the service is forgotten, see [`Leaving`] |
 //! | alive                  | it has opened another directory         | TERM; another runsv is started                  |
 
 use std::time::Duration;
 
 use rustix::process::Pid;
+use svcore::files::Identity;
 use svcore::moment::{Moment, earlier};
 use svcore::recent::{EVERY, Recent};
-use svcore::scan::{Found, Identity, Leaving, Plan};
+use svcore::scan::{Found, Leaving, Plan};
 
 /// A runsv that ends sooner than this after its start, twice in a row, or that was told to exit, is started again
 /// only after a pause of this length.
@@ -32,16 +33,16 @@ pub(crate) enum Runsv {
     Dead { not_before: Moment },
 }
 
-/// A service that is kept.
+/// A service whose directory was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) found: Found,
     pub(crate) runsv: Runsv,
-    /// The last runsv ended soon after its start.
+    /// Whether the last runsv ended soon after its start.
     was_quick: bool,
-    /// The last look could not tell whether the directory is there. Until a look can, nothing is started.
+    /// Whether the last look could not tell if the directory still exists. Until a look can, nothing is started.
     is_unseen: bool,
-    /// The runsv was found to have opened the directory of the service.
+    /// Whether the runsv was found to have opened the directory of the service.
     is_verified: bool,
     /// The last runsv could not serve: until then none is started as long as another one serves the directory.
     waits_until: Option<Moment>,
@@ -80,7 +81,7 @@ impl Known {
         }
     }
 
-    /// Its runsv ended. If with exit code 0, somebody told it to; the pause lets them see that it is gone.
+    /// Its runsv ended. If with exit code 0, somebody told it to; the pause lets them see that it has ended.
     fn ended(&mut self, now: Moment, code: Option<i32>) {
         let told = code == Some(0);
         self.waits_until = (code == Some(FATAL)).then(|| now.saturating_add(EVERY));
@@ -106,7 +107,7 @@ pub(crate) struct Unverified {
 #[derive(Debug, Default)]
 pub(crate) struct Services {
     known: Vec<Known>,
-    /// Services that were told to leave and are forgotten, but whose runsv is still there.
+    /// Forgotten services whose runsv was told to exit and has not ended yet.
     leaving: Leaving,
     /// When to verify that each runsv serves the directory that it was started for.
     verify_at: Option<Moment>,
@@ -128,7 +129,7 @@ impl Services {
         self.known.is_empty() && self.leaving.is_empty()
     }
 
-    /// Whether a runsv that was told to leave still has this directory.
+    /// Whether a runsv that was told to exit still has this directory.
     pub(crate) fn is_leaving(&self, identity: Identity) -> bool {
         self.leaving.has(identity)
     }
@@ -174,14 +175,14 @@ impl Services {
         self.known.get_mut(place).is_none_or(|service| service.recent.is_new(now, message))
     }
 
-    /// The directory of a service is not in its place. The next look tells more.
+    /// The name of a service does not lead to its directory. The next look will tell why.
     pub(crate) fn not_in_place(&mut self, place: usize) {
         if let Some(service) = self.known.get_mut(place) {
             service.is_unseen = true;
         }
     }
 
-    /// Applies what a look at the directory found. Returns the runsv that are to be told to leave.
+    /// Applies the changes of a look at the directory. Returns the runsv that are to be told to exit.
     pub(crate) fn apply(&mut self, now: Moment, plan: Plan) -> Vec<Pid> {
         for (place, identity) in plan.follow {
             if let Some(service) = self.known.get_mut(place) {
@@ -189,7 +190,7 @@ impl Services {
             }
         }
         if !plan.rename.is_empty() {
-            // A runsv that was just being started may have opened what has the old name now.
+            // A runsv that was just started may have opened another directory, which has the old name now.
             self.verify_at.get_or_insert(now.saturating_add(OPENED));
         }
         for (place, name) in plan.rename {
@@ -211,19 +212,19 @@ impl Services {
         told
     }
 
-    /// The service is to be forgotten. Returns its runsv, which is to be told to leave.
+    /// The service is to be forgotten. Returns its runsv, which is to be told to exit.
     fn leave(&mut self, service: &Known) -> Option<Pid> {
         let Runsv::Alive { pid, .. } = service.runsv else { return None };
         self.leaving.add(number_of(pid), service.found.identity);
         Some(pid)
     }
 
-    /// Every runsv is to leave; returns them. Nothing is started any more.
+    /// Forgets all services. Returns each runsv, which is to be told to exit.
     pub(crate) fn leave_all(&mut self) -> Vec<Pid> {
         std::mem::take(&mut self.known).iter().filter_map(|service| self.leave(service)).collect()
     }
 
-    /// When it is time for that: every runsv that has had time to open its directory and was not verified yet.
+    /// Once it is time to verify: every runsv that has had time to open its directory and was not verified yet.
     pub(crate) fn unverified(&mut self, now: Moment) -> Vec<Unverified> {
         let mut ready = Vec::new();
         if self.verify_at.take_if(|at| now >= *at).is_none() {
@@ -244,8 +245,8 @@ impl Services {
         ready
     }
 
-    /// The runsv at a place has, or has not, opened the directory of its service. In the latter case names were exchanged
-    /// before it opened one: the runsv that is returned is to be told to leave, and another is started.
+    /// Notes whether the runsv at a place has opened the directory of its service. If it has not, names were exchanged before
+    /// it opened one: the returned runsv is to be told to exit, and another will be started.
     pub(crate) fn verified(&mut self, now: Moment, place: usize, is_right: bool) -> Option<Pid> {
         let service = self.known.get_mut(place)?;
         if is_right {
@@ -258,7 +259,7 @@ impl Services {
         pid
     }
 
-    /// A child ended. `code`: with this exit code, not by a signal.
+    /// A child ended, with the exit code `code` unless a signal ended it.
     pub(crate) fn child_ended(&mut self, now: Moment, pid: Pid, code: Option<i32>) {
         self.leaving.remove(number_of(pid));
         let is_mine =
@@ -266,7 +267,7 @@ impl Services {
         if let Some(service) = self.known.iter_mut().find(is_mine) {
             service.ended(now, code);
             if code == Some(FATAL) {
-                // Perhaps another of them holds its lock.
+                // Perhaps a runsv that opened the wrong directory holds its lock.
                 self.verify_at.get_or_insert(now.saturating_add(OPENED));
             }
         }
@@ -285,10 +286,8 @@ mod tests {
     fn a_runsv_is_started_again_at_once_unless_it_was_told_or_ends_again_and_again() {
         let at = |millis| Moment::from_start(Duration::from_millis(millis));
         let pid = Pid::from_raw(7).unwrap();
-        let mut service = Known::new(Found {
-            name: c"a".to_owned(),
-            identity: svcore::files::Identity { device: 1, inode: 1 },
-        });
+        let mut service =
+            Known::new(Found { name: c"a".to_owned(), identity: Identity { device: 1, inode: 1 } });
         let alive = |started| Runsv::Alive { pid, started: at(started) };
         let dead = |not_before| Runsv::Dead { not_before: at(not_before) };
         service.runsv = alive(0);

@@ -1,4 +1,4 @@
-//! The log argument: what the services say on standard error scrolls through our own argument, where `ps` shows it.
+//! The log argument: what services write to our standard error scrolls through an argument of ours, where `ps` shows it.
 //!
 //! Source: runsvdir(8), log.
 
@@ -13,7 +13,7 @@ use svcore::sys::{arguments, clock};
 const FIXED: usize = 5;
 /// The shortest argument that shows anything.
 const SHORTEST: usize = 7;
-/// A dot moves old messages on, this often.
+/// How often a dot is shown, which moves old messages out.
 const DOT_EVERY: Duration = Duration::from_secs(900);
 
 /// The argument, and the pipe that standard error leads to.
@@ -24,16 +24,16 @@ pub(crate) struct Title {
 }
 
 impl Title {
-    /// Redirects standard error into argument number `index`.
+    /// Redirects standard error to the argument with this index.
     ///
     /// # Errors
     ///
-    /// What is in the way, in the words of runsvdir(8).
+    /// Why that is not possible, in the words of runsvdir(8).
     pub(crate) fn new(index: usize) -> Result<Self, &'static str> {
         let text = arguments::argument_memory(index).filter(|text| text.len() >= SHORTEST);
         let text = text.ok_or("log must have at least seven characters.")?;
         let (read, write) = std::io::pipe().map_err(|_| "unable to create pipe for log.")?;
-        // A flood is dropped rather than anybody made to wait.
+        // Nobody is to wait: what does not fit in the pipe is dropped.
         let unblocked =
             rustix::io::ioctl_fionbio(&read, true).and_then(|()| rustix::io::ioctl_fionbio(&write, true));
         unblocked
@@ -49,7 +49,7 @@ impl Title {
         self.next_dot
     }
 
-    /// Shows what was written, and a dot if one is due.
+    /// Shows what was written, if anything, and a dot if one is due.
     pub(crate) fn advance(&mut self, now: Moment, is_written: bool) {
         if is_written {
             self.read();
@@ -69,7 +69,7 @@ impl Title {
         }
     }
 
-    /// Moves the text on.
+    /// Shows a dot.
     fn dot(&mut self) {
         if let Some(shown) = self.text.get_mut(FIXED..) {
             scroll(shown, b".");

@@ -83,7 +83,7 @@ struct Init<'o> {
     services: Services,
     output: Option<Output>,
     cmd: Cmd,
-    /// When the kernel gets back the executable's pages, unless something happens before. `None`: it has got them.
+    /// When the kernel gets back the pages of the executable, unless something happens before. `None`: it has them back.
     idle_at: Option<Moment>,
     /// The exit code, once something decided it.
     code: Option<u8>,
@@ -181,8 +181,8 @@ impl<'o> Init<'o> {
         for came in &turn.signals {
             self.react_to(came);
         }
-        for (pid, how) in &turn.strangers {
-            self.stranger_ended(*pid, *how);
+        for (pid, how) in &turn.other_ends {
+            self.other_ended(*pid, *how);
         }
         if let Some((place, how)) = turn.essential {
             self.essential_ended(place, how);
@@ -209,10 +209,10 @@ impl<'o> Init<'o> {
         loop {
             let turn = self.host.turn(&others, until, |place, service| departed.push((place, service)));
             // The end of an orphan matters only to the stop.
-            let only_orphans = !turn.happened && !turn.strangers.is_empty() && !is_stopping;
+            let only_orphans = !turn.happened && !turn.other_ends.is_empty() && !is_stopping;
             // What is due must not wait for orphans, however many end.
             let is_due = || until.is_some_and(|until| clock::monotonic() >= until);
-            if !only_orphans || is_due() || turn.strangers.iter().any(is_own) {
+            if !only_orphans || is_due() || turn.other_ends.iter().any(is_own) {
                 let is_ready = changes.is_some() && turn.ready.first() == Some(&true);
                 return (turn, is_ready && self.services.dir.has_changed());
             }
@@ -312,7 +312,7 @@ impl<'o> Init<'o> {
     }
 
     /// A process ended that is not one of a service: CMD, a hook, or an orphan.
-    fn stranger_ended(&mut self, pid: Pid, how: Ended) {
+    fn other_ended(&mut self, pid: Pid, how: Ended) {
         if self.cmd.note_end(pid) {
             if matches!(how, Ended::Signal { signal: Signal::KILL, .. }) && oom::killed(clock::monotonic()) {
                 let what = b"out of memory: the kernel has killed the command";
@@ -331,7 +331,7 @@ impl<'o> Init<'o> {
                 }
             }
             Phase::Serve => {}
-            Phase::Stop(stopping) => stopping.stranger_ended(pid, how),
+            Phase::Stop(stopping) => stopping.other_ended(pid, how),
         }
     }
 

@@ -99,7 +99,7 @@ struct Limits {
 
 /// The phase of a stop. `killed`: whether its processes were killed.
 #[derive(Debug, Clone, Copy)]
-enum Phase {
+enum StopPhase {
     Begin,
     Command {
         killed: bool,
@@ -120,29 +120,29 @@ enum Phase {
 }
 
 /// What to do in a phase.
-enum Now {
+enum Next {
     Wait,
     Kill,
     GoOn,
 }
 
 /// What to do in a phase whose processes still run, or not.
-fn wait_or_kill(do_run: bool, now: Moment, limit: Limit, killed: &mut bool) -> Now {
+fn wait_or_kill(do_run: bool, now: Moment, limit: Limit, killed: &mut bool) -> Next {
     match (do_run, *killed) {
         (true, false) if now >= limit.kill_at => {
             *killed = true;
-            Now::Kill
+            Next::Kill
         }
-        (true, true) if now >= limit.give_up_at => Now::GoOn,
-        (true, _) => Now::Wait,
-        (false, _) => Now::GoOn,
+        (true, true) if now >= limit.give_up_at => Next::GoOn,
+        (true, _) => Next::Wait,
+        (false, _) => Next::GoOn,
     }
 }
 
 /// The plan of a stop.
 #[derive(Debug)]
 pub(crate) struct Stop {
-    phase: Phase,
+    phase: StopPhase,
     limits: Limits,
     /// Whether there was a request to hurry.
     hurried: bool,
@@ -154,7 +154,7 @@ impl Stop {
         let at = |percent: u32| now.saturating_add(total.saturating_mul(percent) / 100);
         let limit = |kill, give_up| Limit { kill_at: at(kill), give_up_at: at(give_up) };
         Stop {
-            phase: Phase::Begin,
+            phase: StopPhase::Begin,
             limits: Limits {
                 command: if has_services { limit(60, 65) } else { limit(85, 90) },
                 services: limit(80, 92),
@@ -184,50 +184,50 @@ impl Stop {
         loop {
             let limits = &self.limits;
             let (next, task) = match &mut self.phase {
-                Phase::Begin => {
-                    (Phase::Command { killed: false }, remaining.command.then_some(Task::EndCommand))
+                StopPhase::Begin => {
+                    (StopPhase::Command { killed: false }, remaining.command.then_some(Task::EndCommand))
                 }
-                Phase::Command { killed } => {
+                StopPhase::Command { killed } => {
                     match wait_or_kill(remaining.command, now, limits.command, killed) {
-                        Now::Wait => return None,
-                        Now::Kill => return Some(Task::KillCommand),
-                        Now::GoOn => (Phase::Services { killed: false }, Some(Task::EndServices)),
+                        Next::Wait => return None,
+                        Next::Kill => return Some(Task::KillCommand),
+                        Next::GoOn => (StopPhase::Services { killed: false }, Some(Task::EndServices)),
                     }
                 }
-                Phase::Services { killed } => {
+                StopPhase::Services { killed } => {
                     match wait_or_kill(remaining.services > 0, now, limits.services, killed) {
-                        Now::Wait => return None,
-                        Now::Kill => return Some(Task::KillServices),
-                        Now::GoOn if remaining.services == 0 && remaining.logs > 0 => {
+                        Next::Wait => return None,
+                        Next::Kill => return Some(Task::KillServices),
+                        Next::GoOn if remaining.services == 0 && remaining.logs > 0 => {
                             let end_writers_at = Some(now.saturating_add(HELD_OPEN));
-                            (Phase::Logs { killed: false, end_writers_at }, None)
+                            (StopPhase::Logs { killed: false, end_writers_at }, None)
                         }
-                        Now::GoOn => {
-                            (Phase::Others { killed: false }, remaining.others.then_some(Task::EndOthers))
+                        Next::GoOn => {
+                            (StopPhase::Others { killed: false }, remaining.others.then_some(Task::EndOthers))
                         }
                     }
                 }
-                Phase::Logs { killed, end_writers_at } => {
+                StopPhase::Logs { killed, end_writers_at } => {
                     match wait_or_kill(remaining.logs > 0, now, limits.logs, killed) {
-                        Now::Wait => {
+                        Next::Wait => {
                             return end_writers_at.take_if(|at| now >= *at).map(|_| Task::EndWriters);
                         }
-                        Now::Kill => return Some(Task::KillLogs),
-                        Now::GoOn => {
-                            (Phase::Others { killed: false }, remaining.others.then_some(Task::EndOthers))
+                        Next::Kill => return Some(Task::KillLogs),
+                        Next::GoOn => {
+                            (StopPhase::Others { killed: false }, remaining.others.then_some(Task::EndOthers))
                         }
                     }
                 }
-                Phase::Others { killed } => {
+                StopPhase::Others { killed } => {
                     match wait_or_kill(remaining.others, now, limits.others, killed) {
-                        Now::Wait => return None,
-                        Now::Kill => return Some(Task::KillOthers),
-                        Now::GoOn => (Phase::Hooks, remaining.hooks.then_some(Task::RunHooks)),
+                        Next::Wait => return None,
+                        Next::Kill => return Some(Task::KillOthers),
+                        Next::GoOn => (StopPhase::Hooks, remaining.hooks.then_some(Task::RunHooks)),
                     }
                 }
-                Phase::Hooks if remaining.hooks && now < limits.hooks => return None,
-                Phase::Hooks => (Phase::Over, remaining.hooks.then_some(Task::KillHooks)),
-                Phase::Over => return Some(Task::Exit),
+                StopPhase::Hooks if remaining.hooks && now < limits.hooks => return None,
+                StopPhase::Hooks => (StopPhase::Over, remaining.hooks.then_some(Task::KillHooks)),
+                StopPhase::Over => return Some(Task::Exit),
             };
             self.phase = next;
             if task.is_some() {
@@ -240,12 +240,14 @@ impl Stop {
     pub(crate) fn deadline(&self) -> Option<Moment> {
         let limits = &self.limits;
         match self.phase {
-            Phase::Begin | Phase::Over => None,
-            Phase::Command { killed } => Some(limits.command.next(killed)),
-            Phase::Services { killed } => Some(limits.services.next(killed)),
-            Phase::Logs { killed, end_writers_at } => earlier(Some(limits.logs.next(killed)), end_writers_at),
-            Phase::Others { killed } => Some(limits.others.next(killed)),
-            Phase::Hooks => Some(limits.hooks),
+            StopPhase::Begin | StopPhase::Over => None,
+            StopPhase::Command { killed } => Some(limits.command.next(killed)),
+            StopPhase::Services { killed } => Some(limits.services.next(killed)),
+            StopPhase::Logs { killed, end_writers_at } => {
+                earlier(Some(limits.logs.next(killed)), end_writers_at)
+            }
+            StopPhase::Others { killed } => Some(limits.others.next(killed)),
+            StopPhase::Hooks => Some(limits.hooks),
         }
     }
 }

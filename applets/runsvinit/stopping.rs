@@ -41,7 +41,7 @@ impl Stopping {
     }
 
     /// A process ended that is neither one of a service nor CMD.
-    pub(super) fn stranger_ended(&mut self, pid: Pid, how: Ended) {
+    pub(super) fn other_ended(&mut self, pid: Pid, how: Ended) {
         // A hook of `boot.d` that was told to end has not failed.
         if self.boot.note_end(pid).is_none()
             && let Some(path) = self.halt.note_end(pid)

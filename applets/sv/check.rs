@@ -152,7 +152,7 @@ impl Checker {
         };
         event::wait(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], Wait::Until(until));
         let mut fatal_one = None;
-        signals.take(|came| {
+        signals.read_each(|came| {
             // The end of the check itself is no change of a directory.
             if came.signal != Signal::CHLD {
                 self.missed.set(true);

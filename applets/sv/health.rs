@@ -1,5 +1,5 @@
-//! `sv health`: is every service that is wanted up, up and well? Made for container health checks and probes: silent and
-//! 0 when all is well, a line for each problem and 1 when not.
+//! `sv health`, for health checks and probes of containers: whether each service that is wanted up is up and well. If so it
+//! prints nothing and the exit code is 0; otherwise it prints a line for each problem, and the code is 1.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -16,12 +16,12 @@ use super::report;
 use super::reporter::Reporter;
 use super::target::{LOG, MAIN, Part, Target, Trouble};
 
-/// A `./check` has this time, even if nobody wants to wait.
+/// A `./check` may always take this long.
 const SHORTEST: Duration = Duration::from_millis(420);
-/// Exit code when something is not well.
+/// The exit code if there is a problem.
 const NOT_WELL: u8 = 1;
 
-/// Looks at the services named, or at all; returns the exit code.
+/// Checks the named services, or all if none is named. Returns the exit code.
 pub(super) fn health(names: &[OsString], patience: Duration, reporter: &mut Reporter) -> u8 {
     let all;
     let names = if names.is_empty() {
@@ -57,18 +57,21 @@ pub(super) fn health(names: &[OsString], patience: Duration, reporter: &mut Repo
     if problems.is_empty() { 0 } else { NOT_WELL }
 }
 
-/// The names in the service directory.
+/// The names in the service directory, in order.
 fn list(dir: &OsString) -> std::io::Result<Vec<OsString>> {
-    let mut names: Vec<OsString> = std::fs::read_dir(dir)?
-        .flatten()
-        .filter(|entry| !entry.file_name().as_bytes().starts_with(b".") && entry.path().is_dir())
-        .map(|entry| entry.file_name())
-        .collect();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        // With an error a service may be missing in the list, so this is no sign of health.
+        let entry = entry?;
+        if !entry.file_name().as_bytes().starts_with(b".") && entry.path().is_dir() {
+            names.push(entry.file_name());
+        }
+    }
     sort(&mut names);
     Ok(names)
 }
 
-/// The problem of a target, if it has one.
+/// The problem of a service and its log service, if there is one.
 fn problem(target: &Target, checker: &Checker, until: Moment, reporter: &mut Reporter) -> Option<Vec<u8>> {
     let status = match target.status(&MAIN) {
         Ok(status) => status,
@@ -89,14 +92,14 @@ fn problem(target: &Target, checker: &Checker, until: Moment, reporter: &mut Rep
             }
         }
         Err(Trouble::NotRunning | Trouble::BadFormat) => return Some(Trouble::NotRunning.line(&name)),
-        // There is no log target, or it is not wanted.
+        // There is no log service, or it is not wanted up.
         Ok(_) | Err(_) => {}
     }
     (is_wanted && !checker.agrees(target, until, reporter))
         .then(|| [target.name.as_slice(), b": check fails"].concat())
 }
 
-/// The problem of a service that is wanted up.
+/// The problem of a service or log service that is wanted up, without regard to its `./check`.
 fn unwell(
     target: &Target,
     part: &Part,

@@ -166,9 +166,8 @@ impl Seen {
         for process in all {
             match process.directory().and_then(|dir| identity(&dir)) {
                 Ok(served) => seen.directories.push(served),
-                // The directory that was asked about exists, so it is not that one.
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => {}
-                Err(_) => seen.is_complete = false,
+                // Where the process may not be looked at, it may serve the directory. Otherwise it serves none that we see.
+                Err(error) => seen.is_complete &= error.kind() != io::ErrorKind::PermissionDenied,
             }
         }
         seen

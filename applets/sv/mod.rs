@@ -151,8 +151,7 @@ fn log_status(target: &Target, reporter: &mut Reporter) {
 
 /// `status` as an init script. Source: sv(8), and the Linux Standard Base.
 fn script_status(target: &Target, reporter: &mut Reporter) -> u8 {
-    let said = status(target, reporter);
-    match said {
+    match status(target, reporter) {
         // The log service does not count here.
         Ok(status) if status.state == State::Down => SCRIPT_DOWN,
         Ok(status) if status.pid.is_some() => 0,

@@ -15,7 +15,7 @@ const CHECK_FIRST: Duration = Duration::from_millis(20);
 const CHECK_LAST: Duration = Duration::from_millis(420);
 
 /// How far the request to a service has got.
-pub(super) enum Stage {
+pub(super) enum Sending {
     /// Nothing is to be sent.
     NothingToSend,
     /// No supervisor was there, but one may come.
@@ -29,7 +29,7 @@ pub(super) enum Stage {
 /// A service that is waited for.
 pub(super) struct Pending {
     pub(super) target: Target,
-    pub(super) stage: Stage,
+    pub(super) sending: Sending,
     /// The status before the request.
     pub(super) before: Option<Status>,
     /// The `supervise` directory, if its changes are reported to us.
@@ -46,10 +46,10 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) const fn new(target: Target, stage: Stage) -> Self {
+    pub(super) const fn new(target: Target, sending: Sending) -> Self {
         Pending {
             target,
-            stage,
+            sending,
             before: None,
             watch: None,
             is_suspended: false,
@@ -62,7 +62,7 @@ impl Pending {
 
     /// The request, while its supervisor is there.
     pub(super) const fn sent(&self) -> Option<&Sent> {
-        if let Stage::Sent(sent) = &self.stage { Some(sent) } else { None }
+        if let Sending::Sent(sent) = &self.sending { Some(sent) } else { None }
     }
 
     /// The FIFO of a request, if it is held open.
@@ -99,7 +99,7 @@ impl Pending {
     /// Closes everything that can be opened again.
     pub(super) fn suspend(&mut self) {
         self.watch = None;
-        if let Stage::Sent(sent) = &mut self.stage {
+        if let Sending::Sent(sent) = &mut self.sending {
             sent.suspend();
         }
         self.target.suspend();

@@ -38,7 +38,7 @@ mod tests {
 
     use super::*;
 
-    fn said(state: State, pid: i32, want: Want, change: impl Fn(&mut Status), has_down: bool) -> String {
+    fn line_of(state: State, pid: i32, want: Want, change: impl Fn(&mut Status), has_down: bool) -> String {
         let since = stamp(1000, 999_999_999);
         let mut status =
             Status { since, pid: Pid::from_raw(pid), paused: false, want: Some(want), term: false, state };
@@ -49,28 +49,28 @@ mod tests {
     #[test]
     fn the_lines_are_those_of_runit() {
         let as_is = |_: &mut Status| {};
-        assert_eq!(said(State::Run, 3743, Want::Up, as_is, false), "run: ./s: (pid 3743) 8s");
+        assert_eq!(line_of(State::Run, 3743, Want::Up, as_is, false), "run: ./s: (pid 3743) 8s");
         assert_eq!(
-            said(State::Run, 3743, Want::Up, |s| s.paused = true, false),
+            line_of(State::Run, 3743, Want::Up, |s| s.paused = true, false),
             "run: ./s: (pid 3743) 8s, paused"
         );
         assert_eq!(
-            said(State::Finish, 6464, Want::Down, as_is, false),
+            line_of(State::Finish, 6464, Want::Down, as_is, false),
             "finish: ./s: (pid 6464) 8s, want down"
         );
-        assert_eq!(said(State::Down, 0, Want::Down, as_is, false), "down: ./s: 8s, normally up");
-        assert_eq!(said(State::Down, 0, Want::Down, as_is, true), "down: ./s: 8s");
-        assert_eq!(said(State::Down, 0, Want::Up, as_is, false), "down: ./s: 8s, normally up, want up");
+        assert_eq!(line_of(State::Down, 0, Want::Down, as_is, false), "down: ./s: 8s, normally up");
+        assert_eq!(line_of(State::Down, 0, Want::Down, as_is, true), "down: ./s: 8s");
+        assert_eq!(line_of(State::Down, 0, Want::Up, as_is, false), "down: ./s: 8s, normally up, want up");
         assert_eq!(
-            said(State::Run, 16451, Want::Down, as_is, true),
+            line_of(State::Run, 16451, Want::Down, as_is, true),
             "run: ./s: (pid 16451) 8s, normally down, want down"
         );
         assert_eq!(
-            said(State::Run, 812, Want::Exit, |s| s.term = true, false),
+            line_of(State::Run, 812, Want::Exit, |s| s.term = true, false),
             "run: ./s: (pid 812) 8s, want down, got TERM"
         );
         assert_eq!(
-            said(State::Finish, 0, Want::Up, as_is, false),
+            line_of(State::Finish, 0, Want::Up, as_is, false),
             "finish: ./s: (pid 0) 8s, normally up, want up"
         );
     }

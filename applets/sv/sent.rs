@@ -29,7 +29,7 @@ const ASK_MARKED: Duration = Duration::from_millis(250);
 
 /// How far a request has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
+enum Delivery {
     /// The FIFO was full.
     Unwritten,
     /// The bytes are in the FIFO, as far as we know.
@@ -49,7 +49,7 @@ pub(crate) struct Sent {
     elsewhere: Option<OwnedFd>,
     /// The marks on `ok` before the request.
     before: Option<OkTimes>,
-    progress: Progress,
+    delivery: Delivery,
 }
 
 impl Sent {
@@ -57,14 +57,14 @@ impl Sent {
     ///
     /// Nothing is written where `control` cannot be opened, and need not be. Source: sv(8) of runit 2.1.2.
     pub(crate) fn new(target: &Target, request: &Request) -> Result<Self, Trouble> {
-        let mut sent = Sent { control: None, elsewhere: None, before: None, progress: Progress::Unwritten };
+        let mut sent = Sent { control: None, elsewhere: None, before: None, delivery: Delivery::Unwritten };
         match sent.open_control(target) {
             Err(trouble @ Trouble::Unable("open supervise/control", _)) => {
                 let is_wanted = |status| verb::is_wanted_already(request, &status);
                 if !target.status(&MAIN).is_ok_and(is_wanted) {
                     return Err(trouble);
                 }
-                sent.progress = Progress::Executed;
+                sent.delivery = Delivery::Executed;
                 return Ok(sent);
             }
             opened => opened?,
@@ -76,7 +76,7 @@ impl Sent {
 
     /// Whether the request is in the FIFO, or was.
     pub(crate) fn is_written(&self) -> bool {
-        self.progress != Progress::Unwritten
+        self.delivery != Delivery::Unwritten
     }
 
     /// Tries once to write; see [`Sent::is_written`].
@@ -87,7 +87,7 @@ impl Sent {
         let Some(control) = &self.control else { return Ok(()) };
         let bytes = request.bytes();
         match rustix::io::write(control, &bytes) {
-            Ok(written) if written == bytes.len() => self.progress = Progress::Written,
+            Ok(written) if written == bytes.len() => self.delivery = Delivery::Written,
             // So few bytes are written as a whole or not at all.
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
             Err(errno) => return Err(Trouble::Unable("write to supervise/control", errno.into())),
@@ -111,10 +111,10 @@ impl Sent {
 
     /// Whether the supervisor has executed the request, so that the status is one from after it.
     pub(crate) fn is_executed(&mut self, target: &Target, now: Moment) -> bool {
-        match self.progress {
-            Progress::Executed => return true,
-            Progress::Unwritten => return false,
-            Progress::Written | Progress::Read(_) => {}
+        match self.delivery {
+            Delivery::Executed => return true,
+            Delivery::Unwritten => return false,
+            Delivery::Written | Delivery::Read(_) => {}
         }
         if self.control.is_none() && self.open_control(target).is_err() {
             return false;
@@ -123,8 +123,8 @@ impl Sent {
         if rustix::io::ioctl_fionread(control).is_ok_and(|unread| unread > 0) {
             return false;
         }
-        let read_at = if let Progress::Read(at) = self.progress { at } else { now };
-        self.progress = Progress::Read(read_at);
+        let read_at = if let Delivery::Read(at) = self.delivery { at } else { now };
+        self.delivery = Delivery::Read(read_at);
         // In this order: bytes that were read, before the supervisor was found idle, were executed.
         let marks = self.marks(target);
         let is_executed = match marks
@@ -136,7 +136,7 @@ impl Sent {
             supervise::Progress::Stuck => now >= read_at.saturating_add(STUCK),
         };
         if is_executed {
-            self.progress = Progress::Executed;
+            self.delivery = Delivery::Executed;
         }
         is_executed
     }
@@ -145,10 +145,10 @@ impl Sent {
     /// directory by that; where changes are `watched`, asking again is only a precaution. `pause`: the shortest time
     /// between two questions.
     pub(crate) fn ask_again(&self, now: Moment, watched: bool, pause: Duration) -> Option<Moment> {
-        let read_at = match self.progress {
-            Progress::Unwritten | Progress::Executed => return None,
-            Progress::Written => None,
-            Progress::Read(at) => Some(at),
+        let read_at = match self.delivery {
+            Delivery::Unwritten | Delivery::Executed => return None,
+            Delivery::Written => None,
+            Delivery::Read(at) => Some(at),
         };
         if watched && self.before.is_some_and(|before| before.are_ours()) {
             return Some(now.saturating_add(ASK_MARKED.max(pause)));

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use svcore::error::reason;
 use svcore::role::Role;
 use svcore::say::Message;
-use svcore::state::{Home, Place};
+use svcore::state::{Home, StateDirectory};
 use svcore::status::{LEN, Status};
 use svcore::tai::Tai64N;
 use svcore::{files, say, state, supervise, trust};
@@ -144,7 +144,7 @@ impl Target {
         }
     }
 
-    /// Until when the service flaps, if that was ever said.
+    /// Until when the service counts as flapping, if its supervisor ever published that.
     pub(crate) fn flaps_until(&self, part: &Part) -> Option<Tai64N> {
         let (place, _) = self.find(part, "", open_ok).ok()?;
         let (file, _) =
@@ -160,7 +160,7 @@ impl Target {
         part: &Part,
         what: &'static str,
         open: impl Fn(BorrowedFd<'_>) -> io::Result<T>,
-    ) -> Result<(Place, T), Trouble> {
+    ) -> Result<(StateDirectory, T), Trouble> {
         let dir = self.dir()?;
         self.with_home(part, |home| state::find(home, open)).map_err(|error| blame(dir, part, what, error))
     }

@@ -18,7 +18,7 @@ use svcore::tai;
 
 use super::check::Checker;
 use super::hint::{self, Served};
-use super::pending::{Pending, Stage};
+use super::pending::{Pending, Sending};
 use super::reporter::Reporter;
 use super::sent::Sent;
 use super::target::{MAIN, Target, Trouble};
@@ -87,7 +87,7 @@ pub(super) fn act(
                         only_sends: true,
                         ..Waiter::new(request, patience, pipe_ignored)
                     });
-                    let mut unwritten = Pending::new(target, Stage::Sent(sent));
+                    let mut unwritten = Pending::new(target, Sending::Sent(sent));
                     waiter.make_room(&mut unwritten);
                     pending.push(unwritten);
                 }
@@ -148,19 +148,19 @@ impl<'a> Waiter<'a> {
     fn begin(&self, target: Target, reporter: &mut Reporter) -> Option<Pending> {
         let watch = self.watch(&target);
         let before = target.read_status(&MAIN).ok();
-        let stage = if self.request.commands.is_empty() {
-            Stage::NothingToSend
+        let sending = if self.request.commands.is_empty() {
+            Sending::NothingToSend
         } else {
             match Sent::new(&target, self.request) {
-                Ok(sent) => Stage::Sent(sent),
-                Err(trouble) if self.may_get_supervisor(&target, &trouble, reporter) => Stage::Unserved,
+                Ok(sent) => Sending::Sent(sent),
+                Err(trouble) if self.may_get_supervisor(&target, &trouble, reporter) => Sending::Unserved,
                 Err(trouble) => {
                     not_sent(&target, self.request, &trouble, reporter);
                     return None;
                 }
             }
         };
-        let mut pending = Pending::new(target, stage);
+        let mut pending = Pending::new(target, sending);
         (pending.before, pending.watch) = (before, watch);
         self.make_room(&mut pending);
         Some(pending)
@@ -217,16 +217,16 @@ impl<'a> Waiter<'a> {
         let now = clock::monotonic();
         pending.has_event = false;
         pending.look_at = pending.watch.is_none().then(|| now + LOOK_EVERY);
-        let executed = match &mut pending.stage {
-            Stage::NothingToSend => true,
-            Stage::Unserved => {
+        let executed = match &mut pending.sending {
+            Sending::NothingToSend => true,
+            Sending::Unserved => {
                 pending.look_at = Some(now + LOOK_EVERY);
                 if !self.send_again(pending, now, reporter) {
                     return now >= self.until;
                 }
                 false
             }
-            Stage::Sent(sent) if !sent.is_written() => {
+            Sending::Sent(sent) if !sent.is_written() => {
                 match sent.write(&pending.target, self.request) {
                     Ok(()) if sent.is_written() && self.only_sends => return true,
                     Ok(()) if sent.is_written() => {}
@@ -247,8 +247,8 @@ impl<'a> Waiter<'a> {
                 sent.is_executed(&pending.target, now)
             }
             // In this order: a status that is read after the request was executed is not one from before it.
-            Stage::Sent(sent) => sent.is_executed(&pending.target, now),
-            Stage::SupervisorLeft(at) => {
+            Sending::Sent(sent) => sent.is_executed(&pending.target, now),
+            Sending::SupervisorLeft(at) => {
                 // A process that ends closes its descriptors one after the other; but after a while, what has them
                 // open is another one.
                 if pending.target.status(&MAIN).is_ok() && now < *at + LEAVING {
@@ -342,7 +342,7 @@ impl<'a> Waiter<'a> {
     fn send_again(&self, pending: &mut Pending, now: Moment, reporter: &mut Reporter) -> bool {
         match Sent::new(&pending.target, self.request) {
             Ok(sent) => {
-                pending.stage = Stage::Sent(sent);
+                pending.sending = Sending::Sent(sent);
                 if pending.watch.is_none() {
                     pending.watch = self.watch(&pending.target);
                 }
@@ -375,7 +375,7 @@ impl<'a> Waiter<'a> {
         for (pending, _) in with_control.zip(ready).filter(|(_, is_ready)| *is_ready) {
             pending.has_event = true;
             if self.request.until == [Until::Unsupervised] && !pending.is_unwritten() {
-                pending.stage = Stage::SupervisorLeft(clock::monotonic());
+                pending.sending = Sending::SupervisorLeft(clock::monotonic());
             }
         }
         let Some(signals) = signals else { return };
@@ -385,7 +385,7 @@ impl<'a> Waiter<'a> {
             event::wait(&mut [], Wait::Until(time.min(self.until)));
         }
         let (mut all, mut changed) = (false, Vec::new());
-        signals.take(|came| match came.signal {
+        signals.read_each(|came| match came.signal {
             Signal::IO => all = true,
             Signal::CHANGE => changed.push(came.fd),
             _ => {}

@@ -211,7 +211,7 @@ impl Svlogd {
     /// Does what the signals that have arrived ask for. Returns whether TERM is among them.
     fn handle_signals(&mut self, signals: &Signals) -> Result<bool, Failed> {
         let (mut term, mut hangup, mut alarm, mut child) = (false, false, false, false);
-        signals.take(|came| match came.signal {
+        signals.read_each(|came| match came.signal {
             Signal::TERM => term = true,
             Signal::HUP => hangup = true,
             Signal::ALRM => alarm = true,

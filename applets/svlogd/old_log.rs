@@ -76,7 +76,7 @@ pub(crate) fn newest_stamp(old: &[OldLog]) -> Option<Tai64N> {
 
 /// New labels for the old logs whose label is no time that a clock can show, as pairs of old and new label.
 ///
-/// Such a label sorts after all labels that will be made, so newer logs would be taken for older ones. The new labels
+/// Such a label sorts after all labels that will be made, so newer logs would count as older ones. The new labels
 /// keep the order of the old ones and sort after all others. Rename in the order of the pairs: then no new label is
 /// still in use.
 pub(crate) fn new_labels(old: &[OldLog], now: Tai64N) -> Vec<(Label, Label)> {

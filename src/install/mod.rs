@@ -1,17 +1,17 @@
 //! `runitbox --install` and its like: put the names of the applets, or the manual pages, into a directory, and remove them.
 //!
-//! [`plan`] decides, [`place`] looks at a directory and changes it. A file is replaced or removed only if it is ours: an
+//! [`plan`] decides, [`directory`] looks at a directory and changes it. A file is replaced or removed only if it is ours: an
 //! executable of runitbox of any version, a link to one, or one of its pages. If one is not, all such files are listed and
 //! nothing is done.
 
-mod place;
+mod directory;
 mod plan;
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use place::{Content, Executable, Item, Place};
+use directory::{Content, Executable, InstallDirectory, Item};
 use plan::{Action, Links, Request, Wanted};
 
 use crate::error::{Context, Error, Failed, Result};
@@ -66,7 +66,7 @@ pub(crate) const USAGE: [&str; 3] = [
     "--install-man | --uninstall-man [--with-init] [--root root] dir",
 ];
 
-/// Does what `option` asks for, or gives `None` if it is none of ours.
+/// Does what `option` asks for. `None` if it is not one of the options of this module.
 pub(crate) fn run(option: &[u8], words: &[OsString], table: &[Applet], pages: &[Page]) -> Option<Result> {
     let action = plan::action(option)?;
     Some(plan::parse(words, action).and_then(|request| match action {
@@ -96,33 +96,33 @@ fn c_string(text: impl Into<Vec<u8>>) -> CString {
 }
 
 /// A directory, the items that are to be there, and whether each is for booting a machine.
-type Lot = (Place, Vec<(Item, bool)>);
+type Lot = (InstallDirectory, Vec<(Item, bool)>);
 
 /// Adds what is in the place of each item.
-fn looked_at(lot: Lot, executable: Option<&Executable>) -> Result<(Place, Vec<Wanted<Item>>)> {
-    let (mut place, items) = lot;
+fn looked_at(lot: Lot, executable: Option<&Executable>) -> Result<(InstallDirectory, Vec<Wanted<Item>>)> {
+    let (mut directory, items) = lot;
     let mut wanted = Vec::with_capacity(items.len());
     for (item, is_init) in items {
-        let found = place
+        let found = directory
             .look(&item, executable)
-            .while_doing(|| [b"unable to look at ".as_slice(), &place.path_of(&item.name)].concat())?;
+            .while_doing(|| [b"unable to look at ".as_slice(), &directory.path_of(&item.name)].concat())?;
         wanted.push(Wanted { item, is_init, found });
     }
-    Ok((place, wanted))
+    Ok((directory, wanted))
 }
 
 /// Puts all items in their places, or none where one place holds what is not ours.
-fn put(request: &Request, lots: Vec<Lot>, executable: Option<&Executable>) -> Result {
+fn install_items(request: &Request, lots: Vec<Lot>, executable: Option<&Executable>) -> Result {
     let mut ready = Vec::new();
     let mut is_refused = false;
     for lot in lots {
-        let (place, wanted) = looked_at(lot, executable)?;
+        let (directory, wanted) = looked_at(lot, executable)?;
         match plan::to_install(wanted, request.with_init) {
-            Ok(items) => ready.push((place, items)),
+            Ok(items) => ready.push((directory, items)),
             Err(foreign) => {
                 is_refused = true;
                 for item in foreign {
-                    let path = place.path_of(&item.name);
+                    let path = directory.path_of(&item.name);
                     say::err_line(&[SUITE.as_bytes(), b": not part of runitbox: ", &path]);
                 }
             }
@@ -132,30 +132,30 @@ fn put(request: &Request, lots: Vec<Lot>, executable: Option<&Executable>) -> Re
         let dir = request.dir.as_os_str().as_bytes();
         return Err(refused([b"nothing was installed in ", dir].concat()));
     }
-    for (place, items) in ready {
+    for (directory, items) in ready {
         let is_made = |item: &Item| !matches!(item.content, Content::OtherForm(_));
         let items: Vec<&(Item, bool)> = items.iter().filter(|(item, _)| is_made(item)).collect();
         let missing: Vec<&Item> = items.iter().filter(|it| it.1).map(|it| &it.0).collect();
-        place.exchange(&missing, executable)?;
+        directory.exchange(&missing, executable)?;
         let all: Vec<&Item> = items.iter().map(|it| &it.0).collect();
-        say::out(&[&line("installed in ", &place, &all)]);
+        say::out(&[&line("installed in ", &directory, &all)]);
     }
     Ok(0)
 }
 
 /// Removes all items that are ours.
-fn take(request: &Request, lots: Vec<Lot>) -> Result {
+fn remove_items(request: &Request, lots: Vec<Lot>) -> Result {
     for lot in lots {
-        let (place, wanted) = looked_at(lot, None)?;
+        let (directory, wanted) = looked_at(lot, None)?;
         match plan::to_remove(wanted, request.with_init) {
             Ok(items) => {
                 let items: Vec<&Item> = items.iter().collect();
-                place.remove(&items)?;
-                say::out(&[&line("removed from ", &place, &items)]);
+                directory.remove(&items)?;
+                say::out(&[&line("removed from ", &directory, &items)]);
             }
             Err(init) => {
                 let init: Vec<&Item> = init.iter().collect();
-                say::err(&[&line("runitbox: a machine may boot by what is in ", &place, &init)]);
+                say::err(&[&line("runitbox: a machine may boot by what is in ", &directory, &init)]);
                 return Err(refused("nothing was removed; to remove these too, add --with-init"));
             }
         }
@@ -164,8 +164,8 @@ fn take(request: &Request, lots: Vec<Lot>) -> Result {
 }
 
 /// A line with a directory and the names in it.
-fn line(what: &str, place: &Place, items: &[&Item]) -> Vec<u8> {
-    let mut line = [what.as_bytes(), place.shown.as_os_str().as_bytes(), b":"].concat();
+fn line(what: &str, directory: &InstallDirectory, items: &[&Item]) -> Vec<u8> {
+    let mut line = [what.as_bytes(), directory.shown.as_os_str().as_bytes(), b":"].concat();
     for item in items {
         line.push(b' ');
         line.extend_from_slice(item.name.to_bytes());
@@ -184,36 +184,36 @@ fn itself() -> (Item, bool) {
     (Item { name: c_string(SUITE), content: Content::Executable }, false)
 }
 
-fn open(request: &Request) -> Result<Place> {
-    let place = Place::open(&request.dir, request.root.as_deref());
-    Ok(place.while_doing(|| unable_to_open(&request.dir))?)
+fn open(request: &Request) -> Result<InstallDirectory> {
+    let directory = InstallDirectory::open(&request.dir, request.root.as_deref());
+    Ok(directory.while_doing(|| unable_to_open(&request.dir))?)
 }
 
 /// `--install`.
 fn install(request: &Request, table: &[Applet]) -> Result {
     let executable = executable()?;
-    let place = open(request)?;
-    let (is_copied, content) = way(request, &place, &executable)?;
+    let directory = open(request)?;
+    let (is_copied, content) = way(request, &directory, &executable)?;
     let mut items = names(table, &content);
     if is_copied {
         items.insert(0, itself());
     }
-    put(request, vec![(place, items)], Some(&executable))
+    install_items(request, vec![(directory, items)], Some(&executable))
 }
 
 /// How the names are made: whether the executable has to be copied first, and what each name is.
-fn way(request: &Request, place: &Place, executable: &Executable) -> Result<(bool, Content)> {
+fn way(request: &Request, directory: &InstallDirectory, executable: &Executable) -> Result<(bool, Content)> {
     if request.links == Links::InPlace {
-        if !place.is_in_root(&executable.path) {
+        if !directory.is_in_root(&executable.path) {
             let path = executable.path.as_os_str().as_bytes();
             return Err(refused([b"links would lead out of the root, to ", path].concat()));
         }
-        let target = plan::relative(&place.real, &executable.path).into_os_string().into_vec();
+        let target = plan::relative(&directory.real, &executable.path).into_os_string().into_vec();
         return Ok((false, Content::Link(c_string(target))));
     }
     let own_name = executable.path.file_name().unwrap_or(OsStr::new(SUITE));
-    let is_here = executable.path.parent() == Some(&place.real);
-    let is_linked_here = request.links == Links::Symbolic && place.leads_to(&c_string(SUITE), executable);
+    let is_here = executable.path.parent() == Some(&directory.real);
+    let is_linked_here = request.links == Links::Symbolic && directory.leads_to(&c_string(SUITE), executable);
     let name = c_string(if is_here { own_name.as_bytes() } else { SUITE.as_bytes() });
     let content = match request.links {
         Links::Hard => Content::HardLink(name),
@@ -224,11 +224,11 @@ fn way(request: &Request, place: &Place, executable: &Executable) -> Result<(boo
 
 /// `--uninstall`.
 fn uninstall(request: &Request, table: &[Applet]) -> Result {
-    let place = open(request)?;
+    let directory = open(request)?;
     let mut items = names(table, &Content::Link(c_string(SUITE)));
     // The executable is the last, so that no name leads to nothing if another cannot be removed.
     items.push(itself());
-    take(request, vec![(place, items)])
+    remove_items(request, vec![(directory, items)])
 }
 
 /// The sections of the manual.
@@ -256,14 +256,15 @@ fn install_pages(request: &Request, pages: &[Page]) -> Result {
     if pages.is_empty() {
         return Err(refused("this executable was built without the feature man: it has no pages"));
     }
-    let make =
-        |dir: &Path| Place::open_or_make(dir, request.root.as_deref()).while_doing(|| unable_to_open(dir));
+    let make = |dir: &Path| {
+        InstallDirectory::open_or_make(dir, request.root.as_deref()).while_doing(|| unable_to_open(dir))
+    };
     drop(make(&request.dir)?);
     let mut lots = Vec::new();
     for section in sections(pages) {
         lots.push((make(&request.dir.join(format!("man{section}")))?, page_items(pages, section)));
     }
-    put(request, lots, None)
+    install_items(request, lots, None)
 }
 
 /// `--uninstall-man`.
@@ -271,17 +272,17 @@ fn uninstall_pages(request: &Request, pages: &[Page]) -> Result {
     let mut lots = Vec::new();
     for section in sections(pages) {
         let dir = request.dir.join(format!("man{section}"));
-        match Place::open(&dir, request.root.as_deref()) {
+        match InstallDirectory::open(&dir, request.root.as_deref()) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            place => {
-                let place = place.while_doing(|| unable_to_open(&dir))?;
+            directory => {
+                let directory = directory.while_doing(|| unable_to_open(&dir))?;
                 // No machine boots by a page.
                 let items = page_items(pages, section).into_iter().map(|(item, _)| (item, false));
-                lots.push((place, items.collect()));
+                lots.push((directory, items.collect()));
             }
         }
     }
-    take(request, lots)
+    remove_items(request, lots)
 }
 
 /// Whether `man FAMILY` shows a page of ours: manuals are looked for where man(1) looks, beside the directories of `PATH`.
@@ -301,7 +302,7 @@ pub(crate) fn has_page(family: &str, pages: &[Page]) -> bool {
         .filter(|dir| dir.is_absolute())
         .flat_map(|dir| page.file_names().map(|name| dir.join(format!("man{}", page.section)).join(name)));
     files
-        .filter_map(|file| place::read_page(&file))
+        .filter_map(|file| directory::read_page(&file))
         .next()
         .is_some_and(|file| plan::is_page_of_ours(&file, page.bytes()))
 }

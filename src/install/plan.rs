@@ -94,7 +94,7 @@ pub(super) enum Found {
     /// An executable, a link or a page of runitbox, of any version.
     Ours,
     /// A link that leads to the executable that runs by way of others, such as one of update-alternatives(1). It does what
-    /// is wanted, and is somebody else's.
+    /// is wanted, but another program made it.
     ByAnotherWay,
     /// Anything else.
     NotOurs,
@@ -193,8 +193,8 @@ fn contains(file: &[u8], text: &[u8]) -> bool {
 /// What manual pages of ours begin with, but for the version.
 const PAGE: &[u8] = b".\\\" runitbox ";
 
-/// Whether this is a manual page of runitbox, of any version: as text, or as `build.rs` compresses it. If somebody else
-/// has compressed it, its check sum tells, so only that of the same page as `ours` is known.
+/// Whether this is a manual page of runitbox, of any version: as text, or as `build.rs` compresses it. If another
+/// program compressed it, it is known by its checksum, so only if its text is that of `ours`.
 pub(super) fn is_page_of_ours(file: &[u8], ours: &[u8]) -> bool {
     if file.starts_with(PAGE) {
         return true;
@@ -285,7 +285,7 @@ mod tests {
         assert!(file("...: the runit supervision suite as one executable\n\nusage: "));
         assert!(!file("@(#)runit 2.1.2"));
         assert!(!file(""));
-        // A script that has it in it is somebody's work.
+        // A script that contains the mark is not an executable of ours.
         assert!(!is_executable_of_ours(b"#!/bin/sh\n# @(#)runitbox 9.0\n"));
         assert!(is_executable_of_ours(&[b"\x7fELF", MARKED].concat()));
     }

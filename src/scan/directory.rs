@@ -1,4 +1,4 @@
-//! Looking at the directory of service directories, when it changed.
+//! Watching and reading the directory of service directories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString, OsStr};
@@ -23,14 +23,14 @@ use crate::sys::watch::{self, Inotify};
 use crate::sys::{self, clock};
 use crate::{files, path};
 
-/// How often it is looked at where it cannot be watched.
+/// How often to look if the directory cannot be watched.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How often where it can be watched but changes may not be told.
+/// How often to look if it is on a file system that may not report changes.
 const LOOK_AT_SILENT_EVERY: Duration = Duration::from_secs(30);
-/// A list that was made while names changed is not relied upon for what it lacks, but for so many in a row.
-const DISTURBED_MOST: u32 = 10;
-/// So many names that cannot be looked at are told of one by one at one look.
-const TOLD_MOST: usize = 20;
+/// A listing that was made while names changed counts as incomplete, but at most this many in a row do.
+const DISTURBED_MAX: u32 = 10;
+/// At most this many names that cannot be looked at are reported one by one after one look.
+const REPORTED_MAX: usize = 20;
 
 /// A directory of service directories, or of links to them. It and the links that lead to it are watched.
 #[derive(Debug)]
@@ -39,40 +39,40 @@ pub struct Directory {
     path: CString,
     watch: Option<Inotify>,
     watched: Vec<i32>,
-    /// Where the links in it lead.
+    /// The targets of the links in it.
     targets: Targets,
-    /// Said already: that it cannot be watched.
-    said_unwatched: bool,
-    /// When to look without being told.
+    /// Whether it was reported that it cannot be watched.
+    has_reported_unwatched: bool,
+    /// When to look even if no change is reported, if ever.
     look_at: Option<Moment>,
-    /// The tries to read it.
+    /// The failed tries to read it.
     retry: Retry,
-    /// Said already: what keeps it from being read.
-    missing: Option<i32>,
-    /// Said already: names that cannot be looked at, and why.
-    told: BTreeMap<CString, i32>,
-    /// How many lists in a row were made while names changed.
+    /// The last reported error (errno) of reading it.
+    reported_error: Option<i32>,
+    /// The reported names that cannot be looked at, and the error (errno) of each.
+    reported_names: BTreeMap<CString, i32>,
+    /// How many listings in a row were made while names changed.
     disturbed: u32,
 }
 
-/// A link in it, and the directory that it leads to, if it does.
+/// A link in it, and the directory that it leads to, if any.
 type Link = (CString, Option<Identity>);
 
 /// What changed.
 #[derive(Debug, Default)]
 struct Changed {
-    /// The directory, or the way to it.
+    /// The directory, or what its path leads to.
     itself: bool,
-    /// What its links lead to.
+    /// The targets of its links.
     targets: bool,
 }
 
 impl Directory {
-    /// The directory at `path`, for a program that has this name in messages. It need not be there yet.
+    /// The directory at `path`; `program` is the name in messages. It need not exist yet.
     ///
     /// # Errors
     ///
-    /// That there can be no such path.
+    /// If the path contains a NUL.
     pub fn new(program: &'static str, path: &OsStr) -> Result<Self, Failed> {
         let path = CString::new(path.as_bytes())
             .map_err(|_| Failed::without_cause("unable to open current directory"))?;
@@ -82,11 +82,11 @@ impl Directory {
             watch: None,
             watched: Vec::new(),
             targets: Targets::default(),
-            said_unwatched: false,
+            has_reported_unwatched: false,
             look_at: None,
             retry: Retry::default(),
-            missing: None,
-            told: BTreeMap::new(),
+            reported_error: None,
+            reported_names: BTreeMap::new(),
             disturbed: 0,
         })
     }
@@ -97,13 +97,13 @@ impl Directory {
         &self.path
     }
 
-    /// Says something about it.
+    /// Prints a warning about it.
     pub fn warn(&self, what: &[u8], cause: Option<&io::Error>) {
         self.say(Class::Warning, what, cause);
     }
 
     /// Prints a message about it.
-    pub fn say(&self, class: Class, what: &[u8], cause: Option<&io::Error>) {
+    pub(crate) fn say(&self, class: Class, what: &[u8], cause: Option<&io::Error>) {
         Message::new(class, &self.who(), what).because(cause).print_now();
     }
 
@@ -113,12 +113,12 @@ impl Directory {
         [self.program.as_bytes(), b" ", self.path.to_bytes()].concat()
     }
 
-    /// What is ready when it changed, where it can be watched.
+    /// The descriptor that is ready after a change; `None` if it cannot be watched.
     pub fn changes(&self) -> Option<BorrowedFd<'_>> {
         self.watch.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether it or what its links lead to changed; to be asked when [`changes`](Self::changes) is ready.
+    /// Whether it or the targets of its links changed; to be called when [`changes`](Self::changes) is ready.
     pub fn has_changed(&self) -> bool {
         let changed = self.take_changes();
         changed.itself || changed.targets
@@ -127,7 +127,7 @@ impl Directory {
     fn take_changes(&self) -> Changed {
         let mut changed = Changed::default();
         if let Some(watch) = &self.watch {
-            watch.take(|number, name| {
+            watch.read_each(|number, name| {
                 changed.itself |= number == -1 || self.watched.contains(&number);
                 changed.targets |= self.targets.concerns(number, name);
             });
@@ -135,7 +135,7 @@ impl Directory {
         changed
     }
 
-    /// Watches where new links lead, and forgets those that are gone.
+    /// Watches the targets of new links, and no longer those of links that are gone.
     fn watch_targets(&mut self, links: &[Link], complete: bool, now: Moment) {
         let Some(watch) = &self.watch else { return };
         let before = self.targets.watches();
@@ -152,31 +152,31 @@ impl Directory {
         for old in before.difference(&self.targets.watches()).filter(|old| !self.watched.contains(old)) {
             watch.remove(*old);
         }
-        // One that was switched before its way was watched leads elsewhere now.
+        // A link may have been switched before its target was watched.
         let Ok(dir) = self.open() else { return };
         if !new.iter().all(|(name, identity)| Self::leads_to(dir.as_fd(), name, *identity)) {
             self.look_again_at(Some(now));
         }
     }
 
-    /// When to look even if nothing is said to have changed.
+    /// When to look even if no change is reported, if ever.
     #[must_use]
     pub const fn look_at(&self) -> Option<Moment> {
         self.look_at
     }
 
-    /// Looks not later than this.
+    /// The next look is to be no later than `at`.
     pub fn look_again_at(&mut self, at: Option<Moment>) {
         self.look_at = earlier(self.look_at, at);
     }
 
-    /// Ends the watch; that can take the kernel some milliseconds.
+    /// Ends the watch, which can take the kernel some milliseconds.
     pub fn stop_watching(&mut self) {
         self.watch = None;
         self.look_at = None;
     }
 
-    /// What is there; `None` if that cannot be told now, which was said.
+    /// Lists the directory. `None` if it cannot be read, which was reported.
     pub fn look(&mut self) -> Option<Listing> {
         self.look_at = None;
         let now = clock::monotonic();
@@ -187,13 +187,13 @@ impl Directory {
             Ok(mut listing) => {
                 if listing.complete {
                     self.retry = Retry::default();
-                    self.missing = None;
+                    self.reported_error = None;
                 } else {
                     let again = self.retry.failed(now);
                     self.look_again_at(Some(again));
                 }
                 if !is_watched && self.watch.is_some() {
-                    // It came after the watches were set.
+                    // It was made after the watches were set.
                     self.look_again_at(Some(now.saturating_add(plan::CALM)));
                 }
                 self.watch_targets(&links, listing.complete, now);
@@ -201,7 +201,7 @@ impl Directory {
                 if changed.itself || changed.targets {
                     self.look_again_at(Some(now));
                 }
-                self.disturbed = if changed.itself && self.disturbed < DISTURBED_MOST {
+                self.disturbed = if changed.itself && self.disturbed < DISTURBED_MAX {
                     listing.complete = false;
                     self.disturbed + 1
                 } else {
@@ -210,8 +210,8 @@ impl Directory {
                 Some(listing)
             }
             Err(failed) => {
-                self.say_missing(&failed);
-                // That it appears is told by the watch of the way to it; but what said so may have been wrong.
+                self.report_error(&failed);
+                // The watch on the way to it reports when it appears; but the error may have had another reason.
                 let again = self.retry.failed(now);
                 self.look_again_at(Some(again));
                 None
@@ -219,24 +219,24 @@ impl Directory {
         }
     }
 
-    /// Warns that it cannot be read, but not at each look for the same reason.
-    fn say_missing(&mut self, failed: &Failed) {
+    /// Warns that it cannot be read, unless the last warning had the same reason.
+    fn report_error(&mut self, failed: &Failed) {
         let errno = failed.cause.as_ref().and_then(io::Error::raw_os_error);
-        if self.missing != errno {
+        if self.reported_error != errno {
             Message::of(Class::Warning, &self.who(), failed).print_now();
-            self.missing = errno;
+            self.reported_error = errno;
         }
     }
 
-    /// That something could not be done to it.
+    /// The error that `what` failed for it.
     fn unable(&self, what: &str, errno: Errno) -> Failed {
         Failed::because(errno, [what.as_bytes(), b" ", self.path.to_bytes()].concat())
     }
 
-    /// Watches it and the links on the way to it, before it is read: no change falls in between. Gives whether it is
-    /// watched itself.
+    /// Watches it and the links on the way to it. Returns whether it is watched itself. This comes before it is read, so no
+    /// change is missed in between.
     ///
-    /// What cannot be watched now is tried again at the next look, which then comes by itself.
+    /// If something cannot be watched, the next look comes without a reported change, and tries again.
     fn set_watches(&mut self, now: Moment) -> bool {
         let mut failed = None;
         if self.watch.is_none() {
@@ -253,7 +253,7 @@ impl Directory {
                     silent |= watch::is_silent(dir);
                     true
                 }
-                // That it is missing is found out by reading it; the way to it is watched.
+                // Reading it reports that it is missing, and the way to it is watched.
                 Err(error)
                     if matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENOTDIR)) =>
                 {
@@ -266,7 +266,7 @@ impl Directory {
             };
             for dir in path::directories_to_watch(self.path.to_bytes(), false) {
                 if !add(&dir) {
-                    // It went a moment ago.
+                    // It vanished a moment ago.
                     self.look_at = earlier(self.look_at, Some(now.saturating_add(LOOK_EVERY)));
                 }
             }
@@ -289,13 +289,13 @@ impl Directory {
         }
         if let Some(error) = &failed {
             self.look_again_at(Some(now.saturating_add(LOOK_EVERY)));
-            if !self.said_unwatched {
+            if !self.has_reported_unwatched {
                 self.warn(b"unable to watch, looking every 5 seconds instead", Some(error));
             }
         } else if silent {
             self.look_again_at(Some(now.saturating_add(LOOK_AT_SILENT_EVERY)));
         }
-        self.said_unwatched = failed.is_some();
+        self.has_reported_unwatched = failed.is_some();
         is_watched
     }
 
@@ -311,7 +311,7 @@ impl Directory {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(errno) => {
-                    self.say_missing(&self.unable("unable to read directory", errno));
+                    self.report_error(&self.unable("unable to read directory", errno));
                     listing.complete = false;
                     break;
                 }
@@ -332,7 +332,7 @@ impl Directory {
                     kind
                 }
             };
-            // Some file systems do not tell the type of an entry.
+            // Some file systems do not report the type of an entry.
             if matches!(entry.file_type(), FileType::Symlink | FileType::Unknown) {
                 let identity =
                     if let Kind::Directory { identity, .. } = kind { Some(identity) } else { None };
@@ -340,36 +340,37 @@ impl Directory {
             }
             listing.entries.push((name.to_owned(), kind));
         }
-        // The end of a directory that is removed while it is read tells nothing.
+        // A directory that was removed while it was read lists nothing any more.
         listing.complete &= fstat(&dir).is_ok_and(|stat| stat.st_nlink > 0);
-        self.tell(&failed, listing.complete);
+        self.report_names(&failed, listing.complete);
         Ok(listing)
     }
 
-    /// Says what could not be looked at, each once and not thousands at a time.
-    fn tell(&mut self, failed: &BTreeMap<CString, Errno>, complete: bool) {
-        let is_told = |name: &CString, errno: &Errno| self.told.get(name) == Some(&errno.raw_os_error());
-        let new = || failed.iter().filter(|(name, errno)| !is_told(name, errno));
-        for (name, errno) in new().take(TOLD_MOST) {
+    /// Warns about names that could not be looked at: about each once, and not about thousands at a time.
+    fn report_names(&mut self, failed: &BTreeMap<CString, Errno>, complete: bool) {
+        let is_reported =
+            |name: &CString, errno: &Errno| self.reported_names.get(name) == Some(&errno.raw_os_error());
+        let new = || failed.iter().filter(|(name, errno)| !is_reported(name, errno));
+        for (name, errno) in new().take(REPORTED_MAX) {
             self.warn(&[b"unable to stat ", name.to_bytes()].concat(), Some(&(*errno).into()));
         }
-        let more = new().count().saturating_sub(TOLD_MOST);
+        let more = new().count().saturating_sub(REPORTED_MAX);
         if more > 0 {
             self.warn(format!("unable to stat {more} more").as_bytes(), None);
         }
         if complete {
-            self.told.clear();
+            self.reported_names.clear();
         }
-        self.told.extend(failed.iter().map(|(name, errno)| (name.clone(), errno.raw_os_error())));
+        self.reported_names.extend(failed.iter().map(|(name, errno)| (name.clone(), errno.raw_os_error())));
     }
 
-    /// Whether `name` in it is still this directory, which is open as `dir`.
+    /// Whether `name` in the open directory `dir` leads to the directory `identity`.
     #[must_use]
     pub fn leads_to(dir: BorrowedFd<'_>, name: &CStr, identity: Identity) -> bool {
         statat(dir, name, AtFlags::empty()).is_ok_and(|stat| files::identity(&stat) == identity)
     }
 
-    /// Opens it, to start something in it.
+    /// Opens it, to start a runsv in it.
     ///
     /// # Errors
     ///
@@ -378,7 +379,7 @@ impl Directory {
         Ok(openat(CWD, &self.path, sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
     }
 
-    /// Whether a supervisor serves the service `name` in it: its `ok` has a reader.
+    /// Whether a supervisor serves the service `name`: its `ok` has a reader.
     #[must_use]
     pub fn is_served(&self, name: &CStr) -> bool {
         let path = [self.path.to_bytes(), b"/", name.to_bytes()].concat();
@@ -391,7 +392,7 @@ impl Directory {
     }
 }
 
-/// What a name is that cannot be looked at; `None` if it went a moment ago.
+/// The kind of a name of which stat(2) failed; `None` if it vanished a moment ago.
 fn kind_of_failed(dir: BorrowedFd<'_>, name: &CStr, errno: Errno) -> Option<Kind> {
     if !matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) {
         return Some(Kind::Unknown);
@@ -403,11 +404,11 @@ fn kind_of_failed(dir: BorrowedFd<'_>, name: &CStr, errno: Errno) -> Option<Kind
     }
 }
 
-/// When a service directory that is being made has settled, by its times.
+/// When a service directory has settled, by its timestamps.
 fn settled_at(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, now: Moment, wall: (i64, u32)) -> Moment {
     let age = age(stat, wall);
     if age.is_some_and(|age| age >= plan::SETTLED) {
-        // The usual case costs nothing more. A `run` that is written to later is not waited for.
+        // The usual case. A `run` that is written to later is not waited for.
         return Moment::START;
     }
     let run = CString::new([name.to_bytes(), b"/run"].concat()).ok();
@@ -415,7 +416,7 @@ fn settled_at(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, now: Moment, wall: 
     plan::settled_at(now, age, run.map(|run| self::age(&run, wall)))
 }
 
-/// How long before this moment a file was changed; `None` if after it.
+/// How long before the time `wall` a file was changed; `None` if after it.
 #[allow(clippy::cast_lossless, clippy::unnecessary_cast, reason = "widths differ between platforms")]
 fn age(stat: &Stat, (seconds, nanos): (i64, u32)) -> Option<Duration> {
     let since = |seconds: i64, nanos: i128| i128::from(seconds) * 1_000_000_000 + nanos;

@@ -1,41 +1,41 @@
-//! Services that were told to leave and are forgotten, but still there. Without I/O.
+//! Services that vanished and were told to leave, until they have ended. Without I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Identity;
+use crate::files::Identity;
 
-/// Their directories, and what tells them apart: a process, or a place.
+/// The services that are leaving, each with its directory and a number: that of its process, or of its place in a host.
 ///
-/// Thousands may leave at once, so each question is a look into a tree.
+/// Thousands may leave at once, so both questions are answered by a search in a tree.
 #[derive(Debug, Default)]
 pub struct Leaving {
-    which: BTreeMap<u64, Identity>,
-    whose: BTreeSet<(Identity, u64)>,
+    by_number: BTreeMap<u64, Identity>,
+    by_directory: BTreeSet<(Identity, u64)>,
 }
 
 impl Leaving {
     /// The service `number` in this directory was told to leave.
     pub fn add(&mut self, number: u64, identity: Identity) {
-        self.which.insert(number, identity);
-        self.whose.insert((identity, number));
+        self.by_number.insert(number, identity);
+        self.by_directory.insert((identity, number));
     }
 
-    /// The service `number` has left. Gives whether it was to.
+    /// The service `number` has ended. Returns whether it was leaving.
     pub fn remove(&mut self, number: u64) -> bool {
-        let Some(identity) = self.which.remove(&number) else { return false };
-        self.whose.remove(&(identity, number))
+        let Some(identity) = self.by_number.remove(&number) else { return false };
+        self.by_directory.remove(&(identity, number))
     }
 
-    /// Whether a service in this directory is still to leave.
+    /// Whether a service of this directory is leaving.
     #[must_use]
     pub fn has(&self, identity: Identity) -> bool {
-        self.whose.range((identity, 0)..=(identity, u64::MAX)).next().is_some()
+        self.by_directory.range((identity, 0)..=(identity, u64::MAX)).next().is_some()
     }
 
-    /// Whether all have left.
+    /// Whether no service is leaving.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.which.is_empty()
+        self.by_number.is_empty()
     }
 }
 

@@ -8,8 +8,6 @@ mod plan;
 mod retry;
 mod targets;
 
-pub use crate::files::Identity;
-
 pub use directory::Directory;
 pub use leaving::Leaving;
 pub use plan::{Found, Kind, Listing, Plan, Scan, again_at};

@@ -1,8 +1,8 @@
-//! What is to be started and stopped for what was found in the directory. Without I/O.
+//! Which services are to be started and stopped after a look at the directory. Without I/O.
 //!
-//! A service is the directory, not its name: it keeps running when a link or directory is renamed, and is known by the
-//! name that leads there now. Only what certainly is not there any more is stopped. What could not be looked at stays as
-//! it is and is looked at again, so an outage of a disk ends no service.
+//! A service is identified by its directory, not by its name: it keeps running when a link or directory is renamed, and
+//! then has the new name. A service is stopped only if its directory certainly is not there any more. If that could not be
+//! looked at, the service stays as it is and the directory is looked at again, so an outage of a disk ends no service.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
@@ -11,15 +11,16 @@ use std::time::Duration;
 use crate::files::Identity;
 use crate::moment::{Moment, earlier};
 
-/// A service directory that is made while we look has settled when it was not changed for so long.
+/// A service directory that is being made has settled when it was not changed for this long.
 pub(super) const CALM: Duration = Duration::from_millis(50);
-/// It is taken up so long after it was first seen, whatever happens in it; or if it has no `run` that could run.
+/// This long after it was first seen, it counts as settled even if it still changes, or has no executable `run`.
 pub(super) const SETTLED: Duration = Duration::from_millis(200);
-/// A new name is left alone for so long: `ln -sf` makes a link under another name and then renames it.
+/// A new name is ignored for this long: `ln -sf` makes a link under another name and then renames it.
 const NAMED: Duration = Duration::from_micros(200);
-/// What failed is looked at again after this at first, and so long may a link lead nowhere before its service is stopped.
+/// When to look again at first at an entry that could not be looked at. A link may also lead to nothing for this long
+/// before its service is stopped.
 const OUTAGE: Duration = Duration::from_secs(1);
-/// And then each time after this.
+/// How often to look at it later.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A service directory in the directory that is served.
@@ -27,39 +28,39 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 pub struct Found {
     /// Its name there.
     pub name: CString,
-    /// Which directory it is.
+    /// The identity of the directory.
     pub identity: Identity,
 }
 
-/// What a name leads to.
+/// The kind of file that a name leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A directory.
     Directory {
-        /// Which.
+        /// Its identity.
         identity: Identity,
-        /// When it has settled, by its times; [`Moment::START`] if it was not changed lately.
+        /// When it has settled, by its timestamps; [`Moment::START`] if it was not changed lately.
         settled_at: Moment,
     },
-    /// Something that is no service.
+    /// Another kind of file, which is no service.
     Other,
-    /// Nothing: a link to what is not there.
+    /// It is a link to nothing.
     Nothing,
-    /// That cannot be told now.
+    /// It could not be looked at.
     Unknown,
 }
 
-/// What was found at one look.
+/// The result of one look.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// The names and what they lead to.
+    /// The names, and the kinds of files that they lead to.
     pub entries: Vec<(CString, Kind)>,
-    /// No name is missing in it.
+    /// Whether surely no name is missing.
     pub complete: bool,
 }
 
 impl Listing {
-    /// Takes all that is there as it is now.
+    /// Treats all directories as settled.
     pub fn settle(&mut self) {
         for (_, kind) in &mut self.entries {
             if let Kind::Directory { settled_at, .. } = kind {
@@ -69,42 +70,42 @@ impl Listing {
     }
 }
 
-/// What changes.
+/// What a look changes. A place is an index in the list of known services.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Not there any more: places in the list of what is known, ascending.
+    /// Places of services whose directory is not there any more, ascending.
     pub stop: Vec<usize>,
-    /// New.
+    /// New services.
     pub start: Vec<Found>,
-    /// The runsv of this place has followed its name to another directory.
+    /// Places of services whose runsv has followed the name to another directory, and that directory.
     pub follow: Vec<(usize, Identity)>,
-    /// The directory of this place has another name now.
+    /// Places of services whose directory has another name now, and that name.
     pub rename: Vec<(usize, CString)>,
-    /// Kept, but it could not be seen that they are there: places, ascending.
+    /// Places of services that are kept although their directory was not seen, ascending.
     pub unseen: Vec<usize>,
-    /// When to look again although nothing is said to have changed.
+    /// When to look again even if no change is reported, if ever.
     pub again: Option<Moment>,
 }
 
 /// What is remembered from one look to the next.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Directories that are new and have not settled, and when each was first seen.
-    coming: BTreeMap<Identity, Moment>,
-    /// Names that could not be looked at or lead nowhere, which of the two, and since when.
+    /// New directories that have not settled, and when each was first seen.
+    unsettled: BTreeMap<Identity, Moment>,
+    /// Names of which [`Kind::Unknown`] or [`Kind::Nothing`] was found, which of the two, and since when.
     failing: BTreeMap<CString, (Kind, Moment)>,
-    /// Since when the whole could not be listed.
-    incomplete: Option<Moment>,
-    /// At least one look was compared.
+    /// Since when listings are incomplete; `None` if the last was complete.
+    incomplete_since: Option<Moment>,
+    /// Whether there was a look before.
     has_looked: bool,
 }
 
 impl Scan {
-    /// Compares what is known with what was found. `follows` says whether the supervisor at a place serves this
-    /// directory, to which its name leads now.
+    /// Compares the known services with a listing. `follows` tells whether the runsv of the service at a place already
+    /// serves another directory, to which the name of the service leads now.
     ///
-    /// A directory under several names is one service, under the name that comes first, and keeps that name for as
-    /// long as it leads there.
+    /// A directory with several names is one service, under the first name of the listing. It keeps that name for as long as
+    /// the name leads to the directory.
     pub fn compare(
         &mut self,
         now: Moment,
@@ -123,8 +124,8 @@ impl Scan {
         }
         let may_be_known =
             |(name, kind): &(CString, Kind)| *kind == Kind::Unknown && self.is_outage(now, name);
-        // What a service is called now may be what could not be looked at.
-        let certain = listing.complete && !listing.entries.iter().any(may_be_known);
+        // A name that could not be looked at may be the new name of a service that was renamed.
+        let is_certain = listing.complete && !listing.entries.iter().any(may_be_known);
         let mut served = BTreeSet::new();
         served.extend(known.iter().map(|known| known.identity));
         for (place, service) in known.iter().enumerate() {
@@ -143,11 +144,11 @@ impl Scan {
                         plan.follow.push((place, *identity));
                         continue;
                     }
-                    !certain
+                    !is_certain
                 }
                 Some(Kind::Unknown) => true,
-                Some(Kind::Nothing) => !certain || self.is_outage(now, &service.name),
-                Some(Kind::Other) | None => !certain,
+                Some(Kind::Nothing) => !is_certain || self.is_outage(now, &service.name),
+                Some(Kind::Other) | None => !is_certain,
             };
             if stays { plan.unseen.push(place) } else { plan.stop.push(place) }
         }
@@ -156,11 +157,12 @@ impl Scan {
         plan
     }
 
+    /// Whether a name fails, but not for long.
     fn is_outage(&self, now: Moment, name: &CStr) -> bool {
         self.failing.get(name).is_some_and(|(_, since)| now < since.saturating_add(OUTAGE))
     }
 
-    /// Notes what could not be looked at. Gives when that is to be done again.
+    /// Notes which names fail and since when. Returns when to look at them again.
     fn note_failures(&mut self, now: Moment, listing: &Listing) -> Option<Moment> {
         let failing =
             listing.entries.iter().filter(|(_, kind)| matches!(kind, Kind::Nothing | Kind::Unknown));
@@ -170,58 +172,58 @@ impl Scan {
         };
         self.failing.extend(failing.map(|(name, kind)| (name.clone(), (*kind, since(name, *kind)))));
         if listing.complete {
-            self.incomplete = None;
+            self.incomplete_since = None;
         } else {
-            self.incomplete.get_or_insert(now);
-            // What is not in the list may fail as before.
+            self.incomplete_since.get_or_insert(now);
+            // A name that is missing may fail as before.
             for (name, since) in before {
                 self.failing.entry(name).or_insert(since);
             }
         }
-        let since = self.failing.values().map(|(_, since)| since).chain(&self.incomplete);
+        let since = self.failing.values().map(|(_, since)| since).chain(&self.incomplete_since);
         since.map(|since| Some(again_at(now, *since))).fold(None, earlier)
     }
 
-    /// Finds what is new and has settled.
+    /// Adds services to the plan that are new and have settled. `served` are the directories of known services.
     fn find_new(&mut self, now: Moment, listing: &Listing, mut served: BTreeSet<Identity>, plan: &mut Plan) {
-        let mut coming = BTreeMap::new();
+        let mut unsettled = BTreeMap::new();
         let named = if self.has_looked { NAMED } else { Duration::ZERO };
         for (name, kind) in &listing.entries {
             let Kind::Directory { identity, settled_at } = *kind else { continue };
             if served.contains(&identity) {
                 continue;
             }
-            let first_seen = self.coming.get(&identity).copied().unwrap_or(now);
+            let first_seen = self.unsettled.get(&identity).copied().unwrap_or(now);
             let ready_at =
                 settled_at.min(first_seen.saturating_add(SETTLED)).max(first_seen.saturating_add(named));
             if now >= ready_at {
                 served.insert(identity);
                 plan.start.push(Found { name: name.clone(), identity });
             } else {
-                coming.insert(identity, first_seen);
+                unsettled.insert(identity, first_seen);
                 plan.again = earlier(plan.again, Some(ready_at));
             }
         }
         if !listing.complete {
-            for (identity, first_seen) in std::mem::take(&mut self.coming) {
+            for (identity, first_seen) in std::mem::take(&mut self.unsettled) {
                 if !served.contains(&identity) {
-                    coming.entry(identity).or_insert(first_seen);
+                    unsettled.entry(identity).or_insert(first_seen);
                 }
             }
         }
-        self.coming = coming;
+        self.unsettled = unsettled;
     }
 }
 
-/// When to look again at what has failed since `since`: soon at first, then each few seconds.
+/// When to look again at something that has failed since `since`: soon at first, later every few seconds.
 #[must_use]
 pub fn again_at(now: Moment, since: Moment) -> Moment {
     let soon = since.saturating_add(OUTAGE);
     if now < soon { soon } else { now.saturating_add(LOOK_EVERY) }
 }
 
-/// When a directory has settled that was changed so long ago, and its `run` so long ago, if that can run yet. `None` is
-/// a change in the future: the clock was set, or is another machine's.
+/// When a directory has settled, by the time since it was `changed` and the time since its `run` was changed, if that is
+/// executable. A time of `None` is a change in the future: the clock was set, or is that of another machine.
 pub(super) fn settled_at(
     now: Moment,
     changed: Option<Duration>,
@@ -300,8 +302,8 @@ mod tests {
         let plan = self::plan(&[found("a", 1)], &[("a", directory(2))], true);
         assert_eq!(plan, Plan { follow: vec![(0, Identity { device: 1, inode: 2 })], ..Plan::default() });
         let known = [found("a", 1), found("b", 2)];
-        let taken = self::plan(&known, &[("a", directory(2)), ("b", directory(2))], true);
-        assert_eq!(taken.stop, [0]);
+        let to_served = self::plan(&known, &[("a", directory(2)), ("b", directory(2))], true);
+        assert_eq!(to_served.stop, [0]);
     }
 
     #[test]
@@ -374,7 +376,7 @@ mod tests {
         assert_eq!(settled_at(at(9000), old, Some(None)), at(9050));
     }
 
-    /// What is done to the directory, or fails for a while.
+    /// A change in the directory, or a failure.
     #[derive(Debug, Clone)]
     enum Happens {
         Link(u8, u8),
@@ -401,8 +403,8 @@ mod tests {
     }
 
     proptest! {
-        /// Each look sees some names fail and misses others. No directory that has a name is told to stop, and when
-        /// nothing fails any more, all that have a name are served, once and under that name, and nothing else.
+        /// In each look some names fail and others are missing. No service is stopped whose directory has a name. When
+        /// nothing fails any more, all directories with a name are served, once and under that name, and no others.
         #[test]
         fn what_is_there_is_served_and_only_what_is_gone_is_stopped(
             story in prop::collection::vec(happens(), 1..60),
@@ -413,10 +415,10 @@ mod tests {
             let mut now = at(0);
             // Each inode is first seen with times of its own.
             let mut made: BTreeMap<u64, Moment> = BTreeMap::new();
-            // The name of which the looks after the next event fail, and the one that they miss.
+            // The names that fail, and that are missing, in the look after the next event.
             let mut next = (None, None);
             let mut again = None;
-            // At last only those looks come that were asked for.
+            // At the end there are only looks that the plan asked for.
             let looks = std::iter::repeat_n(Happens::Asked, 20);
             for what in story.into_iter().chain(looks) {
                 let (fails, misses) = std::mem::take(&mut next);

@@ -1,4 +1,4 @@
-//! How soon to try again what failed. Without I/O.
+//! How soon to try again after a failure. Without I/O.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ const FIRST: Duration = Duration::from_millis(100);
 /// No pause is longer.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Tries of one thing, one after the other.
+/// Failed tries of one thing, one after the other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retry {
     failed: u32,
 }
 
 impl Retry {
-    /// It failed once more. Gives when to try again.
+    /// Another try failed. Returns when to try again.
     pub fn failed(&mut self, now: Moment) -> Moment {
         let pause = FIRST.saturating_mul(1_u32.checked_shl(self.failed).unwrap_or(u32::MAX));
         self.failed = self.failed.saturating_add(1);

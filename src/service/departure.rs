@@ -21,7 +21,7 @@ const STARTS_MAX: u8 = 3;
 /// What is to be done about leaving.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leave {
+pub(crate) enum Leave {
     /// Nothing now.
     Stay,
     /// Start the log service, which does not run, for the lines that it has not read; and ask again.
@@ -41,7 +41,7 @@ pub enum Leave {
 
 /// How far a service has got on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Departure {
+pub(crate) enum Departure {
     /// It is not on its way out, or its main program has not ended yet.
     NotBegun,
     /// The service has ended for good. What else runs is waited for.
@@ -58,13 +58,13 @@ pub enum Departure {
 impl Departure {
     /// Whether the service has ended for good, and only what else runs is waited for.
     #[must_use]
-    pub const fn is_begun(self) -> bool {
+    pub(crate) const fn is_begun(self) -> bool {
         matches!(self, Departure::Begun { .. })
     }
 
     /// Whether one of the two may get a command.
     #[must_use]
-    pub const fn accepts(self, role: Role, command: Command) -> bool {
+    pub(crate) const fn accepts(self, role: Role, command: Command) -> bool {
         let changes_want = matches!(command, Command::Up | Command::Once | Command::Down | Command::Exit);
         // Once the service has ended for good, nothing could be started with the pipe.
         let is_late = self.is_begun() && changes_want;
@@ -75,7 +75,7 @@ impl Departure {
 
     /// When to ask again although nothing has happened, if ever.
     #[must_use]
-    pub const fn deadline(self) -> Option<Moment> {
+    pub(crate) const fn deadline(self) -> Option<Moment> {
         match self {
             Departure::NotBegun => None,
             Departure::Begun { until, .. } => Some(until),
@@ -86,7 +86,7 @@ impl Departure {
     /// pipe holds lines that the log service has not read.
     ///
     /// `timeout` is how long the log service and the hooks have to end; it is called once.
-    pub fn next(
+    pub(crate) fn next(
         &mut self,
         now: Now,
         main: &Machine,

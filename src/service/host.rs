@@ -5,11 +5,12 @@
 //! that each waits for are looked up, and the FIFOs of many are watched by [`Interest`].
 
 mod sorted;
+mod waiting;
 
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
+use rustix::event::PollFlags;
+use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, wait};
 
@@ -17,19 +18,18 @@ use super::perform::{Service, Unit};
 use super::step::Now;
 use crate::Signal;
 use crate::control::Command;
-use crate::event::{self, Wait, Woken};
-use crate::moment::{Moment, earlier};
+use crate::moment::Moment;
 use crate::process::Ended;
 use crate::role::Role;
 use crate::sort::sort;
 use crate::sys::clock;
 use crate::sys::interest::Interest;
-use crate::sys::residency::release_executable;
 use crate::sys::signals::{Came, Signals};
 use crate::sys::watch::Inotify;
 use crate::tai;
 
 use sorted::Sorted;
+use waiting::number_of;
 
 /// The number by which a service is known here, as long as it is hosted.
 pub type Place = usize;
@@ -48,19 +48,19 @@ pub struct Host {
     places: Vec<Option<Hosted>>,
     /// Places that are empty.
     free: Vec<Place>,
-    /// The FIFOs of many services; each has the number of [`number_of`]. `None`: they are listed at each wait.
+    /// The FIFOs `control` of many services, each under the number of [`number_of`]. `None`: each wait lists them all.
     controls: Option<Interest>,
-    /// The removals in the `supervise` directories of many services. `None`: they are signalled.
+    /// Watches the `supervise` directories of many services for removals. `None`: removals arrive as signals.
     removals: Option<Inotify>,
     /// The place of each watch of [`Host::removals`].
     watches: Sorted<i32>,
     /// The place of each process.
     processes: Sorted<i32>,
-    /// When each place is due next.
+    /// When the service at each place is due next.
     due: Sorted<Moment>,
     /// There may be ended children that are not reaped yet: when to look.
     reap_at: Option<Moment>,
-    /// The next wait is likely to be long; see [`Host::expect_long_wait`].
+    /// Whether the next wait is likely to be long; see [`Host::expect_long_wait`].
     expects_long_wait: bool,
 }
 
@@ -71,23 +71,13 @@ struct Hosted {
     due: Option<Moment>,
 }
 
-/// What became ready in one wait.
-struct Ready {
-    signals: bool,
-    removals: bool,
-    /// Whose FIFOs can be read.
-    controls: Vec<(Place, Role)>,
-    /// Which of the other descriptors are ready, in their order.
-    others: Vec<bool>,
-}
-
 /// What happened in one turn that the services do not handle themselves.
 #[derive(Debug, Default)]
 pub struct Turn {
     /// The signals, in the order in which they are to be looked at.
     pub signals: Vec<Came>,
-    /// Ended processes that belong to no service.
-    pub strangers: Vec<(Pid, Ended)>,
+    /// The ends of processes that belong to no service.
+    pub other_ends: Vec<(Pid, Ended)>,
     /// Which of the other descriptors are ready, in their order.
     pub ready: Vec<bool>,
     /// Something happened to a service or to us: it was not only time that passed, or an orphan that ended.
@@ -126,7 +116,7 @@ impl Host {
         Host { controls: Interest::new().ok(), removals: Inotify::new().ok(), ..Host::new(signals) }
     }
 
-    /// Hosts a service that was begun. Returns its place.
+    /// Hosts a service after [`Service::begin`]. Returns its place.
     pub fn add(&mut self, service: Box<Service>) -> Place {
         let hosted = Hosted { service, due: None };
         let place = self.free.pop().unwrap_or_else(|| {
@@ -145,7 +135,7 @@ impl Host {
 
     /// One of the services.
     #[must_use]
-    pub fn get(&self, place: Place) -> Option<&Service> {
+    pub(crate) fn get(&self, place: Place) -> Option<&Service> {
         self.places.get(place)?.as_ref().map(|hosted| &*hosted.service)
     }
 
@@ -166,7 +156,7 @@ impl Host {
             self.command_and_look(now, place, command, SOON);
         }
         if command == Command::Exit {
-            // Its end takes the kernel some milliseconds, which pass while the services end.
+            // The kernel takes some milliseconds to close the watches. They pass while the services end.
             self.removals = None;
         }
     }
@@ -210,7 +200,7 @@ impl Host {
         }
     }
 
-    /// The next wait is likely to be long: memory that can be had again is given back before it begins; see
+    /// The next wait is likely to be long: before it begins, the kernel gets back pages that can be read again; see
     /// [`release_executable`].
     pub const fn expect_long_wait(&mut self) {
         self.expects_long_wait = true;
@@ -244,7 +234,7 @@ impl Host {
                 touched.push(place);
             }
         }
-        self.tick_those_due(&now, &mut touched);
+        self.tick_due(&now, &mut touched);
         sort(&mut touched);
         touched.dedup();
         turn.happened = !touched.is_empty() || !turn.signals.is_empty() || turn.ready.contains(&true);
@@ -253,7 +243,7 @@ impl Host {
     }
 
     /// Ticks the services that are due.
-    fn tick_those_due(&mut self, now: &impl Fn() -> Now, touched: &mut Vec<Place>) {
+    fn tick_due(&mut self, now: &impl Fn() -> Now, touched: &mut Vec<Place>) {
         for _ in 0..DUE_MAX {
             let Some((at, place)) = self.due.first().filter(|(at, _)| now().at >= *at) else { break };
             if let Some(service) = self.service(place)
@@ -375,54 +365,11 @@ impl Host {
         }
     }
 
-    fn wait(&self, others: &[(BorrowedFd<'_>, PollFlags)], until: Option<Moment>, is_long: bool) -> Ready {
-        let due = earlier(self.due.first().map(|(at, _)| at), self.reap_at);
-        let mut fds = Vec::with_capacity(others.len().saturating_add(3));
-        let mut whose = Vec::new();
-        let mut add = |fd, flags| fds.push(PollFd::from_borrowed_fd(fd, flags));
-        add(self.signals.as_fd(), PollFlags::IN);
-        for (fd, flags) in others {
-            add(*fd, *flags);
-        }
-        if let Some(removals) = &self.removals {
-            add(removals.as_fd(), PollFlags::IN);
-        }
-        match &self.controls {
-            Some(controls) => add(controls.as_fd(), PollFlags::IN),
-            None => {
-                for (place, service) in self.services() {
-                    for unit in service.units() {
-                        add(unit.control(), PollFlags::IN);
-                        whose.push((place, unit.role()));
-                    }
-                }
-            }
-        }
-        if is_long {
-            // Last: pages that are touched between this and the wait stay in memory.
-            release_executable();
-        }
-        let woken = event::wait(&mut fds, Wait::until(earlier(until, due)));
-        let mut ready = fds.iter().map(|fd| woken == Woken::Unknown || !fd.revents().is_empty());
-        Ready {
-            signals: ready.next() == Some(true),
-            others: others.iter().map(|_| ready.next() == Some(true)).collect(),
-            removals: self.removals.is_some() && ready.next() == Some(true),
-            controls: match &self.controls {
-                Some(controls) if ready.next() == Some(true) => {
-                    controls.ready().into_iter().map(whose_is).collect()
-                }
-                Some(_) => Vec::new(),
-                None => ready.zip(whose).filter(|(ready, _)| *ready).map(|(_, whose)| whose).collect(),
-            },
-        }
-    }
-
     /// Something was removed in the `supervise` directory of one of many services.
     fn look_for_removals(&mut self, now: &impl Fn() -> Now, touched: &mut Vec<Place>) {
         let Some(removals) = &self.removals else { return };
         let mut places = Vec::new();
-        removals.take(|watch, _| places.extend(self.watches.find(watch)));
+        removals.read_each(|watch, _| places.extend(self.watches.find(watch)));
         sort(&mut places);
         places.dedup();
         for place in places {
@@ -436,7 +383,7 @@ impl Host {
     fn handle_signals(&mut self, now: &impl Fn() -> Now, turn: &mut Turn, touched: &mut Vec<Place>) {
         let (mut children, mut overflow) = (self.reap_at.take().is_some(), false);
         let mut changed = Vec::new();
-        self.signals.take(|came| match came.signal {
+        self.signals.read_each(|came| match came.signal {
             Signal::CHLD => children = true,
             _ if came.is_change() => changed.push(came.fd),
             _ if came.is_overflow() => overflow = true,
@@ -469,7 +416,7 @@ impl Host {
                 self.processes.remove(key(pid), place);
             }
             let Some((place, service)) = place.and_then(|place| Some((place, self.service(place)?))) else {
-                turn.strangers.push((pid, how));
+                turn.other_ends.push((pid, how));
                 continue;
             };
             service.child_ended(now(), pid, how);
@@ -505,14 +452,4 @@ impl Host {
 
 const fn key(pid: Pid) -> i32 {
     pid.as_raw_nonzero().get()
-}
-
-/// The number under which a FIFO is watched.
-fn number_of(place: Place, role: Role) -> u64 {
-    u64::try_from(place).unwrap_or(u64::MAX >> 1) << 1 | u64::from(role == Role::Log)
-}
-
-fn whose_is(number: u64) -> (Place, Role) {
-    let role = if number & 1 == 0 { Role::Main } else { Role::Log };
-    (Place::try_from(number >> 1).unwrap_or(Place::MAX), role)
 }

@@ -69,17 +69,17 @@ use crate::tai::Tai64N;
 
 use hooks::RunningHooks;
 use state::{Down, Finish, Finishing, MachineState, Preparing, RunFile, Running};
-pub use unexpected::ExitReport;
+pub(crate) use unexpected::ExitReport;
 use unexpected::UnexpectedExits;
 
 /// A service that ran for less than this is started again only after as long a pause.
-pub const PACE: Duration = Duration::from_secs(1);
+pub(crate) const PACE: Duration = Duration::from_secs(1);
 /// The pause before the next try to start when the kernel refused a new process.
-pub const NO_PROCESS: Duration = Duration::from_secs(5);
+pub(crate) const NO_PROCESS: Duration = Duration::from_secs(5);
 
 /// One supervised process.
 #[derive(Debug, Clone)]
-pub struct Machine {
+pub(crate) struct Machine {
     state: MachineState,
     want: Want,
     /// Nothing is started any more, whatever is wanted; see [`Machine::hold`].
@@ -96,7 +96,7 @@ pub struct Machine {
 impl Machine {
     /// A service that never ran.
     #[must_use]
-    pub fn new(now: Now, want: Want) -> Self {
+    pub(crate) fn new(now: Now, want: Want) -> Self {
         Machine {
             state: MachineState::Down(Down { not_before: Moment::START, once: false }),
             want,
@@ -111,7 +111,7 @@ impl Machine {
 
     /// The status that others read.
     #[must_use]
-    pub const fn status(&self) -> Status {
+    pub(crate) const fn status(&self) -> Status {
         let (state, term) = match self.state {
             MachineState::Down(_) | MachineState::Preparing(_) => (status::State::Down, false),
             MachineState::Running(running) => (status::State::Run, running.term),
@@ -123,7 +123,7 @@ impl Machine {
 
     /// The process of `./run` or `./finish`, if there is one.
     #[must_use]
-    pub const fn pid(&self) -> Option<Pid> {
+    pub(crate) const fn pid(&self) -> Option<Pid> {
         match self.state {
             MachineState::Running(Running { pid, .. })
             | MachineState::Finishing(Finishing { finish: Finish::Runs { pid, .. }, .. }) => Some(pid),
@@ -133,13 +133,13 @@ impl Machine {
 
     /// What was asked for last.
     #[must_use]
-    pub const fn want(&self) -> Want {
+    pub(crate) const fn want(&self) -> Want {
         self.want
     }
 
     /// Whether neither `./run` nor `./finish` runs or is about to.
     #[must_use]
-    pub const fn is_down(&self) -> bool {
+    pub(crate) const fn is_down(&self) -> bool {
         match self.state {
             MachineState::Down(_) => true,
             // The start for which `control/u` runs may not be wanted any more.
@@ -150,19 +150,19 @@ impl Machine {
 
     /// Whether it is only down because `./run` could not be executed; then [`Event::RunChanged`] is of use.
     #[must_use]
-    pub const fn waits_for_run(&self) -> bool {
+    pub(crate) const fn waits_for_run(&self) -> bool {
         matches!(self.state, MachineState::Down(_)) && self.lacks_run()
     }
 
     /// Whether the last start failed because of `./run` itself.
     #[must_use]
-    pub const fn lacks_run(&self) -> bool {
+    pub(crate) const fn lacks_run(&self) -> bool {
         matches!(self.run_file, RunFile::Unusable { .. })
     }
 
     /// When [`Event::Tick`] is due, if ever.
     #[must_use]
-    pub fn next_tick(&self) -> Option<Moment> {
+    pub(crate) fn next_tick(&self) -> Option<Moment> {
         let next = match self.state {
             MachineState::Down(down) => self.wants_start().then_some(down.not_before),
             MachineState::Preparing(_) => None,
@@ -177,13 +177,13 @@ impl Machine {
 
     /// Whether it is `./run` that runs.
     #[must_use]
-    pub const fn is_running(&self) -> bool {
+    pub(crate) const fn is_running(&self) -> bool {
         matches!(self.state, MachineState::Running(_))
     }
 
     /// Whether nothing is started any more; see [`Machine::hold`].
     #[must_use]
-    pub const fn is_held(&self) -> bool {
+    pub(crate) const fn is_held(&self) -> bool {
         self.held
     }
 
@@ -197,12 +197,12 @@ impl Machine {
     }
 
     /// From now on nothing is started, whatever is or will be wanted.
-    pub const fn hold(&mut self) {
+    pub(crate) const fn hold(&mut self) {
         self.held = true;
     }
 
     /// If it is down, starts it once, without the pause after its last exit: a log service with unread lines.
-    pub fn start_once(&mut self, now: Now) -> Actions {
+    pub(crate) fn start_once(&mut self, now: Now) -> Actions {
         let MachineState::Down(down) = &mut self.state else { return Actions::none() };
         down.once = true;
         down.not_before = down.not_before.min(now.at);
@@ -210,13 +210,13 @@ impl Machine {
     }
 
     /// It will end by itself, without a signal: a log service whose input was closed.
-    pub fn expect_exit(&mut self) -> Actions {
+    pub(crate) fn expect_exit(&mut self) -> Actions {
         self.set_want(Want::Exit, false);
         Action::Publish.into()
     }
 
     /// Handles one event. Returns what to do about it.
-    pub fn step(&mut self, now: Now, event: Event) -> Actions {
+    pub(crate) fn step(&mut self, now: Now, event: Event) -> Actions {
         match event {
             Event::Command(command) => self.command(now, command),
             Event::Tick => self.tick(now),
@@ -255,7 +255,7 @@ impl Machine {
     }
 
     fn tick(&mut self, now: Now) -> Actions {
-        let report = self.exits.report_rest(now.at).map(Action::ReportExit);
+        let report = self.exits.report_due(now.at).map(Action::ReportExit);
         let report = report.map_or_else(Actions::none, Actions::from);
         match &mut self.state {
             MachineState::Down(_) => report.and(self.start_if_due(now)),
@@ -348,7 +348,7 @@ impl Machine {
         }
     }
 
-    /// A process ended; perhaps a stranger.
+    /// A process ended, perhaps another than that of this state.
     fn ended(&mut self, now: Now, pid: Pid, how: Ended, has_finish: bool) -> Actions {
         match self.state {
             MachineState::Running(running) if running.pid == pid => {

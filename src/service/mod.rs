@@ -4,10 +4,10 @@
 //! about who leaves first, both without I/O; [`perform`] does the actions; [`host`] waits for any number of services
 //! and passes each what concerns it.
 
-pub mod departure;
+pub(crate) mod departure;
 pub mod host;
-pub mod machine;
+pub(crate) mod machine;
 mod perform;
-pub mod step;
+pub(crate) mod step;
 
 pub use perform::{Late, Outputs, Service, Unit};

@@ -136,12 +136,6 @@ impl Service {
         self.of_init = true;
     }
 
-    /// What messages about this service begin with.
-    #[must_use]
-    pub fn who(&self) -> &[u8] {
-        &self.label.who
-    }
-
     /// The name as it was given.
     #[must_use]
     pub fn name(&self) -> &OsStr {
@@ -177,30 +171,30 @@ impl Service {
     }
 
     /// The service, and its log service if there is one.
-    pub fn units(&self) -> impl Iterator<Item = &Unit> {
+    pub(crate) fn units(&self) -> impl Iterator<Item = &Unit> {
         [&self.main].into_iter().chain(self.log.iter().map(|log| &log.unit))
     }
 
     /// The same, to be changed.
-    pub fn units_mut(&mut self) -> impl Iterator<Item = &mut Unit> {
+    pub(crate) fn units_mut(&mut self) -> impl Iterator<Item = &mut Unit> {
         [&mut self.main].into_iter().chain(self.log.iter_mut().map(|log| &mut log.unit))
     }
 
     /// The processes of both, and of hooks.
-    pub fn processes(&self) -> impl Iterator<Item = Pid> {
+    pub(crate) fn processes(&self) -> impl Iterator<Item = Pid> {
         self.units().filter_map(Unit::pid).chain(self.hooks.iter().map(|hook| hook.pid))
     }
 
     /// When [`Service::tick`] is due, if ever.
     #[must_use]
-    pub fn next_tick(&self) -> Option<Moment> {
+    pub(crate) fn next_tick(&self) -> Option<Moment> {
         let of_units = self.units().map(|unit| unit.machine.next_tick()).fold(None, earlier);
         let of_service = earlier(self.departure.deadline(), self.surroundings.settled_at());
         earlier(earlier(of_units, of_service), self.repair.at())
     }
 
     /// Does what is due at this moment; first for the log service.
-    pub fn tick(&mut self, now: Now) {
+    pub(crate) fn tick(&mut self, now: Now) {
         if self.repair.begin_if_due(now.at) {
             self.put_in_order(now);
         }
@@ -210,7 +204,7 @@ impl Service {
     }
 
     /// Does a command as if it had been read from the FIFO.
-    pub fn command(&mut self, now: Now, command: Command) {
+    pub(crate) fn command(&mut self, now: Now, command: Command) {
         if command == Command::Exit {
             // Somebody wants it gone, so no other service follows in its directory.
             self.surroundings.do_not_follow();
@@ -219,7 +213,7 @@ impl Service {
     }
 
     /// Reads commands of one of the two and does them.
-    pub fn read_commands(&mut self, now: Now, role: Role) {
+    pub(crate) fn read_commands(&mut self, now: Now, role: Role) {
         let mut buffer = [0; COMMANDS_MAX + 1];
         let is_over = role == Role::Main && self.main_is_over();
         let Some(unit) = self.unit_mut(role) else { return };
@@ -237,8 +231,8 @@ impl Service {
         self.publish(now);
     }
 
-    /// Handles the end of a process. Returns whether it was one of this service.
-    pub fn child_ended(&mut self, now: Now, pid: Pid, how: Ended) -> bool {
+    /// Handles the end of a process of this service.
+    pub(crate) fn child_ended(&mut self, now: Now, pid: Pid, how: Ended) {
         let role = self.units().find(|unit| unit.pid() == Some(pid)).map(Unit::role);
         if let Some(role) = role {
             if !self.main.watched {
@@ -246,17 +240,16 @@ impl Service {
             }
             let finish = role == Role::Main && self.has_finish();
             self.handle(now, role, Event::Ended { pid, how, finish });
-            return true;
+            return;
         }
-        let Some(index) = self.hooks.iter().position(|running| running.pid == pid) else { return false };
+        let Some(index) = self.hooks.iter().position(|running| running.pid == pid) else { return };
         let RunningHook { hook, target, .. } = self.hooks.swap_remove(index);
         let instead = how == Ended::Code(0);
         self.handle(now, Role::Main, Event::HookEnded { hook, pid: target, instead });
-        true
     }
 
     /// Publishes what changed since the last time. What cannot be published is tried again.
-    pub fn publish(&mut self, now: Now) {
+    pub(crate) fn publish(&mut self, now: Now) {
         let is_gone = self.surroundings.is_gone();
         let (mut published, mut trouble) = (false, None);
         for unit in self.units_mut() {

@@ -22,7 +22,7 @@ pub struct Now {
 
 /// A program of the service directory that has a process of its own in the life of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Script {
+pub(crate) enum Script {
     /// `./run`
     Run,
     /// `./finish`, which gets as arguments how `./run` ended.
@@ -31,7 +31,7 @@ pub enum Script {
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// A byte of `supervise/control`, or TERM to the supervisor.
     Command(Command),
     /// Time has passed; [`Machine::next_tick`](super::machine::Machine::next_tick) tells when this is due.
@@ -74,7 +74,7 @@ pub enum Event {
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Start a script; answer `Started`, `NotStarted` or `NoProcess`.
     Start(Script),
     /// Run `control/C` for the process of `./run`; answer `HookEnded`, at once if there is no such hook.
@@ -98,4 +98,4 @@ pub enum Action {
 }
 
 /// What is to be done about one event.
-pub type Actions = crate::actions::Actions<Action>;
+pub(crate) type Actions = crate::actions::Actions<Action>;

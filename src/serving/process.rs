@@ -18,14 +18,15 @@ use crate::files;
 use crate::proc_stat::ProcStat;
 use crate::sys::listing;
 
-use super::{RUNSVINIT, announcement};
+use super::RUNSVINIT;
+use super::announcement::{self, Tag};
 
 /// The longest name of a process, with its newline.
 const NAME_MAX: usize = 16;
 /// The longest command line that is read: it has a path in it, and a few words.
 const LINE_MAX: usize = 64 * 1024;
-/// The user numbers are within this many bytes at the beginning of `status`.
-const STATUS_MAX: usize = 1024;
+/// The lines of `status` that are used are within this many bytes, unless the process has hundreds of groups.
+const STATUS_MAX: usize = 4096;
 /// `stat` is never longer: a name and numbers.
 const STAT_MAX: usize = 1024;
 /// The mode bits of a set-id file.
@@ -88,11 +89,12 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// `NotFound` if it serves none, or one that does not exist for us. With any other error nobody knows.
+    /// `PermissionDenied` if we may not know. With any other error it is none that exists for us, or it cannot be found out.
     pub fn directory(&self) -> io::Result<PathBuf> {
-        if let Some(announced) = self.announced_directory() {
-            return Ok(announced);
-        }
+        let not_announced = match self.announced_directory() {
+            Ok(announced) => return Ok(announced),
+            Err(error) => error,
+        };
         let mut line = vec![0; LINE_MAX];
         let line = files::read_start(self.proc_dir.as_fd(), c"cmdline", &mut line)?;
         if line.len() >= LINE_MAX {
@@ -100,7 +102,7 @@ impl Process {
         }
         let words = line.split(|&byte| byte == 0).skip(1);
         let dir = if self.is_runsvinit {
-            first_word(words).ok_or(io::ErrorKind::InvalidData)?
+            first_word(words).ok_or(not_announced)?
         } else {
             directory_of_runsvdir(words).ok_or(io::ErrorKind::NotFound)?
         };
@@ -110,18 +112,27 @@ impl Process {
 
     /// The directory that it serves, if that is known and no stranger can have chosen it.
     pub(super) fn certain_directory(&self) -> Option<PathBuf> {
-        self.announced_directory().or_else(|| self.is_certain.then(|| self.directory().ok())?)
+        let announced = self.announced_directory().ok();
+        announced.or_else(|| self.is_certain.then(|| self.directory().ok())?)
     }
 
     /// The directory that it announces in a file. Nobody but root and us can have written that.
-    fn announced_directory(&self) -> Option<PathBuf> {
-        if !self.is_runsvinit {
-            return None;
-        }
+    fn announced_directory(&self) -> io::Result<PathBuf> {
+        let tag = if self.is_runsvinit { self.tag() } else { None };
+        announcement::read(&tag.ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    /// What an announcement of it has in its name; `None` if it has ended.
+    fn tag(&self) -> Option<Tag> {
         let mut stat = [0; STAT_MAX];
         let stat = files::read_start(self.proc_dir.as_fd(), c"stat", &mut stat).ok()?;
         let stat = ProcStat::parse(stat).filter(|stat| !stat.is_zombie)?;
-        announcement::read(self.pid, stat.start)
+        let mut status = [0; STATUS_MAX];
+        let status = files::read_start(self.proc_dir.as_fd(), c"status", &mut status).ok()?;
+        // Of the processes of others we may not know the namespace; usually it is ours.
+        let namespace = announcement::namespace_in(self.proc_dir.as_fd(), c"ns/pid");
+        let namespace = namespace.or_else(announcement::our_namespace)?;
+        Some(Tag { pid: innermost_pid(status).unwrap_or(self.pid), start: stat.start, namespace })
     }
 
     /// Its working directory, by a path that leads there for us, too.
@@ -159,6 +170,12 @@ fn users(status: &[u8]) -> Option<[u32; 4]> {
     Some([next()?, next()?, next()?, next()?])
 }
 
+/// The number that a process has in its own PID namespace, in `/proc/PID/status`. We may see it in an outer one.
+fn innermost_pid(status: &[u8]) -> Option<i32> {
+    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"NSpid:"))?;
+    std::str::from_utf8(line).ok()?.split_whitespace().last()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +185,12 @@ mod tests {
         assert_eq!(users(b"Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\n"), Some([1, 2, 3, 4]));
         assert_eq!(users(b"Name:\tx\nUid:\t1\t2\t3\n"), None);
         assert_eq!(users(b"Name:\tUid: 1 2 3 4\n"), None);
+    }
+
+    #[test]
+    fn the_last_number_is_that_of_the_innermost_namespace() {
+        assert_eq!(innermost_pid(b"Pid:\t70\nNSpid:\t70\t12\t1\nNSpgid:\t70\n"), Some(1));
+        assert_eq!(innermost_pid(b"Pid:\t70\n"), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! newer than its command, whatever other clients send meanwhile.
 //!
 //! The last three digits of the nanoseconds of a mark are 777. By them clients tell it from times that are no marks:
-//! the `runsv` of stock leaves none, and on a file system with timestamps coarser than a nanosecond the digits are
+//! the `runsv` of stock sets none, and on a file system with timestamps coarser than a nanosecond the digits are
 //! lost. Then clients wait a little for the status, as they have to with stock.
 
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, futimens};
@@ -48,13 +48,13 @@ impl Mark {
 
 impl Supervise {
     /// Tells clients that commands are about to be read.
-    pub fn mark_reading(&mut self) {
+    pub(crate) fn mark_reading(&mut self) {
         self.mark = self.mark.next(clock::wall_unix());
         self.set_times_of_ok(self.mark.time(), UNCHANGED);
     }
 
     /// Tells clients that every command that was read is executed and its effect published.
-    pub fn mark_done(&self) {
+    pub(crate) fn mark_done(&self) {
         self.set_times_of_ok(UNCHANGED, self.mark.time());
     }
 
@@ -90,10 +90,10 @@ pub enum Progress {
     Done,
     /// Not yet.
     NotYet,
-    /// Nothing: whoever read the command leaves no marks. Those that are there may be from a supervisor before.
+    /// Nothing: whoever read the command sets no marks. Marks that are there may be those of an earlier supervisor.
     Unknown,
-    /// Commands were being done when this one was sent, and still are; or the supervisor that did them has left, and
-    /// the next one leaves no marks.
+    /// A supervisor was doing commands when this one was sent, and either still is, or has ended and was followed by a
+    /// supervisor that sets no marks.
     Stuck,
 }
 
@@ -104,7 +104,7 @@ pub fn progress(before: Option<OkTimes>, now: OkTimes) -> Progress {
     if !now.are_ours() {
         return Progress::Unknown;
     }
-    // A supervisor that leaves marks has left one since then, or had left it and was not done yet.
+    // A supervisor that sets marks has changed a time since then, or had set one and was not done yet.
     match (now.access == now.modification, before == Some(now)) {
         (true, false) => Progress::Done,
         (true, true) => Progress::Unknown,

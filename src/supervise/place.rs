@@ -46,7 +46,7 @@ impl Supervise {
     /// # Errors
     ///
     /// What failed, in the words of runsv(8).
-    pub fn open(home: &Home<'_>) -> Result<Self, Failed> {
+    pub(crate) fn open(home: &Home<'_>) -> Result<Self, Failed> {
         if let Some(given) = state::given() {
             // A supervisor without the variable may serve it.
             if home.own_is_held() {

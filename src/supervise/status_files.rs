@@ -71,7 +71,7 @@ impl Supervise {
     /// # Errors
     ///
     /// The first step that failed. What was not written is written at the next call.
-    pub fn publish(&mut self, status: &Status) -> Result<(), Failed> {
+    pub(crate) fn publish(&mut self, status: &Status) -> Result<(), Failed> {
         self.publish_pid(status.pid)?;
         let text = status.text();
         let bytes = status.encode();
@@ -116,7 +116,7 @@ impl Supervise {
     }
 
     /// Lets clients know that the service is flapping until this moment of the wall clock. Nothing depends on it.
-    pub fn publish_flapping(&mut self, until: &Tai64N) {
+    pub(crate) fn publish_flapping(&mut self, until: &Tai64N) {
         let _ = self.write(File::Flaps, &until.to_bytes());
     }
 

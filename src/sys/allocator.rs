@@ -88,7 +88,7 @@ impl Allocator {
     }
 
     /// A block of the size of this index; null if the arena has none.
-    fn take(&self, index: usize) -> *mut u8 {
+    fn block_of(&self, index: usize) -> *mut u8 {
         self.alone(|| {
             // SAFETY: we are alone with the cells, and `index` is below SIZES.
             let list = unsafe { self.free.get().cast::<Link>().add(index) };
@@ -120,12 +120,12 @@ impl Allocator {
     }
 }
 
-// SAFETY: a block is handed out by `take` only when it is on no list, at least as large as asked for and aligned to
+// SAFETY: a block is handed out by `block_of` only when it is on no list, at least as large as asked for and aligned to
 // 16; other requests are the system's, and are given back to it since they do not lie in the arena.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         seal::check();
-        let block = Allocator::size_index(layout).map_or(ptr::null_mut(), |index| self.take(index));
+        let block = Allocator::size_index(layout).map_or(ptr::null_mut(), |index| self.block_of(index));
         if !block.is_null() {
             return block;
         }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is taken and given back in whatever order, blocks in use never overlap and keep their bytes.
+        /// Whatever is allocated and freed in whatever order, blocks in use never overlap and keep their bytes.
         #[test]
         fn blocks_in_use_are_apart(steps in prop::collection::vec((1_usize..6000, any::<bool>(), 0_usize..64), 0..400)) {
             let allocator = Box::new(Allocator::new());
@@ -220,10 +220,10 @@ mod tests {
                     blocks.push((block, layout, mark));
                 } else {
                     let (block, layout, mark) = blocks.swap_remove(which % blocks.len());
-                    // SAFETY: it was written in full when it was taken.
+                    // SAFETY: it was written in full when it was allocated.
                     let bytes = unsafe { std::slice::from_raw_parts(block, layout.size()) };
                     prop_assert!(bytes.iter().all(|&byte| byte == mark));
-                    // SAFETY: it was taken with this layout.
+                    // SAFETY: it was allocated with this layout.
                     unsafe { allocator.dealloc(block, layout) };
                 }
             }

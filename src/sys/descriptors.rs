@@ -1,4 +1,4 @@
-//! Numbers of descriptors: which are open, and those that must stay taken.
+//! Descriptors by their numbers: which are open, and 0 to 2, which must never be free.
 
 use rustix::fd::BorrowedFd;
 use rustix::fs::{Mode, OFlags};
@@ -6,7 +6,7 @@ use rustix::io::{Errno, FdFlags};
 
 use nix::libc::{self, c_int};
 
-/// What is opened where a descriptor is to be taken but of no use.
+/// How to open a file whose descriptor only occupies a number: it can be neither read nor written.
 #[cfg(target_os = "linux")]
 const UNUSABLE: OFlags = OFlags::PATH;
 #[cfg(not(target_os = "linux"))]

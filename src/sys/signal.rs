@@ -11,11 +11,11 @@ pub struct Signal(i32);
 
 impl Signal {
     /// The process gives up, as by abort(3).
-    pub const ABRT: Signal = Signal(libc::SIGABRT);
+    pub(crate) const ABRT: Signal = Signal(libc::SIGABRT);
     /// Alarm.
     pub const ALRM: Signal = Signal(libc::SIGALRM);
     /// A fault: memory that is mapped, but cannot be had.
-    pub const BUS: Signal = Signal(libc::SIGBUS);
+    pub(crate) const BUS: Signal = Signal(libc::SIGBUS);
     /// A child ended or stopped.
     pub const CHLD: Signal = Signal(libc::SIGCHLD);
     /// Go on.
@@ -23,13 +23,13 @@ impl Signal {
     /// Hang up.
     pub const HUP: Signal = Signal(libc::SIGHUP);
     /// A fault: no instruction of the processor.
-    pub const ILL: Signal = Signal(libc::SIGILL);
+    pub(crate) const ILL: Signal = Signal(libc::SIGILL);
     /// Interrupt.
     pub const INT: Signal = Signal(libc::SIGINT);
     /// End at once.
     pub const KILL: Signal = Signal(libc::SIGKILL);
     /// A write to a pipe without a reader.
-    pub const PIPE: Signal = Signal(libc::SIGPIPE);
+    pub(crate) const PIPE: Signal = Signal(libc::SIGPIPE);
     /// Power fails; where there is no such signal, the one that upstream's development line uses.
     pub const PWR: Signal = Signal(PWR);
     /// Quit.
@@ -37,7 +37,7 @@ impl Signal {
     /// A fault: memory that is not mapped.
     pub const SEGV: Signal = Signal(libc::SIGSEGV);
     /// Stop until CONT.
-    pub const STOP: Signal = Signal(libc::SIGSTOP);
+    pub(crate) const STOP: Signal = Signal(libc::SIGSTOP);
     /// Terminate.
     pub const TERM: Signal = Signal(libc::SIGTERM);
     /// Stop until CONT, typed at a terminal.
@@ -45,13 +45,11 @@ impl Signal {
     /// A process of the background read from the terminal.
     pub const TTIN: Signal = Signal(libc::SIGTTIN);
     /// A process of the background wrote to the terminal.
-    pub const TTOU: Signal = Signal(libc::SIGTTOU);
+    pub(crate) const TTOU: Signal = Signal(libc::SIGTTOU);
     /// The first for a program's own use.
     pub const USR1: Signal = Signal(libc::SIGUSR1);
     /// The second for a program's own use.
     pub const USR2: Signal = Signal(libc::SIGUSR2);
-    /// A terminal changed its size.
-    pub const WINCH: Signal = Signal(libc::SIGWINCH);
     /// What container managers send for "halt": SIGRTMIN+3 as the usual C library counts.
     pub const HALT: Signal = Signal(37);
     /// More watched directories changed than the kernel could report one by one.
@@ -64,7 +62,7 @@ impl Signal {
 
     /// The signal of this number, if it can be one.
     #[must_use]
-    pub const fn from_number(number: i32) -> Option<Self> {
+    pub(crate) const fn from_number(number: i32) -> Option<Self> {
         if number >= 1 && number <= Self::LAST { Some(Signal(number)) } else { None }
     }
 
@@ -87,7 +85,7 @@ impl Signal {
     }
 
     /// Every signal of this system.
-    pub fn every() -> impl Iterator<Item = Self> {
+    pub(crate) fn every() -> impl Iterator<Item = Self> {
         (1..=Self::LAST).map(Signal)
     }
 

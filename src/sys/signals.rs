@@ -44,9 +44,10 @@ impl Came {
     }
 }
 
-/// The highest number of signals that one call of [`Signals::take`] reads: other processes may fill the queue faster than
+/// The highest number of signals that one call of [`Signals::read_each`] reads: other processes may fill the queue faster than
 /// we empty it.
-pub const AT_ONCE: usize = 64;
+#[cfg(target_os = "linux")]
+pub(crate) const AT_ONCE: usize = 64;
 
 /// A descriptor that can be read from when one of a set of signals has come.
 #[derive(Debug)]
@@ -129,7 +130,7 @@ mod here {
 
         /// Passes the signals that came since the last call to `each`, the lowest numbers first, but at most [`AT_ONCE`];
         /// the others come with the next call.
-        pub fn take(&self, mut each: impl FnMut(Came)) {
+        pub fn read_each(&self, mut each: impl FnMut(Came)) {
             const SIZE: usize = size_of::<libc::signalfd_siginfo>();
             const TOGETHER: usize = 8;
             let mut buffer = [0_u8; SIZE * TOGETHER];
@@ -215,8 +216,8 @@ mod here {
             more.iter().for_each(|&signal| set_default(signal));
         }
 
-        /// Passes the signals that came since the last call to `each`, every one at least once.
-        pub fn take(&self, mut each: impl FnMut(Came)) {
+        /// Passes each signal that came since the last call to `each`.
+        pub fn read_each(&self, mut each: impl FnMut(Came)) {
             // Drained first: a signal that comes after the swap wakes the next poll again.
             let mut scrap = [0_u8; 64];
             while matches!(rustix::io::read(&self.fd, &mut scrap), Ok(1..)) {}

@@ -90,7 +90,7 @@ mod here {
         /// # Errors
         ///
         /// That of inotify_init(2): EMFILE when the user has too many already.
-        pub fn new() -> io::Result<Self> {
+        pub(crate) fn new() -> io::Result<Self> {
             Ok(Inotify(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?))
         }
 
@@ -99,7 +99,7 @@ mod here {
         /// # Errors
         ///
         /// That of inotify_add_watch(2).
-        pub fn add(&self, directory: &CStr) -> io::Result<i32> {
+        pub(crate) fn add(&self, directory: &CStr) -> io::Result<i32> {
             let flags = WatchFlags::CREATE
                 | WatchFlags::DELETE
                 | WatchFlags::MOVED_FROM
@@ -122,7 +122,7 @@ mod here {
         }
 
         /// Stops watching a directory, which may have been removed already.
-        pub fn remove(&self, watch: i32) {
+        pub(crate) fn remove(&self, watch: i32) {
             let _ = inotify::remove_watch(&self.0, watch);
         }
 
@@ -130,7 +130,7 @@ mod here {
         /// the name of the entry, which is empty for the directory itself.
         ///
         /// One call passes a bounded number of changes, since somebody may create entries without end.
-        pub fn take(&self, mut each: impl FnMut(i32, &[u8])) {
+        pub(crate) fn read_each(&self, mut each: impl FnMut(i32, &[u8])) {
             /// The watch was removed. The removal of the directory itself was reported before.
             const IGNORED: u32 = 0x8000;
             let mut buffer = [0; 4096];
@@ -153,8 +153,8 @@ mod here {
     }
 
     /// Whether changes of a directory may go unreported although it can be watched: if its file system belongs to another
-    /// machine or to a program, which changes it without this kernel. A file system of unknown type is taken to report
-    /// changes.
+    /// machine or to a program, which changes it without this kernel. A file system of unknown type counts as one that
+    /// reports changes.
     #[must_use]
     pub fn is_silent(directory: &CStr) -> bool {
         rustix::fs::statfs(directory).is_ok_and(|stat| {
@@ -222,7 +222,7 @@ mod here {
         /// # Errors
         ///
         /// Always.
-        pub fn new() -> io::Result<Self> {
+        pub(crate) fn new() -> io::Result<Self> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
@@ -231,7 +231,7 @@ mod here {
         /// # Errors
         ///
         /// Always.
-        pub fn add(&self, _directory: &CStr) -> io::Result<i32> {
+        pub(crate) fn add(&self, _directory: &CStr) -> io::Result<i32> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
@@ -245,10 +245,10 @@ mod here {
         }
 
         /// Does nothing.
-        pub fn remove(&self, _watch: i32) {}
+        pub(crate) fn remove(&self, _watch: i32) {}
 
         /// Does nothing.
-        pub fn take(&self, _each: impl FnMut(i32, &[u8])) {}
+        pub(crate) fn read_each(&self, _each: impl FnMut(i32, &[u8])) {}
     }
 
     /// No directory is watched on this platform, so this does not matter.

@@ -23,6 +23,9 @@ fn main() -> std::process::ExitCode {
     support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
 }
 
+/// How long the engines wait before they kill, unless they are told otherwise.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// podman with storage and settings of our own.
 struct Engine {
     dir: PathBuf,
@@ -153,21 +156,29 @@ impl Container<'_> {
 
     #[track_caller]
     fn shows(&self, what: &str) {
-        let start = Instant::now();
-        while !self.messages().contains(what) {
-            assert!(start.elapsed() < Duration::from_secs(20), "never said: {what}\n--- {}", self.messages());
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        assert!(holds_soon(|| self.messages().contains(what)), "never said: {what}\n--- {}", self.messages());
     }
 
     fn exec(&self, words: &[&str]) -> Outcome {
         self.engine.podman(&[["exec", &self.name].as_slice(), words].concat()).into()
     }
 
-    /// `stop`, with as long a grace as the engines give; the exit code, and how long it took.
+    /// `stop`, for a container in which nothing needs its time: it exits with 0, nothing is killed, and the grace is not
+    /// used up. The engine alone may need seconds where the machine is busy.
+    #[track_caller]
+    fn stops_at_once(&self) {
+        let (code, took) = self.stop();
+        let said = self.messages();
+        assert!(
+            code == "0" && took < GRACE && !said.contains("did not end in time"),
+            "{code} {took:?} {said}"
+        );
+    }
+
+    /// `stop`: the exit code, and how long it took.
     fn stop(&self) -> (String, Duration) {
         let begin = Instant::now();
-        let stopped = self.engine.podman(&["stop", "-t", "10", &self.name]);
+        let stopped = self.engine.podman(&["stop", "-t", &GRACE.as_secs().to_string(), &self.name]);
         assert!(stopped.status.success(), "{stopped:?}");
         let took = begin.elapsed();
         let code = self.engine.podman(&["inspect", "-f", "{{.State.ExitCode}}", &self.name]);
@@ -194,7 +205,7 @@ fn the_example_is_healthy_is_controlled_and_stops_at_once() {
     // sv finds the tree by itself.
     assert!(container.exec(&["/sbin/sv", "status", "db"]).out.starts_with("run: db: (pid "));
     for _ in 0..4 {
-        assert_eq!(container.exec(&["/sbin/sv", "-w", "5", "start", "web"]).code, Some(0));
+        assert_eq!(container.exec(&["/sbin/sv", "-w", "60", "start", "web"]).code, Some(0));
         // Not asked for as far as the supervisor can see.
         let pid = container.exec(&["/sbin/sv", "status", "web"]).out;
         let pid = pid.split_once("(pid ").unwrap().1.split(')').next().unwrap().to_owned();
@@ -207,11 +218,10 @@ fn the_example_is_healthy_is_controlled_and_stops_at_once() {
             !container.exec(&["/sbin/sv", "status", "web"]).out.contains(&format!("(pid {pid})"))
         });
     }
-    assert_eq!(container.exec(&["/sbin/sv", "-w", "5", "start", "web"]).code, Some(0));
+    assert_eq!(container.exec(&["/sbin/sv", "-w", "60", "start", "web"]).code, Some(0));
     let health = engine.podman(&["healthcheck", "run", &container.name]);
     assert_eq!(health.status.code(), Some(1), "{health:?}");
-    let (code, took) = container.stop();
-    assert!(code == "0" && took < Duration::from_secs(3), "{code} {took:?} {}", container.messages());
+    container.stops_at_once();
 }
 
 #[test]
@@ -228,7 +238,8 @@ fn a_service_that_ignores_term_does_not_use_up_the_grace() {
     let (code, took) = container.stop();
     let said = container.messages();
     assert_eq!(code, "7", "{said}");
-    assert!(took > Duration::from_secs(3) && took < Duration::from_secs(6), "{took:?}");
+    // Had the grace been used up, the engine would have killed it, with 137.
+    assert!(took > Duration::from_secs(3), "{took:?}");
     assert!(
         said.contains("web ends")
             && said.contains("runsvinit deaf: warning: ./run did not end in time: killed"),
@@ -245,11 +256,10 @@ fn read_only_without_capabilities_and_as_a_user_all_works() {
     for more in [vec!["--tmpfs", "/run"], vec!["--read-only-tmpfs=false"]] {
         let container = engine.run(&[strict.as_slice(), &more, &["services"]].concat());
         container.shows("web begins");
-        assert_eq!(container.exec(&["/sbin/sv", "-w", "5", "restart", "web"]).code, Some(0));
+        assert_eq!(container.exec(&["/sbin/sv", "-w", "60", "restart", "web"]).code, Some(0));
         let health = container.exec(&["/sbin/sv", "health"]);
         assert_eq!((health.code, health.out.as_str()), (Some(0), ""), "{more:?} {health:?}");
-        let (code, took) = container.stop();
-        assert!(code == "0" && took < Duration::from_secs(3), "{code} {took:?} {}", container.messages());
+        container.stops_at_once();
         assert!(!container.messages().contains("fatal"), "{}", container.messages());
     }
 }
@@ -296,9 +306,8 @@ fn an_image_whose_entry_is_runsvdir_stops_in_order() {
     let engine = engine();
     let container = engine.run(&["--entrypoint", "[\"/sbin/runsvdir\",\"-P\",\"/etc/service\"]", "shell"]);
     container.shows("web begins");
-    assert_eq!(container.exec(&["sv", "-w", "5", "restart", "web"]).code, Some(0));
-    let (code, took) = container.stop();
-    assert!(code == "0" && took < Duration::from_secs(3), "{code} {took:?}");
+    assert_eq!(container.exec(&["sv", "-w", "60", "restart", "web"]).code, Some(0));
+    container.stops_at_once();
     assert_eq!(container.messages().matches("web ends").count(), 2, "{}", container.messages());
 }
 
@@ -309,7 +318,7 @@ fn beside_another_init_it_works_as_well() {
     needs_program("catatonit");
     let container = engine.run(&["--init", "--init-path", catatonit.to_str().unwrap(), "services"]);
     container.shows("web begins");
-    assert_eq!(container.exec(&["/sbin/sv", "-w", "5", "restart", "web"]).code, Some(0));
+    assert_eq!(container.exec(&["/sbin/sv", "-w", "60", "restart", "web"]).code, Some(0));
     assert_eq!(container.exec(&["/sbin/runsvinit", "--halt", "42"]).code, Some(0));
     let code = engine.podman(&["wait", &container.name]);
     assert_eq!(String::from_utf8(code.stdout).unwrap().trim(), "42");

@@ -331,7 +331,8 @@ fn a_lock_is_held_by_the_program() {
 fn a_lock_is_waited_for() {
     let root = TempDir::new();
     let script = format!(
-        "{0} -l lock sh -c 'echo has; sleep 0.4; echo leaves' & sleep 0.1; {0} -l lock echo next; wait",
+        "{0} -l lock sh -c 'echo has; >has; sleep 0.4; echo leaves' & while [ ! -e has ]; do sleep 0.01; done\n\
+         {0} -l lock echo next; wait",
         bin().join("chpst").display()
     );
     let outcome = run_file("/bin/sh").args(&["-c", &script]).dir(root.path()).go();

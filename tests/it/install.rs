@@ -159,7 +159,7 @@ mod ours {
         assert_eq!(it.content("bin"), before);
         it.succeeds(&["--uninstall", "--with-init", "bin"]);
         assert_eq!(it.names_in("bin"), BTreeSet::new());
-        // Somebody else's init is in nobody's way.
+        // An init that is not ours prevents nothing without --with-init.
         it.root.file("bin/init", "mine");
         it.succeeds(&["--install", "bin"]);
         assert_eq!(it.root.read("bin/init"), "mine");

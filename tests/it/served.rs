@@ -2,6 +2,7 @@
 
 mod ours {
     use std::fs;
+    use std::time::Duration;
 
     use support::*;
 
@@ -66,24 +67,21 @@ mod ours {
         for (call, error, which) in
             [("mkdirat", "EIO", 1), ("mkdirat", "ENOSPC", 1), ("mknodat", "EIO", 2), ("openat", "EMFILE", 6)]
         {
-            let tree = Tree::new();
-            tree.sleeper("a");
-            let inject = format!(
-                "exec strace -o strace.out -e trace={call} -e inject={call}:error={error}:when={which} $0 service"
-            );
-            let mut init = Init::start(tree, &inject);
-            let begin = std::time::Instant::now();
-            eventually("up", || init.tree.is_up("a"));
-            assert!(
-                begin.elapsed() < std::time::Duration::from_secs(4),
-                "{call} {error}: {:?}",
-                begin.elapsed()
-            );
-            assert!(init.tree.root.read("strace.out").contains("INJECTED"));
-            // strace passes no signal on.
-            send(&init.tree.root.join("sv/a/supervise/control"), "d");
-            kill(children_of(init.runsvinit.pid())[0], SIGTERM);
-            eventually("ended", || init.runsvinit.ended().is_some());
+            promptly(&format!("up after {call} {error}"), Duration::from_secs(4), || {
+                let tree = Tree::new();
+                tree.sleeper("a");
+                let inject = format!(
+                    "exec strace -o strace.out -e trace={call} -e inject={call}:error={error}:when={which} $0 service"
+                );
+                let mut init = Init::start(tree, &inject);
+                let took = time_of(|| eventually("up", || init.tree.is_up("a")));
+                assert!(init.tree.root.read("strace.out").contains("INJECTED"));
+                // strace passes no signal on.
+                send(&init.tree.root.join("sv/a/supervise/control"), "d");
+                kill(children_of(init.runsvinit.pid())[0], SIGTERM);
+                eventually("ended", || init.runsvinit.ended().is_some());
+                took
+            });
         }
     }
 

@@ -233,8 +233,8 @@ fn v_waits_and_says() {
 #[test]
 fn w_waits_too() {
     let service = Service::sleeper().up();
-    answers(&service.sv(&["-w5", "down"]), 0, "ok: down: ./s: Ss, normally up\n");
-    answers(&service.sv(&["-w", "5", "start"]), 0, "ok: run: ./s: (pid P) Ss\n");
+    answers(&service.sv(&["-w60", "down"]), 0, "ok: down: ./s: Ss, normally up\n");
+    answers(&service.sv(&["-w", "60", "start"]), 0, "ok: run: ./s: (pid P) Ss\n");
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn shutdown_waits_for_runsv_to_leave() {
 #[test]
 fn exit_with_w_waits_too() {
     let service = Service::sleeper().logged().up();
-    answers(&service.sv(&["-w5", "exit"]), 0, "ok: ./s: runsv not running\n");
+    answers(&service.sv(&["-w60", "exit"]), 0, "ok: ./s: runsv not running\n");
 }
 
 #[test]
@@ -325,10 +325,12 @@ fn force_shutdown_kills_and_runsv_leaves() {
 fn svwait_is_the_patience() {
     let service = Service::stubborn().up();
     eventually("trap is set", || read(service.root().join("starts")) == "started\n");
-    let begin = Instant::now();
-    let outcome = run("sv").args(&["stop", "./s"]).env("SVWAIT", "1").dir(service.root()).go();
-    answers(&outcome, 1, "timeout: run: ./s: (pid P) Ss, want down, got TERM\n");
-    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+    promptly("an answer", Duration::from_secs(4), || {
+        time_of(|| {
+            let outcome = run("sv").args(&["stop", "./s"]).env("SVWAIT", "1").dir(service.root()).go();
+            answers(&outcome, 1, "timeout: run: ./s: (pid P) Ss, want down, got TERM\n");
+        })
+    });
 }
 
 #[test]
@@ -447,7 +449,7 @@ fn an_init_script_controls_the_service_of_its_name() {
     answers(&go(&["stop"]), 0, "ok: down: s: Ss, normally up\n");
     answers(&go(&["status"]), 3, "down: s: Ss, normally up\n");
     answers(&go(&["start", "ignored"]), 0, "ok: run: s: (pid P) Ss\n");
-    answers(&go(&["-w", "5", "restart"]), 0, "ok: run: s: (pid P) Ss\n");
+    answers(&go(&["-w", "60", "restart"]), 0, "ok: run: s: (pid P) Ss\n");
     for words in [&[][..], &["stat"], &["nonsense"], &["-V"]] {
         let outcome = go(words);
         assert_eq!(outcome.code, Some(2), "{words:?}");
@@ -608,7 +610,12 @@ fn what_cannot_be_used_is_said_as_runit_says_it() {
 /// `sv` with no more than so many descriptors.
 fn with_descriptors(limit: u32, words: &[&str], names: &[String]) -> Run {
     let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
-    run_file("/bin/sh").args(&["-c", &script]).arg(program("sv")).args(words).args(names)
+    run_file("/bin/sh")
+        .args(&["-c", &script])
+        .arg(program("sv"))
+        .args(words)
+        .args(names)
+        .env("SVWAIT", PATIENCE)
 }
 
 #[test]
@@ -684,13 +691,15 @@ mod ours {
     #[test]
     fn a_check_that_hangs_does_not_outlast_our_patience() {
         let service = Service::sleeper().script("check", "exec sleep 1000").up();
-        let begin = Instant::now();
-        let outcome = service.sv(&["-w1", "start"]);
-        assert_eq!(
-            (plain(&outcome.out).as_str(), outcome.code),
-            ("timeout: run: ./s: (pid P) Ss\n", Some(1))
-        );
-        assert!(begin.elapsed() < Duration::from_secs(5));
+        promptly("an answer", Duration::from_secs(5), || {
+            time_of(|| {
+                let outcome = service.sv(&["-w1", "start"]);
+                assert_eq!(
+                    (plain(&outcome.out).as_str(), outcome.code),
+                    ("timeout: run: ./s: (pid P) Ss\n", Some(1))
+                );
+            })
+        });
     }
 
     #[test]
@@ -707,9 +716,9 @@ mod ours {
         for round in 0..100 {
             assert_eq!(service.sv(&["up"]).code, Some(0));
             let outcome = run("sv").args(&["-w0", "stop", "./s"]).dir(service.root()).go();
-            // A service that has not set its trap yet obeys, and then it is down indeed.
-            let expected = if service.is_up() { Some(1) } else { Some(0) };
-            assert_eq!(outcome.code, expected, "round {round}: {} {}", outcome.out, service.stat());
+            // A service that has not set its trap yet obeys, and then it is down indeed: before or after the answer.
+            let expected = if service.is_up() { &[Some(1)][..] } else { &[Some(0), Some(1)] };
+            assert!(expected.contains(&outcome.code), "round {round}: {outcome:?} {}", service.stat());
             service.send("dk");
             eventually("down", || service.stat() == "down\n");
         }
@@ -717,28 +726,29 @@ mod ours {
 
     #[test]
     fn stop_is_told_at_once() {
-        let service = Service::sleeper().up();
-        let begin = Instant::now();
-        assert_eq!(service.sv(&["stop"]).code, Some(0));
-        assert!(begin.elapsed() < Duration::from_millis(300), "{:?}", begin.elapsed());
+        promptly("stop", Duration::from_millis(300), || {
+            let service = Service::sleeper().up();
+            time_of(|| assert_eq!(service.sv(&["stop"]).code, Some(0)))
+        });
     }
 
     #[test]
     fn stop_of_a_service_that_is_down_is_told_at_once() {
         let service = Service::sleeper().file("down", "").supervised();
-        let begin = Instant::now();
-        answers(&service.sv(&["stop"]), 0, "ok: down: ./s: Ss\n");
-        assert!(begin.elapsed() < Duration::from_millis(300), "{:?}", begin.elapsed());
+        promptly("stop", Duration::from_millis(300), || {
+            time_of(|| answers(&service.sv(&["stop"]), 0, "ok: down: ./s: Ss\n"))
+        });
     }
 
     #[test]
     fn no_more_time_than_asked_for_is_waited() {
         let service = Service::stubborn().up();
         eventually("trap is set", || read(service.root().join("starts")) == "started\n");
-        let begin = Instant::now();
-        assert_eq!(service.sv(&["-w1", "stop"]).code, Some(1));
-        let waited = begin.elapsed();
-        assert!((Duration::from_millis(990)..Duration::from_millis(1300)).contains(&waited), "{waited:?}");
+        promptly("stop", Duration::from_millis(1300), || {
+            let waited = time_of(|| assert_eq!(service.sv(&["-w1", "stop"]).code, Some(1)));
+            assert!(waited >= Duration::from_millis(990), "{waited:?}");
+            waited
+        });
     }
 
     #[test]
@@ -774,13 +784,10 @@ mod ours {
     #[test]
     fn start_without_runsvdir_does_not_wait() {
         let service = Service::sleeper();
-        let begin = Instant::now();
-        answers(
-            &service.sv(&["start"]),
-            1,
-            "warning: ./s: unable to open supervise/ok: file does not exist\n",
-        );
-        assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+        let said = "warning: ./s: unable to open supervise/ok: file does not exist\n";
+        promptly("an answer", Duration::from_millis(500), || {
+            time_of(|| answers(&service.sv(&["start"]), 1, said))
+        });
     }
 
     /// The second line that `sv -v status` has for `service`.
@@ -852,7 +859,7 @@ mod ours {
             assert_eq!(outcome.code, Some(0), "{} {}", outcome.out, outcome.err);
             assert_eq!(outcome.out.lines().count(), count);
             // Those that rest are told when the time is over, too.
-            let outcome = go(&["-w1", "stop"]);
+            let outcome = go(&["-w3", "stop"]);
             let late = "timeout: run: ./s: (pid P) Ss, want down, got TERM";
             assert_eq!(outcome.out.lines().filter(|line| plain(line) == late).count(), count, "{outcome:?}");
             service.send("u");
@@ -876,7 +883,7 @@ mod ours {
 
     #[test]
     fn a_full_fifo_is_waited_for() {
-        for words in [&["down"][..], &["-w9", "stop"], &["hup"]] {
+        for words in [&["down"][..], &["-w60", "stop"], &["hup"]] {
             let fake = Fake::new(Service::sleeper());
             let control = fake.control.as_ref().unwrap();
             let mut rest = fill(control);
@@ -919,7 +926,7 @@ mod ours {
         rustix::io::write(control, b"\n").unwrap();
         answers(&fake.service.sv(&["-w1", "restart"]), 1, "timeout: run: ./s: (pid P) Ss\n");
         let err = fake.service.root().join("err");
-        let mut sv = run("sv").args(&["-w2", "stop", "./s"]).dir(fake.service.root()).start(&err);
+        let mut sv = run("sv").args(&["-w60", "stop", "./s"]).dir(fake.service.root()).start(&err);
         let mut bytes = [0; 64];
         eventually("sent", || {
             let length = rustix::io::read(control, &mut bytes).unwrap();
@@ -953,14 +960,14 @@ mod ours {
         }
         // One that was killed when something was to be taken.
         marks("@1700000000.000006777", "@1700000000.000005777");
-        answers(&service.sv(&["-w9", "cont"]), 0, "ok: run: ./s: (pid P) Ss\n");
-        answers(&service.sv(&["-w9", "exit"]), 0, "ok: ./s: runsv not running\n");
+        answers(&service.sv(&["-w60", "cont"]), 0, "ok: run: ./s: (pid P) Ss\n");
+        answers(&service.sv(&["-w60", "exit"]), 0, "ok: ./s: runsv not running\n");
         eventually("left", || runsv.ended() == Some(0));
     }
 
     #[test]
     fn a_check_that_hangs_leaves_nothing_behind() {
-        for words in [&["-w1", "start"][..], &["-w1", "health"]] {
+        for words in [&["-w3", "start"][..], &["-w3", "health"]] {
             let service = Service::sleeper().script("check", "sleep 1000 & echo $! >>../children; wait").up();
             assert_eq!(service.sv(words).code, Some(1), "{words:?}");
             let children = read(service.root().join("children"));
@@ -1014,7 +1021,7 @@ mod ours {
         for (words, expected) in [
             (&["status"][..], format!("run: {shown}: (pid P) Ss\n")),
             (&["-v", "cont"], format!("ok: run: {shown}: (pid P) Ss\n")),
-            (&["-w9", "stop"], format!("ok: down: {shown}: Ss, normally up\n")),
+            (&["-w60", "stop"], format!("ok: down: {shown}: Ss, normally up\n")),
         ] {
             answers(&tree.sv(&[words, &[evil]].concat()), 0, &expected);
         }
@@ -1045,7 +1052,7 @@ mod ours {
         answers(&service.sv(&["restart"]), 0, "ok: run: ./s: (pid P) Ss\n");
         answers(&service.sv(&["stop"]), 0, "ok: down: ./s: Ss, normally up\n");
         answers(&service.sv(&["start"]), 0, "ok: run: ./s: (pid P) Ss\n");
-        answers(&service.sv(&["-w5", "exit"]), 0, "ok: ./s: runsv not running\n");
+        answers(&service.sv(&["-w60", "exit"]), 0, "ok: ./s: runsv not running\n");
         eventually("left", || runsv.ended() == Some(0));
     }
 
@@ -1058,17 +1065,17 @@ mod ours {
         answers(&go(&["status"]), 0, "run: ./s: (pid P) Ss\n");
         answers(&go(&["stop"]), 0, "ok: down: ./s: Ss, normally up\n");
         answers(&go(&["start"]), 0, "ok: run: ./s: (pid P) Ss\n");
-        answers(&go(&["-w5", "exit"]), 0, "ok: ./s: runsv not running\n");
+        answers(&go(&["-w60", "exit"]), 0, "ok: ./s: runsv not running\n");
     }
 
     #[test]
     fn a_check_that_disagrees_is_not_run_all_the_time() {
         let service = Service::sleeper().script("check", "echo x >>../checks; exit 1").up();
-        let outcome = service.sv(&["-w2", "check"]);
+        let outcome = service.sv(&["-w4", "check"]);
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
         let checks = read(service.root().join("checks")).lines().count();
         // After 20, 40, 80, 160, 320 and then each 420 ms.
-        assert!((2..=10).contains(&checks), "{checks}");
+        assert!((2..=15).contains(&checks), "{checks}");
     }
 
     #[test]

@@ -33,6 +33,8 @@ const UNTOLD: &[(&str, &str)] = &[
     ("cwd", "in /proc"),
     ("exe", "in /proc"),
     ("root", "in /proc"),
+    ("ns/mnt", "in /proc"),
+    ("ns/pid", "in /proc"),
     ("../cwd", "in /proc"),
     ("comm", "in /proc"),
     ("cmdline", "in /proc"),

@@ -65,10 +65,10 @@ fn two_containers_that_share_everything_see_each_their_own_services() {
         let before = first.pid("web").unwrap();
         // Its own processes: the numbers are those of its namespace.
         let in_second = second.pid("web").unwrap();
-        assert_eq!(second.sv(&["-w5", "restart", "web"]).code, Some(0));
+        assert_eq!(second.sv(&["-w60", "restart", "web"]).code, Some(0));
         assert_ne!(second.pid("web").unwrap(), in_second);
         assert_eq!(first.pid("web"), Some(before));
-        assert_eq!(second.sv(&["-w5", "down", "web", "db"]).code, Some(0));
+        assert_eq!(second.sv(&["-w60", "down", "web", "db"]).code, Some(0));
         assert!(first.pid("web") == Some(before) && first.pid("db").is_some());
         // What is left of the first is not taken for its own by the second, nor the other way round.
         first.stops();

@@ -174,8 +174,8 @@ fn a_storm_leaves_all_as_it_should_be() {
         println!("storm: {count} stories ended with: {kind}");
     }
     println!("storm: {once} stories failed once, and not when repeated");
-    // More than a few of them are no accident.
-    let right = kinds.is_empty() && once * ONCE_MAX <= stories;
+    // More than a few of them are no accident; a busy machine tells few stories in its time.
+    let right = kinds.is_empty() && once * ONCE_MAX <= stories.max(2 * ONCE_MAX);
     let failed = kinds.values().sum::<u64>();
     assert!(right || reference().is_some(), "{failed} stories failed, and {once} once; see above");
 }

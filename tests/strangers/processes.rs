@@ -37,7 +37,7 @@ fn prepared() -> TempDir {
 
 /// A supervisor for `web`, so that there is something to see.
 const SERVE: &str =
-    "runsv evil/100000/web & until [ -e evil/100000/web/supervise/status ]; do sleep 0.01; done";
+    "runsv evil/100000/web & until sv status ./evil/100000/web >/dev/null 2>&1; do sleep 0.01; done";
 
 #[test]
 fn the_tree_of_a_strangers_process_is_not_taken() {
@@ -62,7 +62,7 @@ fn the_tree_of_roots_process_is_taken() {
     let root = prepared();
     let outcome = alone(
         &root,
-        &format!("{SERVE}; cd evil; ../runsvinit 100000 & await runsvinit; cd /; sv -w5 check web"),
+        &format!("{SERVE}; cd evil; ../runsvinit 100000 & await runsvinit; cd /; sv -w60 check web"),
     );
     assert!(outcome.out.starts_with("ok: run: web: (pid "), "{outcome:?}");
     assert!(root.join("seen").exists());

@@ -178,7 +178,7 @@ fn a_run_that_everybody_may_write_and_that_somebody_did_is_not_used() {
         let told = format!("runsv ./img/web: warning: no state is kept in /run/runit/supervise: {refused}\n");
         assert!(apart.messages().contains(&told), "{}", apart.messages());
         assert!(!apart.path("none").exists() && fs::read_dir(apart.path("theirs")).unwrap().next().is_none());
-        let outcome = apart.root("sv -w5 restart ./img/web; sv status ./img/web");
+        let outcome = apart.root("sv -w60 restart ./img/web; sv status ./img/web");
         assert!(outcome.code == Some(0) && outcome.out.contains("\nrun: ./img/web: (pid "), "{outcome:?}");
     }
 }
@@ -226,7 +226,7 @@ fn what_somebody_made_in_a_shared_runitbox_state_is_passed_over() {
         "{}",
         apart.messages()
     );
-    let outcome = apart.root("RUNITBOX_STATE=/tmp sv -w5 restart ./img/web");
+    let outcome = apart.root("RUNITBOX_STATE=/tmp sv -w60 restart ./img/web");
     assert!(outcome.code == Some(0) && outcome.out.starts_with("ok: run: "), "{outcome:?}");
     assert!(fs::read_dir(apart.path("theirs")).unwrap().next().is_none());
     drop(supervisor);
@@ -300,7 +300,7 @@ fn the_owner_of_supervise_cannot_lead_what_root_publishes_elsewhere() {
             for name in names {
                 apart.stranger(&format!("ln -sfn $PWD/{target} sv/supervise/{name}"));
             }
-            let outcome = apart.root("sv -w5 restart ./sv");
+            let outcome = apart.root("sv -w60 restart ./sv");
             assert!(outcome.out.starts_with("ok: run: "), "{outcome:?}");
             assert_ne!(apart.root.read("sv/supervise/pid"), pid);
             assert!(fs::symlink_metadata(apart.path("sv/supervise/status")).unwrap().is_file());
@@ -355,7 +355,7 @@ fn who_was_given_the_fifos_may_start_and_stop_and_no_more() {
     assert!(hint.contains(command), "{hint}");
     let given = apart.root(&command.replace("USER", STRANGER));
     assert_eq!(given.code, Some(0), "{given:?}");
-    let outcome = ask("sv -w5 restart ./sv; sv status ./sv; sv -w5 down ./sv");
+    let outcome = ask("sv -w60 restart ./sv; sv status ./sv; sv -w60 down ./sv");
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert_ne!(ask("rm -f sv/supervise/pid; : >sv/supervise/status; : >sv/supervise/x").code, Some(0));
     assert!(apart.path("sv/supervise/pid").exists() && !apart.path("sv/supervise/x").exists());

@@ -1,7 +1,7 @@
 //! What services are where there is no shell: does what the file `script` beside it says, a line each.
 //!
-//! `say TEXT`, `sleep MILLISECONDS`, `run PROGRAM [ARGUMENT …]` (and say its output and its code), `cat FILE`, `wait`
-//! until the end. Built by the cases with the compiler alone, as a static executable.
+//! `say TEXT`, `sleep MILLISECONDS`, `run PROGRAM [ARGUMENT …]` (and say its output and its code), `cat FILE`, `make FILE`
+//! (an empty one), `await FILE` (until it exists), `wait` until the end. Built by the cases with the compiler alone, as a static executable.
 
 use std::io::Write;
 use std::process::Command;
@@ -16,6 +16,12 @@ fn main() {
             "say" => say(rest),
             "sleep" => std::thread::sleep(Duration::from_millis(rest.parse().unwrap_or(0))),
             "cat" => say(std::fs::read_to_string(rest).unwrap_or_default().trim_end()),
+            "make" => drop(std::fs::File::create(rest)),
+            "await" => {
+                while !std::path::Path::new(rest).exists() {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
             "run" => match Command::new(words[0]).args(&words[1..]).output() {
                 Ok(output) => {
                     say(String::from_utf8_lossy(&output.stdout).trim_end());

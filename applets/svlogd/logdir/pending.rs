@@ -1,6 +1,7 @@
 //! Bytes on their way into `current`. Pure: no I/O.
 
 use memchr::{memchr, memchr_iter};
+use svcore::slice;
 
 /// Bytes to be written to `current`: whole lines, and parts of long lines.
 #[derive(Debug, Default)]
@@ -15,8 +16,7 @@ pub(super) struct Pending {
 impl Pending {
     /// The bytes that are not written yet.
     pub(super) fn unwritten(&self) -> &[u8] {
-        debug_assert!(self.written <= self.bytes.len(), "more is written than there was");
-        self.bytes.get(self.written..).unwrap_or_default()
+        slice::part(&self.bytes, self.written..)
     }
 
     /// How many bytes are not written yet.

@@ -13,9 +13,9 @@ pub(super) const FLAPPING_WINDOW: Duration = Duration::from_secs(60);
 /// See [`FLAPPING_WINDOW`].
 pub(super) const FLAPPING_EXITS: usize = 3;
 
-/// One exit that nobody asked for, as it is told to the user.
+/// One exit that nobody asked for, as it is reported to the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExitReport {
+pub(crate) struct ExitReport {
     /// How the process ended.
     pub how: Ended,
     /// How long it had run.
@@ -27,13 +27,13 @@ pub struct ExitReport {
 impl ExitReport {
     /// The report about the program `script` in words.
     #[must_use]
-    pub fn in_words(&self, script: &str) -> String {
+    pub(crate) fn in_words(&self, script: &str) -> String {
         let ExitReport { how, uptime, unreported } = self;
         let uptime = format!("{}.{}s", uptime.as_secs(), uptime.subsec_millis() / 100);
         let again = match unreported {
             0 => String::new(),
-            1 => "; so it did once more since this was last said".to_owned(),
-            more => format!("; so it did {more} times more since this was last said"),
+            1 => "; it ended once more since the last report".to_owned(),
+            more => format!("; it ended {more} times more since the last report"),
         };
         format!("{script} {} after {uptime}{again}", how.in_words())
     }
@@ -52,12 +52,13 @@ pub(super) struct UnexpectedExits {
 impl UnexpectedExits {
     /// Counts an exit at `now`. Returns how long the service counts as flapping from now on, if it does.
     pub(super) fn count(&mut self, now: Moment) -> Option<Duration> {
-        let first = self.latest.last().copied().flatten();
+        let oldest = self.latest.last().copied().flatten();
         self.latest.rotate_right(1);
         if let Some(latest) = self.latest.first_mut() {
             *latest = Some(now);
         }
-        first.map(|first| first.saturating_add(FLAPPING_WINDOW).since(now)).filter(|left| !left.is_zero())
+        let remaining = oldest.map(|oldest| oldest.saturating_add(FLAPPING_WINDOW).since(now));
+        remaining.filter(|remaining| !remaining.is_zero())
     }
 
     /// The report of an exit at `now`; `None` if it is too soon after the last report, and for an exit with 0.
@@ -76,13 +77,13 @@ impl UnexpectedExits {
         Some(report)
     }
 
-    /// When [`UnexpectedExits::report_rest`] has something to report, if ever.
+    /// When [`UnexpectedExits::report_due`] has something to report, if ever.
     pub(super) fn next_report(&self) -> Option<Moment> {
         self.unreported.and(self.last_report).map(|last| last.saturating_add(REPORT_EVERY))
     }
 
     /// The report at `now` of the exits that were not reported when they happened, if it is due.
-    pub(super) fn report_rest(&mut self, now: Moment) -> Option<ExitReport> {
+    pub(super) fn report_due(&mut self, now: Moment) -> Option<ExitReport> {
         self.next_report().filter(|at| now >= *at)?;
         self.last_report = Some(now);
         self.unreported.take()
@@ -106,7 +107,7 @@ mod tests {
         assert_eq!(report(Ended::Code(1), 0), "./run exited with 1 after 12.3s");
         assert_eq!(
             report(Ended::Signal { signal: Signal::KILL, core: false }, 7),
-            "./run was ended by signal 9 after 12.3s; so it did 7 times more since this was last said"
+            "./run was ended by signal 9 after 12.3s; it ended 7 times more since the last report"
         );
     }
 
@@ -120,10 +121,10 @@ mod tests {
         assert_eq!(exits.next_report(), None);
         let _ = exits.report(at(111), Ended::Code(5), Duration::ZERO);
         let _ = exits.report(at(112), Ended::Code(6), Duration::ZERO);
-        assert_eq!((exits.next_report(), exits.report_rest(at(119))), (Some(at(120)), None));
-        let rest = exits.report_rest(at(120));
+        assert_eq!((exits.next_report(), exits.report_due(at(119))), (Some(at(120)), None));
+        let rest = exits.report_due(at(120));
         assert_eq!(rest.map(|report| (report.how, report.unreported)), Some((Ended::Code(6), 1)));
-        assert_eq!((exits.next_report(), exits.report_rest(at(130))), (None, None));
+        assert_eq!((exits.next_report(), exits.report_due(at(130))), (None, None));
     }
 
     #[test]

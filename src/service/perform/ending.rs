@@ -16,15 +16,15 @@ use crate::sys::signal;
 /// What is known of the end of a service.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct End {
-    /// It had to be killed: there is no time left for `./finish`.
+    /// The service had to be killed: there is no more time for `./finish`.
     pub(super) killed: bool,
-    /// How it ended on its own, if it has a file `essential`.
+    /// How the service ended on its own, if it has a file `essential`.
     essential: Option<Ended>,
 }
 
 impl Service {
-    /// Takes the next steps out, if the service is to leave for good. Returns whether everything has ended.
-    pub fn leave(&mut self, now: Now) -> bool {
+    /// Does the next steps of leaving, if the service is to leave for good. Returns whether everything has ended.
+    pub(crate) fn leave(&mut self, now: Now) -> bool {
         loop {
             let log = self.log.as_deref();
             let unread = log.map_or(0, |log| log.pipe.unread());
@@ -54,7 +54,7 @@ impl Service {
         }
     }
 
-    /// Leaves what does not end: the process of the log service, that many bytes in the pipe, hooks.
+    /// Leaves although something does not end: the process of the log service, hooks. `lost` bytes in the pipe are lost.
     fn give_up(&self, log: Option<Pid>, lost: u64) {
         if let Some(pid) = log {
             let what = b"the log service does not end, something else still writes to it: leaving";
@@ -80,7 +80,7 @@ impl Service {
     }
 
     /// Everything has ended: removes the files that are of no use now.
-    pub fn tidy(&mut self) {
+    pub(crate) fn tidy(&mut self) {
         for unit in self.units_mut() {
             unit.supervise.tidy();
         }
@@ -98,13 +98,13 @@ impl Service {
     }
 
     /// How a service with a file `essential` ended on its own, if it did since this was last asked.
-    pub const fn take_essential_end(&mut self) -> Option<Ended> {
+    pub(crate) const fn take_essential_end(&mut self) -> Option<Ended> {
         self.end.essential.take()
     }
 
     /// Whether [`Service::take_essential_end`] would return something.
     #[must_use]
-    pub const fn has_essential_end(&self) -> bool {
+    pub(crate) const fn has_essential_end(&self) -> bool {
         self.end.essential.is_some()
     }
 
@@ -116,7 +116,7 @@ impl Service {
     }
 
     /// Kills what still runs of the service but its log service, with a line for each. After that no `./finish` is run.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.end.killed = true;
         self.main.kill(&self.label);
         for running in &self.hooks {
@@ -125,14 +125,14 @@ impl Service {
     }
 
     /// Kills the log service, with a line, if it still runs.
-    pub fn kill_log(&self) {
+    pub(crate) fn kill_log(&self) {
         if let Some(log) = &self.log {
             log.unit.kill(&self.label);
         }
     }
 
     /// From now on nothing is started but `./finish`, and the log service as long as it has something to read.
-    pub const fn hold(&mut self) {
+    pub(crate) const fn hold(&mut self) {
         self.main.machine.hold();
     }
 }

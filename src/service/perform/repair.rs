@@ -74,7 +74,8 @@ mod tests {
             repair.after_failure(now);
             let at = repair.at().unwrap();
             pauses.push(at.since(now).as_millis());
-            assert!(!repair.begin_if_due(at.saturating_sub(Duration::from_millis(1))));
+            let before = Moment::from_start(at.since_start() - Duration::from_millis(1));
+            assert!(!repair.begin_if_due(before));
             assert!(repair.begin_if_due(at) && !repair.begin_if_due(at));
             now = at;
         }

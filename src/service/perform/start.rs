@@ -102,7 +102,7 @@ impl Service {
                 return done;
             }
         };
-        // runsv(8): a hook may look at the status, which is the one of before the start.
+        // runsv(8): a hook may look at the status, and then sees the one from before the start.
         self.publish(now);
         let pid = target.map(|pid| pid.as_raw_nonzero().to_string()).unwrap_or_default();
         let Ok(pid) = CString::new(pid) else { return done };

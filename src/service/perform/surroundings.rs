@@ -103,7 +103,7 @@ impl Surroundings {
 
 impl Service {
     /// Something in the service directory changed, or nearby.
-    pub fn look_again(&mut self, now: Now) {
+    pub(crate) fn look_again(&mut self, now: Now) {
         if is_removed(self.main.dir.as_fd()) {
             self.look_for_successor(now);
             return;
@@ -114,7 +114,7 @@ impl Service {
     }
 
     /// The directories that are watched for it, by the numbers of their descriptors.
-    pub fn watches(&self) -> impl Iterator<Item = i32> {
+    pub(crate) fn watches(&self) -> impl Iterator<Item = i32> {
         let others = self.surroundings.log_to_come.iter().chain(&self.surroundings.around);
         self.units().map(|unit| &unit.dir).chain(others).map(AsRawFd::as_raw_fd)
     }
@@ -130,7 +130,7 @@ impl Service {
     }
 
     /// Something in a `supervise` directory was removed or renamed.
-    pub fn look_for_removals(&mut self, now: Now) {
+    pub(crate) fn look_for_removals(&mut self, now: Now) {
         if self.units().any(|unit| unit.supervise.has_lost_a_file()) {
             self.look_again(now);
         }

@@ -64,7 +64,7 @@ impl Unit {
 
     /// Which of the two it is.
     #[must_use]
-    pub const fn role(&self) -> Role {
+    pub(crate) const fn role(&self) -> Role {
         self.role
     }
 
@@ -76,18 +76,18 @@ impl Unit {
 
     /// The FIFO that commands come from.
     #[must_use]
-    pub fn control(&self) -> BorrowedFd<'_> {
+    pub(crate) fn control(&self) -> BorrowedFd<'_> {
         self.supervise.control()
     }
 
     /// The directory `supervise`.
     #[must_use]
-    pub fn supervise_dir(&self) -> BorrowedFd<'_> {
+    pub(crate) fn supervise_dir(&self) -> BorrowedFd<'_> {
         self.supervise.dir()
     }
 
     /// Whether the FIFO is another one than when this was last asked.
-    pub fn take_new_control(&mut self) -> bool {
+    pub(crate) fn take_new_control(&mut self) -> bool {
         std::mem::take(&mut self.has_new_control)
     }
 
@@ -163,7 +163,11 @@ impl Unit {
         if watched {
             self.watch_removals();
         }
-        self.supervise.announce()
+        // In this order, so that the first status that clients see is a true one. Without one they can still send
+        // commands.
+        let published = self.publish();
+        self.supervise.announce()?;
+        published.map(drop)
     }
 
     /// From now on a removal in `supervise` is signalled.

@@ -10,7 +10,7 @@ use nix::libc;
 use rustix::process::Pid;
 
 use super::super::fork::pid_of;
-use super::child::{Task, become_program};
+use super::child::{ChildTask, become_program};
 
 /// Size of the child's stack, in bytes.
 ///
@@ -34,10 +34,10 @@ struct Stack {
 /// # Errors
 ///
 /// That of clone(2).
-pub(super) fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
+pub(super) fn begin(task: &mut ChildTask<'_>) -> io::Result<Pid> {
     extern "C" fn child(task: *mut libc::c_void) -> c_int {
         // SAFETY: it is the `task` of `begin`, which is suspended until we no longer use it.
-        let task = unsafe { &mut *task.cast::<Task<'_>>() };
+        let task = unsafe { &mut *task.cast::<ChildTask<'_>>() };
         task.seen = true;
         task.failed = Some(become_program(task));
         // SAFETY: ends this process only, and runs nothing of ours on the way.

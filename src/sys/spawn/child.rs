@@ -16,7 +16,7 @@ unsafe extern "C" {
 }
 
 /// All that the child needs. It reads this from our memory.
-pub(super) struct Task<'a> {
+pub(super) struct ChildTask<'a> {
     pub(super) program: Program<'a>,
     /// The words of the command line, with a null at the end.
     argv: &'a [*const c_char],
@@ -30,9 +30,9 @@ pub(super) struct Task<'a> {
     pub(super) shared_below: Option<c_int>,
 }
 
-impl<'a> Task<'a> {
+impl<'a> ChildTask<'a> {
     pub(super) const fn new(program: Program<'a>, argv: &'a [*const c_char]) -> Self {
-        Task { program, argv, failed: None, seen: false, shared_below: None }
+        ChildTask { program, argv, failed: None, seen: false, shared_below: None }
     }
 }
 
@@ -40,7 +40,7 @@ impl<'a> Task<'a> {
 ///
 /// Runs in the child. It may share the memory of its parent, which is suspended meanwhile, so it makes system calls and
 /// nothing else: no allocation, no lock.
-pub(super) fn become_program(task: &Task<'_>) -> (Step, c_int) {
+pub(super) fn become_program(task: &ChildTask<'_>) -> (Step, c_int) {
     let program = &task.program;
     if let Err(failed) = lay_out(task) {
         return failed;
@@ -73,7 +73,7 @@ pub(super) fn become_program(task: &Task<'_>) -> (Step, c_int) {
 }
 
 /// Changes the directory and lays out the descriptors.
-fn lay_out(task: &Task<'_>) -> Result<(), (Step, c_int)> {
+fn lay_out(task: &ChildTask<'_>) -> Result<(), (Step, c_int)> {
     let program = &task.program;
     let at = |step: Step| move |errno: rustix::io::Errno| (step, errno.raw_os_error());
     if let Some(directory) = program.directory {

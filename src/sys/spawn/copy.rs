@@ -10,7 +10,7 @@ use rustix::fd::AsFd;
 use rustix::process::Pid;
 
 use super::super::fork::pid_of;
-use super::child::{Task, become_program};
+use super::child::{ChildTask, become_program};
 use super::{BOUND, Step};
 
 /// A report: the step and the error number, as two numbers of four bytes.
@@ -21,7 +21,7 @@ const REPORT: usize = 8;
 /// # Errors
 ///
 /// That of fork(2) or pipe(2).
-pub(super) fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
+pub(super) fn begin(task: &mut ChildTask<'_>) -> io::Result<Pid> {
     // The child has a table of descriptors of its own, and the pipe must stay open in it until it executes the program.
     task.shared_below = None;
     let (mut report, low) = io::pipe()?;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use rustix::fd::BorrowedFd;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use child::Task;
+use child::ChildTask;
 pub use slots::share_table;
 
 /// What one of the child's descriptors 0 to 2 is.
@@ -66,7 +66,7 @@ pub struct Program<'a> {
 }
 
 /// How long [`spawn`] waits for the execution of another user's file; see [`Program::bounded`].
-pub const BOUND: Duration = Duration::from_millis(100);
+pub(crate) const BOUND: Duration = Duration::from_millis(100);
 
 /// What a child is to the terminal on its descriptor 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -149,7 +149,7 @@ pub fn spawn(program: &Program<'_>) -> Result<Pid, NotStarted> {
         long.extend(program.argv.iter().map(|word| word.as_ptr()).chain([ptr::null()]));
         long.as_slice()
     };
-    let mut task = Task::new(*program, argv);
+    let mut task = ChildTask::new(*program, argv);
     let at = |step: Step| move |cause: io::Error| NotStarted { step, cause };
     let filled = slots::fill(&mut task).map_err(at(Step::Descriptors))?;
     let begun = begin(&mut task);
@@ -162,7 +162,7 @@ pub fn spawn(program: &Program<'_>) -> Result<Pid, NotStarted> {
 }
 
 #[cfg(target_os = "linux")]
-fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
+fn begin(task: &mut ChildTask<'_>) -> io::Result<Pid> {
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
     /// Whether children cannot borrow our memory here.
@@ -189,7 +189,7 @@ fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn begin(task: &mut Task<'_>) -> io::Result<Pid> {
+fn begin(task: &mut ChildTask<'_>) -> io::Result<Pid> {
     copy::begin(task)
 }
 

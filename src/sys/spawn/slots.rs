@@ -19,7 +19,7 @@ mod here {
 
     use crate::sys::descriptors;
     use crate::sys::spawn::Stream;
-    use crate::sys::spawn::child::Task;
+    use crate::sys::spawn::child::ChildTask;
 
     /// The number of the first slot; 0 if there are none.
     static FIRST: AtomicI32 = AtomicI32::new(0);
@@ -61,7 +61,7 @@ mod here {
     }
 
     /// Puts the child's streams into the slots. Returns which slots are to be emptied afterwards.
-    pub(in crate::sys::spawn) fn fill(task: &mut Task<'_>) -> io::Result<[bool; 3]> {
+    pub(in crate::sys::spawn) fn fill(task: &mut ChildTask<'_>) -> io::Result<[bool; 3]> {
         let first = FIRST.load(Relaxed);
         if first == 0 || !task.program.others.is_empty() {
             return Ok([false; 3]);
@@ -108,12 +108,12 @@ mod here {
 mod here {
     use std::io;
 
-    use crate::sys::spawn::child::Task;
+    use crate::sys::spawn::child::ChildTask;
 
     /// Does nothing: on this platform children always get a copy.
     pub fn share_table() {}
 
-    pub(in crate::sys::spawn) fn fill(_task: &mut Task<'_>) -> io::Result<[bool; 3]> {
+    pub(in crate::sys::spawn) fn fill(_task: &mut ChildTask<'_>) -> io::Result<[bool; 3]> {
         Ok([false; 3])
     }
 

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
+use crate::eventually;
+
 /// A directory that is removed with its owner.
 pub struct TempDir(PathBuf);
 
@@ -77,6 +79,13 @@ pub fn write_script(path: &Path, body: &str) -> PathBuf {
     fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
     fs::rename(&new, path).unwrap();
     path.to_owned()
+}
+
+/// Removes a directory that is served. The supervisor may make a file in it at the same time; then it is tried again.
+#[track_caller]
+pub fn remove_served(path: impl AsRef<Path>) {
+    let path = path.as_ref();
+    eventually("removed", || fs::remove_dir_all(path).is_ok());
 }
 
 /// The text of a file; empty if there is none.

@@ -31,7 +31,7 @@ pub mod truth;
 mod waiting;
 
 pub use cases::{Case, run_cases, run_cases_on_the_main_thread};
-pub use files::{TempDir, make_fifo, open_fifo, read, send, write_script};
+pub use files::{TempDir, make_fifo, open_fifo, read, remove_served, send, write_script};
 #[doc(hidden)]
 pub use inventory;
 pub use machine::{Machine, Root, needs_machine};
@@ -46,4 +46,4 @@ pub use programs::{
 pub use service::Service;
 pub use status::{State, Status, Want, stamp};
 pub use tree::Tree;
-pub use waiting::{eventually, holds_soon, steadily};
+pub use waiting::{PATIENCE, eventually, holds_soon, promptly, steadily, time_of};

@@ -93,7 +93,7 @@ impl Root {
             .script("etc/runit/2", "echo stage 2\nexec runsvdir -P /etc/service")
             .script(
                 "etc/runit/3",
-                &format!("echo stage 3\n{three}\nset -- /etc/service/*\n[ -d \"$1\" ] && sv -w5 force-stop \"$@\" && sv exit \"$@\"\necho stage 3 done"),
+                &format!("echo stage 3\n{three}\nset -- /etc/service/*\n[ -d \"$1\" ] && sv -w60 force-stop \"$@\" && sv exit \"$@\"\necho stage 3 done"),
             )
     }
 
@@ -220,6 +220,14 @@ impl Machine {
             .output()
             .unwrap()
             .into()
+    }
+
+    /// The same for a command that ends the machine, which may kill it before it has ended by itself.
+    #[track_caller]
+    pub fn told_to_end(&self, command: &str) {
+        let outcome = self.inside(command);
+        let is_done = matches!(outcome.code, Some(0 | 137)) && outcome.err.is_empty();
+        assert!(is_done, "{command}: {outcome:?}\n--- console:\n{}", self.console());
     }
 
     /// How process 1 ended: its code, or 128 and the signal. The kernel tells a restart by HUP and a halt by INT.

@@ -1,6 +1,7 @@
 //! Processes and signals.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
@@ -46,6 +47,13 @@ pub fn is_alive(pid: i32) -> bool {
 /// The letter of the state of a process, as in proc(5).
 pub fn process_state(pid: i32) -> Option<char> {
     stat_fields(pid)?.split_whitespace().next()?.chars().next()
+}
+
+/// How long the main thread of a process has used a processor.
+pub fn processor_time(pid: i32) -> Duration {
+    let text = read(format!("/proc/{pid}/schedstat"));
+    let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.expect("the process runs, and the kernel counts"))
 }
 
 /// The parent of a process.

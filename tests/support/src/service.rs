@@ -118,9 +118,12 @@ impl Service {
         self.stat_below("supervise", self.pid())
     }
 
-    /// The same of the log service.
+    /// The same of the log service; empty until it can be asked and told, too.
     pub fn log_stat(&self) -> String {
-        self.stat_below("log/supervise", self.log_pid())
+        match open_fifo(&self.path().join("log/supervise/ok")) {
+            Some(_) => self.stat_below("log/supervise", self.log_pid()),
+            None => String::new(),
+        }
     }
 
     fn stat_below(&self, supervise: &str, pid: Option<i32>) -> String {
@@ -173,9 +176,9 @@ impl Service {
         self.runsv().exit_code()
     }
 
-    /// `sv` with these words and the service's directory.
+    /// `sv` with these words and the service's directory, and with patience.
     pub fn sv(&self, words: &[&str]) -> Outcome {
-        run("sv").args(words).arg("./s").dir(self.root.path()).go()
+        run("sv").args(words).arg("./s").env("SVWAIT", PATIENCE).dir(self.root.path()).go()
     }
 }
 

@@ -92,9 +92,10 @@ impl Tree {
         is_alive(parent).then_some(parent)
     }
 
-    /// `sv` with these words, on this tree.
+    /// `sv` with these words, on this tree, and with patience.
     pub fn sv(&self, words: &[&str]) -> Outcome {
-        run("sv").args(words).env("SVDIR", self.root.join("service")).dir(self.root.path()).go()
+        let sv = run("sv").args(words).env("SVDIR", self.root.join("service")).env("SVWAIT", PATIENCE);
+        sv.dir(self.root.path()).go()
     }
 
     /// Waits for the end of runsvdir.

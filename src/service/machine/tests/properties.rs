@@ -11,7 +11,7 @@ use crate::status::{self, Want};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Whatever is typed, however late the news (`.`) comes, whenever the service (`!`) or a stranger (`?`) ends: no
+    /// Whatever is typed, however late the news (`.`) comes, whenever the service (`!`) or another process (`?`) ends: no
     /// rule is broken, and in the end the service is what was last asked for.
     #[test]
     fn no_sequence_breaks_the_rules(

@@ -137,7 +137,7 @@ impl World {
             Action::SendDownSignal(pid) => {
                 self.rule(
                     self.child.is_some_and(|(child, finish, _)| child == pid && !finish),
-                    "sent a down signal to a stranger",
+                    "sent a down signal to another process",
                 );
                 self.sent.push('e');
                 if !self.stubborn {
@@ -149,7 +149,7 @@ impl World {
                 let finish = script != Script::Run;
                 let mine =
                     self.child.is_some_and(|(child, is_finish, _)| child == pid && is_finish == finish);
-                self.rule(mine, "killed a stranger");
+                self.rule(mine, "killed another process");
                 self.sent.push('l');
                 self.end(Ended::Signal { signal: Signal::KILL, core: false });
                 None
@@ -159,7 +159,7 @@ impl World {
                     self.sent.push('t');
                 }
                 let mine = self.child.is_some_and(|(child, finish, _)| child == pid && !finish);
-                self.rule(mine, "signalled a stranger, or ./finish");
+                self.rule(mine, "signalled another process, or ./finish");
                 let signal = match signal {
                     Signal::STOP | Signal::CONT => return None,
                     Signal::KILL => Signal::KILL,
@@ -224,8 +224,8 @@ impl World {
             '-' => self.pass(Duration::from_millis(300)),
             '!' => self.end(Ended::Code(1)),
             '?' => {
-                let stranger = Pid::from_raw(9).unwrap();
-                self.handle(Event::Ended { pid: stranger, how: Ended::Code(0), finish: self.has_finish });
+                let other = Pid::from_raw(9).unwrap();
+                self.handle(Event::Ended { pid: other, how: Ended::Code(0), finish: self.has_finish });
             }
             letter => {
                 if "udxo".contains(letter) {
