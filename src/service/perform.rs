@@ -107,9 +107,9 @@ impl Service {
         }))
     }
 
-    /// Starts what is to run, and only then lets clients know: the first status they see is a true one.
+    /// Publishes that nothing runs yet, lets clients know, and only then starts what is to run: `./run` may call `sv` for
+    /// its own service at once.
     pub fn begin(&mut self, now: Now) {
-        self.tick(now);
         self.publish(now);
         let announced = self.main.supervise.announce();
         let announced = announced.and(self.log.as_mut().map_or(Ok(()), |log| log.unit.supervise.announce()));
@@ -117,6 +117,8 @@ impl Service {
             // The FIFO was there a moment ago.
             self.failed(now, &error);
         }
+        self.tick(now);
+        self.publish(now);
     }
 
     /// Which directory it serves; `None` if that cannot be found out.

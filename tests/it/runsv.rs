@@ -423,6 +423,20 @@ fn several_bytes_at_once_are_several_commands() {
     eventually("down", || service.stat() == "down\n");
 }
 
+/// Run scripts turn themselves off: `[ -e /etc/web.conf ] || exec sv down .`
+#[test]
+fn run_may_control_its_own_service_at_once() {
+    for _ in 0..5 {
+        let service = Service::new()
+            .script("run", "sv down . >../said 2>&1; echo $? >../code; exec sleep 1000")
+            .supervised();
+        let code = service.root().join("code");
+        eventually("answered", || read(&code).ends_with('\n'));
+        assert_eq!(read(&code), "0\n", "{}", read(service.root().join("said")));
+        eventually("down", || service.is_down());
+    }
+}
+
 #[test]
 fn the_log_service_gets_what_the_service_writes() {
     let service = Service::new().script("run", "echo hello; exec sleep 1000").logged().up();
