@@ -49,13 +49,15 @@ fn table(chosen: &[&Entry]) -> String {
                 )
             },
         );
-        let own = (entry.name, entry.about, entry.synopsis, entry.options);
-        let others =
-            entry.aliases.iter().map(|alias| (alias.name, alias.about, alias.synopsis, alias.options));
-        for (name, about, synopsis, options) in std::iter::once(own).chain(others) {
+        let own = (entry.name, entry.about, entry.synopsis, entry.options, entry.verbs);
+        let others = entry
+            .aliases
+            .iter()
+            .map(|alias| (alias.name, alias.about, alias.synopsis, alias.options, &[][..]));
+        for (name, about, synopsis, options, verbs) in std::iter::once(own).chain(others) {
             let row = format!(
                 "svcore::Applet {{ name: {name:?}, family: {:?}, synopsis: {synopsis:?}, about: {about:?}, \
-                 options: &{options:?}, usage_as_typed: {}, with_init: {}, init_script: {init_script}, daemontools: {}, \
+                 options: &{options:?}, verbs: &{verbs:?}, usage_as_typed: {}, with_init: {}, init_script: {init_script}, daemontools: {}, \
                  codes: svcore::Codes {{ usage: {}, fatal: {} }}, main: {}::main }},\n",
                 entry.name,
                 entry.usage_as_typed,

@@ -23,6 +23,11 @@ pub enum Error {
     /// The command line is wrong. Holds what is printed before the usage line: nothing, or a line such as
     /// `illegal option -- x`.
     Usage(Option<String>),
+    /// The same where stock prints the usage line alone. Holds what follows that for people: which option is wrong, and
+    /// why.
+    WrongValue(String),
+    /// `-V`: the version was printed, and the usage line follows. Nothing is wrong.
+    Version,
     /// A step failed without which the applet cannot go on.
     Fatal(Failed),
 }
@@ -91,6 +96,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Usage(what) => f.write_str(what.as_deref().unwrap_or("wrong usage")),
+            Error::WrongValue(why) => f.write_str(why),
+            Error::Version => f.write_str("version"),
             Error::Fatal(failed) => failed.fmt(f),
         }
     }

@@ -1,16 +1,12 @@
 //! Finding a program, and becoming it.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 use nix::libc;
-use rustix::fd::BorrowedFd;
-
-use crate::files;
-
 /// Where programs are looked for if PATH is not set.
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 
@@ -43,19 +39,35 @@ pub fn path_rule(report: i32, errno: i32) -> ControlFlow<i32, i32> {
     }
 }
 
-/// The interpreter that a file names, if that is missing: the system then reports that the file itself does not exist.
+/// What a file says it is to be executed by. If that is missing, the system reports that the file itself does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interpreter<'s> {
+    /// Of a script: the first word of its line `#!`.
+    OfScript(&'s [u8]),
+    /// Of a dynamically linked program: the dynamic linker.
+    OfProgram(&'s [u8]),
+}
+
+impl<'s> Interpreter<'s> {
+    /// The path of the interpreter.
+    #[must_use]
+    pub const fn path(self) -> &'s [u8] {
+        match self {
+            Interpreter::OfScript(path) | Interpreter::OfProgram(path) => path,
+        }
+    }
+}
+
+/// The interpreter that a file names which begins with `start`.
 #[must_use]
-pub fn missing_interpreter(dir: BorrowedFd<'_>, file: &CStr) -> Option<CString> {
-    let mut buffer = [0; 4096];
-    let start = files::read_start(dir, file, &mut buffer).ok()?;
-    let name = if let Some(line) = start.strip_prefix(b"#!") {
+pub fn interpreter(start: &[u8]) -> Option<Interpreter<'_>> {
+    let interpreter = if let Some(line) = start.strip_prefix(b"#!") {
         let line = line.split(|&byte| byte == b'\n').next()?.trim_ascii();
-        line.split(|byte| b" \t".contains(byte)).next()?
+        Interpreter::OfScript(line.split(|byte| b" \t".contains(byte)).next()?)
     } else {
-        interpreter_of_elf(start)?
+        Interpreter::OfProgram(interpreter_of_elf(start)?)
     };
-    let name = CString::new(name).ok().filter(|name| !name.is_empty())?;
-    matches!(files::look(dir, &name), Ok(None)).then_some(name)
+    Some(interpreter).filter(|interpreter| !interpreter.path().is_empty())
 }
 
 /// The interpreter named in the part `INTERP` of an ELF executable, if all of that lies within `start`.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::install::{self, Page};
 use crate::say::{Class, Message};
-use crate::{say, sys};
+use crate::{hint, say, sys};
 
 /// The name of the whole.
 pub(crate) const SUITE: &str = "runitbox";
@@ -53,6 +53,8 @@ pub struct Applet {
     pub about: &'static str,
     /// Options and operands with what they mean, for `--help`.
     pub options: &'static [(&'static str, &'static str)],
+    /// The words that its first operand may be, with what they mean, for `--help`.
+    pub verbs: &'static [(&'static str, &'static str)],
     /// Whether the usage line has the name as typed, or only its last part.
     pub usage_as_typed: bool,
     /// It boots a machine: `--install` leaves it out without `--with-init`.
@@ -154,14 +156,25 @@ pub fn run(table: &[Applet], pages: &[Page], argv: &[OsString]) -> u8 {
         help(&applet, pages);
         return 0;
     }
-    finish(&applet, &Call { typed, name, args, closed, picked_by, codes: applet.codes })
+    finish(&applet, pages, &Call { typed, name, args, closed, picked_by, codes: applet.codes })
 }
 
-fn finish(applet: &Applet, call: &Call<'_>) -> u8 {
+fn finish(applet: &Applet, pages: &[Page], call: &Call<'_>) -> u8 {
     (applet.main)(call).unwrap_or_else(|error| {
+        // Where stock has a meaning for these words, so has the applet.
+        if let (Error::Usage(_), [word], false) = (&error, call.args, call.is_init_script()) {
+            if word == "-h" {
+                help(applet, pages);
+                return 0;
+            }
+            if word == "--version" {
+                say::out(&[version_line().as_bytes()]);
+                return 0;
+            }
+        }
         report(applet, call, &error);
         match error {
-            Error::Usage(_) => applet.codes.usage,
+            Error::Usage(_) | Error::WrongValue(_) | Error::Version => applet.codes.usage,
             Error::Fatal(_) => applet.codes.fatal,
         }
     })
@@ -169,18 +182,30 @@ fn finish(applet: &Applet, call: &Call<'_>) -> u8 {
 
 /// Says why, in the shape all of runit has.
 fn report(applet: &Applet, call: &Call<'_>, error: &Error) {
-    match error {
-        Error::Usage(what) => {
-            let name = call.name.as_bytes();
-            let typed = if applet.usage_as_typed { call.typed.as_bytes() } else { name };
-            if let Some(what) = what {
-                say::err_line(&[name, b": ", what.as_bytes()]);
-            }
-            let typed = say::printable(undaemonized(applet, typed));
-            say::err(&[b"usage: ", &typed, b" ", applet.synopsis.as_bytes(), b"\n\n"]);
-        }
-        Error::Fatal(failed) => Message::of(Class::Fatal, applet.family, failed).print(),
+    let name = call.name.as_bytes();
+    let (before, why) = match error {
+        Error::Fatal(failed) => return Message::of(Class::Fatal, applet.family, failed).print(),
+        Error::Usage(what) => (what.as_ref(), None),
+        Error::WrongValue(why) => (None, Some(why)),
+        Error::Version => (None, None),
+    };
+    if let Some(what) = before {
+        say::err_line(&[name, b": ", what.as_bytes()]);
     }
+    let typed = if applet.usage_as_typed { call.typed.as_bytes() } else { name };
+    let typed = say::printable(undaemonized(applet, typed));
+    // Every word of an init script is a command.
+    let has_help = !call.is_init_script() && !matches!(error, Error::Version);
+    let hint = has_help.then(|| hint_about_usage(applet, call, why.map_or("", String::as_str)));
+    let hint = hint::line(hint.as_deref());
+    say::err(&[b"usage: ", &typed, b" ", applet.synopsis.as_bytes(), b"\n\n", &hint]);
+}
+
+/// What is wrong with the command line, if that is known, and where help is.
+fn hint_about_usage(applet: &Applet, call: &Call<'_>, why: &str) -> String {
+    let suite = if call.picked_by == PickedBy::FirstArgument { "runitbox " } else { "" };
+    let separator = if why.is_empty() { "" } else { "; " };
+    [why, separator, "try: ", suite, applet.name, " --help"].concat()
 }
 
 /// The names of daemontools' programs are printed without the `d`.
@@ -188,11 +213,11 @@ fn undaemonized<'n>(applet: &Applet, name: &'n [u8]) -> &'n [u8] {
     name.strip_prefix(b"d").filter(|rest| *rest == applet.name.as_bytes()).unwrap_or(name)
 }
 
-/// `-V`: says the version and gives the error that says the usage.
+/// `-V`: prints the version, and returns the error by which the usage line follows.
 #[must_use]
 pub fn version() -> Error {
     say::err(&[version_line().as_bytes()]);
-    Error::usage()
+    Error::Version
 }
 
 fn version_line() -> String {
@@ -301,6 +326,10 @@ fn suite(table: &[Applet], pages: &[Page], args: &[OsString]) -> u8 {
         (word, _) => {
             if let Some(word) = word {
                 say::err_line(&[SUITE.as_bytes(), b": no applet is called ", word]);
+                if let Some((name, verb)) = nearest(table, word) {
+                    let hint = ["did you mean: runitbox ", name, " ", verb].concat();
+                    say::err(&[&hint::line(Some(hint.trim_end()))]);
+                }
             }
             say::err(&[overview(table).as_bytes()]);
             NO_APPLET
@@ -308,11 +337,49 @@ fn suite(table: &[Applet], pages: &[Page], args: &[OsString]) -> u8 {
     }
 }
 
+/// The applet that has this name but for one slip of the finger, or that has a verb of such a name; and the verb.
+fn nearest(table: &[Applet], word: &[u8]) -> Option<(&'static str, &'static str)> {
+    for applet in table {
+        if is_nearly(word, applet.name.as_bytes()) {
+            return Some((applet.name, ""));
+        }
+        for (verb, _) in applet.verbs {
+            if is_nearly(word, verb.as_bytes()) {
+                return Some((applet.name, verb));
+            }
+        }
+    }
+    None
+}
+
+/// Whether the word is the name, or its beginning, or differs from it by one letter too many, missing or wrong, or by two
+/// that are exchanged.
+fn is_nearly(word: &[u8], name: &[u8]) -> bool {
+    if word.len() < 2 || name.starts_with(word) {
+        return word.len() > 1;
+    }
+    let (mut one, mut other) = (word, name);
+    while let (Some((a, rest)), Some((b, other_rest))) = (one.split_first(), other.split_first())
+        && a == b
+    {
+        (one, other) = (rest, other_rest);
+    }
+    while let (Some((a, rest)), Some((b, other_rest))) = (one.split_last(), other.split_last())
+        && a == b
+    {
+        (one, other) = (rest, other_rest);
+    }
+    match (one, other) {
+        ([a, b], [c, d]) => a == d && b == c,
+        (one, other) => one.len() < 2 && other.len() < 2 && name.len() > 2,
+    }
+}
+
 /// Reports why the suite itself failed, and returns the exit code.
 fn failed(error: &Error) -> u8 {
     match error {
-        Error::Usage(what) => {
-            if let Some(what) = what {
+        Error::Usage(_) | Error::WrongValue(_) | Error::Version => {
+            if let Error::Usage(Some(what)) = error {
                 say::err_line(&[SUITE.as_bytes(), b": ", what.as_bytes()]);
             }
             let lines = install::USAGE.map(|line| format!("{SUITE} {line}\n"));
@@ -350,7 +417,7 @@ fn help(applet: &Applet, pages: &[Page]) {
     if !applet.options.is_empty() {
         text.push('\n');
     }
-    for (option, meaning) in applet.options {
+    for (option, meaning) in applet.options.iter().chain(applet.verbs) {
         for (index, line) in meaning.lines().enumerate() {
             let shown = if index == 0 { option } else { "" };
             text += &format!("  {shown:<22} {line}\n");
@@ -378,6 +445,7 @@ mod tests {
             synopsis: "",
             about: "",
             options: &[],
+            verbs: &[],
             usage_as_typed: true,
             with_init: false,
             init_script: (name == "sv")
@@ -438,6 +506,27 @@ mod tests {
         assert_eq!(executed_as(Some("/usr/bin/runsv"), &["-runsv", "a"]), "runsv -runsv 1");
         assert_eq!(executed_as(Some("/usr/bin/runitbox"), &["foo", "sv", "a"]), "sv sv 1");
         assert_eq!(executed_as(Some("/x/foo"), &["foo", "a"]), "suite 1");
+    }
+
+    #[test]
+    fn a_word_that_is_nearly_a_name_is_recognized() {
+        let sv = Applet { verbs: &[("status", ""), ("start", "")], ..applet("sv", "sv") };
+        let table = [applet("runsv", "runsv"), applet("runsvdir", "runsvdir"), sv];
+        let near = |word: &str| nearest(&table, word.as_bytes()).map(|(name, verb)| format!("{name} {verb}"));
+        for (word, expected) in [
+            ("strat", "sv start"),
+            ("stat", "sv status"),
+            ("start", "sv start"),
+            ("runsvdri", "runsvdir "),
+            ("unsv", "runsv "),
+            ("runsvv", "runsv "),
+            ("ruxsv", "runsv "),
+        ] {
+            assert_eq!(near(word).as_deref(), Some(expected), "{word}");
+        }
+        for word in ["", "s", "x", "ls", "frobnicate", "trats"] {
+            assert_eq!(near(word), None, "{word}");
+        }
     }
 
     #[test]

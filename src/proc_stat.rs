@@ -7,7 +7,7 @@ pub struct ProcStat {
     pub name: Vec<u8>,
     /// Whether it has ended and was not reaped yet.
     pub is_zombie: bool,
-    /// The number of its parent; 0 if that is outside of our PID namespace.
+    /// The number of its parent; 0 if that is outside of the PID namespace of `/proc`.
     pub parent: i32,
     /// When it started, in ticks of the kernel after boot. A process that gets the number of an ended one has another
     /// start.
@@ -30,10 +30,16 @@ impl ProcStat {
         Some(ProcStat { name: line.get(open + 1..close)?.to_vec(), is_zombie, parent, start })
     }
 
-    /// Reads that of process `pid`; `None` if it has ended, or there is no `/proc`.
+    /// Reads that of process `pid`, a number in the PID namespace of `/proc`. `None` if it has ended, or there is no `/proc`.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
         Self::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Reads our own, even if `/proc` is that of another PID namespace. `None` if there is no `/proc`.
+    #[must_use]
+    pub fn own() -> Option<Self> {
+        Self::parse(&std::fs::read("/proc/self/stat").ok()?)
     }
 }
 
@@ -62,11 +68,9 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn our_own_can_be_read() {
-        let ours = ProcStat::of(rustix::process::getpid().as_raw_nonzero().get()).unwrap();
-        assert!(
-            !ours.is_zombie
-                && ours.parent
-                    == Some(rustix::process::getppid()).flatten().map_or(0, |pid| pid.as_raw_nonzero().get())
-        );
+        let number = |pid: rustix::process::Pid| pid.as_raw_nonzero().get();
+        let own = ProcStat::own().unwrap();
+        assert_eq!(own.parent, rustix::process::getppid().map_or(0, number));
+        assert_eq!(ProcStat::of(number(rustix::process::getpid())).unwrap().start, own.start);
     }
 }

@@ -11,9 +11,9 @@ use rustix::fd::BorrowedFd;
 pub use crate::printable::{printable, printable_text};
 
 use crate::error::{Failed, reason};
-use crate::slice;
 use crate::sys::output;
 use crate::sys::spawn::NotStarted;
+use crate::{hint, slice};
 
 /// Writes `parts`, joined to one text. What the descriptor does not take is dropped.
 pub fn write_all(fd: BorrowedFd<'_>, parts: &[&[u8]]) {
@@ -139,7 +139,7 @@ impl<'a> Message<'a> {
         Message { cause: cause.into(), ..self }
     }
 
-    /// The line without its newline, and before anything in it is escaped.
+    /// The first line without its newline, and before anything in it is escaped.
     #[must_use]
     pub fn text(&self) -> Vec<u8> {
         let colon: &[u8] = b": ";
@@ -149,25 +149,38 @@ impl<'a> Message<'a> {
         [self.who, after_who, class, colon, self.what, before_reason, reason.as_bytes()].concat()
     }
 
-    fn line(&self) -> Vec<u8> {
-        let mut line = printable(&self.text()).into_owned();
-        line.push(b'\n');
-        line
+    /// All of it, as it is printed, with a second line; see [`hint`].
+    #[must_use]
+    pub fn lines(&self, hint: Option<&str>) -> Vec<u8> {
+        let mut lines = printable(&self.text()).into_owned();
+        lines.push(b'\n');
+        lines.append(&mut hint::line(hint));
+        lines
     }
 
     /// Writes it to standard error, and waits if standard error cannot take it now.
     pub fn print(&self) {
-        err(&[&self.line()]);
+        self.print_with(None);
+    }
+
+    /// The same with a second line.
+    pub fn print_with(&self, hint: Option<&str>) {
+        err(&[&self.lines(hint)]);
     }
 
     /// Writes it to standard error without waiting, as a supervisor must: if standard error cannot take it now, it is
     /// dropped. The next message that can be written is preceded by the number of dropped ones.
     pub fn print_now(&self) {
-        let mut line = self.line();
+        self.print_now_with(None);
+    }
+
+    /// The same with a second line.
+    pub fn print_now_with(&self, hint: Option<&str>) {
+        let mut line = self.lines(hint);
         let dropped = DROPPED.swap(0, Relaxed);
         if dropped > 0 {
             let what = format!("{dropped} messages before this could not be written");
-            line = [Message::warning(self.who, &what).line(), line].concat();
+            line = [Message::warning(self.who, &what).lines(None), line].concat();
         }
         let mut rest = line.as_slice();
         while !rest.is_empty() {
@@ -193,7 +206,7 @@ mod tests {
     #[test]
     fn a_line_is_one_line() {
         let cause = io::Error::from_raw_os_error(2);
-        let line = Message::warning("runsv a\nb", "unable to x").because(&cause).line();
+        let line = Message::warning("runsv a\nb", "unable to x").because(&cause).lines(None);
         assert_eq!(line, b"runsv a\\x0ab: warning: unable to x: file does not exist\n");
     }
 }

@@ -79,7 +79,7 @@ pub fn all() -> Option<impl Iterator<Item = Process>> {
 fn directory_of_ancestor() -> Option<PathBuf> {
     /// As many generations are looked at.
     const GENERATIONS_MAX: usize = 100;
-    let mut ancestor = rustix::process::getppid()?.as_raw_nonzero().get();
+    let mut ancestor = ProcStat::own()?.parent;
     for _ in 0..GENERATIONS_MAX {
         let stat = ProcStat::of(ancestor)?;
         if stat.name == RUNSVINIT.to_bytes()

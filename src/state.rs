@@ -30,7 +30,7 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -258,6 +258,27 @@ pub fn find<T>(
     usual(&[us, first]).into_iter().find_map(below).ok_or_else(|| {
         if denied.get() && error.kind() == io::ErrorKind::NotFound { Errno::ACCESS.into() } else { error }
     })
+}
+
+/// The root below which the supervisor of another user keeps the state of this service. A client uses it only if told to
+/// by `RUNITBOX_STATE`.
+#[must_use]
+pub fn root_of_another_user(home: &Home<'_>) -> Option<PathBuf> {
+    /// Everybody may make entries there, so no more are looked at.
+    const ENTRIES_MAX: usize = 10_000;
+    let is_denied = Cell::new(false);
+    for dir in root::SHARED {
+        let Ok(entries) = std::fs::read_dir(dir) else { continue };
+        for entry in entries.take(ENTRIES_MAX).flatten() {
+            if entry.file_name().as_bytes().starts_with(b"runit-") {
+                let path = entry.path();
+                if find_below(&Root::Given(path.clone()), home, &is_denied).is_some() {
+                    return Some(path);
+                }
+            }
+        }
+    }
+    None
 }
 
 /// Whether a supervisor serves: its `ok` has a reader.

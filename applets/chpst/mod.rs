@@ -14,10 +14,10 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, floc
 use rustix::io::Errno;
 use svcore::envdir::{self, Change};
 use svcore::passwd::{self, Ids, Refused};
-use svcore::say::Message;
+use svcore::say::{Class, Message};
 use svcore::sys::limits;
 use svcore::trust::{self, Refusal};
-use svcore::{Call, Context, Failed, Result, exec, privilege, say, slice};
+use svcore::{Call, Context, Failed, Result, exec, hint, privilege, say, slice};
 
 use plan::{Plan, WhenLocked};
 
@@ -27,11 +27,11 @@ const DATABASE_MAX: usize = 16 * 1024 * 1024;
 /// Runs the applet. Returns only if the program could not be executed.
 pub(crate) fn main(call: &Call<'_>) -> Result {
     let plan = plan::parse(call.name, call.args)?;
-    if plan.bad_number {
+    if let Some(why) = &plan.bad_number {
         // Stock softlimit answers a bad number with chpst's usage line.
         let synopsis =
             crate::TABLE.iter().find(|applet| applet.name == "chpst").map_or("", |chpst| chpst.synopsis);
-        say::err(&[b"usage: softlimit ", synopsis.as_bytes(), b"\n\n"]);
+        say::err(&[b"usage: softlimit ", synopsis.as_bytes(), b"\n\n", &hint::line(Some(why))]);
         return Ok(call.codes.usage);
     }
     // The program is searched in the PATH that chpst was started with, not in one that an environment directory sets.
@@ -57,14 +57,14 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         rustix::process::nice(plan.nice).while_doing(|| "unable to set nice level")?;
     }
     if let Some(user) = &plan.env_user {
-        let ids = find_ids(user, plan.plain_account)?;
+        let Some(ids) = find_ids_or_report(user, plan.plain_account) else { return Ok(call.codes.fatal) };
         let number = |id: u32| Change::Set(id.to_string().into_bytes());
         let gid = ids.gids.first().copied().unwrap_or_default();
         let changes = [(b"GID".to_vec(), number(gid)), (b"UID".to_vec(), number(ids.uid))];
         environment = envdir::apply(environment, &changes);
     }
     if let Some(user) = &plan.user {
-        let ids = find_ids(user, plan.plain_account)?;
+        let Some(ids) = find_ids_or_report(user, plan.plain_account) else { return Ok(call.codes.fatal) };
         privilege::become_user(ids.uid, &ids.gids)?;
     }
     if let Some((file, when_locked)) = &plan.lock {
@@ -77,23 +77,24 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     for &(resource, value) in &plan.limits {
         limits::set_soft_limit(resource, value).while_doing(|| "unable to setrlimit()")?;
     }
-    let error = execute(&plan, path.as_deref(), environment);
+    let files = plan.argv.first().map_or_else(Vec::new, |program| exec::candidates(program, path.as_deref()));
+    let error = execute(&plan, &files, environment);
     if plan.quiet_failure {
         return Ok(0);
     }
     let name = plan.argv0.as_ref().or(plan.argv.first()).map(|name| name.as_bytes()).unwrap_or_default();
     let what = [b"unable to run: ", name].concat();
-    let line = Message::fatal("chpst", &what).because(&error).text();
+    let hint = hint::of_candidates(&files, &error);
+    let message = Message::fatal("chpst", &what).because(&error);
     match &saved_stderr {
-        Some(stderr) => say::write_all(stderr.as_fd(), &[&say::printable(&line), b"\n"]),
-        None => say::err_line(&[&line]),
+        Some(stderr) => say::write_all(stderr.as_fd(), &[&message.lines(hint.as_deref())]),
+        None => message.print_with(hint.as_deref()),
     }
     Ok(call.codes.fatal)
 }
 
 /// Executes the program of the plan. Returns why that failed.
-fn execute(plan: &Plan, path: Option<&OsStr>, environment: Vec<Vec<u8>>) -> io::Error {
-    let Some(program) = plan.argv.first() else { return Errno::NOENT.into() };
+fn execute(plan: &Plan, files: &[CString], environment: Vec<Vec<u8>>) -> io::Error {
     // What has a NUL in it cannot be passed on and is left out. None of it should: the kernel passes no NULs, and in the
     // values of an environment directory they became newlines.
     let c = |bytes: Vec<u8>| CString::new(bytes).ok();
@@ -102,7 +103,7 @@ fn execute(plan: &Plan, path: Option<&OsStr>, environment: Vec<Vec<u8>>) -> io::
         *first = c(name.clone().into_vec()).unwrap_or_default();
     }
     let environment: Vec<CString> = environment.into_iter().filter_map(c).collect();
-    exec::replace(&exec::candidates(program, path), &argv, &environment)
+    exec::replace(files, &argv, &environment)
 }
 
 fn change_directory(dir: &OsStr) -> Result<(), Failed> {
@@ -206,6 +207,43 @@ fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids, Failed> {
         }
         Refused::Unreadable => unreadable.unwrap_or_else(|| Failed::without_cause(missing("password"))),
     })
+}
+
+/// The same, or `None` after the failure was reported.
+fn find_ids_or_report(spec: &OsStr, plain_account: bool) -> Option<Ids> {
+    match find_ids(spec, plain_account) {
+        Ok(ids) => Some(ids),
+        Err(failed) => {
+            let hint = hint_about_ids(spec.as_bytes(), plain_account).filter(|_| failed.cause.is_none());
+            Message::of(Class::Fatal, "chpst", &failed).print_with(hint.as_deref());
+            None
+        }
+    }
+}
+
+/// How to write what was probably meant by a user and groups that were refused.
+fn hint_about_ids(spec: &[u8], plain_account: bool) -> Option<String> {
+    let (mut parts, mut numbers, mut names) = (0, 0, 0);
+    let ids = spec.strip_prefix(b":").unwrap_or(spec);
+    for part in ids.split(|&byte| byte == b':') {
+        parts += 1;
+        numbers += usize::from(!part.is_empty() && part.iter().all(u8::is_ascii_digit));
+        names += usize::from(part.iter().any(|byte| !byte.is_ascii_digit()));
+    }
+    let ids = say::printable_text(ids);
+    let both = if parts == 1 { [":", &ids, ":", &ids].concat() } else { [":", &ids].concat() };
+    let has_colon = spec.starts_with(b":");
+    match (numbers == parts, numbers + names == parts) {
+        (true, _) if plain_account => {
+            Some(["a name is needed here; with a number: chpst -u ", &both].concat())
+        }
+        (true, _) if has_colon && parts == 1 => Some(["a group is needed as well: ", &both].concat()),
+        (true, _) => Some(["for a number write ", &both].concat()),
+        (false, true) if numbers > 0 || has_colon => {
+            Some("names and numbers cannot be mixed: user:group or :1000:1000".to_owned())
+        }
+        _ => None,
+    }
 }
 
 fn read_database(path: &CStr) -> io::Result<Vec<u8>> {

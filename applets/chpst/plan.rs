@@ -47,8 +47,8 @@ pub(crate) struct Plan {
     pub(crate) null: bool,
     /// Soft limits in the order in which they are set; `None` means the hard limit.
     pub(crate) limits: Vec<(Resource, Option<u64>)>,
-    /// An option of softlimit has a value that is not a number.
-    pub(crate) bad_number: bool,
+    /// An option of softlimit has a value that is not a number: which.
+    pub(crate) bad_number: Option<String>,
     /// The name that the program gets as its `argv[0]`, if not its own.
     pub(crate) argv0: Option<OsString>,
     /// The program and its arguments; never empty.
@@ -88,8 +88,10 @@ pub(crate) fn parse(name: &OsStr, args: &[OsString]) -> Result<Plan> {
 fn chpst(mut parser: Parser) -> Result<Plan> {
     let mut plan = Plan { skip_directories: true, ..Plan::default() };
     while let Some(arg) = parser.next()? {
+        let letter = if let Short(letter) = arg { letter } else { '-' };
         let mut limit = |resources: &[Resource], parser: &mut Parser| -> Result<()> {
-            let value = limit_of(&parser.value()?)?;
+            let value = parser.value()?;
+            let value = limit_of(&value).ok_or_else(|| Error::WrongValue(not_a_number(letter, &value)))?;
             plan.limits.extend(resources.iter().map(|&resource| (resource, value)));
             Ok(())
         };
@@ -100,7 +102,10 @@ fn chpst(mut parser: Parser) -> Result<Plan> {
             Short('e') => plan.envdir = Some(parser.value()?),
             Short('/') => plan.root = Some(parser.value()?),
             Short('C') => plan.directory = Some(parser.value()?),
-            Short('n') => plan.nice = nice_of(&parser.value()?)?,
+            Short('n') => {
+                let value = parser.value()?;
+                plan.nice = nice_of(&value).ok_or_else(|| Error::WrongValue(not_a_number(letter, &value)))?;
+            }
             Short('l') => set_lock(&mut plan, parser.value()?, WhenLocked::Wait)?,
             Short('L') => set_lock(&mut plan, parser.value()?, WhenLocked::Fail)?,
             Short('m') => {
@@ -133,6 +138,7 @@ fn chpst(mut parser: Parser) -> Result<Plan> {
 fn softlimit(mut parser: Parser) -> Result<Plan> {
     let mut plan = Plan::default();
     while let Some(arg) = parser.next()? {
+        let letter = if let Short(letter) = arg { letter } else { '-' };
         let resources: &[Resource] = match arg {
             Short('a') => &[Resource::As],
             Short('c') => &[Resource::Core],
@@ -154,8 +160,8 @@ fn softlimit(mut parser: Parser) -> Result<Plan> {
         let value = parser.value()?;
         let value = match limit_of(&value) {
             _ if value == "=" => None,
-            Ok(value) => value,
-            Err(_) => return Ok(Plan { bad_number: true, ..plan }),
+            Some(value) => value,
+            None => return Ok(Plan { bad_number: Some(not_a_number(letter, &value)), ..plan }),
         };
         plan.limits.extend(resources.iter().map(|&resource| (resource, value)));
     }
@@ -198,7 +204,7 @@ fn with_final_limits(mut plan: Plan) -> Plan {
 
 fn set_lock(plan: &mut Plan, file: OsString, when_locked: WhenLocked) -> Result<()> {
     if plan.lock.is_some() {
-        return Err(Error::usage());
+        return Err(Error::WrongValue("-l and -L: there can be one lock only".to_owned()));
     }
     plan.lock = Some((file, when_locked));
     Ok(())
@@ -226,20 +232,25 @@ fn program_and_arguments(program: OsString, parser: &mut Parser) -> Result<Vec<O
     Ok(std::iter::once(program).chain(parser.raw_args()?).collect())
 }
 
-/// The value of a limit; `None` for numbers above 2^63 - 1, which have always meant the hard limit.
-fn limit_of(text: &OsStr) -> Result<Option<u64>> {
-    let value = decimal::whole(text.as_bytes()).ok_or_else(Error::usage)?;
-    Ok(i64::try_from(value).is_ok().then_some(value))
+fn not_a_number(option: char, value: &OsStr) -> String {
+    format!("-{option} {}: not a number", value.display())
+}
+
+/// The value of a limit, if it is a number; `Some(None)` for numbers above 2^63 - 1, which have always meant the hard
+/// limit.
+#[allow(clippy::option_option, reason = "no number is something else than no limit")]
+fn limit_of(text: &OsStr) -> Option<Option<u64>> {
+    let value = decimal::whole(text.as_bytes())?;
+    Some(i64::try_from(value).is_ok().then_some(value))
 }
 
 /// An increment of the nice level: `N`, `+N` or `-N`.
-fn nice_of(text: &OsStr) -> Result<i32> {
+fn nice_of(text: &OsStr) -> Option<i32> {
     let (sign, digits) = match text.as_bytes() {
         [b'-', digits @ ..] => (-1, digits),
         [b'+', digits @ ..] | digits => (1, digits),
     };
-    let value = decimal::whole(digits).ok_or_else(Error::usage)?;
-    Ok(sign * i32::try_from(value).unwrap_or(i32::MAX))
+    Some(sign * i32::try_from(decimal::whole(digits)?).unwrap_or(i32::MAX))
 }
 
 #[cfg(test)]
@@ -256,7 +267,7 @@ mod tests {
     }
 
     fn is_usage(name: &str, words: &[&str]) -> bool {
-        matches!(plan_as(name, words), Err(Error::Usage(_)))
+        matches!(plan_as(name, words), Err(Error::Usage(_) | Error::WrongValue(_)))
     }
 
     #[test]
@@ -291,7 +302,8 @@ mod tests {
 
     #[test]
     fn softlimit_tells_a_bad_number_from_a_bad_option() {
-        assert!(plan_as("softlimit", &["-a", "x", "prog"]).unwrap().bad_number);
+        let plan = plan_as("softlimit", &["-a", "x", "prog"]).unwrap();
+        assert_eq!(plan.bad_number.as_deref(), Some("-a x: not a number"));
         assert!(is_usage("softlimit", &["-x", "1", "prog"]));
     }
 

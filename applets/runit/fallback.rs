@@ -34,6 +34,10 @@ impl Fallback {
             mount_all();
         }
         let directory = CString::new(serving::usual_directory().into_vec()).unwrap_or_default();
+        if !is_there(&directory) {
+            let name = directory.to_bytes();
+            report(Class::Warning, &[b"unable to stat ", name, b": file does not exist; waiting for it"]);
+        }
         Fallback { executables: own_file::to_execute(), directory }
     }
 
@@ -42,8 +46,11 @@ impl Fallback {
         &self.directory
     }
 
-    /// Starts runsvinit.
+    /// Starts runsvinit. Where its directory is missing it would end at once, so that is waited for.
     pub(crate) fn start(&self) -> Event {
+        if !is_there(&self.directory) {
+            return Event::NoProcess;
+        }
         // Process 1 allocates nothing any more; an empty name is a file that does not exist.
         let mut files = [c""; 2];
         for (file, executable) in files.iter_mut().zip(&self.executables) {
@@ -52,6 +59,10 @@ impl Fallback {
         let argv = [c"runsvinit", c"-w", STOP_SECONDS, &self.directory];
         program::start_with(&files, &argv, Input::WriteOnlyConsole)
     }
+}
+
+fn is_there(directory: &CStr) -> bool {
+    !matches!(files::look(CWD, directory), Ok(None))
 }
 
 /// Mounts what is not mounted, and makes the console, which may have come with `/dev`, our standard streams.

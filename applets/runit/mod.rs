@@ -107,7 +107,8 @@ impl Runit {
             self.signals.read_each(|came| match came.signal {
                 Signal::CONT => cont = true,
                 Signal::INT => int = true,
-                Signal::PWR => pwr = true,
+                // What podman sends to an entry called `/sbin/init`, and what systemd calls halt.
+                Signal::PWR | Signal::HALT => pwr = true,
                 Signal::TERM => term = true,
                 _ => {}
             });

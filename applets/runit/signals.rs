@@ -18,6 +18,7 @@ pub(crate) fn take_over() -> Signals {
         Signal::CONT,
         Signal::INT,
         Signal::PWR,
+        Signal::HALT,
         // Used by the fallback only. With stages they are taken over too, and ignored.
         Signal::TERM,
         Signal::HUP,

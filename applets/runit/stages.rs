@@ -213,9 +213,10 @@ impl Stages {
 
     /// INT or PWR: runs the script, or does what is usual without one.
     fn request(&mut self, now: Moment, flags: Flags, script: Script) -> StageActions {
-        let State::Running(Stage::Two, _) = self.state else {
+        let is_waiting = self.is_fallback && matches!(self.state, State::ToStart(Stage::Two, _));
+        if !is_waiting && !matches!(self.state, State::Running(Stage::Two, _)) {
             return self.reject_signal();
-        };
+        }
         if self.is_fallback {
             self.shutdown = Some(match script {
                 Script::CtrlAltDel => Shutdown::Reboot,
@@ -267,7 +268,7 @@ impl Stages {
                 StageActions::none().then(StageAction::ClearStopIt).then(StageAction::Term(pid))
             }
             State::Running(Stage::Two, _) => StageActions::none(),
-            // The fallback crashed and waits for its next start.
+            // The fallback waits for its next start.
             State::ToStart(Stage::Two, _) if self.is_fallback => self.finish(StageActions::none()),
             _ => self.reject_signal(),
         }

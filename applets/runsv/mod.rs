@@ -3,11 +3,11 @@
 use std::ffi::OsStr;
 
 use svcore::control::Command;
-use svcore::say::Message;
+use svcore::say::{Class, Message};
 use svcore::service::Service;
 use svcore::service::host::{Host, now};
 use svcore::sys::signals::Signals;
-use svcore::{Call, Context, Error, Failed, Result, Signal};
+use svcore::{Call, Context, Error, Failed, Result, Signal, hint};
 
 /// Runs the applet until the service is told to exit.
 pub(crate) fn main(call: &Call<'_>) -> Result {
@@ -16,7 +16,8 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         Ok(()) => Ok(0),
         Err(error) => {
             let who = [b"runsv ", dir_bytes(dir)].concat();
-            Message::fatal(&who, &error.to_string()).print_now();
+            let hint = hint::of_supervise_lock(dir_bytes(dir), &error);
+            Message::of(Class::Fatal, &who, &error).print_now_with(hint.as_deref());
             Ok(call.codes.fatal)
         }
     }

@@ -28,7 +28,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     )
 }
 
-/// Makes `current` a link to `dir`. Returns whether it already was.
+/// Makes `current` a link to `dir`, or to what `previous` is a link to. Returns whether it already was.
 fn switch(dir: &[u8]) -> Result<bool, Failed> {
     let named = |what: &str| [dir, b": ", what.as_bytes()].concat();
     if dir.starts_with(b".") {
@@ -55,7 +55,9 @@ fn switch(dir: &[u8]) -> Result<bool, Failed> {
     if files::identity(&wanted) == files::identity(&current) {
         return Ok(true);
     }
-    make_link(base, dir, "current.new")?;
+    // A link to `previous` would lead back to where `current` leads now, since that is the next `previous`.
+    let before = if dir == b"previous" { readlinkat(base, dir, Vec::new()).ok() } else { None };
+    make_link(base, before.as_ref().map_or(dir, |target| target.to_bytes()), "current.new")?;
     keep_previous(base)?;
     renameat(base, c"current.new", base, c"current")
         .while_doing(|| "unable to move: current.new to current")?;

@@ -255,7 +255,12 @@ impl Runsvdir {
         for place in due {
             let Some(service) = self.services.get(place) else { return };
             if Directory::leads_to(dir.as_fd(), &service.found.name, service.found.identity) {
-                let runsv = self.start(&dir, &service.found.name, now);
+                if service.waits(now) && self.dir.is_served(&service.found.name) {
+                    self.services.is_served_by_another(now, place);
+                    continue;
+                }
+                let name = service.found.name.clone();
+                let runsv = self.start(&dir, place, &name, now);
                 self.services.set_runsv(place, runsv);
             } else {
                 // It was renamed, which the watch may have reported already, or it cannot be reached.
@@ -265,7 +270,7 @@ impl Runsvdir {
         }
     }
 
-    fn start(&self, dir: &OwnedFd, name: &CStr, now: Moment) -> Runsv {
+    fn start(&mut self, dir: &OwnedFd, place: usize, name: &CStr, now: Moment) -> Runsv {
         let runsv: Vec<&CStr> = self.runsv.iter().map(CString::as_c_str).collect();
         let program = Program {
             files: &runsv,
@@ -280,7 +285,11 @@ impl Runsvdir {
             Err(why) => {
                 let no_process = [b"unable to fork for ", name.to_bytes()].concat();
                 let not_run = [b"unable to start runsv ", name.to_bytes()].concat();
-                Message::not_started(&self.dir.who(), &why, &no_process, &not_run).print_now();
+                let who = self.dir.who();
+                let message = Message::not_started(&who, &why, &no_process, &not_run);
+                if self.services.is_new_message(now, place, &message.text()) {
+                    message.print_now();
+                }
                 let pause = if why.lacks_process() { NO_PROCESS } else { services::PACE };
                 Runsv::Dead { not_before: now + pause }
             }

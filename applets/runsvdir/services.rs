@@ -4,6 +4,7 @@
 //! |------------------------|-----------------------------------------|-------------------------------------------------|
 //! | dead, not before T     | T, and the directory is in its place    | it is started                                   |
 //! | alive                  | it ended                                | it is started again, perhaps after a pause      |
+//! | dead, it exited 111    | another runsv serves the directory      | nothing for [`EVERY`], see [`Known::waits`]     |
 //! | alive                  | the directory vanished                  | TERM; the service is forgotten, see [`Leaving`] |
 //! | alive                  | it has opened another directory         | TERM; another runsv is started                  |
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use rustix::process::Pid;
 use svcore::files::Identity;
 use svcore::moment::{Moment, earlier};
+use svcore::recent::{EVERY, Recent};
 use svcore::scan::{Found, Leaving, Plan};
 
 /// A runsv that ends sooner than this after its start, twice in a row, or that was told to exit, is started again
@@ -42,13 +44,33 @@ pub(crate) struct Known {
     is_unseen: bool,
     /// Whether the runsv was found to have opened the directory of the service.
     is_verified: bool,
+    /// The last runsv could not serve: until then none is started as long as another one serves the directory.
+    waits_until: Option<Moment>,
+    /// The messages about a runsv that could not be started.
+    recent: Recent,
 }
 
 impl Known {
     /// A service whose runsv was not started yet.
     fn new(found: Found) -> Self {
         let runsv = Runsv::Dead { not_before: Moment::START };
-        Known { found, runsv, was_quick: false, is_unseen: false, is_verified: false }
+        let (was_quick, is_unseen, is_verified) = (false, false, false);
+        Known {
+            found,
+            runsv,
+            was_quick,
+            is_unseen,
+            is_verified,
+            waits_until: None,
+            recent: Recent::default(),
+        }
+    }
+
+    /// Whether no runsv is started now if another one serves the directory, such as that of an earlier runsvdir.
+    ///
+    /// It would only say that it cannot have the lock.
+    pub(crate) fn waits(&self, now: Moment) -> bool {
+        self.waits_until.is_some_and(|until| now < until)
     }
 
     /// When its runsv may be started, if it has none.
@@ -59,8 +81,10 @@ impl Known {
         }
     }
 
-    /// Its runsv ended. `told`: with exit code 0, so somebody told it to; the pause lets them see that it has ended.
-    fn ended(&mut self, now: Moment, told: bool) {
+    /// Its runsv ended. If with exit code 0, somebody told it to; the pause lets them see that it has ended.
+    fn ended(&mut self, now: Moment, code: Option<i32>) {
+        let told = code == Some(0);
+        self.waits_until = (code == Some(FATAL)).then(|| now.saturating_add(EVERY));
         let Runsv::Alive { started, .. } = self.runsv else { return };
         let quick = now < started.saturating_add(PACE);
         let pause = told || (quick && self.was_quick);
@@ -139,6 +163,16 @@ impl Services {
             service.runsv = runsv;
             service.is_verified = false;
         }
+    }
+
+    /// Another runsv serves the directory of the service at a place.
+    pub(crate) fn is_served_by_another(&mut self, now: Moment, place: usize) {
+        self.set_runsv(place, Runsv::Dead { not_before: now.saturating_add(PACE) });
+    }
+
+    /// Whether a message about the runsv at a place is to be printed.
+    pub(crate) fn is_new_message(&mut self, now: Moment, place: usize, message: &[u8]) -> bool {
+        self.known.get_mut(place).is_none_or(|service| service.recent.is_new(now, message))
     }
 
     /// The name of a service does not lead to its directory. The next look will tell why.
@@ -231,7 +265,7 @@ impl Services {
         let is_mine =
             |service: &&mut Known| matches!(service.runsv, Runsv::Alive { pid: own, .. } if own == pid);
         if let Some(service) = self.known.iter_mut().find(is_mine) {
-            service.ended(now, code == Some(0));
+            service.ended(now, code);
             if code == Some(FATAL) {
                 // Perhaps a runsv that opened the wrong directory holds its lock.
                 self.verify_at.get_or_insert(now.saturating_add(OPENED));
@@ -257,17 +291,21 @@ mod tests {
         let alive = |started| Runsv::Alive { pid, started: at(started) };
         let dead = |not_before| Runsv::Dead { not_before: at(not_before) };
         service.runsv = alive(0);
-        service.ended(at(10), false);
+        service.ended(at(10), Some(1));
         assert_eq!(service.runsv, dead(10));
         service.runsv = alive(10);
-        service.ended(at(20), false);
+        service.ended(at(20), None);
         assert_eq!(service.runsv, dead(1020));
         service.runsv = alive(1020);
-        service.ended(at(2020), false);
+        service.ended(at(2020), None);
         assert_eq!(service.runsv, dead(2020));
         service.runsv = alive(2020);
-        service.ended(at(9000), true);
+        service.ended(at(9000), Some(0));
         assert_eq!(service.runsv, dead(10_000));
+        assert!(!service.waits(at(9000)));
+        service.runsv = alive(10_000);
+        service.ended(at(10_010), Some(FATAL));
+        assert!(service.waits(at(20_009)) && !service.waits(at(20_010)));
     }
 
     fn found(name: &std::ffi::CStr, inode: u64) -> Found {

@@ -31,7 +31,7 @@ use svcore::service::host::{Host, Place, Turn};
 use svcore::serving::Announcement;
 use svcore::sys::signals::{self, Came, Signals};
 use svcore::sys::{clock, limits, signal, spawn};
-use svcore::{Call, Context, Failed, Result, Signal, oom, process_one, serving};
+use svcore::{Call, Context, Failed, Result, Signal, hint, oom, process_one, serving};
 
 use options::Options;
 use output::Output;
@@ -44,6 +44,9 @@ const WHO: &str = "runsvinit";
 /// The directory of executables that run before the services.
 const BOOT: &CStr = c"/etc/runit/boot.d";
 
+/// Exit code if there is no directory of service directories.
+const NO_DIRECTORY: u8 = 111;
+
 /// After this time without an event, the kernel gets back the pages of the executable.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -53,6 +56,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     if let Some(code) = options.halt {
         return halt::halt(code);
     }
+    hint::always();
     let mut init = Init::new(&options)?;
     loop {
         if let Some(code) = init.advance() {
@@ -146,8 +150,15 @@ impl<'o> Init<'o> {
     }
 
     fn begin_to_serve(&mut self) {
+        if !self.services.can_be_served(self.cmd.is_any()) {
+            self.begin_to_stop(Some(NO_DIRECTORY));
+            return;
+        }
         self.phase = Phase::Serve;
         self.services.look(&mut self.host, &mut self.output);
+        if self.services.is_empty() && !self.cmd.is_any() {
+            self.services.dir.warn(b"no services", None);
+        }
         if self.options.verbose {
             info(format!("{} services", self.services.len()).as_bytes());
             if self.cmd.is_any() {

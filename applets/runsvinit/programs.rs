@@ -15,7 +15,7 @@ use svcore::sort::sort_by;
 use svcore::sys::signal;
 use svcore::sys::spawn::{Program, Search, Stream, Terminal, spawn};
 use svcore::trust::{self, Refusal};
-use svcore::{Failed, Signal, exec, files};
+use svcore::{Failed, Signal, exec, files, hint};
 
 /// Exit code if CMD does not exist, as that of a shell.
 const NOT_FOUND: u8 = 127;
@@ -113,8 +113,9 @@ impl CommandLine {
     /// exit with; the reason was reported.
     fn start(&mut self) -> Result<Pid, u8> {
         let Some(name) = self.words.first() else { return Err(NOT_FOUND) };
-        let files = exec::candidates(OsStr::from_bytes(name.to_bytes()), std::env::var_os("PATH").as_deref());
-        let files: Vec<&CStr> = files.iter().map(CString::as_c_str).collect();
+        let path = std::env::var_os("PATH");
+        let candidates = exec::candidates(OsStr::from_bytes(name.to_bytes()), path.as_deref());
+        let files: Vec<&CStr> = candidates.iter().map(CString::as_c_str).collect();
         let argv: Vec<&CStr> = self.words.iter().map(CString::as_c_str).collect();
         let stdin = self.stdin.take();
         let program = Program {
@@ -128,14 +129,8 @@ impl CommandLine {
         spawn(&program).map_err(|why| {
             let error = why.cause;
             let what = [b"unable to run ", name.to_bytes()].concat();
-            Message::fatal(WHO, &what).because(&error).print_now();
-            if error.kind() == io::ErrorKind::NotFound
-                && let Some(missing) = files.iter().find_map(|file| exec::missing_interpreter(CWD, file))
-            {
-                let missing = String::from_utf8_lossy(missing.to_bytes());
-                let what = format!("its interpreter {} does not exist", missing.escape_debug());
-                Message::fatal(WHO, &what).print_now();
-            }
+            let hint = hint::of_candidates(&candidates, &error);
+            Message::fatal(WHO, &what).because(&error).print_now_with(hint.as_deref());
             if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
         })
     }
@@ -198,7 +193,8 @@ impl Hooks {
             }
             Err(why) => {
                 let what = [b"unable to run ", path.to_bytes()].concat();
-                Message::fatal(WHO, &what).because(&why.cause).print_now();
+                let hint = hint::of_file(CWD, &path, path.to_bytes(), &why.cause);
+                Message::fatal(WHO, &what).because(&why.cause).print_now_with(hint.as_deref());
                 Err(NO_HOOK)
             }
         }

@@ -3,20 +3,22 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::WHO;
 use rustix::fd::AsRawFd;
+use rustix::fs::{AtFlags, CWD, FileType, Stat, statat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use svcore::control::Command;
 use svcore::files::Identity;
 use svcore::moment::{Moment, earlier};
-use svcore::say::Message;
+use svcore::say::{Class, Message};
 use svcore::scan::{Directory, Found, Leaving, Listing, Retry, Scan};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, now};
 use svcore::sys::{clock, limits};
-use svcore::{Context, Failed, Result};
+use svcore::{Context, Failed, Result, files, hint};
 
 use super::output::Output;
 
@@ -64,11 +66,12 @@ impl Entry {
     }
 
     /// Reports why it cannot be hosted, unless the last report was the same.
-    fn report(&mut self, error: &Failed) {
+    fn report(&mut self, path: &[u8], error: &Failed) {
         let what = error.to_string();
         if self.reported.as_ref() != Some(&what) {
             let who = [WHO.as_bytes(), b" ", self.found.name.to_bytes()].concat();
-            Message::fatal(&who, &what).print_now();
+            let hint = hint::of_supervise_lock(path, error);
+            Message::of(Class::Fatal, &who, error).print_now_with(hint.as_deref());
             self.reported = Some(what);
         }
     }
@@ -114,6 +117,45 @@ impl Services {
             next_start: None,
             has_looked: false,
         })
+    }
+
+    /// Whether the directory can be served: it is there, which it need not be beside a command, and it is not itself a
+    /// service directory. Why not is reported.
+    pub(crate) fn can_be_served(&self, has_command: bool) -> bool {
+        let path = self.dir.path().to_bytes();
+        let failed = match statat(CWD, path, AtFlags::empty()) {
+            // Another failure may last for a moment only.
+            Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP)) => {
+                Some(("unable to stat ", errno))
+            }
+            Ok(stat) if !files::is_dir(&stat) => Some(("unable to change directory to ", Errno::NOTDIR)),
+            Ok(_) | Err(_) => None,
+        };
+        if let Some((what, errno)) = failed {
+            let failed = Failed::because(errno, [what.as_bytes(), path].concat());
+            if !has_command {
+                self.fatal(&failed, None);
+            }
+            return has_command;
+        }
+        let is_file = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if statat(CWD, [path, b"/run"].concat(), AtFlags::empty()).is_ok_and(is_file) {
+            let above = Path::new(OsStr::from_bytes(path)).parent().map(|above| above.as_os_str().as_bytes());
+            let above = above.filter(|above| !above.is_empty()).unwrap_or(b".");
+            let hint = ["give the directory above it: ", &hint::quoted(above)].concat();
+            self.fatal(&Failed::without_cause("is itself a service directory"), Some(&hint));
+            return false;
+        }
+        true
+    }
+
+    fn fatal(&self, failed: &Failed, hint: Option<&str>) {
+        Message::of(Class::Fatal, &self.dir.who(), failed).print_now_with(hint);
+    }
+
+    /// Whether no service is there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// Looks at the directory, tells services that vanished to leave, and hosts new ones. Those for which there was no room
@@ -215,7 +257,8 @@ impl Services {
                     self.dir.look_again_at(Some(at.saturating_add(LOOK_AFTER)));
                 }
                 Err(Obstacle::Failed(error)) => {
-                    entry.report(&error);
+                    let path = [self.dir.path().to_bytes(), b"/", entry.found.name.to_bytes()].concat();
+                    entry.report(&path, &error);
                     entry.not_before = entry.retry.failed(at);
                 }
             }

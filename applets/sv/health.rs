@@ -26,6 +26,10 @@ pub(super) fn health(names: &[OsString], patience: Duration, reporter: &mut Repo
     let all;
     let names = if names.is_empty() {
         match list(&reporter.base.path) {
+            Ok(list) if list.is_empty() => {
+                say::out(&[&say::printable(reporter.base.path.as_bytes()), b": no services\n"]);
+                return NOT_WELL;
+            }
             Ok(list) => {
                 all = list;
                 &all

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, readlinkat, statat};
 use svcore::files::Identity;
 use svcore::say::printable_text;
-use svcore::{files, serving};
+use svcore::{files, hint, serving, state};
 
-use super::target::{Target, Trouble};
+use super::target::{MAIN, Target, Trouble};
 
 /// The probable cause of `trouble` with `service`, and what to do. `svdir` is the directory in which services with plain
 /// names are.
@@ -29,10 +29,13 @@ pub(crate) fn hint(
         _ if service.name.is_empty() => Some("the name of the service is empty".to_owned()),
         Trouble::Unable(_, error) if denied(error) => {
             // Not supervise/ itself, because its owner could keep the service from starting.
-            let dir = printable_text(&service.path);
+            let file = |name: &str| hint::quoted(&[&service.path, name.as_bytes()].concat());
             Some(format!(
                 "you have no permission: become root, or let root give you the service: \
-                 chmod 755 {dir}/supervise; chown USER {dir}/supervise/ok {dir}/supervise/control"
+                 chmod 755 {}; chown USER {} {}",
+                file("/supervise"),
+                file("/supervise/ok"),
+                file("/supervise/control")
             ))
         }
         Trouble::NoDirectory(error) if denied(error) => {
@@ -42,11 +45,20 @@ pub(crate) fn hint(
             dangling(service).map(|target| format!("it is a link to {target}, which is not there"))
         }
         Trouble::NoDirectory(_) if !is_below => Some("there is no such directory".to_owned()),
+        Trouble::NoDirectory(_)
+            if service.name.contains(&b'/') && Path::new(OsStr::from_bytes(&service.name)).is_dir() =>
+        {
+            Some(format!("a path needs ./ in front: {}", hint::quoted(&[b"./", &*service.name].concat())))
+        }
         Trouble::NoDirectory(_) if !has_svdir => {
             Some(format!("there is no directory {svdir}: set SVDIR to the one that runsvdir serves"))
         }
         Trouble::NoDirectory(_) if Path::new("/etc/sv").join(&name).is_dir() => {
-            Some(format!("it is not enabled: ln -s /etc/sv/{name} {svdir}/"))
+            let definition = hint::quoted(&[b"/etc/sv/", &*service.name].concat());
+            Some(format!(
+                "it is not enabled: ln -s {definition} {}",
+                hint::quoted(format!("{svdir}/").as_bytes())
+            ))
         }
         Trouble::NoDirectory(_) => {
             Some(format!("{svdir} has no service of this name; is SVDIR the directory that runsvdir serves?"))
@@ -65,6 +77,10 @@ fn dangling(service: &Target) -> Option<String> {
 
 /// Why a service directory that exists is not supervised.
 fn unserved(service: &Target, name: &str, supervisors: &mut Supervisors) -> String {
+    if let Ok(Some(root)) = service.with_home(&MAIN, |home| Ok(state::root_of_another_user(home))) {
+        let root = hint::quoted(root.as_os_str().as_bytes());
+        return format!("another user supervises it: set RUNITBOX_STATE={root}");
+    }
     if let Ok(dir) = service.dir()
         && let Ok(target) = readlinkat(dir, c"supervise", Vec::new())
         && service.look(c"supervise").is_ok_and(|stat| stat.is_none())
@@ -75,8 +91,8 @@ fn unserved(service: &Target, name: &str, supervisors: &mut Supervisors) -> Stri
     match service.look(c"run") {
         Ok(None) => return "it has no file run".to_owned(),
         Ok(Some(stat)) if !files::is_executable(&stat) => {
-            let path = printable_text(&service.path);
-            return format!("its file run is not executable: chmod +x {path}/run");
+            let path = hint::quoted(&[service.path.as_slice(), b"/run"].concat());
+            return format!("its file run is not executable: chmod +x {path}");
         }
         Ok(Some(_)) | Err(_) => {}
     }
@@ -150,10 +166,8 @@ impl Seen {
         for process in all {
             match process.directory().and_then(|dir| identity(&dir)) {
                 Ok(served) => seen.directories.push(served),
-                // The directory that was asked about exists, so it is not that one.
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => {}
-                Err(_) if process.has_other_mounts() => {}
-                Err(_) => seen.is_complete = false,
+                // Where the process may not be looked at, it may serve the directory. Otherwise it serves none that we see.
+                Err(error) => seen.is_complete &= error.kind() != io::ErrorKind::PermissionDenied,
             }
         }
         seen

@@ -37,7 +37,7 @@ impl Reporter {
         self.out.extend_from_slice(&trouble.line(&target.name));
         self.out.push(b'\n');
         self.fail();
-        if (self.hints || rustix::termios::isatty(rustix::stdio::stderr()))
+        if (self.hints || svcore::hint::is_wanted())
             && let Some(hint) = hint::hint(target, &self.base.path, trouble, &mut self.supervisors)
         {
             self.flush();

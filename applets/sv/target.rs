@@ -170,7 +170,11 @@ impl Target {
         self.with_home(part, |home| home.supervise())
     }
 
-    fn with_home<T>(&self, part: &Part, then: impl FnOnce(&Home<'_>) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn with_home<T>(
+        &self,
+        part: &Part,
+        then: impl FnOnce(&Home<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
         let dir = self.dir.as_ref().map_err(|errno| io::Error::from(*errno))?.as_fd();
         let log_dir = if part.role == Role::Log { Some(open_directory(dir, b"log")?) } else { None };
         let dir = log_dir.as_ref().map_or(dir, AsFd::as_fd);

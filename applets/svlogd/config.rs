@@ -1,5 +1,6 @@
 //! Parses the text of the file `config` of a log directory. Pure: no I/O. Source: svlogd(8), CONFIG FILE.
 
+use std::ffi::CString;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Processor {
     /// A command for `sh -c`.
-    Shell(Vec<u8>),
+    Shell(CString),
     /// `!gzip`: the built-in compression, with this level.
     Gzip(u32),
 }
@@ -85,11 +86,12 @@ impl Default for Config {
     }
 }
 
-/// The number of a line that cannot be used, counted from 1, and what is wrong with it.
+/// The number of a line that cannot be used, or not all of it, counted from 1, and what is wrong with it.
 pub(crate) type Complaint = (usize, String);
 
 impl Config {
-    /// Parses the text of `config`. Lines that cannot be used are skipped and returned as complaints.
+    /// Parses the text of `config`. Lines that cannot be used are skipped; these, and lines that do something else than
+    /// what they look like, are returned as complaints.
     pub(crate) fn parse(text: &[u8]) -> (Self, Vec<Complaint>) {
         let mut config = Config::default();
         let mut complaints = Vec::new();
@@ -101,21 +103,32 @@ impl Config {
         (config, complaints)
     }
 
-    /// Applies one line. The error is what is wrong with it.
+    /// Applies one line, as far as it can be used. The error is what is wrong with it.
     fn set(&mut self, line: &[u8]) -> Result<(), String> {
         let Some((letter, value)) = line.split_first() else { return Ok(()) };
         let rule = |effect: Effect| Rule { effect, pattern: value.to_vec() };
         match letter {
             b'#' => {}
-            b's' => self.size = scaled(value, &[(b'k', 1024), (b'm', 1024 * 1024)])?,
-            b'n' => self.keep = scaled(value, &[])?,
-            b'N' => self.keep_when_full = scaled(value, &[])?,
+            b's' => {
+                let size = Number::parse(value, &[(b'k', 1024), (b'm', 1024 * 1024)])?;
+                self.size = size.value;
+                size.check("bytes")?;
+            }
+            b'n' | b'N' => {
+                let number = Number::parse(value, &[])?;
+                *(if *letter == b'n' { &mut self.keep } else { &mut self.keep_when_full }) = number.value;
+                number.check("files")?;
+            }
             b't' => {
-                let seconds = scaled(value, &[(b'm', 60), (b'h', 3600)])?;
-                self.age = (seconds > 0).then(|| Duration::from_secs(seconds));
+                let seconds = Number::parse(value, &[(b'm', 60), (b'h', 3600)])?;
+                self.age = (seconds.value > 0).then(|| Duration::from_secs(seconds.value));
+                seconds.check("seconds")?;
             }
             b'!' if value.is_empty() => self.processor = None,
-            b'!' => self.processor = Some(processor(value)),
+            b'!' => {
+                self.processor = Some(processor(value)?);
+                check_gzip(self.processor.as_ref(), value)?;
+            }
             b'u' | b'U' => self.udp = Some(Udp { address: address(value)?, only: *letter == b'U' }),
             b'p' => self.prefix = value.to_vec(),
             b'+' | b'-' => self.rules.push(rule(Effect::Log(*letter == b'+'))),
@@ -147,26 +160,62 @@ impl Config {
     }
 }
 
-/// A number, and perhaps a letter that multiplies it. Stock svlogd ignores what follows, and so do we; without any digit
-/// it is an error.
-fn scaled(text: &[u8], units: &[(u8, u64)]) -> Result<u64, String> {
-    if !text.first().is_some_and(u8::is_ascii_digit) {
-        return Err(format!("not a number: {}", printable(text)));
+/// A number, and perhaps a letter that multiplies it. Stock svlogd ignores what follows, and so do we, but we report it.
+struct Number<'t> {
+    value: u64,
+    /// What follows.
+    rest: &'t [u8],
+}
+
+impl<'t> Number<'t> {
+    /// Without any digit it is an error.
+    fn parse(text: &'t [u8], units: &[(u8, u64)]) -> Result<Self, String> {
+        if !text.first().is_some_and(u8::is_ascii_digit) {
+            return Err(format!("not a number: {}", printable(text)));
+        }
+        let (value, rest) = decimal::leading(text);
+        let (factor, rest) = match rest.split_first() {
+            Some((letter, after)) => units
+                .iter()
+                .find(|(unit, _)| unit == letter)
+                .map_or((1, rest), |(_, factor)| (*factor, after)),
+            None => (1, rest),
+        };
+        Ok(Number { value: value.saturating_mul(factor), rest: rest.trim_ascii() })
     }
-    let (value, rest) = decimal::leading(text);
-    let factor = units.iter().find(|(unit, _)| rest.first() == Some(unit)).map_or(1, |(_, factor)| *factor);
-    Ok(value.saturating_mul(factor))
+
+    /// The error is that something follows which is ignored.
+    fn check(&self, unit: &str) -> Result<(), String> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        Err(format!("\"{}\" ignored: {} {unit}", printable(self.rest), self.value))
+    }
 }
 
 /// `gzip` and `gzip 1` to `gzip 9` mean the built-in compression; anything else is a shell command.
-fn processor(command: &[u8]) -> Processor {
-    match command {
+fn processor(command: &[u8]) -> Result<Processor, String> {
+    Ok(match command {
         b"gzip" => Processor::Gzip(6),
         [b'g', b'z', b'i', b'p', b' ', level @ b'1'..=b'9'] => {
             Processor::Gzip(u32::from(level.saturating_sub(b'0')))
         }
-        _ => Processor::Shell(command.to_vec()),
+        // As far as the NUL it would be another command, whose output would take the place of the log.
+        _ => Processor::Shell(CString::new(command).map_err(|_| "a command cannot have a NUL byte in it")?),
+    })
+}
+
+/// The error is that a shell command looks as if it meant the built-in compression.
+fn check_gzip(processor: Option<&Processor>, command: &[u8]) -> Result<(), String> {
+    let mut words = command.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let is_gzip = words.next() == Some(b"gzip")
+        && words.next().is_none_or(|word| word.iter().all(u8::is_ascii_digit))
+        && words.next().is_none();
+    if is_gzip && matches!(processor, Some(Processor::Shell(_))) {
+        let command = printable(command);
+        return Err(format!("\"!{command}\" is run by sh; built in are !gzip and !gzip 1 to !gzip 9"));
     }
+    Ok(())
 }
 
 /// Text for a complaint, with escapes: whoever wrote `config` must not control the terminal or forge lines in a log.
@@ -214,7 +263,7 @@ mod tests {
         let config = good("s10k\nn3\nN2\nt5m\n!cat\npx: \nu1.2.3.4\n# s7\n\n");
         assert_eq!((config.size, config.keep, config.keep_when_full), (10_240, 3, 2));
         assert_eq!(config.age, Some(Duration::from_secs(300)));
-        assert_eq!(config.processor, Some(Processor::Shell(b"cat".to_vec())));
+        assert_eq!(config.processor, Some(Processor::Shell(CString::new("cat").unwrap())));
         assert_eq!(config.prefix, b"x: ");
         assert_eq!(config.udp, Some(Udp { address: "1.2.3.4:514".parse().unwrap(), only: false }));
         assert_eq!(good("U1.2.3.4:99").udp, Some(Udp { address: "1.2.3.4:99".parse().unwrap(), only: true }));
@@ -222,17 +271,50 @@ mod tests {
             (good("s1m").size, good("s0").size, good("t2h").age),
             (1_048_576, 0, Some(Duration::from_secs(7200)))
         );
-        assert_eq!((good("t0").age, good("s12x").size), (None, 12));
+        assert_eq!((good("t0").age, good("n12 \r").keep), (None, 12));
     }
 
     #[test]
     fn only_the_very_word_gzip_means_the_built_in_compression() {
-        let gzip = |text: &str| good(text).processor.unwrap();
-        assert_eq!(gzip("!gzip"), Processor::Gzip(6));
-        assert_eq!(gzip("!gzip 1"), Processor::Gzip(1));
-        for other in ["gzip -1", "gzip 0", "gzip 10", "gzip  1", " gzip", "/bin/gzip"] {
-            assert_eq!(gzip(&format!("!{other}")), Processor::Shell(other.into()), "{other}");
+        let gzip = |text: &str| {
+            let (config, complaints) = Config::parse(text.as_bytes());
+            (config.processor.unwrap(), complaints.len())
+        };
+        assert_eq!(gzip("!gzip"), (Processor::Gzip(6), 0));
+        assert_eq!(gzip("!gzip 1"), (Processor::Gzip(1), 0));
+        for (other, complaints) in [
+            ("gzip -1", 0),
+            ("gzip 0", 1),
+            ("gzip 10", 1),
+            ("gzip  1", 1),
+            (" gzip", 1),
+            ("/bin/gzip", 0),
+            ("gzip | cat", 0),
+        ] {
+            let shell = Processor::Shell(CString::new(other).unwrap());
+            assert_eq!(gzip(&format!("!{other}")), (shell, complaints), "{other}");
         }
+    }
+
+    #[test]
+    fn what_is_ignored_in_a_line_is_reported() {
+        let (config, complaints) = Config::parse(b"t5d\ns10kb\nn3 old logs\nN2x\nt1h \n!gzip 12\n!cat\0x");
+        assert_eq!((config.size, config.keep, config.keep_when_full), (10_240, 3, 2));
+        assert_eq!(config.age, Some(Duration::from_secs(3600)));
+        assert_eq!(config.processor, Some(Processor::Shell(c"gzip 12".to_owned())));
+        let complaints: Vec<String> =
+            complaints.into_iter().map(|(line, what)| format!("{line}: {what}")).collect();
+        assert_eq!(
+            complaints,
+            [
+                "1: \"d\" ignored: 5 seconds",
+                "2: \"b\" ignored: 10240 bytes",
+                "3: \"old logs\" ignored: 3 files",
+                "4: \"x\" ignored: 2 files",
+                "6: \"!gzip 12\" is run by sh; built in are !gzip and !gzip 1 to !gzip 9",
+                "7: a command cannot have a NUL byte in it",
+            ]
+        );
     }
 
     #[test]

@@ -104,10 +104,14 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
     while let Some(arg) = parser.next()? {
         match arg {
             Short('t') => options.t = options.t.saturating_add(1),
-            Short('r') => match parser.value()?.as_bytes() {
-                [byte] => options.replacement = Some(*byte),
-                _ => return Err(Error::usage()),
-            },
+            Short('r') => {
+                let value = parser.value()?;
+                let [byte] = value.as_bytes() else {
+                    let why = format!("-r {}: has to be one character", value.display());
+                    return Err(Error::WrongValue(why));
+                };
+                options.replacement = Some(*byte);
+            }
             Short('R') => options.replaced = Some(parser.value()?.as_bytes().to_vec()),
             Short('l') => {
                 options.line_max = or(decimal::leading(parser.value()?.as_bytes()).0, LINE_MAX_DEFAULT);
@@ -123,7 +127,11 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
             other => return Err(other.unexpected().into()),
         }
     }
-    if options.directories.is_empty() || options.buffer <= options.line_max {
+    if options.buffer <= options.line_max {
+        let Options { buffer, line_max, .. } = options;
+        return Err(Error::WrongValue(format!("-b {buffer}: has to be more than -l {line_max}")));
+    }
+    if options.directories.is_empty() {
         return Err(Error::usage());
     }
     Ok(options)
@@ -153,7 +161,7 @@ mod tests {
             &["-b", "1000", "a"],
             &["-x", "a"],
         ] {
-            assert!(matches!(options(words), Err(Error::Usage(_))), "{words:?}");
+            assert!(matches!(options(words), Err(Error::Usage(_) | Error::WrongValue(_))), "{words:?}");
         }
     }
 

@@ -4,8 +4,9 @@
 use std::io;
 use std::time::Duration;
 
-use svcore::Failed;
+use rustix::io::Errno;
 use svcore::say::{Class, Message};
+use svcore::{Failed, hint};
 
 /// How long svlogd waits after a `pausing` message before it tries again. Source: svlogd(8).
 pub(crate) const PAUSE: Duration = Duration::from_secs(3);
@@ -36,7 +37,22 @@ impl Report {
 
     /// A step failed, and svlogd goes on without it.
     pub(crate) fn failure(&self, failed: &Failed) {
-        self.print(Class::Warning, &failed.doing, None, failed.cause.as_ref());
+        let what = [&failed.doing, b": ".as_slice(), &self.directory].concat();
+        let message = Message::warning("svlogd", &what).because(failed.cause.as_ref());
+        message.print_with(self.hint(failed).as_deref());
+    }
+
+    /// What to do about a directory that cannot be opened.
+    fn hint(&self, failed: &Failed) -> Option<String> {
+        match failed.doing.as_slice() {
+            b"unable to open log directory" if failed.is_any_of(&[Errno::NOENT]) => {
+                Some(["make it first: mkdir ", &hint::quoted(&self.directory)].concat())
+            }
+            b"unable to lock directory" if failed.is_any_of(&[Errno::AGAIN]) => {
+                hint::of_lock(&[self.directory.as_slice(), b"/lock"].concat())
+            }
+            _ => None,
+        }
     }
 
     /// Something about a file in the directory went wrong, and svlogd goes on.
@@ -63,7 +79,7 @@ impl Report {
         }
     }
 
-    /// A line of `config` cannot be used.
+    /// A line of `config` cannot be used, or not all of it.
     pub(crate) fn config_warning(&self, number: usize, what: &str) {
         let what = [&self.directory, format!("/config:{number}: ").as_bytes(), what.as_bytes()].concat();
         Message::warning("svlogd", &what).print();

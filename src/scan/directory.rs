@@ -271,8 +271,15 @@ impl Directory {
                 }
             }
             is_watched = add(&self.path);
-            if failed.is_none() && watched.is_empty() {
-                failed = Some(io::ErrorKind::Unsupported.into());
+            if !is_watched {
+                // A file is in its place: what replaces that appears in the directory above.
+                for dir in path::directories_to_watch(self.path.to_bytes(), true) {
+                    add(&dir);
+                }
+            }
+            if watched.is_empty() {
+                // Why it cannot be reached is found out by reading it.
+                self.look_at = earlier(self.look_at, Some(now.saturating_add(LOOK_EVERY)));
             }
             let is_used = |old: &i32| watched.contains(old) || self.targets.is_watched(*old);
             for old in self.watched.iter().filter(|old| !is_used(old)) {

@@ -35,9 +35,11 @@ use crate::error::{Context, Failed, Result};
 use crate::files::{self, Identity};
 use crate::moment::{Moment, earlier};
 use crate::process::Ended;
+use crate::recent::Recent;
 use crate::role::Role;
+use crate::say::Message;
 use crate::sys::{signal, watch};
-use crate::{Signal, oom, tai};
+use crate::{Signal, hint, oom, tai};
 
 /// A program of `control/` that runs.
 #[derive(Debug)]
@@ -59,6 +61,8 @@ pub struct Service {
     surroundings: Surroundings,
     repair: Repair,
     end: End,
+    /// The messages about programs that could not be started.
+    recent: Recent,
     /// Standard output and error of the programs, where they are not those of the supervisor.
     outputs: Option<Box<Outputs>>,
     /// The supervisor is an init; see [`Service::set_of_init`].
@@ -97,6 +101,7 @@ impl Service {
             surroundings: Surroundings::default(),
             repair,
             end: End::default(),
+            recent: Recent::default(),
             outputs: None,
             of_init: false,
         }))
@@ -317,8 +322,11 @@ impl Service {
                 self.unit_mut(role)?.supervise.publish_flapping(&tai::later(&now.stamp, time));
             }
             Action::ReportExit(report) => {
-                let script = self.unit(role)?.script_name(Script::Run);
-                self.label.warn(report.in_words(script).as_bytes(), None);
+                let unit = self.unit(role)?;
+                let what = report.in_words(unit.script_name(Script::Run));
+                let hint =
+                    hint::of_end(report.how, unit.dir.as_fd(), c"./run", &self.path_of(role, c"./run"));
+                Message::warning(&self.label.who, &what).print_now_with(hint.as_deref());
                 let is_killed = matches!(report.how, Ended::Signal { signal: Signal::KILL, .. });
                 if self.of_init && is_killed && oom::killed(now.at) {
                     self.label.warn(b"out of memory: the kernel has killed it", None);

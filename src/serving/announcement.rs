@@ -21,7 +21,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, readlinkat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid, test_kill_process};
 
@@ -40,30 +40,32 @@ const LENGTH_MAX: usize = 8192;
 #[derive(Debug)]
 #[must_use = "the file is removed when this is dropped"]
 pub struct Announcement {
-    place: Location,
+    place: Place,
     name: CString,
 }
 
 /// A directory in which announcements lie.
 #[derive(Debug)]
-enum Location {
+enum Place {
     RunRunit,
     StateRoot(Root),
 }
 
 /// Which process an announcement is about: no other process ever has all three numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Tag {
-    pid: i32,
-    start: u64,
-    /// The PID namespace, by the inode of its file in `/proc`.
-    namespace: u64,
+pub(super) struct Tag {
+    /// Its number in its own PID namespace.
+    pub(super) pid: i32,
+    /// See [`ProcStat::start`].
+    pub(super) start: u64,
+    /// Its PID namespace, by the inode of the namespace's file in `/proc`.
+    pub(super) namespace: u64,
 }
 
 /// Announces that this process serves `dir`, and removes what ended processes of ours left behind. `None` if there is no
 /// place for that, or no `/proc` in which anybody could find us.
 pub fn announce(dir: &OsStr) -> Option<Announcement> {
-    let us = Tag::of(getpid().as_raw_nonzero().get())?;
+    let us = Tag::own()?;
     let text = us.text(&std::path::absolute(dir).ok()?);
     let name = us.file_name()?;
     let uid = rustix::process::geteuid().as_raw();
@@ -75,18 +77,28 @@ pub fn announce(dir: &OsStr) -> Option<Announcement> {
     })
 }
 
-/// The directory that a process announces to serve; `None` if it announces none. `pid` is its number in its own PID
-/// namespace `namespace`, and `start` when it started.
-pub(super) fn read(pid: i32, start: u64, namespace: u64) -> Option<PathBuf> {
-    let tag = Tag { pid, start, namespace };
-    let name = tag.file_name()?;
+/// The directory that a process announces to serve.
+///
+/// # Errors
+///
+/// `PermissionDenied` if it may be announced in a place that we may not open; otherwise `NotFound`.
+pub(super) fn read(tag: &Tag) -> io::Result<PathBuf> {
+    let name = tag.file_name().ok_or(io::ErrorKind::NotFound)?;
     let [root, us] = trust::ours();
-    places(&[us, root]).find_map(|place| {
-        let (file, stat) =
-            trust::open_regular(place.open().ok()?.as_fd(), &name, OFlags::RDONLY, Mode::empty()).ok()?;
-        trust::check_owner(&stat).ok()?;
-        tag.path_in(&trust::read_at_most(&file, LENGTH_MAX).ok()?)
-    })
+    let mut is_denied = false;
+    for place in places(&[us, root]) {
+        match read_in(&place, &name, tag) {
+            Ok(path) => return Ok(path),
+            Err(error) => is_denied |= error.kind() == io::ErrorKind::PermissionDenied,
+        }
+    }
+    Err(if is_denied { io::ErrorKind::PermissionDenied } else { io::ErrorKind::NotFound }.into())
+}
+
+fn read_in(place: &Place, name: &CStr, tag: &Tag) -> io::Result<PathBuf> {
+    let (file, stat) = trust::open_regular(place.open()?.as_fd(), name, OFlags::RDONLY, Mode::empty())?;
+    trust::check_owner(&stat)?;
+    Ok(tag.path_in(&trust::read_at_most(&file, LENGTH_MAX)?).ok_or(io::ErrorKind::NotFound)?)
 }
 
 impl Drop for Announcement {
@@ -98,30 +110,41 @@ impl Drop for Announcement {
 }
 
 /// The places in which announcements of the users `uids` may lie.
-fn places(uids: &[u32]) -> impl Iterator<Item = Location> {
+fn places(uids: &[u32]) -> impl Iterator<Item = Place> {
     let roots = state::given().into_iter().chain(state::usual(uids)).filter(|root| *root != Root::Run);
-    std::iter::once(Location::RunRunit).chain(roots.map(Location::StateRoot))
+    std::iter::once(Place::RunRunit).chain(roots.map(Place::StateRoot))
 }
 
-impl Location {
+impl Place {
     fn open(&self) -> io::Result<OwnedFd> {
         match self {
-            Location::RunRunit => state::open_run_runit(&trust::ours()),
-            Location::StateRoot(root) => root.open(&trust::ours()),
+            Place::RunRunit => state::open_run_runit(&trust::ours()),
+            Place::StateRoot(root) => root.open(&trust::ours()),
         }
     }
 
     fn make(&self) -> io::Result<OwnedFd> {
         match self {
-            Location::RunRunit => state::make_run_runit(&trust::ours()),
-            Location::StateRoot(root) => root.make(&trust::ours()),
+            Place::RunRunit => state::make_run_runit(&trust::ours()),
+            Place::StateRoot(root) => root.make(&trust::ours()),
         }
     }
 }
 
 impl Tag {
-    /// That of a living process of our PID namespace.
-    fn of(pid: i32) -> Option<Self> {
+    /// Our own.
+    fn own() -> Option<Self> {
+        let pid = getpid().as_raw_nonzero().get();
+        Some(Tag { pid, start: ProcStat::own()?.start, namespace: our_namespace()? })
+    }
+
+    /// That of a living process of our own PID namespace; `None` if `/proc` is that of another namespace.
+    fn of_neighbour(pid: i32) -> Option<Self> {
+        let us = readlinkat(CWD, c"/proc/self", Vec::new()).ok()?;
+        let is_ours = us.to_str().ok()?.parse() == Ok(getpid().as_raw_nonzero().get());
+        if !is_ours {
+            return None;
+        }
         Some(Tag { pid, start: ProcStat::of(pid)?.start, namespace: our_namespace()? })
     }
 
@@ -192,13 +215,18 @@ fn is_stale(dir: BorrowedFd<'_>, name: &CStr, pid: i32) -> bool {
     let content = trust::open_regular(dir, name, OFlags::RDONLY, Mode::empty())
         .and_then(|(file, _)| trust::read_at_most(&file, LENGTH_MAX));
     is_complete
-        && Tag::of(pid).is_some_and(|living| content.is_ok_and(|content| living.path_in(&content).is_none()))
+        && Tag::of_neighbour(pid)
+            .is_some_and(|living| content.is_ok_and(|content| living.path_in(&content).is_none()))
 }
 
-/// The number of our PID namespace; `None` where there is no `/proc`.
-fn our_namespace() -> Option<u64> {
-    let stat = statat(CWD, c"/proc/self/ns/pid", AtFlags::empty()).ok()?;
-    Some(files::identity(&stat).inode)
+/// The number of our own PID namespace; `None` where there is no `/proc`.
+pub(super) fn our_namespace() -> Option<u64> {
+    namespace_in(CWD, c"/proc/self/ns/pid")
+}
+
+/// The number of the PID namespace of which this is the file in `/proc`; `None` if we may not know.
+pub(super) fn namespace_in(dir: BorrowedFd<'_>, file: &CStr) -> Option<u64> {
+    Some(files::identity(&statat(dir, file, AtFlags::empty()).ok()?).inode)
 }
 
 #[cfg(test)]

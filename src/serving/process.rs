@@ -18,14 +18,15 @@ use crate::files;
 use crate::proc_stat::ProcStat;
 use crate::sys::listing;
 
-use super::{RUNSVINIT, announcement};
+use super::RUNSVINIT;
+use super::announcement::{self, Tag};
 
 /// The longest name of a process, with its newline.
 const NAME_MAX: usize = 16;
 /// The longest command line that is read: it has a path in it, and a few words.
 const LINE_MAX: usize = 64 * 1024;
-/// The user numbers are within this many bytes at the beginning of `status`.
-const STATUS_MAX: usize = 1024;
+/// The lines of `status` that are used are within this many bytes, unless the process has hundreds of groups.
+const STATUS_MAX: usize = 4096;
 /// `stat` is never longer: a name and numbers.
 const STAT_MAX: usize = 1024;
 /// The mode bits of a set-id file.
@@ -40,8 +41,6 @@ pub struct Process {
     /// process 1. Otherwise a stranger may have started a set-id program under this name, and chosen its command line.
     pub is_certain: bool,
     is_runsvinit: bool,
-    /// Its number in its own PID namespace, where it may be process 1 of a container.
-    inner_pid: i32,
     /// Its directory in `/proc`.
     proc_dir: OwnedFd,
 }
@@ -72,7 +71,6 @@ impl Process {
         if !users(status)?.into_iter().all(is_root_or_us) {
             return None;
         }
-        let inner_pid = inner_pid(status).unwrap_or(pid);
         let root = |root: rustix::io::Result<_>| root.map(|stat| files::identity(&stat));
         let ours = root(statat(CWD, c"/", AtFlags::empty()));
         if root(statat(&proc_dir, c"root", AtFlags::empty())).is_ok_and(|theirs| ours != Ok(theirs)) {
@@ -84,18 +82,19 @@ impl Process {
             Ok(stat) if u32::from(stat.st_mode) & SET_ID != 0 => return None,
             stat => stat.is_ok(),
         };
-        Some(Process { pid, is_certain, is_runsvinit: name == RUNSVINIT.to_bytes(), inner_pid, proc_dir })
+        Some(Process { pid, is_certain, is_runsvinit: name == RUNSVINIT.to_bytes(), proc_dir })
     }
 
     /// The directory that it serves.
     ///
     /// # Errors
     ///
-    /// `NotFound` if it serves none, or one that does not exist for us. With any other error nobody knows.
+    /// `PermissionDenied` if we may not know. With any other error it is none that exists for us, or it cannot be found out.
     pub fn directory(&self) -> io::Result<PathBuf> {
-        if let Some(announced) = self.announced_directory() {
-            return Ok(announced);
-        }
+        let not_announced = match self.announced_directory() {
+            Ok(announced) => return Ok(announced),
+            Err(error) => error,
+        };
         let mut line = vec![0; LINE_MAX];
         let line = files::read_start(self.proc_dir.as_fd(), c"cmdline", &mut line)?;
         if line.len() >= LINE_MAX {
@@ -103,7 +102,7 @@ impl Process {
         }
         let words = line.split(|&byte| byte == 0).skip(1);
         let dir = if self.is_runsvinit {
-            first_word(words).ok_or(io::ErrorKind::InvalidData)?
+            first_word(words).ok_or(not_announced)?
         } else {
             directory_of_runsvdir(words).ok_or(io::ErrorKind::NotFound)?
         };
@@ -111,29 +110,29 @@ impl Process {
         Ok(if dir.is_absolute() { dir.to_owned() } else { self.working_directory()?.join(dir) })
     }
 
-    /// Whether it surely is in another mount namespace, so its paths mean nothing here.
-    #[must_use]
-    pub fn has_other_mounts(&self) -> bool {
-        let namespace = |stat: rustix::io::Result<_>| stat.map(|stat| files::identity(&stat));
-        let ours = namespace(statat(CWD, c"/proc/self/ns/mnt", AtFlags::empty()));
-        namespace(statat(&self.proc_dir, c"ns/mnt", AtFlags::empty())).is_ok_and(|theirs| ours != Ok(theirs))
-    }
-
     /// The directory that it serves, if that is known and no stranger can have chosen it.
     pub(super) fn certain_directory(&self) -> Option<PathBuf> {
-        self.announced_directory().or_else(|| self.is_certain.then(|| self.directory().ok())?)
+        let announced = self.announced_directory().ok();
+        announced.or_else(|| self.is_certain.then(|| self.directory().ok())?)
     }
 
     /// The directory that it announces in a file. Nobody but root and us can have written that.
-    fn announced_directory(&self) -> Option<PathBuf> {
-        if !self.is_runsvinit {
-            return None;
-        }
+    fn announced_directory(&self) -> io::Result<PathBuf> {
+        let tag = if self.is_runsvinit { self.tag() } else { None };
+        announcement::read(&tag.ok_or(io::ErrorKind::NotFound)?)
+    }
+
+    /// What an announcement of it has in its name; `None` if it has ended.
+    fn tag(&self) -> Option<Tag> {
         let mut stat = [0; STAT_MAX];
         let stat = files::read_start(self.proc_dir.as_fd(), c"stat", &mut stat).ok()?;
         let stat = ProcStat::parse(stat).filter(|stat| !stat.is_zombie)?;
-        let namespace = statat(&self.proc_dir, c"ns/pid", AtFlags::empty()).ok()?;
-        announcement::read(self.inner_pid, stat.start, files::identity(&namespace).inode)
+        let mut status = [0; STATUS_MAX];
+        let status = files::read_start(self.proc_dir.as_fd(), c"status", &mut status).ok()?;
+        // Of the processes of others we may not know the namespace; usually it is ours.
+        let namespace = announcement::namespace_in(self.proc_dir.as_fd(), c"ns/pid");
+        let namespace = namespace.or_else(announcement::our_namespace)?;
+        Some(Tag { pid: innermost_pid(status).unwrap_or(self.pid), start: stat.start, namespace })
     }
 
     /// Its working directory, by a path that leads there for us, too.
@@ -162,24 +161,19 @@ fn is_root_or_us(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-/// The words of a line of `/proc/PID/status`.
-fn words_of<'s>(status: &'s [u8], name: &str) -> Option<impl Iterator<Item = &'s str>> {
-    // Newlines in the name of the process, which comes before, are escaped.
-    let mut lines = status.split(|&byte| byte == b'\n');
-    let line = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;
-    Some(std::str::from_utf8(line).ok()?.split_whitespace())
-}
-
 /// The real, effective, saved and file system user in `/proc/PID/status`.
 fn users(status: &[u8]) -> Option<[u32; 4]> {
-    let mut numbers = words_of(status, "Uid")?.map(str::parse);
+    // Newlines in the name of the process, which comes before, are escaped.
+    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
+    let mut numbers = std::str::from_utf8(line).ok()?.split_whitespace().map(str::parse);
     let mut next = || numbers.next()?.ok();
     Some([next()?, next()?, next()?, next()?])
 }
 
-/// The number that a process has in its own PID namespace, in `/proc/PID/status`.
-fn inner_pid(status: &[u8]) -> Option<i32> {
-    words_of(status, "NStgid")?.last()?.parse().ok()
+/// The number that a process has in its own PID namespace, in `/proc/PID/status`. We may see it in an outer one.
+fn innermost_pid(status: &[u8]) -> Option<i32> {
+    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"NSpid:"))?;
+    std::str::from_utf8(line).ok()?.split_whitespace().last()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -194,10 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn a_process_of_a_container_has_a_number_there() {
-        assert_eq!(inner_pid(b"Name:\tx\nNStgid:\t712\t1\nNSpid:\t712\t1\n"), Some(1));
-        assert_eq!(inner_pid(b"Name:\tx\nNStgid:\t712\nNSpid:\t712\n"), Some(712));
-        assert_eq!(inner_pid(b"Name:\tx\n"), None);
+    fn the_last_number_is_that_of_the_innermost_namespace() {
+        assert_eq!(innermost_pid(b"Pid:\t70\nNSpid:\t70\t12\t1\nNSpgid:\t70\n"), Some(1));
+        assert_eq!(innermost_pid(b"Pid:\t70\n"), None);
     }
 
     #[test]

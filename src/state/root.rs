@@ -15,7 +15,7 @@ use crate::{files, sys};
 pub const VARIABLE: &str = "RUNITBOX_STATE";
 /// The directories below which each user has a state root: the first is memory, and containers have it even if their
 /// image is read-only; the second exists even where nothing else does.
-const SHARED: [&str; 2] = ["/dev/shm", "/tmp"];
+pub(super) const SHARED: [&str; 2] = ["/dev/shm", "/tmp"];
 /// Mode of a directory into which others may look.
 const PUBLIC: Mode = Mode::from_raw_mode(0o755);
 /// Mode of a directory that only its owner may use.

@@ -6,6 +6,7 @@ extern crate support_attribute;
 
 mod chpst;
 mod clients;
+mod hints;
 mod init;
 mod install;
 mod runsv;

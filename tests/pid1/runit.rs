@@ -327,6 +327,42 @@ fn without_stages_the_services_are_served_and_the_machine_ends() {
 }
 
 #[test]
+fn without_stages_and_services_it_waits_for_the_directory() {
+    needs_machine();
+    let root = Root::new();
+    std::fs::remove_dir(root.path("etc/service")).unwrap();
+    let mut machine = boot(root);
+    machine.shows("unable to stat /service: file does not exist; waiting for it");
+    let make = "mkdir -p /service/web; printf '#!/bin/sh\necho web begins; exec sleep 1000\n' >/service/web/run; chmod +x /service/web/run";
+    assert_eq!(machine.inside(make).code, Some(0));
+    machine.shows("web begins");
+    machine.signal(SIGPWR);
+    assert_eq!(machine.ends(), HALTED);
+    let root = Root::new();
+    std::fs::remove_dir(root.path("etc/service")).unwrap();
+    let mut machine = boot(root);
+    machine.shows("waiting for it");
+    machine.signal(SIGINT);
+    assert_eq!(machine.ends(), RESTARTED);
+}
+
+/// RTMIN+3, which is 37 as the usual C library counts.
+#[test]
+fn the_halt_of_container_engines_is_a_power_failure() {
+    needs_machine();
+    let mut machine = boot(Root::new().stages("", "").graceful("web"));
+    machine.shows("web begins");
+    assert_eq!(machine.inside("kill -37 1").code, Some(0));
+    assert_eq!(machine.ends(), HALTED);
+    in_order(&machine, &["power failure...", "web ends", "stage 3 done"]);
+    let mut machine = boot(Root::new().graceful("db"));
+    machine.shows("db begins");
+    assert_eq!(machine.inside("kill -37 1").code, Some(0));
+    assert_eq!(machine.ends(), HALTED);
+    in_order(&machine, &["db ends"]);
+}
+
+#[test]
 fn kills_of_children_do_not_shake_it() {
     needs_machine();
     let mut machine = boot(Root::new().stages(ALLOW, "").graceful("web"));

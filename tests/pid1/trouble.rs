@@ -330,16 +330,16 @@ fn a_missing_interpreter_is_named() {
     for (name, missing) in [("script", "/no/such"), ("tool", "/no/such/tool")] {
         let lines = format!(
             "runsvinit {name}: fatal: unable to start ./run: file does not exist\n\
-             runsvinit {name}: warning: ./run: its interpreter {missing} does not exist\n"
+             \u{20} its interpreter {missing} does not exist\n"
         );
         assert!(outcome.err.contains(&lines), "{}", outcome.err);
     }
     if interpreter.is_some() {
-        let line = "runsvinit elf: warning: ./run: its interpreter /LIB";
+        let line = "unable to start ./run: file does not exist\n  its interpreter /LIB";
         assert!(outcome.err.contains(line), "{}", outcome.err);
     }
     assert!(
-        outcome.err.contains("runsvinit: fatal: unable to run ./cmd: file does not exist\nrunsvinit: fatal: its interpreter /no/such/shell does not exist\n"),
+        outcome.err.contains("runsvinit: fatal: unable to run ./cmd: file does not exist\n  its interpreter /no/such/shell does not exist\n"),
         "{}",
         outcome.err
     );

@@ -106,3 +106,15 @@ fn without_a_place_for_the_file_the_first_word_counts() {
     assert!(lines.next().is_some_and(|line| line.starts_with("ok: run: db: (pid ")), "{outcome:?}");
     assert!(outcome.err.contains("runsvinit: info: the directory is announced nowhere: sv may need SVDIR\n"));
 }
+
+#[test]
+fn a_process_of_an_inner_pid_namespace_is_found_by_its_numbers_there() {
+    let root = prepared();
+    let outcome = alone(
+        &root,
+        "unshare -pf --kill-child runsvinit -w 5 told & await sv status db; sv -w 5 start db; ls /run/runit | sed s/$ns/ours/",
+    );
+    let (found, file) = outcome.out.split_once('\n').unwrap_or_default();
+    assert!(found.starts_with("ok: run: db: (pid "), "{outcome:?}");
+    assert!(file.ends_with(".1\n") && !file.contains("ours"), "{outcome:?}");
+}

@@ -29,7 +29,7 @@ pub(crate) enum Event {
     Started(Pid),
     /// Answer to an action: the program cannot be executed. This counts as if it had exited 0.
     NotStarted,
-    /// Answer to an action: there is no process for the program.
+    /// Answer to an action: there can be no process for the program now; it is tried again after a pause.
     NoProcess,
     /// A process ended.
     Ended(Pid, Ended),

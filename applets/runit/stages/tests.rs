@@ -211,3 +211,15 @@ fn the_fallback_needs_no_permission_and_has_no_other_stages() {
         assert_eq!(world.done(), [StageAction::Finish(ending)]);
     }
 }
+
+#[test]
+fn a_fallback_that_waits_for_its_directory_is_started_later_and_can_be_ended() {
+    let mut stages = Stages::fallback(STOP_TIMEOUT);
+    let flags = Flags::default();
+    let _ = stages.step(at(0), flags, Event::Tick);
+    assert_eq!(stages.step(at(0), flags, Event::NoProcess).into_iter().count(), 0);
+    assert_eq!(stages.deadline(), Some(at(0) + PAUSE));
+    let mut world = World { stages, next: 10, done: Vec::new(), flags };
+    world.handle(at(1), Event::Request(Script::PowerFail));
+    assert_eq!(world.done(), [StageAction::Finish(Some(Shutdown::PowerOff))]);
+}

@@ -58,10 +58,9 @@ pub(super) fn start(
                 .while_doing(|| "unable to open state for processor")?;
             let new_state =
                 create(directory, "newstate").while_doing(|| "unable to open newstate for processor")?;
-            let command = CString::new(command.as_slice()).unwrap_or_default();
             spawn(&Program {
                 files: &[c"/bin/sh"],
-                argv: &[c"sh", c"-c", &command],
+                argv: &[c"sh", c"-c", command],
                 directory: Some(directory),
                 stdin: Stream::Is(input.as_fd()),
                 stdout: Stream::Is(output.as_fd()),

@@ -32,11 +32,6 @@ impl Label {
         Message::of(Class::Warning, &self.who, failed).print_now();
     }
 
-    /// Tells the user what keeps a program from running.
-    pub(super) fn fatal(&self, what: &[u8], cause: Option<&io::Error>) {
-        Message::fatal(&self.who, what).because(cause).print_now();
-    }
-
     /// What the state of the service, or of its log service, is found by; `dir` is the directory of that one.
     pub(super) fn home<'a>(&'a self, dir: BorrowedFd<'a>, role: Role) -> Home<'a> {
         Home { dir, path: Path::new(self.name()), role, who: &self.who }

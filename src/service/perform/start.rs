@@ -13,8 +13,8 @@ use crate::control::Hook;
 use crate::role::Role;
 use crate::say::Message;
 use crate::service::step::{Event, Now, Script};
-use crate::sys::spawn::{Program, Step, Stream, spawn};
-use crate::{exec, files, trust};
+use crate::sys::spawn::{NotStarted, Program, Step, Stream, spawn};
+use crate::{files, hint, trust};
 
 impl Service {
     /// Starts a script of one of the two. Returns what came of it.
@@ -26,7 +26,10 @@ impl Service {
                 Role::Main if self.has_no_run() => {
                     // As many services without it may come and go, nothing is forked to find that out.
                     let missing = io::Error::from(Errno::NOENT);
-                    self.label.fatal(b"unable to start ./run", Some(&missing));
+                    let message = Message::fatal(&self.label.who, "unable to start ./run").because(&missing);
+                    if self.recent.is_new(now.at, &message.text()) {
+                        message.print_now();
+                    }
                     return Event::NotStarted { finish: self.has_finish() };
                 }
                 Role::Main => {}
@@ -68,16 +71,13 @@ impl Service {
             (Step::Directory, _) => "unable to change directory to ./log".to_owned(),
             (Step::Fork | Step::Exec, _) => format!("unable to start {name}"),
         };
-        Message::not_started(&self.label.who, &why, "unable to fork, sleeping", &what).print_now();
+        let message = Message::not_started(&self.label.who, &why, "unable to fork, sleeping", &what);
+        if self.recent.is_new(now.at, &message.text()) {
+            let hint = self.hint_of(role, file, &why);
+            message.print_now_with(hint.as_deref());
+        }
         if why.lacks_process() {
             return Event::NoProcess;
-        }
-        if why.cause.kind() == io::ErrorKind::NotFound
-            && let Some(missing) = exec::missing_interpreter(unit.dir.as_fd(), file)
-        {
-            let missing = String::from_utf8_lossy(missing.to_bytes());
-            let what = format!("{name}: its interpreter {} does not exist", missing.escape_debug());
-            self.label.warn(what.as_bytes(), None);
         }
         let finish = role == Role::Main && script == Script::Run && self.has_finish();
         Event::NotStarted { finish }
@@ -123,10 +123,28 @@ impl Service {
             Err(why) => {
                 let no_process = format!("unable to fork for control/{letter}");
                 let who = &self.label.who;
-                Message::not_started(who, &why, &no_process, "unable to run control/?").print_now();
+                let message = Message::not_started(who, &why, &no_process, "unable to run control/?");
+                if self.recent.is_new(now.at, &message.text()) {
+                    let hint = self.hint_of(Role::Main, &name, &why);
+                    message.print_now_with(hint.as_deref());
+                }
                 done
             }
         }
+    }
+
+    /// Why a program of one of the two was not executed.
+    fn hint_of(&self, role: Role, file: &CStr, why: &NotStarted) -> Option<String> {
+        let unit = self.unit(role).filter(|_| why.step == Step::Exec)?;
+        hint::of_file(unit.dir.as_fd(), file, &self.path_of(role, file), &why.cause)
+    }
+
+    /// The path of a file of one of the two, from where the supervisor is.
+    pub(super) fn path_of(&self, role: Role, file: &CStr) -> Vec<u8> {
+        let file = file.to_bytes();
+        let file = file.strip_prefix(b"./").unwrap_or(file);
+        let log: &[u8] = if role == Role::Log { b"log/" } else { b"" };
+        [self.label.path().to_bytes(), b"/", log, file].concat()
     }
 
     /// Where `./run`, `./finish` and the programs of `control/` write.

@@ -1,0 +1,281 @@
+//! Second lines: what a message probably comes from, and what to do about it.
+//!
+//! The first line of a message is stock runit's to the byte, since programs read it. The second is for people, so it is
+//! printed only where one is likely to read it: on a terminal, with `RUNITBOX_HINTS=1`, and always in the output of a
+//! container. It begins with two blanks.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use nix::libc;
+use rustix::fd::BorrowedFd;
+use rustix::fs::{CWD, Mode, OFlags, readlinkat};
+use rustix::io::Errno;
+
+use crate::error::Failed;
+use crate::files::{self, Identity};
+use crate::process::Ended;
+use crate::say::{printable, printable_text};
+use crate::{decimal, exec, trust};
+
+/// Second lines are printed if this variable is 1, and not if it is 0. Otherwise they are if standard error is a terminal.
+const VARIABLE: &str = "RUNITBOX_HINTS";
+/// As much of a file as is looked at: an interpreter line, or the headers of a program.
+const START_MAX: usize = 4096;
+/// As much of `/proc/locks` as is read.
+const LOCKS_MAX: usize = 256 * 1024;
+
+static ALWAYS: AtomicBool = AtomicBool::new(false);
+
+/// From now on this process prints second lines wherever its messages go.
+pub fn always() {
+    ALWAYS.store(true, Relaxed);
+}
+
+/// Whether second lines are printed.
+#[must_use]
+pub fn is_wanted() -> bool {
+    match std::env::var_os(VARIABLE) {
+        Some(value) if value == "1" => true,
+        Some(value) if value == "0" => false,
+        _ => ALWAYS.load(Relaxed) || rustix::termios::isatty(rustix::stdio::stderr()),
+    }
+}
+
+/// A second line with its newline; empty if none is wanted, or there is none.
+#[must_use]
+pub fn line(hint: Option<&str>) -> Vec<u8> {
+    match hint.filter(|_| is_wanted()) {
+        Some(hint) => [b"  ", &*printable(hint.as_bytes()), b"\n"].concat(),
+        None => Vec::new(),
+    }
+}
+
+/// A word as it is typed in a shell, so that no name in a command that is proposed can be another command.
+#[must_use]
+pub fn quoted(word: &[u8]) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(byte);
+    let shown = printable_text(word);
+    if !word.is_empty() && word.iter().all(is_plain) {
+        return shown;
+    }
+    ["'", &shown.replace('\'', r"'\''"), "'"].concat()
+}
+
+/// Why `file` in `dir` was not executed, if a look at it tells. `path` leads to it from where the user is.
+#[inline(never)] // keeps this large frame out of the stack of the caller's loop
+#[must_use]
+pub fn of_file(dir: BorrowedFd<'_>, file: &CStr, path: &[u8], cause: &io::Error) -> Option<String> {
+    if !is_wanted() {
+        return None;
+    }
+    let mut buffer = [0; START_MAX];
+    let start = files::read_start(dir, file, &mut buffer).unwrap_or_default();
+    let stat = files::look(dir, file).ok()?;
+    let interpreter = exec::interpreter(start).and_then(|it| CString::new(it.path()).ok());
+    let look = Look {
+        stat: stat.map(|stat| (files::is_dir(&stat), files::is_executable(&stat), stat.st_size == 0)),
+        link: readlinkat(dir, file, Vec::new()).ok(),
+        start,
+        lacks_interpreter: interpreter.is_some_and(|it| matches!(files::look(dir, &it), Ok(None))),
+    };
+    of_look(&look, path, cause.raw_os_error()?)
+}
+
+/// The same for the first of `candidates` that exists; they are relative to the working directory.
+#[must_use]
+pub fn of_candidates(candidates: &[CString], cause: &io::Error) -> Option<String> {
+    let is_there = |file: &&CString| matches!(files::look(CWD, file), Ok(Some(_)));
+    let file = candidates.iter().find(is_there).or(candidates.first())?;
+    of_file(CWD, file, file.to_bytes(), cause)
+}
+
+/// What a look at a file found that could not be executed.
+struct Look<'a> {
+    /// Whether it is a directory, is executable, and is empty; `None` if there is no file.
+    stat: Option<(bool, bool, bool)>,
+    /// What it leads to, if it is a link.
+    link: Option<CString>,
+    /// How it begins.
+    start: &'a [u8],
+    /// Its interpreter does not exist.
+    lacks_interpreter: bool,
+}
+
+fn of_look(look: &Look<'_>, path: &[u8], errno: i32) -> Option<String> {
+    let Some((is_dir, is_executable, is_empty)) = look.stat else {
+        let target = printable_text(look.link.as_ref()?.to_bytes());
+        return (errno == libc::ENOENT).then(|| format!("it is a link to {target}, which does not exist"));
+    };
+    match errno {
+        libc::ENOENT => of_carriage_return(look.start, path).or_else(|| {
+            let interpreter = exec::interpreter(look.start).filter(|_| look.lacks_interpreter)?;
+            let why = match interpreter {
+                exec::Interpreter::OfScript(b"/bin/sh") => ": it is a script, and there is no shell here",
+                exec::Interpreter::OfScript(_) => "",
+                exec::Interpreter::OfProgram(_) => ": it is linked for another C library",
+            };
+            Some(format!("its interpreter {} does not exist{why}", printable_text(interpreter.path())))
+        }),
+        libc::EACCES if is_dir => Some(format!("{} is a directory", printable_text(path))),
+        libc::EACCES if !is_executable => Some(format!("not executable: chmod +x {}", quoted(path))),
+        libc::EACCES => Some("you may not execute it, or its file system is mounted noexec".to_owned()),
+        libc::ENOEXEC => Some(
+            if is_empty {
+                "it is empty"
+            } else if look.start.starts_with(b"\x7fELF") {
+                "it is a program for another architecture"
+            } else {
+                r##"no "#!/bin/sh" line at its beginning, or for another architecture"##
+            }
+            .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+/// Whether the interpreter line of a file ends in a carriage return, as files from Windows do, and how to mend that.
+fn of_carriage_return(start: &[u8], path: &[u8]) -> Option<String> {
+    let line = start.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
+    line.ends_with(b"\r")
+        .then(|| format!(r"its first line ends in CR; mend with: sed -i 's/\r$//' {}", quoted(path)))
+}
+
+/// What the exit code of a script means that a shell gives if it cannot run a command; see [`of_file`] for the rest.
+#[inline(never)]
+#[must_use]
+pub fn of_end(how: Ended, dir: BorrowedFd<'_>, file: &CStr, path: &[u8]) -> Option<String> {
+    if !is_wanted() {
+        return None;
+    }
+    let mut buffer = [0; 256];
+    match how {
+        // As `env` exits when it is to find `bash\r`.
+        Ended::Code(127) => {
+            let start = files::read_start(dir, file, &mut buffer).unwrap_or_default();
+            Some(of_carriage_return(start, path).unwrap_or_else(|| "127: a command was not found".to_owned()))
+        }
+        Ended::Code(126) => Some("126: a command is not executable".to_owned()),
+        _ => None,
+    }
+}
+
+/// Who holds the lock that a supervisor could not have on a service whose directory is `dir`.
+#[must_use]
+pub fn of_supervise_lock(dir: &[u8], failed: &Failed) -> Option<String> {
+    let lock = failed.doing.strip_prefix(b"unable to lock ").filter(|_| failed.is_any_of(&[Errno::AGAIN]))?;
+    // The state may be elsewhere: `supervise/lock in PLACE`.
+    match lock.iter().position(|byte| *byte == b' ') {
+        Some(end) => of_lock(&[lock.get(end..)?.strip_prefix(b" in ")?, b"/lock"].concat()),
+        None => of_lock(&[dir, b"/", lock].concat()),
+    }
+}
+
+/// Who holds the lock on the file at a path, if the system tells.
+#[must_use]
+pub fn of_lock(path: &[u8]) -> Option<String> {
+    if !is_wanted() {
+        return None;
+    }
+    let path = CString::new(path).ok()?;
+    let (_, stat) = trust::open_regular(CWD, &path, OFlags::RDONLY, Mode::empty()).ok()?;
+    let mut locks = vec![0; LOCKS_MAX];
+    let pid = holder(files::read_start(CWD, c"/proc/locks", &mut locks).ok()?, files::identity(&stat))?;
+    let mut name = [0; 16];
+    let path = CString::new(format!("/proc/{pid}/comm")).ok()?;
+    let name = files::read_start(CWD, &path, &mut name).ok()?.trim_ascii_end();
+    let pid = pid.to_string();
+    let name = printable_text(name);
+    Some(match name.as_str() {
+        "runsv" => ["another runsv (pid ", &pid, ") supervises it"].concat(),
+        name => [name, " (pid ", &pid, ") has the lock"].concat(),
+    })
+}
+
+/// The process that holds the lock of flock(2) on a file, from the text of `/proc/locks`:
+/// `1: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`. A line with `->` is of one that waits for it.
+fn holder(locks: &[u8], file: Identity) -> Option<u64> {
+    // As Linux has them in the number of a device.
+    let major = file.device >> 8 & 0xfff | file.device >> 32 & !0xfff;
+    let minor = file.device & 0xff | file.device >> 12 & !0xff;
+    let place = format!("{major:02x}:{minor:02x}:{}", file.inode);
+    for line in locks.split(|&byte| byte == b'\n') {
+        let mut words = line.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+        if words.nth(1) == Some(b"FLOCK")
+            && let Some(pid) = words.nth(2)
+            && words.next() == Some(place.as_bytes())
+        {
+            return decimal::whole(pid).filter(|pid| *pid > 0);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCRIPT: Look<'_> = Look {
+        stat: Some((false, true, false)),
+        link: None,
+        start: b"#!/bin/sh\n",
+        lacks_interpreter: false,
+    };
+
+    fn told(look: &Look<'_>, errno: i32) -> String {
+        of_look(look, b"b/run", errno).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_file_that_exists_but_does_not_is_explained() {
+        let missing = |start| told(&Look { start, lacks_interpreter: true, ..SCRIPT }, libc::ENOENT);
+        assert_eq!(missing(b"#! /no/such -x\n"), "its interpreter /no/such does not exist");
+        assert_eq!(
+            missing(b"#!/bin/sh\n"),
+            "its interpreter /bin/sh does not exist: it is a script, and there is no shell here"
+        );
+        assert_eq!(
+            missing(b"#!/bin/sh\r\nexec x\r\n"),
+            r"its first line ends in CR; mend with: sed -i 's/\r$//' b/run"
+        );
+        assert_eq!(told(&SCRIPT, libc::ENOENT), "");
+        let link = Look { stat: None, link: Some(c"../x".to_owned()), ..SCRIPT };
+        assert_eq!(told(&link, libc::ENOENT), "it is a link to ../x, which does not exist");
+        assert_eq!(told(&Look { link: None, ..link }, libc::ENOENT), "");
+    }
+
+    #[test]
+    fn what_is_not_executable_is_explained() {
+        let denied = |is_dir, executable| {
+            told(&Look { stat: Some((is_dir, executable, false)), ..SCRIPT }, libc::EACCES)
+        };
+        assert_eq!(denied(false, false), "not executable: chmod +x b/run");
+        assert_eq!(denied(true, true), "b/run is a directory");
+        assert!(denied(false, true).contains("noexec"));
+        let format =
+            |start, empty| told(&Look { start, stat: Some((false, true, empty)), ..SCRIPT }, libc::ENOEXEC);
+        assert_eq!(format(b"", true), "it is empty");
+        assert!(format(b"exec x\n", false).contains("\"#!/bin/sh\""));
+        assert_eq!(format(b"\x7fELF\x02", false), "it is a program for another architecture");
+    }
+
+    #[test]
+    fn a_name_in_a_command_is_only_a_name() {
+        assert_eq!(quoted(b"sv/web-1/run"), "sv/web-1/run");
+        assert_eq!(quoted(b"a;rm -r b/run"), "'a;rm -r b/run'");
+        assert_eq!(quoted(b"it's"), r"'it'\''s'");
+        assert_eq!(quoted(b""), "''");
+    }
+
+    #[test]
+    fn the_holder_of_a_lock_is_in_the_list_of_the_kernel() {
+        let locks = b"1: POSIX  ADVISORY  WRITE 11 08:01:7 0 EOF\n\
+            2: FLOCK  ADVISORY  WRITE 12 08:01:70 0 EOF\n\
+            3: FLOCK  ADVISORY  WRITE 13 08:01:7 0 EOF\n\
+            3: -> FLOCK  ADVISORY  WRITE 14 08:01:7 0 EOF\n";
+        let file = |inode| Identity { device: 0x801, inode };
+        assert_eq!([7, 70, 8].map(|inode| holder(locks, file(inode))), [Some(13), Some(12), None]);
+        assert_eq!(holder(b"garbage\n1: FLOCK ADVISORY WRITE 0 08:01:7", file(7)), None);
+    }
+}
