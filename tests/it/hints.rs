@@ -95,6 +95,7 @@ mod ours {
         let go = |value: &str| {
             let err = service.root().join(format!("err{value}"));
             let _runsv = run("runsv").arg("s").env("RUNITBOX_HINTS", value).dir(service.root()).start(&err);
+            eventually("told", || !read(&err).is_empty());
             std::thread::sleep(Duration::from_millis(3500));
             read(err)
         };
@@ -103,7 +104,7 @@ mod ours {
         assert_eq!(go(""), FIRST);
         needs_program("script");
         let (runsv, typescript) = (program("runsv"), service.root().join("typescript"));
-        let command = format!("timeout 1 {} s", runsv.display());
+        let command = format!("timeout 5 {} s", runsv.display());
         run_file("/usr/bin/script").args(&["-qec", &command]).arg(&typescript).dir(service.root()).go();
         let said = read(typescript).replace('\r', "");
         assert!(said.contains(&format!("{FIRST}  its interpreter /no/such does not exist\n")), "{said}");
@@ -281,7 +282,7 @@ mod ours {
         eventually("up", || sv(&["status"], STATE).out.starts_with("run: "));
         let outcome = sv(&["-v", "status"], "");
         assert_eq!(outcome.err, format!("  another user supervises it: set RUNITBOX_STATE={STATE}\n"));
-        assert_eq!(sv(&["-w5", "exit"], STATE).code, Some(0));
+        assert_eq!(sv(&["-w60", "exit"], STATE).code, Some(0));
         assert_eq!(runsv.exit_code(), 0);
         let _ = fs::remove_dir_all(STATE);
     }

@@ -118,12 +118,13 @@ mod ours {
     fn the_command_and_the_services_control_the_tree_that_they_are_in() {
         let tree = Tree::new();
         tree.sleeper("a");
-        tree.define("b", "sv -w 5 check a >../../seen; exec sleep 1000");
+        // `start` also waits until it is served.
+        tree.define("b", "sv -w 60 start a >../../seen; exec sleep 1000");
         tree.link("b");
         // Others run at the same time, and there may be a usual directory.
         let run = run("runsvinit").args(&["-w", "5", "service", "--", "sh", "-c"]);
         let command =
-            "sv -w 5 start a b; until [ -s seen ]; do sleep 0.01; done; cat seen; cd /; exec sv status a";
+            "sv -w 60 start a b; until [ -s seen ]; do sleep 0.01; done; cat seen; cd /; exec sv status a";
         let outcome = run.arg(command).dir(tree.root.path()).go();
         let lines: Vec<&str> = outcome.out.lines().collect();
         for (line, begin) in lines.iter().zip(["ok: run: a: ", "ok: run: b: ", "ok: run: a: ", "run: a: "]) {

@@ -7,12 +7,13 @@
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
+use std::os::unix::process::CommandExt;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::{number_of, programs};
+use crate::{number_of, programs, read};
 
 /// A test function.
 pub struct Case {
@@ -56,6 +57,7 @@ pub fn run_cases_on_the_main_thread(executable: &'static str) -> ExitCode {
 }
 
 fn run_with(executable: &'static str, mut arguments: Arguments) -> ExitCode {
+    restore_signals();
     programs::set_executable(executable);
     let threads = || number_of("RUST_TEST_THREADS").and_then(|number| usize::try_from(number).ok());
     arguments.test_threads = arguments.test_threads.or_else(threads);
@@ -70,6 +72,24 @@ fn run_with(executable: &'static str, mut arguments: Arguments) -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, cases.into_iter().map(trial).collect());
     programs::remove_scratch();
     conclusion.exit_code()
+}
+
+/// Starts this process again if it ignores HUP, INT or QUIT: what a shell runs in the background or `nohup` runs does, and
+/// so would the services of the cases, which are told to end by these signals.
+fn restore_signals() {
+    const IS_RESTORED: &str = "RUNITBOX_TESTS_SIGNALS_RESTORED";
+    const HUP_INT_QUIT: u64 = 0b111;
+    let status = read("/proc/self/status");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    if ignored & HUP_INT_QUIT == 0 || std::env::var_os(IS_RESTORED).is_some() {
+        return;
+    }
+    let Ok(executable) = std::env::current_exe() else { return };
+    let mut again = Command::new("env");
+    again.arg("--default-signal=HUP,INT,QUIT").arg(executable).args(std::env::args_os().skip(1));
+    // It returns only if it fails. Then the cases run as they can.
+    let _ = again.env(IS_RESTORED, "1").exec();
 }
 
 fn run_one(case: &Case) -> Result<Completion, Failed> {
