@@ -76,9 +76,11 @@ impl Tree {
         read(dir.join("pid")).trim().parse().ok()
     }
 
-    /// Whether a service is supervised and its process runs.
+    /// Whether a service is supervised and its process runs, and `status`, which stock writes last, says so.
     pub fn is_up(&self, name: &str) -> bool {
-        self.pid(name).is_some_and(is_alive)
+        let status = fs::read(self.root.join(&format!("sv/{name}/supervise/status"))).unwrap_or_default();
+        let published = Status::decode(&status).ok().and_then(|status| status.pid);
+        self.pid(name).is_some_and(|pid| is_alive(pid) && published == Some(pid))
     }
 
     /// What runsvdir and the services wrote to standard output and error.
