@@ -238,7 +238,7 @@ fn not_a_number(option: char, value: &OsStr) -> String {
 
 /// The value of a limit, if it is a number; `Some(None)` for numbers above 2^63 - 1, which have always meant the hard
 /// limit.
-#[allow(clippy::option_option, reason = "no number is something else than no limit")]
+#[allow(clippy::option_option, reason = "a missing number differs from a missing limit")]
 fn limit_of(text: &OsStr) -> Option<Option<u64>> {
     let value = decimal::whole(text.as_bytes())?;
     Some(i64::try_from(value).is_ok().then_some(value))

@@ -49,6 +49,8 @@ pub(crate) struct Sent {
     elsewhere: Option<OwnedFd>,
     /// The marks on `ok` before the request.
     before: Option<OkTimes>,
+    /// The supervisor has set a mark since, so it will set another when it has executed the request.
+    is_marked: bool,
     delivery: Delivery,
 }
 
@@ -57,7 +59,13 @@ impl Sent {
     ///
     /// Nothing is written where `control` cannot be opened, and need not be. Source: sv(8) of runit 2.1.2.
     pub(crate) fn new(target: &Target, request: &Request) -> Result<Self, Trouble> {
-        let mut sent = Sent { control: None, elsewhere: None, before: None, delivery: Delivery::Unwritten };
+        let mut sent = Sent {
+            control: None,
+            elsewhere: None,
+            before: None,
+            is_marked: false,
+            delivery: Delivery::Unwritten,
+        };
         match sent.open_control(target) {
             Err(trouble @ Trouble::Unable("open supervise/control", _)) => {
                 let is_wanted = |status| verb::is_wanted_already(request, &status);
@@ -131,7 +139,10 @@ impl Sent {
             .map_or(supervise::Progress::Unknown, |marks| supervise::progress(self.before, marks))
         {
             supervise::Progress::Done => true,
-            supervise::Progress::NotYet => false,
+            supervise::Progress::NotYet => {
+                self.is_marked = true;
+                false
+            }
             supervise::Progress::Unknown => now >= read_at.saturating_add(SETTLED),
             supervise::Progress::Stuck => now >= read_at.saturating_add(STUCK),
         };
@@ -150,7 +161,7 @@ impl Sent {
             Delivery::Written => None,
             Delivery::Read(at) => Some(at),
         };
-        if watched && self.before.is_some_and(|before| before.are_ours()) {
+        if watched && self.is_marked {
             return Some(now.saturating_add(ASK_MARKED.max(pause)));
         }
         let settled = read_at.map(|read_at| read_at.saturating_add(SETTLED)).filter(|at| *at > now);

@@ -34,8 +34,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 const FEW: usize = 64;
 /// See [`FEW`].
 const EACH: Duration = Duration::from_micros(10);
-/// How much longer each service makes the time between two questions to a supervisor without marks.
-const EACH_ASKED: Duration = Duration::from_micros(40);
+/// How much longer each service makes the time between two questions to a supervisor.
+const EACH_ASKED: Duration = Duration::from_micros(200);
 /// How often a suspended service is looked at: so often, times their number.
 const EACH_LOOK: Duration = Duration::from_micros(200);
 /// A runsv needs a moment even for those who do not want to wait.
@@ -180,7 +180,7 @@ impl<'a> Waiter<'a> {
     fn watch(&self, target: &Target) -> Option<OwnedFd> {
         self.checker.signals()?;
         let directory = target.open_supervise()?;
-        watch::signal_changes(directory.as_fd()).ok().map(|()| directory)
+        watch::signal_changes_and_writes(directory.as_fd()).ok().map(|()| directory)
     }
 
     /// Whether a service without runsv may get one soon: it is to be started, and a runsvdir is there to do that.

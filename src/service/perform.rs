@@ -107,10 +107,13 @@ impl Service {
         }))
     }
 
-    /// Publishes that nothing runs yet, lets clients know, and only then starts what is to run: `./run` may call `sv` for
-    /// its own service at once.
+    /// Records that nothing runs yet, lets clients know, and only then starts what is to run: `./run` may call `sv` for its
+    /// own service at once.
     pub fn begin(&mut self, now: Now) {
-        self.publish(now);
+        for unit in self.units_mut() {
+            // A failure is reported below, where everything is published.
+            let _ = unit.supervise.publish_record(&unit.machine.status());
+        }
         let announced = self.main.supervise.announce();
         let announced = announced.and(self.log.as_mut().map_or(Ok(()), |log| log.unit.supervise.announce()));
         if let Err(error) = announced {

@@ -82,12 +82,26 @@ impl Supervise {
             stat = self.write(File::Stat, &text);
             self.status_files.stat = stat.is_ok().then_some(text);
         }
+        self.publish_bytes(bytes)?;
+        stat
+    }
+
+    /// Publishes the file `status` alone, which clients read.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Supervise::publish`].
+    pub(crate) fn publish_record(&mut self, status: &Status) -> Result<(), Failed> {
+        self.publish_bytes(status.encode())
+    }
+
+    fn publish_bytes(&mut self, bytes: [u8; status::LEN]) -> Result<(), Failed> {
         if self.status_files.status != Some(bytes) {
             self.status_files.status = None;
             self.write(File::Status, &bytes)?;
             self.status_files.status = Some(bytes);
         }
-        stat
+        Ok(())
     }
 
     fn publish_pid(&mut self, pid: Option<Pid>) -> Result<(), Failed> {

@@ -20,6 +20,16 @@ pub fn signal_changes(directory: BorrowedFd<'_>) -> io::Result<()> {
     here::signal_changes(directory)
 }
 
+/// The same, and also when a file in the directory is written to, or when its modification time alone is set: for a
+/// client, which waits for the marks of a supervisor.
+///
+/// # Errors
+///
+/// As for [`signal_changes`].
+pub fn signal_changes_and_writes(directory: BorrowedFd<'_>) -> io::Result<()> {
+    here::signal_changes_and_writes(directory)
+}
+
 /// The same, but only when an entry is removed: for a directory in which we ourselves create and rename entries.
 ///
 /// # Errors
@@ -45,7 +55,8 @@ mod here {
 
     use super::super::signal::Signal;
 
-    // DN_CREATE, DN_DELETE, DN_RENAME, DN_ATTRIB and DN_MULTISHOT of fcntl(2).
+    // DN_MODIFY, DN_CREATE, DN_DELETE, DN_RENAME, DN_ATTRIB and DN_MULTISHOT of fcntl(2).
+    const MODIFY: u32 = 0x02;
     const CREATE: u32 = 0x04;
     const DELETE: u32 = 0x08;
     const RENAME: u32 = 0x10;
@@ -54,6 +65,10 @@ mod here {
 
     pub(super) fn signal_changes(directory: BorrowedFd<'_>) -> io::Result<()> {
         signal(directory, CREATE | DELETE | RENAME | ATTRIB | MULTISHOT)
+    }
+
+    pub(super) fn signal_changes_and_writes(directory: BorrowedFd<'_>) -> io::Result<()> {
+        signal(directory, MODIFY | CREATE | DELETE | RENAME | ATTRIB | MULTISHOT)
     }
 
     pub(super) fn signal_removals(directory: BorrowedFd<'_>) -> io::Result<()> {
@@ -199,6 +214,10 @@ mod here {
     use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
     pub(super) fn signal_changes(_directory: BorrowedFd<'_>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn signal_changes_and_writes(_directory: BorrowedFd<'_>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
