@@ -137,7 +137,7 @@ impl Init<'_> {
                 }
             }
             Task::KillCommand => {
-                let Some(pid) = self.cmd.pid().or(stopping.boot.running()) else { return };
+                let Some(pid) = self.cmd.pid() else { return stopping.boot.kill() };
                 Message::warning(WHO, b"the command did not end in time: killed").print_now();
                 let _ = signal::send(pid, Signal::KILL);
                 self.signal_cmd(Signal::KILL);
