@@ -306,6 +306,13 @@ fn hooks_run_before_and_after_and_one_that_fails_ends_it() {
     machine.shows("hangs");
     machine.signal(SIGTERM);
     assert_eq!(machine.ends(), 0);
+    // One that ignores that is killed, and named.
+    let deaf = "trap '' TERM; echo deaf; while :; do sleep 0.1; done";
+    let mut machine = boot(Root::new().script("etc/runit/boot.d/10-a", deaf), &["-w", "1"]);
+    machine.shows("deaf");
+    machine.signal(SIGTERM);
+    assert_eq!(machine.ends(), 0);
+    machine.shows("runsvinit: warning: /etc/runit/boot.d/10-a did not end in time: killed");
 }
 
 #[test]
