@@ -71,11 +71,7 @@ impl Service {
             (Step::Directory, _) => "unable to change directory to ./log".to_owned(),
             (Step::Fork | Step::Exec, _) => format!("unable to start {name}"),
         };
-        let message = Message::not_started(&self.label.who, &why, "unable to fork, sleeping", &what);
-        if self.recent.is_new(now.at, &message.text()) {
-            let hint = self.hint_of(role, file, &why);
-            message.print_now_with(hint.as_deref());
-        }
+        self.report_not_started(now, role, file, &why, "unable to fork, sleeping", &what);
         if why.lacks_process() {
             return Event::NoProcess;
         }
@@ -122,14 +118,27 @@ impl Service {
             }
             Err(why) => {
                 let no_process = format!("unable to fork for control/{letter}");
-                let who = &self.label.who;
-                let message = Message::not_started(who, &why, &no_process, "unable to run control/?");
-                if self.recent.is_new(now.at, &message.text()) {
-                    let hint = self.hint_of(Role::Main, &name, &why);
-                    message.print_now_with(hint.as_deref());
-                }
+                self.report_not_started(now, Role::Main, &name, &why, &no_process, "unable to run control/?");
                 done
             }
+        }
+    }
+
+    /// Reports that a program of one of the two could not be started, unless the same was reported a short time ago; see
+    /// [`Message::not_started`].
+    fn report_not_started(
+        &mut self,
+        now: Now,
+        role: Role,
+        file: &CStr,
+        why: &NotStarted,
+        no_process: &str,
+        not_run: &str,
+    ) {
+        let message = Message::not_started(&self.label.who, why, no_process, not_run);
+        if self.recent.is_new(now.at, &message.text()) {
+            let hint = self.hint_of(role, file, why);
+            message.print_now_with(hint.as_deref());
         }
     }
 
