@@ -8,16 +8,13 @@ use std::time::Duration;
 use svcore::moment::Moment;
 use svcore::sort::sort;
 use svcore::status::{State, Status, Want};
-use svcore::sys::clock;
 use svcore::{Failed, say};
 
 use super::check::Checker;
-use super::report;
 use super::reporter::Reporter;
 use super::target::{LOG, MAIN, Part, Target, Trouble};
+use super::{end_of, report};
 
-/// A `./check` may always take this long.
-const SHORTEST: Duration = Duration::from_millis(420);
 /// The exit code if there is a problem.
 const NOT_WELL: u8 = 1;
 
@@ -25,9 +22,9 @@ const NOT_WELL: u8 = 1;
 pub(super) fn health(names: &[OsString], patience: Duration, reporter: &mut Reporter) -> u8 {
     let all;
     let names = if names.is_empty() {
-        match list(&reporter.base.path) {
+        match list(reporter.base.path()) {
             Ok(list) if list.is_empty() => {
-                say::out(&[&say::printable(reporter.base.path.as_bytes()), b": no services\n"]);
+                say::out(&[&say::printable(reporter.base.path().as_bytes()), b": no services\n"]);
                 return NOT_WELL;
             }
             Ok(list) => {
@@ -35,7 +32,7 @@ pub(super) fn health(names: &[OsString], patience: Duration, reporter: &mut Repo
                 &all
             }
             Err(error) => {
-                let what = [b"unable to read ", reporter.base.path.as_bytes()].concat();
+                let what = [b"unable to read ", reporter.base.path().as_bytes()].concat();
                 say::err_line(&[Failed::because(error, what).to_string().as_bytes()]);
                 return NOT_WELL;
             }
@@ -44,7 +41,7 @@ pub(super) fn health(names: &[OsString], patience: Duration, reporter: &mut Repo
         names
     };
     let checker = Checker::silent();
-    let until = clock::monotonic().saturating_add(patience.max(SHORTEST));
+    let until = end_of(patience);
     let mut problems = Vec::new();
     for name in names {
         let target = Target::new(name, &reporter.base);

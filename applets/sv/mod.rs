@@ -19,9 +19,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use lexopt::Arg::{Short, Value};
+use svcore::moment::Moment;
 use svcore::say::Message;
 use svcore::status::State;
-use svcore::{Call, Error, Result, decimal, multicall, serving, tai};
+use svcore::sys::clock;
+use svcore::{Call, Error, Result, decimal, multicall, tai};
 
 use reporter::Reporter;
 use target::{Base, LOG, MAIN, Target, Trouble};
@@ -53,12 +55,11 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     if names.is_empty() && verb != Verb::Health {
         return Err(Error::usage());
     }
-    let base = Base::new(serving::directory_to_control());
     let mut reporter = Reporter {
         out: Vec::new(),
         failures: 0,
         hints: options.verbose,
-        base,
+        base: Base::default(),
         supervisors: hint::Supervisors::default(),
         now: tai::now(),
     };
@@ -105,6 +106,12 @@ fn parse(args: &[OsString]) -> Result<Options> {
         }
     }
     Ok(options)
+}
+
+/// When waiting ends that begins now. A runsv and a `./check` need a moment even for those who do not want to wait.
+fn end_of(patience: Duration) -> Moment {
+    const SHORTEST: Duration = Duration::from_millis(420);
+    clock::monotonic().saturating_add(patience.max(SHORTEST))
 }
 
 fn patience_of_environment() -> Option<u64> {

@@ -38,7 +38,7 @@ impl Reporter {
         self.out.push(b'\n');
         self.fail();
         if (self.hints || svcore::hint::is_wanted())
-            && let Some(hint) = hint::hint(target, &self.base.path, trouble, &mut self.supervisors)
+            && let Some(hint) = hint::hint(target, self.base.path(), trouble, &mut self.supervisors)
         {
             self.flush();
             say::err_line(&[b"  ", hint.as_bytes()]);

@@ -1,5 +1,6 @@
 //! A service as `sv` sees it: its directory, and the files and FIFOs of `supervise` in it.
 
+use std::cell::OnceCell;
 use std::ffi::{CStr, OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +15,7 @@ use svcore::say::Message;
 use svcore::state::{Home, StateDirectory};
 use svcore::status::{LEN, Status};
 use svcore::tai::Tai64N;
-use svcore::{files, say, state, supervise, trust};
+use svcore::{files, say, serving, state, supervise, trust};
 
 /// Why there is no status, or why a request was not sent.
 #[derive(Debug)]
@@ -50,10 +51,14 @@ impl Trouble {
     }
 }
 
-/// The directory that services with plain names are in.
+/// The directory that services with plain names are in. It is looked for when the first of them is.
+#[derive(Debug, Default)]
+pub(crate) struct Base(OnceCell<Opened>);
+
+/// That directory, once it was looked for.
 #[derive(Debug)]
-pub(crate) struct Base {
-    pub(crate) path: OsString,
+struct Opened {
+    path: OsString,
     dir: Result<OwnedFd, Errno>,
 }
 
@@ -85,10 +90,17 @@ pub(crate) const LOG: Part =
     Part { inside: c"log/.", role: Role::Log, ok: c"log/supervise/ok", down: c"log/down" };
 
 impl Base {
-    /// The directory that services with plain names are in.
-    pub(crate) fn new(path: OsString) -> Self {
-        let dir = open_directory(CWD, path.as_bytes());
-        Base { path, dir }
+    fn opened(&self) -> &Opened {
+        self.0.get_or_init(|| {
+            let path = serving::directory_to_control();
+            let dir = open_directory(CWD, path.as_bytes());
+            Opened { path, dir }
+        })
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> &OsString {
+        &self.opened().path
     }
 }
 
@@ -99,8 +111,8 @@ impl Target {
         let (path, dir) = if is_path(name) {
             (name.to_vec(), open_directory(CWD, name))
         } else {
-            let path = [base.path.as_bytes(), b"/", name].concat();
-            let dir = match &base.dir {
+            let path = [base.path().as_bytes(), b"/", name].concat();
+            let dir = match &base.opened().dir {
                 Ok(base) => open_directory(base.as_fd(), name),
                 Err(errno) => Err(*errno),
             };

@@ -17,6 +17,7 @@ use svcore::sys::{clock, limits, signal};
 use svcore::tai;
 
 use super::check::Checker;
+use super::end_of;
 use super::hint::{self, Served};
 use super::pending::{Pending, Sending};
 use super::reporter::Reporter;
@@ -38,8 +39,6 @@ const EACH: Duration = Duration::from_micros(10);
 const EACH_ASKED: Duration = Duration::from_micros(200);
 /// How often a suspended service is looked at: so often, times their number.
 const EACH_LOOK: Duration = Duration::from_micros(200);
-/// A runsv needs a moment even for those who do not want to wait.
-const SHORTEST: Duration = Duration::from_millis(420);
 /// Descriptors that are kept free for what is opened for a moment only.
 const SPARE: u64 = 16;
 
@@ -129,7 +128,7 @@ fn not_sent(target: &Target, request: &Request, trouble: &Trouble, reporter: &mu
 impl<'a> Waiter<'a> {
     /// Waits for no longer than `patience`.
     fn new(request: &'a Request, patience: Duration, pipe_ignored: bool) -> Self {
-        let until = clock::monotonic().saturating_add(patience.max(SHORTEST));
+        let until = end_of(patience);
         // Three for each that is waited for, as far as that goes.
         limits::raise_open_files();
         let room = i32::try_from(limits::open_files().saturating_sub(SPARE)).unwrap_or(i32::MAX);
