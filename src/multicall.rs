@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::install::{self, Page};
+use crate::path::LINKS_MAX;
 use crate::say::{Class, Message};
 use crate::{hint, say, sys};
 
@@ -28,8 +29,6 @@ const NO_APPLET: u8 = 127;
 const FAILED: u8 = 111;
 /// The suite's own wrong usage.
 const USAGE: u8 = 100;
-/// Links followed from `argv[0]`, as the kernel has it.
-const LINKS_MAX: usize = 40;
 
 /// Exit codes of an applet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -41,6 +41,8 @@ pub struct Process {
     /// process 1. Otherwise a stranger may have started a set-id program under this name, and chosen its command line.
     pub is_certain: bool,
     is_runsvinit: bool,
+    /// Its number in its own PID namespace.
+    innermost_pid: i32,
     /// Its directory in `/proc`.
     proc_dir: OwnedFd,
 }
@@ -71,6 +73,7 @@ impl Process {
         if !users(status)?.into_iter().all(is_root_or_us) {
             return None;
         }
+        let innermost_pid = innermost_pid(status).unwrap_or(pid);
         let root = |root: rustix::io::Result<_>| root.map(|stat| files::identity(&stat));
         let ours = root(statat(CWD, c"/", AtFlags::empty()));
         if root(statat(&proc_dir, c"root", AtFlags::empty())).is_ok_and(|theirs| ours != Ok(theirs)) {
@@ -82,7 +85,7 @@ impl Process {
             Ok(stat) if u32::from(stat.st_mode) & SET_ID != 0 => return None,
             stat => stat.is_ok(),
         };
-        Some(Process { pid, is_certain, is_runsvinit: name == RUNSVINIT.to_bytes(), proc_dir })
+        Some(Process { pid, is_certain, is_runsvinit: name == RUNSVINIT.to_bytes(), innermost_pid, proc_dir })
     }
 
     /// The directory that it serves.
@@ -127,12 +130,10 @@ impl Process {
         let mut stat = [0; STAT_MAX];
         let stat = files::read_start(self.proc_dir.as_fd(), c"stat", &mut stat).ok()?;
         let stat = ProcStat::parse(stat).filter(|stat| !stat.is_zombie)?;
-        let mut status = [0; STATUS_MAX];
-        let status = files::read_start(self.proc_dir.as_fd(), c"status", &mut status).ok()?;
         // Of the processes of others we may not know the namespace; usually it is ours.
         let namespace = announcement::namespace_in(self.proc_dir.as_fd(), c"ns/pid");
         let namespace = namespace.or_else(announcement::our_namespace)?;
-        Some(Tag { pid: innermost_pid(status).unwrap_or(self.pid), start: stat.start, namespace })
+        Some(Tag { pid: self.innermost_pid, start: stat.start, namespace })
     }
 
     /// Its working directory, by a path that leads there for us, too.
@@ -161,19 +162,24 @@ fn is_root_or_us(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
+/// The words of a line of `/proc/PID/status`.
+fn words_of<'s>(status: &'s [u8], name: &str) -> Option<impl DoubleEndedIterator<Item = &'s str>> {
+    // Newlines in the name of the process, which comes before, are escaped.
+    let mut lines = status.split(|&byte| byte == b'\n');
+    let line = lines.find_map(|line| line.strip_prefix(name.as_bytes()))?;
+    Some(std::str::from_utf8(line).ok()?.split_whitespace())
+}
+
 /// The real, effective, saved and file system user in `/proc/PID/status`.
 fn users(status: &[u8]) -> Option<[u32; 4]> {
-    // Newlines in the name of the process, which comes before, are escaped.
-    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"))?;
-    let mut numbers = std::str::from_utf8(line).ok()?.split_whitespace().map(str::parse);
+    let mut numbers = words_of(status, "Uid:")?.map(str::parse);
     let mut next = || numbers.next()?.ok();
     Some([next()?, next()?, next()?, next()?])
 }
 
 /// The number that a process has in its own PID namespace, in `/proc/PID/status`. We may see it in an outer one.
 fn innermost_pid(status: &[u8]) -> Option<i32> {
-    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"NSpid:"))?;
-    std::str::from_utf8(line).ok()?.split_whitespace().last()?.parse().ok()
+    words_of(status, "NSpid:")?.next_back()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -75,9 +75,8 @@ pub struct OkTimes {
 }
 
 impl OkTimes {
-    /// Whether both are marks of a supervisor of ours; then a later change of them can be waited for.
-    #[must_use]
-    pub fn are_ours(&self) -> bool {
+    /// Whether both are marks of a supervisor of ours.
+    fn are_ours(&self) -> bool {
         let is_mark = |time: (i64, i64)| time.1 % 1000 == i64::from(SIGNATURE);
         is_mark(self.access) && is_mark(self.modification)
     }
