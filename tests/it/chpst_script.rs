@@ -172,6 +172,16 @@ mod ours {
     }
 
     #[test]
+    fn what_is_built_into_a_shell_is_no_program() {
+        let root = TempDir::new();
+        write(&root.join("run"), "-v\nexec sleep 1");
+        let outcome = run_file("./run").dir(root.path()).env("RUNITBOX_HINTS", "1").go();
+        let hint = "  no shell reads the script: exec, cd, export, A=b and the like are not known in it\n";
+        assert_eq!(outcome.err, format!("chpst: fatal: unable to run: exec: file does not exist\n{hint}"));
+        assert_eq!(outcome.code, Some(111));
+    }
+
+    #[test]
     fn as_one_executable_it_works_from_the_command_line_alone() {
         let root = TempDir::new();
         root.file("file", "echo $1");
