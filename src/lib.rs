@@ -10,6 +10,7 @@ pub mod envdir;
 pub mod error;
 pub mod event;
 pub mod exec;
+pub mod facts;
 pub mod files;
 pub mod hint;
 pub mod install;
