@@ -261,7 +261,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_skipped() {
-        let facts = Facts::decode(b"colour blue\nready maybe\nstarts -1\nend @40 exit 1 2\n\nready\nstarts 3");
+        let facts =
+            Facts::decode(b"colour blue\nready maybe\nstarts -1\nend @40 exit 1 2\n\nready\nstarts 3");
         assert_eq!(facts, Facts { starts: 3, ..Facts::default() });
     }
 

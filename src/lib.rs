@@ -20,6 +20,7 @@ pub mod oom;
 pub mod own_file;
 pub mod passwd;
 pub(crate) mod path;
+pub mod policy;
 pub(crate) mod printable;
 pub mod privilege;
 pub mod proc_stat;
