@@ -289,7 +289,9 @@ mod tests {
             assert!(PolicyFiles::ALL.has(file) && !files.is_empty());
         }
         let mut files = PolicyFiles::default();
-        [b"run".as_slice(), b"restart.new", b"Restart", b""].map(|name| files.add(name));
+        for name in [b"run".as_slice(), b"restart.new", b"Restart", b""] {
+            files.add(name);
+        }
         assert!(files.is_empty());
     }
 
