@@ -313,8 +313,10 @@ impl<'a> Waiter<'a> {
                 observer.given_up(&pending.target, status);
             }
             Effect::No => return false,
+            // It is not ready yet, or has ended since the status was read.
             Effect::Yes | Effect::IfChecked
-                if status.state == State::Run && facts.readiness == Some(Readiness::NotReady) =>
+                if status.state == State::Run
+                    && (facts.readiness == Some(Readiness::NotReady) || facts.is_over()) =>
             {
                 return false;
             }
