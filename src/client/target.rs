@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::error::reason;
+use crate::facts::{self, Facts};
 use crate::role::Role;
 use crate::say::Message;
 use crate::state::{Home, StateDirectory};
@@ -51,6 +52,19 @@ impl Trouble {
     }
 }
 
+/// What the files of a supervisor tell of a service or of its log service.
+#[derive(Debug)]
+pub struct View {
+    /// The `supervise` directory, or the place that stands in for it.
+    pub place: OwnedFd,
+    /// The FIFO `ok`, open for writing: poll(2) reports an error on it once the supervisor has left.
+    pub ok: OwnedFd,
+    /// The 20 bytes.
+    pub status: Status,
+    /// What the file `state` tells. Without that file it is empty.
+    pub facts: Facts,
+}
+
 /// The directory that services with plain names are in. It is looked for when the first of them is.
 #[derive(Debug, Default)]
 pub struct Base(OnceCell<Opened>);
@@ -83,12 +97,27 @@ pub struct Part {
     pub down: &'static CStr,
 }
 
+impl Part {
+    /// Whether it is the log service.
+    #[must_use]
+    pub fn is_log(&self) -> bool {
+        self.role == Role::Log
+    }
+}
+
 /// Those of the service.
 pub const MAIN: Part = Part { inside: c".", role: Role::Main, ok: c"supervise/ok", down: c"down" };
 /// Those of its log service.
 pub const LOG: Part = Part { inside: c"log/.", role: Role::Log, ok: c"log/supervise/ok", down: c"log/down" };
 
 impl Base {
+    /// The directory at `path`.
+    #[must_use]
+    pub fn at(path: OsString) -> Self {
+        let dir = open_directory(CWD, path.as_bytes());
+        Base(OnceCell::from(Opened { path, dir }))
+    }
+
     fn opened(&self) -> &Opened {
         self.0.get_or_init(|| {
             let path = serving::directory_to_control();
@@ -141,6 +170,24 @@ impl Target {
     pub fn status(&self, part: &Part) -> Result<Status, Trouble> {
         let (place, _) = self.find(part, "open supervise/ok", open_ok)?;
         read_status_in(place.dir.as_fd())
+    }
+
+    /// The status of the service, or with [`LOG`] of its log service, with all else that its supervisor tells.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Target::status`].
+    pub fn view(&self, part: &Part) -> Result<View, Trouble> {
+        let (place, ok) = self.find(part, "open supervise/ok", open_ok)?;
+        let status = read_status_in(place.dir.as_fd())?;
+        let facts = read_facts_in(place.dir.as_fd());
+        Ok(View { place: place.dir, ok, status, facts })
+    }
+
+    /// What the file `state` tells, whoever wrote it and whenever.
+    #[must_use]
+    pub fn last_facts(&self, part: &Part) -> Facts {
+        self.open_own(part).map_or_else(|_| Facts::default(), |own| read_facts_in(own.as_fd()))
     }
 
     /// The status in the file, whoever wrote it and whenever.
@@ -209,6 +256,12 @@ fn read_status_in(place: BorrowedFd<'_>) -> Result<Status, Trouble> {
         return Err(Trouble::BadFormat);
     }
     Status::decode(&bytes).map_err(|_| Trouble::BadFormat)
+}
+
+fn read_facts_in(place: BorrowedFd<'_>) -> Facts {
+    trust::open_regular(place, c"state", OFlags::RDONLY, Mode::empty())
+        .and_then(|(file, _)| trust::read_at_most(&file, facts::LEN_MAX))
+        .map_or_else(|_| Facts::default(), |text| Facts::decode(&text))
 }
 
 impl Target {
