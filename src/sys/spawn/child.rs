@@ -1,5 +1,6 @@
 //! What the child does until it has executed the program.
 
+use std::cell::Cell;
 use std::ffi::{c_char, c_int};
 use std::ops::ControlFlow;
 
@@ -18,6 +19,8 @@ pub(super) struct ChildTask<'a> {
     argv: &'a [*const c_char],
     /// Its environment, with a null at the end.
     environment: *const *const c_char,
+    /// Where in the environment it writes its own number.
+    pub(super) pid_value: Option<&'a [Cell<u8>]>,
     /// The step that failed, and the error number.
     pub(super) failed: Option<(Step, c_int)>,
     /// Whether the child was here, in our memory.
@@ -38,8 +41,8 @@ impl<'a> ChildTask<'a> {
         environment: &'a [*const c_char],
     ) -> Self {
         let environment = if environment.is_empty() { environment::ours() } else { environment.as_ptr() };
-        let (failed, seen, shared_below, other_in_slot) = (None, false, None, None);
-        ChildTask { program, argv, environment, failed, seen, shared_below, other_in_slot }
+        let (pid_value, failed, seen, shared_below, other_in_slot) = (None, None, false, None, None);
+        ChildTask { program, argv, environment, pid_value, failed, seen, shared_below, other_in_slot }
     }
 }
 
@@ -51,6 +54,9 @@ pub(super) fn become_program(task: &ChildTask<'_>) -> (Step, c_int) {
     let program = &task.program;
     if let Err(failed) = lay_out(task) {
         return failed;
+    }
+    if let Some(value) = task.pid_value {
+        environment::write_number(std::process::id(), value);
     }
     if program.new_session {
         // Cannot fail: a new process leads no group.

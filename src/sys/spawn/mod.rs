@@ -21,6 +21,7 @@ use rustix::fd::BorrowedFd;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use child::ChildTask;
+use environment::PidVariable;
 pub use slots::share_table;
 
 /// What one of the child's descriptors 0 to 2 is.
@@ -46,6 +47,8 @@ pub struct Program<'a> {
     pub argv: &'a [&'a CStr],
     /// Variables, as `NAME=VALUE`, that it gets beside ours, or in the place of those of ours that have the same name.
     pub environment: &'a [&'a CStr],
+    /// The name of one more variable, which gets the number of its process as value.
+    pub pid_variable: Option<&'a CStr>,
     /// Its working directory; `None` for ours.
     pub directory: Option<BorrowedFd<'a>>,
     /// Its descriptor 0.
@@ -153,9 +156,12 @@ pub fn spawn(program: &Program<'_>) -> Result<Pid, NotStarted> {
         long.extend(program.argv.iter().map(|word| word.as_ptr()).chain([ptr::null()]));
         long.as_slice()
     };
+    let pid_variable = program.pid_variable.map(PidVariable::new);
+    let is_ours = program.environment.is_empty() && pid_variable.is_none();
     let environment =
-        if program.environment.is_empty() { Vec::new() } else { environment::with(program.environment) };
+        if is_ours { Vec::new() } else { environment::with(program.environment, pid_variable.as_ref()) };
     let mut task = ChildTask::new(*program, argv, &environment);
+    task.pid_value = pid_variable.as_ref().map(PidVariable::value);
     let at = |step: Step| move |cause: io::Error| NotStarted { step, cause };
     let filled = slots::fill(&mut task).map_err(at(Step::Descriptors))?;
     let begun = begin(&mut task);
@@ -223,11 +229,12 @@ mod tests {
 
     #[test]
     fn extra_variables_take_the_place_of_ours() {
-        let script = c"test \"$PATH,$SERVICE\" = '/nowhere,a b' && test -n \"$CARGO_MANIFEST_DIR\" && exit 7";
+        let script = c"test \"$PATH,$SERVICE,$MY_PID\" = \"/nowhere,a b,$$\" && test -n \"$CARGO_MANIFEST_DIR\" && exit 7";
         let program = Program {
             files: &[c"/bin/sh"],
             argv: &[c"sh", c"-c", script],
             environment: &[c"PATH=/nowhere", c"SERVICE=a b"],
+            pid_variable: Some(c"MY_PID"),
             ..Program::default()
         };
         assert_eq!(ended(spawn(&program).unwrap()).exit_status(), Some(7));
