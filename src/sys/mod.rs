@@ -19,6 +19,7 @@ pub mod interest;
 pub mod limits;
 pub mod link;
 pub mod listing;
+pub(crate) mod notify_socket;
 pub mod output;
 pub(crate) mod replace;
 pub(crate) mod residency;
