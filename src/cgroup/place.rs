@@ -25,6 +25,16 @@ pub(super) fn base_group(own: &[u8]) -> Option<Vec<u8>> {
     Some(if base.is_empty() { b"/".to_vec() } else { base.to_vec() })
 }
 
+/// Whether a process is in a group, or below it, whose path ends with `path`. `of_process` is the content of its file `cgroup`
+/// in `/proc`.
+pub(super) fn is_in(of_process: &[u8], path: &[u8]) -> bool {
+    let Some(group) = own_group(of_process) else { return false };
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    let names: Vec<&[u8]> = group.split(|&byte| byte == b'/').collect();
+    let wanted: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+    names.windows(wanted.len()).any(|part| part == wanted)
+}
+
 /// The directories that may be the group `group`, by the content of `/proc/self/mountinfo`; the last one mounted is first.
 pub(super) fn directories_of(group: &[u8], mounts: &[u8]) -> Vec<CString> {
     let mut found: Vec<CString> =
@@ -151,6 +161,13 @@ mod tests {
     }
 
     #[test]
+    fn a_process_is_in_a_group_and_in_those_above() {
+        let is = |group: &str, path: &str| is_in(format!("1:x:/\n0::{group}\n").as_bytes(), path.as_bytes());
+        assert!(is("/a/sv.web.1-2", "/a/sv.web.1-2") && is("/a/sv.web.1-2/x", "sv.web.1-2"));
+        assert!(!is("/a/sv.web.1-2", "sv.web.1") && !is("/a", "/a/sv.web.1-2") && !is("/", "sv.web.1-2"));
+    }
+
+    #[test]
     fn the_directory_is_found_in_each_kind_of_mount() {
         let whole = "35 24 0:30 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
         assert_eq!(directories("/", whole), ["/sys/fs/cgroup/"]);
@@ -195,7 +212,10 @@ mod tests {
     fn a_counter_is_found_by_its_whole_name() {
         let text = b"low 0\noom 3\noom_kill 2\noom_group_kill 1\n";
         assert_eq!((number_of(b"oom_kill", text), number_of(b"oom", text)), (Some(2), Some(3)));
-        assert_eq!((number_of(b"populated", b"populated 1\nfrozen 0\n"), number_of(b"x", b"x \n")), (Some(1), None));
+        assert_eq!(
+            (number_of(b"populated", b"populated 1\nfrozen 0\n"), number_of(b"x", b"x \n")),
+            (Some(1), None)
+        );
     }
 
     proptest! {

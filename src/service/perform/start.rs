@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use super::confinement::Start;
 use super::{RunningHook, Service};
 use crate::control::Hook;
 use crate::role::Role;
@@ -19,6 +20,7 @@ use crate::{files, hint, trust};
 impl Service {
     /// Starts a script of one of the two. Returns what came of it.
     pub(super) fn start(&mut self, now: Now, role: Role, script: Script) -> Event {
+        let mut confined = Start::default();
         match script {
             // The directory is gone, which was reported.
             Script::Run if self.surroundings.is_gone() => return Event::NotStarted { finish: false },
@@ -35,6 +37,7 @@ impl Service {
                 Role::Main => {
                     self.read_restart();
                     self.read_ready();
+                    confined = self.confine(now);
                 }
                 // It runs in what is called `log` now.
                 Role::Log => self.look_at_log(now),
@@ -56,6 +59,8 @@ impl Service {
             argv,
             directory: Some(unit.dir.as_fd()),
             new_session: self.of_init,
+            new_group: confined.is_group,
+            control_group: confined.entrance.as_ref().map(AsFd::as_fd),
             bounded: is_of_others(unit.dir.as_fd(), file),
             ..Program::default()
         };
@@ -64,15 +69,27 @@ impl Service {
             Role::Log => self.set_streams_of_log(&mut program),
         }
         let name = unit.script_name(script);
-        let why = match spawn(&program) {
-            Ok(pid) => return Event::Started(pid),
+        let mut started = spawn(&program);
+        if let Err(NotStarted { step: Step::ControlGroup, cause }) = &started {
+            self.report_no_cgroup(cause);
+            (program.new_group, program.control_group) = (true, None);
+            started = spawn(&program);
+        }
+        let is_group = program.new_group;
+        let why = match started {
+            Ok(pid) => {
+                if is_group && let Some(unit) = self.unit_mut(role) {
+                    unit.note_group(pid);
+                }
+                return Event::Started(pid);
+            }
             Err(why) => why,
         };
         let what = match (why.step, role) {
             (Step::Descriptors, Role::Main) => format!("unable to setup filedescriptor for {name}"),
             (Step::Descriptors, Role::Log) => "unable to setup filedescriptor for ./log/run".to_owned(),
             (Step::Directory, _) => "unable to change directory to ./log".to_owned(),
-            (Step::Fork | Step::Exec, _) => format!("unable to start {name}"),
+            (Step::Fork | Step::ControlGroup | Step::Exec, _) => format!("unable to start {name}"),
         };
         self.report_not_started(now, role, file, &why, "unable to fork, sleeping", &what);
         if why.lacks_process() {
