@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, wait};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
 
 use super::perform::{Service, Unit};
 use super::step::Now;
@@ -22,10 +22,10 @@ use crate::moment::Moment;
 use crate::process::Ended;
 use crate::role::Role;
 use crate::sort::sort;
-use crate::sys::clock;
 use crate::sys::interest::Interest;
 use crate::sys::signals::{Came, Signals};
 use crate::sys::watch::Inotify;
+use crate::sys::{clock, ended};
 use crate::tai;
 
 use sorted::Sorted;
@@ -57,6 +57,8 @@ pub struct Host {
     watches: Sorted<i32>,
     /// The place of each process.
     processes: Sorted<i32>,
+    /// The place of each process that leads a group which is to end with it.
+    groups: Sorted<i32>,
     /// When the service at each place is due next.
     due: Sorted<Moment>,
     /// There may be ended children that are not reaped yet: when to look.
@@ -105,6 +107,7 @@ impl Host {
             removals: None,
             watches: Sorted::new(),
             processes: Sorted::new(),
+            groups: Sorted::new(),
             due: Sorted::new(),
             reap_at: None,
             expects_long_wait: false,
@@ -323,6 +326,9 @@ impl Host {
         for pid in service.processes() {
             self.processes.remove(key(pid), place);
         }
+        if let Some(leader) = service.group() {
+            self.groups.remove(key(leader), place);
+        }
         Some(service)
     }
 
@@ -331,6 +337,9 @@ impl Host {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
         for pid in hosted.service.processes() {
             self.processes.insert(key(pid), place);
+        }
+        if let Some(leader) = hosted.service.group() {
+            self.groups.insert(key(leader), place);
         }
         for unit in hosted.service.units_mut() {
             if !unit.take_new_control() {
@@ -424,7 +433,7 @@ impl Host {
     /// Passes on the ends of processes. One signal may stand for many.
     fn reap(&mut self, now: &impl Fn() -> Now, turn: &mut Turn, touched: &mut Vec<Place>) {
         for _ in 0..REAPED_MAX {
-            let (pid, status) = match wait(WaitOptions::NOHANG) {
+            let (pid, status) = match self.wait_for_one() {
                 Ok(Some(ended)) => ended,
                 Ok(None) | Err(Errno::CHILD) => return,
                 Err(_) => {
@@ -447,6 +456,22 @@ impl Host {
             self.note(place);
         }
         self.reap_at = Some(Moment::START);
+    }
+
+    /// Reaps a child that has ended, if there is one. What is left of its group is killed before that, as long as the number
+    /// of the group cannot belong to another.
+    fn wait_for_one(&mut self) -> rustix::io::Result<Option<(Pid, WaitStatus)>> {
+        if self.groups.is_empty() {
+            return wait(WaitOptions::NOHANG);
+        }
+        let Some(pid) = ended::peek()? else { return Ok(None) };
+        if let Some(place) = self.groups.find(key(pid)) {
+            self.groups.remove(key(pid), place);
+            if let Some(service) = self.service(place) {
+                service.end_group(pid);
+            }
+        }
+        waitpid(Some(pid), WaitOptions::NOHANG)
     }
 
     /// Passes on changes of watched directories, whose descriptors have these numbers; with `overflow` there were more

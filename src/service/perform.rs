@@ -1,6 +1,7 @@
 //! A service with its directories, descriptors and processes: does the actions that its machines return, and decides
 //! nothing about its life.
 
+mod confinement;
 mod contents;
 mod ending;
 mod label;
@@ -24,6 +25,7 @@ pub(crate) use notifications::Teller;
 pub use outputs::{Late, Outputs};
 pub use unit::Unit;
 
+use confinement::Confinement;
 use contents::Contents;
 use ending::End;
 use label::Label;
@@ -47,7 +49,7 @@ use crate::recent::Recent;
 use crate::role::Role;
 use crate::say::Message;
 use crate::status::Want;
-use crate::sys::{signal, watch};
+use crate::sys::watch;
 use crate::{Signal, hint, oom, tai};
 
 /// A program of `control/` that runs.
@@ -71,6 +73,7 @@ pub struct Service {
     policies: Policies,
     /// What `./run` can tell something by, where it has files for that.
     notifications: Option<Box<Notifications>>,
+    confinement: Confinement,
     repair: Repair,
     end: End,
     /// The messages about programs that could not be started.
@@ -119,6 +122,7 @@ impl Service {
             surroundings: Surroundings::default(),
             policies: Policies::new(contents.policies),
             notifications: None,
+            confinement: Confinement::default(),
             repair,
             end: End::default(),
             recent: Recent::default(),
@@ -140,6 +144,7 @@ impl Service {
             // The FIFO was there a moment ago.
             self.failed(now, &error);
         }
+        self.take_over_cgroup();
         self.tick(now);
         self.publish(now);
     }
@@ -210,6 +215,16 @@ impl Service {
         self.units().filter_map(Unit::pid).chain(self.hooks.iter().map(|hook| hook.pid))
     }
 
+    /// The process of `./run`, if it leads a process group that is to end with it.
+    pub(crate) const fn group(&self) -> Option<Pid> {
+        self.main.group()
+    }
+
+    /// That process has ended, and is not reaped yet: kills what is left of its group.
+    pub(crate) fn end_group(&mut self, leader: Pid) {
+        self.main.end_group(leader);
+    }
+
     /// When [`Service::tick`] is due, if ever.
     #[must_use]
     pub(crate) fn next_tick(&self) -> Option<Moment> {
@@ -269,13 +284,15 @@ impl Service {
                 self.look_again(now);
             }
             let finish = role == Role::Main && self.has_finish();
-            if role == Role::Main && self.main.machine.is_running() {
+            let is_run = role == Role::Main && self.main.machine.is_running();
+            if is_run {
                 self.read_restart();
                 // What it told before its end.
                 for teller in [Teller::Pipe, Teller::Socket] {
                     self.read_notices(now, teller);
                 }
                 self.retire_notifications();
+                self.end_confinement(now, how);
             }
             self.handle(now, role, Event::Ended { pid, how, finish });
             return;
@@ -350,8 +367,7 @@ impl Service {
         match action {
             Action::Publish => self.unit_mut(role)?.publish_later(),
             Action::Send(pid, signal) => {
-                // It may have ended a moment ago; then its end is what counts.
-                let _ = signal::send(pid, signal);
+                self.unit(role)?.send(pid, signal);
             }
             Action::SendDownSignal(pid) => self.unit(role)?.send_down_signal(pid, &self.label),
             Action::AskTimeout(script) => {
@@ -370,7 +386,7 @@ impl Service {
                     hint::of_end(report.how, unit.dir.as_fd(), c"./run", &self.path_of(role, c"./run"));
                 Message::warning(&self.label.who, &what).print_now_with(hint.as_deref());
                 let is_killed = matches!(report.how, Ended::Signal { signal: Signal::KILL, .. });
-                if self.of_init && is_killed && oom::killed(now.at) {
+                if self.of_init && is_killed && oom::killed(now.at) && !self.confinement.has_cgroup() {
                     self.label.warn(b"out of memory: the kernel has killed it", None);
                 }
             }
