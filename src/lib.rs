@@ -16,6 +16,7 @@ pub mod hint;
 pub mod install;
 pub mod moment;
 pub mod multicall;
+pub mod needs;
 pub mod oom;
 pub mod own_file;
 pub mod passwd;
