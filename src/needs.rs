@@ -1,4 +1,4 @@
-//! What services need of each other. Without I/O.
+//! What services need of each other. Without I/O, but for [`neighbour`] and [`survey`].
 //!
 //! - [`resolve`] finds out which service directory a name in a file `needs` means.
 //! - [`standing`] decides whether a service is ready for those that need it.
@@ -9,6 +9,9 @@
 //!
 //! Source: runit-service(5), "needs".
 #![deny(clippy::arithmetic_side_effects)]
+
+pub mod neighbour;
+pub mod survey;
 
 use crate::sort::sort;
 use crate::status::{State, Status};

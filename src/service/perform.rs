@@ -5,6 +5,7 @@ mod contents;
 mod ending;
 mod label;
 mod log;
+mod needs;
 mod outputs;
 mod policies;
 mod repair;
@@ -26,6 +27,7 @@ use contents::Contents;
 use ending::End;
 use label::Label;
 use log::{LogUnit, find_log};
+use needs::Needs;
 use policies::Policies;
 use repair::Repair;
 use surroundings::Surroundings;
@@ -66,6 +68,7 @@ pub struct Service {
     hooks: Vec<RunningHook>,
     surroundings: Surroundings,
     policies: Policies,
+    needs: Needs,
     repair: Repair,
     end: End,
     /// The messages about programs that could not be started.
@@ -113,6 +116,7 @@ impl Service {
             hooks: Vec::new(),
             surroundings: Surroundings::default(),
             policies: Policies::new(contents.policies),
+            needs: Needs::default(),
             repair,
             end: End::default(),
             recent: Recent::default(),
@@ -159,6 +163,12 @@ impl Service {
     #[must_use]
     pub fn name(&self) -> &OsStr {
         self.label.name()
+    }
+
+    /// The path of its directory, as it was given.
+    #[must_use]
+    pub(crate) fn path(&self) -> &[u8] {
+        self.label.path().to_bytes()
     }
 
     /// Whether it ends only because its directory was made anew.
@@ -358,8 +368,7 @@ impl Service {
                     self.label.warn(b"out of memory: the kernel has killed it", None);
                 }
             }
-            // Nothing is needed.
-            Action::AskNeeds => return Some(Event::Needs(true)),
+            Action::AskNeeds => self.ask_needs(),
             Action::ReportNotReady(time) => {
                 let what = format!("./run was not ready within {} ms", time.as_millis());
                 self.label.warn(what.as_bytes(), None);

@@ -135,6 +135,8 @@ impl Service {
 
     /// What `supervise/state` is to say; `None` where nothing of it is used.
     pub(super) fn facts(&self) -> Option<Facts> {
-        self.main.machine.facts()
+        let mut facts = self.main.machine.facts()?;
+        facts.waits = self.waits().to_vec();
+        Some(facts)
     }
 }
