@@ -1,6 +1,7 @@
 //! The machine against a simulated kernel.
 #![allow(clippy::arithmetic_side_effects, reason = "the numbers of a test are small")]
 
+mod policies;
 mod properties;
 mod world;
 
