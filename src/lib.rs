@@ -18,6 +18,7 @@ pub mod hint;
 pub mod install;
 pub mod moment;
 pub mod multicall;
+pub mod needs;
 pub(crate) mod notify;
 pub mod oom;
 pub mod own_file;
