@@ -8,11 +8,15 @@
 pub mod allocator;
 pub mod arguments;
 pub(crate) mod auxv;
+pub mod capabilities;
 pub mod clock;
-pub(crate) mod descriptors;
+pub(crate) mod control_group;
+pub mod descriptors;
+pub(crate) mod ended;
 pub(crate) mod faults;
 pub(crate) mod fifo;
 pub mod fork;
+pub(crate) mod handle;
 pub(crate) mod ids;
 pub mod interest;
 pub mod limits;
