@@ -6,6 +6,7 @@ mod contents;
 mod ending;
 mod label;
 mod log;
+mod on_failure;
 mod outputs;
 mod policies;
 mod repair;
@@ -28,6 +29,7 @@ use contents::Contents;
 use ending::End;
 use label::Label;
 use log::{LogUnit, find_log};
+use on_failure::OnFailure;
 use policies::Policies;
 use repair::Repair;
 use surroundings::Surroundings;
@@ -69,6 +71,7 @@ pub struct Service {
     surroundings: Surroundings,
     policies: Policies,
     confinement: Confinement,
+    on_failure: OnFailure,
     repair: Repair,
     end: End,
     /// The messages about programs that could not be started.
@@ -117,6 +120,7 @@ impl Service {
             surroundings: Surroundings::default(),
             policies: Policies::new(contents.policies),
             confinement: Confinement::default(),
+            on_failure: OnFailure::default(),
             repair,
             end: End::default(),
             recent: Recent::default(),
@@ -139,6 +143,7 @@ impl Service {
             self.failed(now, &error);
         }
         self.take_over_cgroup();
+        self.look_for_shared_program();
         self.tick(now);
         self.publish(now);
     }
@@ -224,6 +229,7 @@ impl Service {
     pub(crate) fn next_tick(&self) -> Option<Moment> {
         let of_units = self.units().map(|unit| unit.machine.next_tick()).fold(None, earlier);
         let of_service = earlier(self.departure.deadline(), self.surroundings.settled_at());
+        let of_service = earlier(of_service, self.on_failure.next_tick());
         earlier(earlier(of_units, of_service), self.repair.at())
     }
 
@@ -358,8 +364,11 @@ impl Service {
                 return Some(Event::Timeout(self.unit(role)?.timeout(script, &self.label)));
             }
             Action::KillOverdue(pid, script) => self.unit(role)?.kill_overdue(pid, script, &self.label),
-            Action::NoteUnexpectedExit(how) if role == Role::Main => self.note_unexpected_exit(how),
-            Action::NoteUnexpectedExit(_) => {}
+            Action::NoteUnexpectedExit(how, uptime) if role == Role::Main => {
+                self.note_unexpected_exit(how);
+                self.note_failure(now, how, uptime);
+            }
+            Action::NoteUnexpectedExit(..) => {}
             Action::MarkFlapping(time) => {
                 self.unit_mut(role)?.supervise.publish_flapping(&tai::later(&now.stamp, time));
             }
@@ -386,6 +395,7 @@ impl Service {
             }
             Action::ReportGivenUp(reason) => {
                 self.label.warn(format!("given up: {}", reason.in_words()).as_bytes(), None);
+                self.note_given_up(now);
             }
             Action::Start(script) => return Some(self.start(now, role, script)),
             Action::Hook(hook, target) => match role {

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod link;
 pub mod listing;
 pub mod output;
+pub(crate) mod pipe;
 pub(crate) mod replace;
 pub(crate) mod residency;
 pub mod signal;

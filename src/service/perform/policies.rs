@@ -45,6 +45,7 @@ impl Service {
     /// The directory changed: finds out which policy files it has.
     pub(super) fn look_at_policies(&mut self) {
         let files = Contents::list(self.main.dir.as_fd()).policies;
+        self.look_for_shared_program();
         if files.is_empty() && self.policies.files.is_empty() {
             return;
         }

@@ -153,7 +153,7 @@ impl World {
                 }
             }
             Action::AskTimeout(_) => Some(Event::Timeout(self.timeout)),
-            Action::NoteUnexpectedExit(_) => {
+            Action::NoteUnexpectedExit(..) => {
                 self.unexpected += 1;
                 None
             }
