@@ -5,6 +5,7 @@
 
 pub mod actions;
 pub(crate) mod cgroup;
+pub mod client;
 pub mod control;
 pub mod decimal;
 pub mod envdir;
@@ -18,6 +19,7 @@ pub mod install;
 pub(crate) mod log_tail;
 pub mod moment;
 pub mod multicall;
+pub(crate) mod notify;
 pub mod oom;
 pub mod own_file;
 pub mod passwd;

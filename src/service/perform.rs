@@ -6,6 +6,7 @@ mod contents;
 mod ending;
 mod label;
 mod log;
+mod notifications;
 mod on_failure;
 mod outputs;
 mod policies;
@@ -21,6 +22,7 @@ use rustix::fd::AsFd;
 use rustix::fs::CWD;
 use rustix::process::Pid;
 
+pub(crate) use notifications::Teller;
 pub use outputs::{Late, Outputs};
 pub use unit::Unit;
 
@@ -29,6 +31,7 @@ use contents::Contents;
 use ending::End;
 use label::Label;
 use log::{LogUnit, find_log};
+use notifications::Notifications;
 use on_failure::OnFailure;
 use policies::Policies;
 use repair::Repair;
@@ -70,6 +73,8 @@ pub struct Service {
     hooks: Vec<RunningHook>,
     surroundings: Surroundings,
     policies: Policies,
+    /// What `./run` can tell something by, where it has files for that.
+    notifications: Option<Box<Notifications>>,
     confinement: Confinement,
     on_failure: OnFailure,
     repair: Repair,
@@ -101,7 +106,7 @@ impl Service {
         // Listed after the watch is set.
         let mut contents = None;
         let mut main = Unit::open(Role::Main, dir, &label, now, |dir| {
-            contents.insert(Contents::list(dir)).has_down && wanted_at_start(dir) == Want::Down
+            contents.insert(Contents::list(dir, false)).has_down && wanted_at_start(dir) == Want::Down
         })?;
         let contents = contents.unwrap_or(Contents::UNKNOWN);
         main.machine.set_needs(contents.policies.has(PolicyFile::Needs));
@@ -119,6 +124,7 @@ impl Service {
             hooks: Vec::new(),
             surroundings: Surroundings::default(),
             policies: Policies::new(contents.policies),
+            notifications: None,
             confinement: Confinement::default(),
             on_failure: OnFailure::default(),
             repair,
@@ -143,7 +149,6 @@ impl Service {
             self.failed(now, &error);
         }
         self.take_over_cgroup();
-        self.look_for_shared_program();
         self.tick(now);
         self.publish(now);
     }
@@ -230,7 +235,9 @@ impl Service {
         let of_units = self.units().map(|unit| unit.machine.next_tick()).fold(None, earlier);
         let of_service = earlier(self.departure.deadline(), self.surroundings.settled_at());
         let of_service = earlier(of_service, self.on_failure.next_tick());
-        earlier(earlier(of_units, of_service), self.repair.at())
+        let of_notifications =
+            self.notifications.as_ref().and_then(|notifications| notifications.next_tick());
+        earlier(earlier(earlier(of_units, of_service), self.repair.at()), of_notifications)
     }
 
     /// Does what is due at this moment; first for the log service.
@@ -239,6 +246,9 @@ impl Service {
             self.put_in_order(now);
         }
         self.take_up_if_settled(now);
+        if let Some(notifications) = &mut self.notifications {
+            notifications.tick(now.at);
+        }
         self.handle(now, Role::Log, Event::Tick);
         self.handle(now, Role::Main, Event::Tick);
     }
@@ -282,6 +292,11 @@ impl Service {
             let is_run = role == Role::Main && self.main.machine.is_running();
             if is_run {
                 self.read_restart();
+                // What it told before its end.
+                for teller in [Teller::Pipe, Teller::Socket] {
+                    self.read_notices(now, teller);
+                }
+                self.retire_notifications();
                 self.end_confinement(now, how);
             }
             self.handle(now, role, Event::Ended { pid, how, finish });
@@ -389,6 +404,7 @@ impl Service {
                 let what = format!("./run was not ready within {} ms", time.as_millis());
                 self.label.warn(what.as_bytes(), None);
             }
+            Action::ReportFailing => self.label.warn(b"./run told that it fails: sending ABRT", None),
             Action::ReportNotAlive(time) => {
                 let what = format!("./run was silent for {} ms: sending ABRT", time.as_millis());
                 self.label.warn(what.as_bytes(), None);

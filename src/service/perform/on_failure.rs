@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::time::Duration;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, fstat};
@@ -11,6 +12,7 @@ use super::Service;
 use super::unit::open_directory;
 use crate::files;
 use crate::log_tail;
+use crate::moment::Moment;
 use crate::policy::PolicyFile;
 use crate::process::Ended;
 use crate::role::Role;
@@ -26,12 +28,16 @@ const OWN: &CStr = c"on-failure";
 /// The program for all services of a directory.
 const SHARED: &CStr = c".on-failure";
 
+/// How long the absence of [`SHARED`] is believed.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
 /// What a service knows of its calls of `on-failure`.
 #[derive(Debug, Default)]
 pub(super) struct OnFailure {
     calls: FailureCalls,
-    /// There is a [`SHARED`] program.
+    /// There was a [`SHARED`] program when that was last looked for.
     has_shared: bool,
+    looked_at: Option<Moment>,
     /// The call that runs.
     pid: Option<Pid>,
 }
@@ -43,35 +49,40 @@ impl OnFailure {
     }
 
     /// When a call is due, if ever.
-    pub(super) fn next_tick(&self) -> Option<crate::moment::Moment> {
+    pub(super) fn next_tick(&self) -> Option<Moment> {
         self.calls.next_tick()
     }
 }
 
 impl Service {
-    /// The service is taken up, or its directory changed: finds out whether there is a program for all services.
-    pub(super) fn look_for_shared_program(&mut self) {
-        let path = [&path::parent(self.label.path().to_bytes()), b"/".as_slice(), SHARED.to_bytes()].concat();
-        let is_there = |path: CString| files::look(CWD, &path).is_ok_and(|stat| stat.is_some());
-        self.on_failure.has_shared = CString::new(path).is_ok_and(is_there);
-    }
-
-    fn has_on_failure(&self) -> bool {
-        self.policies.has(PolicyFile::OnFailure) || self.on_failure.has_shared
-    }
-
     /// `./run` has ended, which nobody had asked for.
-    pub(super) fn note_failure(&mut self, now: Now, how: Ended, uptime: std::time::Duration) {
-        if self.has_on_failure() {
+    pub(super) fn note_failure(&mut self, now: Now, how: Ended, uptime: Duration) {
+        if self.policies.has(PolicyFile::OnFailure)
+            || (how != Ended::Code(0) && self.has_shared_program(now.at))
+            || self.on_failure.has_shared
+        {
             self.on_failure.calls.ended(now.at, how, uptime);
         }
     }
 
     /// The service was given up.
     pub(super) fn note_given_up(&mut self, now: Now) {
-        if self.has_on_failure() {
+        if self.policies.has(PolicyFile::OnFailure) || self.has_shared_program(now.at) {
             self.on_failure.calls.given_up(now.at);
         }
+    }
+
+    /// Whether there is a program for all services. A service that fails again and again looks only from time to time.
+    fn has_shared_program(&mut self, now: Moment) -> bool {
+        let looked_at = self.on_failure.looked_at;
+        if looked_at.is_none_or(|at| now >= at.saturating_add(LOOK_AGAIN)) {
+            let parent = path::parent(self.label.path().to_bytes());
+            let path = CString::new([&parent, b"/".as_slice(), SHARED.to_bytes()].concat());
+            let is_there = |path: CString| files::look(CWD, &path).is_ok_and(|stat| stat.is_some());
+            self.on_failure.has_shared = path.is_ok_and(is_there);
+            self.on_failure.looked_at = Some(now);
+        }
+        self.on_failure.has_shared
     }
 
     /// Whether a call became due, which then waits for its turn.

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::confinement::Start;
+use super::notifications::Notifications;
 use super::{RunningHook, Service};
 use crate::control::Hook;
 use crate::role::Role;
@@ -36,7 +37,7 @@ impl Service {
                 }
                 Role::Main => {
                     self.read_restart();
-                    self.read_ready();
+                    self.open_readiness();
                     confined = self.confine(now);
                 }
                 // It runs in what is called `log` now.
@@ -47,16 +48,28 @@ impl Service {
         }
         let Some(unit) = self.unit(role) else { return Event::NotStarted { finish: false } };
         let (code, status);
-        let (file, argv): (&CStr, &[&CStr]) = match script {
-            Script::Run => (c"./run", &[c"./run"]),
+        let mut argv: Vec<&CStr> = Vec::new();
+        let mut environment: Vec<&CStr> = Vec::new();
+        let file = match script {
+            Script::Run => {
+                argv.push(c"./run");
+                c"./run"
+            }
             Script::Finish(how) => {
                 (code, status) = how.finish_arguments();
-                (c"./finish", &[c"./finish", &code, &status])
+                argv.extend([c"./finish", &code, &status]);
+                c"./finish"
             }
         };
+        let told_by = self.notifications.as_deref().filter(|_| (role, script) == (Role::Main, Script::Run));
+        environment.extend(told_by.into_iter().flat_map(Notifications::environment).map(CString::as_c_str));
+        let descriptor = told_by.and_then(Notifications::descriptor);
         let mut program = Program {
             files: &[file],
-            argv,
+            argv: &argv,
+            environment: &environment,
+            pid_variable: told_by.filter(|it| it.has_watchdog()).map(|_| c"WATCHDOG_PID"),
+            others: descriptor.as_slice(),
             directory: Some(unit.dir.as_fd()),
             new_session: self.of_init,
             new_group: confined.is_group,
@@ -78,6 +91,11 @@ impl Service {
         let is_group = program.new_group;
         let why = match started {
             Ok(pid) => {
+                if let Some(notifications) =
+                    self.notifications.as_mut().filter(|_| (role, script) == (Role::Main, Script::Run))
+                {
+                    notifications.started(pid);
+                }
                 if is_group && let Some(unit) = self.unit_mut(role) {
                     unit.note_group(pid);
                 }
@@ -91,6 +109,9 @@ impl Service {
             (Step::Directory, _) => "unable to change directory to ./log".to_owned(),
             (Step::Fork | Step::ControlGroup | Step::Exec, _) => format!("unable to start {name}"),
         };
+        if (role, script) == (Role::Main, Script::Run) {
+            self.retire_notifications();
+        }
         self.report_not_started(now, role, file, &why, "unable to fork, sleeping", &what);
         if why.lacks_process() {
             return Event::NoProcess;
