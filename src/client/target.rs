@@ -81,6 +81,8 @@ struct Opened {
 pub struct Target {
     /// As typed, with what is not printable escaped: for people.
     pub name: Vec<u8>,
+    /// As typed.
+    pub typed: Vec<u8>,
     /// Where it is.
     pub path: Vec<u8>,
     dir: Result<OwnedFd, Errno>,
@@ -146,7 +148,7 @@ impl Target {
             };
             (path, dir)
         };
-        Target { name: say::printable(name).into_owned(), path, dir }
+        Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir }
     }
 
     /// Whether it was named by a path, so that SVDIR means nothing.
@@ -180,14 +182,33 @@ impl Target {
     pub fn view(&self, part: &Part) -> Result<View, Trouble> {
         let (place, ok) = self.find(part, "open supervise/ok", open_ok)?;
         let status = read_status_in(place.dir.as_fd())?;
-        let facts = read_facts_in(place.dir.as_fd());
+        let facts = read_facts_in(place.dir.as_fd()).unwrap_or_default();
         Ok(View { place: place.dir, ok, status, facts })
     }
 
     /// What the file `state` tells, whoever wrote it and whenever.
     #[must_use]
     pub fn last_facts(&self, part: &Part) -> Facts {
-        self.open_own(part).map_or_else(|_| Facts::default(), |own| read_facts_in(own.as_fd()))
+        self.open_own(part).ok().and_then(|own| read_facts_in(own.as_fd())).unwrap_or_default()
+    }
+
+    /// The same, and what its supervisor published beside it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Target::status`]. Facts that cannot be read are none.
+    pub fn status_and_facts(&self, part: &Part) -> Result<(Status, Facts), Trouble> {
+        let (place, _) = self.find(part, "open supervise/ok", open_ok)?;
+        let status = read_status_in(place.dir.as_fd())?;
+        // In this order: facts are published before the status, so these are no older.
+        Ok((status, read_facts_in(place.dir.as_fd()).unwrap_or_default()))
+    }
+
+    /// What its supervisor published beside the status; nothing where no supervisor serves it.
+    #[must_use]
+    pub fn facts(&self, part: &Part) -> Facts {
+        let facts = self.find(part, "", open_ok).ok().and_then(|(place, _)| read_facts_in(place.dir.as_fd()));
+        facts.unwrap_or_default()
     }
 
     /// The status in the file, whoever wrote it and whenever.
@@ -246,6 +267,14 @@ pub(super) fn open_ok(place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(trust::open_fifo(place, c"ok", OFlags::WRONLY)?.0)
 }
 
+fn read_facts_in(place: BorrowedFd<'_>) -> Option<Facts> {
+    let (file, stat) = trust::open_regular(place, supervise::STATE, OFlags::RDONLY, Mode::empty()).ok()?;
+    let length = usize::try_from(stat.st_size).ok()?.min(facts::LEN_MAX);
+    let mut text = vec![0; length];
+    let length = rustix::io::read(&file, &mut text).ok()?;
+    Some(Facts::decode(text.get(..length)?))
+}
+
 fn read_status_in(place: BorrowedFd<'_>) -> Result<Status, Trouble> {
     let mut bytes = [0; LEN];
     let (file, _) = trust::open_regular(place, c"status", OFlags::RDONLY, Mode::empty())
@@ -256,12 +285,6 @@ fn read_status_in(place: BorrowedFd<'_>) -> Result<Status, Trouble> {
         return Err(Trouble::BadFormat);
     }
     Status::decode(&bytes).map_err(|_| Trouble::BadFormat)
-}
-
-fn read_facts_in(place: BorrowedFd<'_>) -> Facts {
-    trust::open_regular(place, c"state", OFlags::RDONLY, Mode::empty())
-        .and_then(|(file, _)| trust::read_at_most(&file, facts::LEN_MAX))
-        .map_or_else(|_| Facts::default(), |text| Facts::decode(&text))
 }
 
 impl Target {
