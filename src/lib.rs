@@ -17,6 +17,7 @@ pub mod hint;
 pub mod install;
 pub mod moment;
 pub mod multicall;
+pub(crate) mod notify;
 pub mod oom;
 pub mod own_file;
 pub mod passwd;

@@ -29,7 +29,7 @@ use crate::sys::watch::Inotify;
 use crate::tai;
 
 use sorted::Sorted;
-use waiting::number_of;
+use waiting::{Source, number_of};
 
 /// The number by which a service is known here, as long as it is hosted.
 pub type Place = usize;
@@ -48,7 +48,8 @@ pub struct Host {
     places: Vec<Option<Hosted>>,
     /// Places that are empty.
     free: Vec<Place>,
-    /// The FIFOs `control` of many services, each under the number of [`number_of`]. `None`: each wait lists them all.
+    /// The FIFOs `control` of many services, and what their programs tell something by, each under the number of
+    /// [`number_of`]. `None`: each wait lists them all.
     controls: Option<Interest>,
     /// Watches the `supervise` directories of many services for removals. `None`: removals arrive as signals.
     removals: Option<Inotify>,
@@ -228,9 +229,12 @@ impl Host {
         if ready.removals {
             self.look_for_removals(&now, &mut touched);
         }
-        for (place, role) in ready.controls {
+        for (place, source) in ready.sources {
             if let Some(service) = self.service(place) {
-                service.read_commands(now(), role);
+                match source {
+                    Source::Control(role) => service.read_commands(now(), role),
+                    Source::Teller(teller) => service.read_notices(now(), teller),
+                }
                 touched.push(place);
             }
         }
@@ -309,6 +313,9 @@ impl Host {
                 self.watches.remove(watch, place);
             }
         }
+        if let Some(controls) = &self.controls {
+            service.tellers().for_each(|(_, fd)| controls.remove(fd));
+        }
         self.free.push(place);
         if let Some(at) = due {
             self.due.remove(at, place);
@@ -335,12 +342,27 @@ impl Host {
                 // Without the watch, a removed FIFO is noticed when something else happens.
                 self.watches.insert(watch, place);
             }
-            let number = number_of(place, unit.role());
+            let number = number_of(place, Source::Control(unit.role()));
             let add = |controls: &Interest| controls.add(unit.control(), number).is_ok();
             if !self.controls.as_ref().is_none_or(add) {
                 // Then all are listed at each wait, as those of few services are.
                 self.controls = None;
             }
+        }
+        let mut is_complete = true;
+        hosted.service.update_tellers(
+            |teller, fd| {
+                let number = number_of(place, Source::Teller(teller));
+                is_complete &= self.controls.as_ref().is_none_or(|all| all.add(fd, number).is_ok());
+            },
+            |fd| {
+                if let Some(controls) = &self.controls {
+                    controls.remove(fd);
+                }
+            },
+        );
+        if !is_complete {
+            self.controls = None;
         }
         let due = hosted.service.next_tick();
         if due != hosted.due {

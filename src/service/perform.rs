@@ -5,6 +5,7 @@ mod contents;
 mod ending;
 mod label;
 mod log;
+mod notifications;
 mod outputs;
 mod policies;
 mod repair;
@@ -19,6 +20,7 @@ use rustix::fd::AsFd;
 use rustix::fs::CWD;
 use rustix::process::Pid;
 
+pub(crate) use notifications::Teller;
 pub use outputs::{Late, Outputs};
 pub use unit::Unit;
 
@@ -26,6 +28,7 @@ use contents::Contents;
 use ending::End;
 use label::Label;
 use log::{LogUnit, find_log};
+use notifications::Notifications;
 use policies::Policies;
 use repair::Repair;
 use surroundings::Surroundings;
@@ -66,6 +69,8 @@ pub struct Service {
     hooks: Vec<RunningHook>,
     surroundings: Surroundings,
     policies: Policies,
+    /// What `./run` can tell something by, where it has files for that.
+    notifications: Option<Box<Notifications>>,
     repair: Repair,
     end: End,
     /// The messages about programs that could not be started.
@@ -95,7 +100,7 @@ impl Service {
         // Listed after the watch is set.
         let mut contents = None;
         let mut main = Unit::open(Role::Main, dir, &label, now, |dir| {
-            contents.insert(Contents::list(dir)).has_down && wanted_at_start(dir) == Want::Down
+            contents.insert(Contents::list(dir, false)).has_down && wanted_at_start(dir) == Want::Down
         })?;
         let contents = contents.unwrap_or(Contents::UNKNOWN);
         main.machine.set_needs(contents.policies.has(PolicyFile::Needs));
@@ -113,6 +118,7 @@ impl Service {
             hooks: Vec::new(),
             surroundings: Surroundings::default(),
             policies: Policies::new(contents.policies),
+            notifications: None,
             repair,
             end: End::default(),
             recent: Recent::default(),
@@ -209,7 +215,9 @@ impl Service {
     pub(crate) fn next_tick(&self) -> Option<Moment> {
         let of_units = self.units().map(|unit| unit.machine.next_tick()).fold(None, earlier);
         let of_service = earlier(self.departure.deadline(), self.surroundings.settled_at());
-        earlier(earlier(of_units, of_service), self.repair.at())
+        let of_notifications =
+            self.notifications.as_ref().and_then(|notifications| notifications.next_tick());
+        earlier(earlier(earlier(of_units, of_service), self.repair.at()), of_notifications)
     }
 
     /// Does what is due at this moment; first for the log service.
@@ -218,6 +226,9 @@ impl Service {
             self.put_in_order(now);
         }
         self.take_up_if_settled(now);
+        if let Some(notifications) = &mut self.notifications {
+            notifications.tick(now.at);
+        }
         self.handle(now, Role::Log, Event::Tick);
         self.handle(now, Role::Main, Event::Tick);
     }
@@ -260,6 +271,11 @@ impl Service {
             let finish = role == Role::Main && self.has_finish();
             if role == Role::Main && self.main.machine.is_running() {
                 self.read_restart();
+                // What it told before its end.
+                for teller in [Teller::Pipe, Teller::Socket] {
+                    self.read_notices(now, teller);
+                }
+                self.retire_notifications();
             }
             self.handle(now, role, Event::Ended { pid, how, finish });
             return;
@@ -364,6 +380,7 @@ impl Service {
                 let what = format!("./run was not ready within {} ms", time.as_millis());
                 self.label.warn(what.as_bytes(), None);
             }
+            Action::ReportFailing => self.label.warn(b"./run told that it fails: sending ABRT", None),
             Action::ReportNotAlive(time) => {
                 let what = format!("./run was silent for {} ms: sending ABRT", time.as_millis());
                 self.label.warn(what.as_bytes(), None);

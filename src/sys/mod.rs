@@ -8,8 +8,9 @@
 pub mod allocator;
 pub mod arguments;
 pub(crate) mod auxv;
+pub mod capabilities;
 pub mod clock;
-pub(crate) mod descriptors;
+pub mod descriptors;
 pub(crate) mod faults;
 pub(crate) mod fifo;
 pub mod fork;
@@ -18,6 +19,7 @@ pub mod interest;
 pub mod limits;
 pub mod link;
 pub mod listing;
+pub(crate) mod notify_socket;
 pub mod output;
 pub(crate) mod replace;
 pub(crate) mod residency;

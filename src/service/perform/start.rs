@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use super::notifications::Notifications;
 use super::{RunningHook, Service};
 use crate::control::Hook;
 use crate::role::Role;
@@ -34,7 +35,7 @@ impl Service {
                 }
                 Role::Main => {
                     self.read_restart();
-                    self.read_ready();
+                    self.open_readiness();
                 }
                 // It runs in what is called `log` now.
                 Role::Log => self.look_at_log(now),
@@ -44,16 +45,28 @@ impl Service {
         }
         let Some(unit) = self.unit(role) else { return Event::NotStarted { finish: false } };
         let (code, status);
-        let (file, argv): (&CStr, &[&CStr]) = match script {
-            Script::Run => (c"./run", &[c"./run"]),
+        let mut argv: Vec<&CStr> = Vec::new();
+        let mut environment: Vec<&CStr> = Vec::new();
+        let file = match script {
+            Script::Run => {
+                argv.push(c"./run");
+                c"./run"
+            }
             Script::Finish(how) => {
                 (code, status) = how.finish_arguments();
-                (c"./finish", &[c"./finish", &code, &status])
+                argv.extend([c"./finish", &code, &status]);
+                c"./finish"
             }
         };
+        let told_by = self.notifications.as_deref().filter(|_| (role, script) == (Role::Main, Script::Run));
+        environment.extend(told_by.into_iter().flat_map(Notifications::environment).map(CString::as_c_str));
+        let descriptor = told_by.and_then(Notifications::descriptor);
         let mut program = Program {
             files: &[file],
-            argv,
+            argv: &argv,
+            environment: &environment,
+            pid_variable: told_by.filter(|it| it.has_watchdog()).map(|_| c"WATCHDOG_PID"),
+            others: descriptor.as_slice(),
             directory: Some(unit.dir.as_fd()),
             new_session: self.of_init,
             bounded: is_of_others(unit.dir.as_fd(), file),
@@ -65,7 +78,14 @@ impl Service {
         }
         let name = unit.script_name(script);
         let why = match spawn(&program) {
-            Ok(pid) => return Event::Started(pid),
+            Ok(pid) => {
+                if let Some(notifications) =
+                    self.notifications.as_mut().filter(|_| (role, script) == (Role::Main, Script::Run))
+                {
+                    notifications.started(pid);
+                }
+                return Event::Started(pid);
+            }
             Err(why) => why,
         };
         let what = match (why.step, role) {
@@ -74,6 +94,9 @@ impl Service {
             (Step::Directory, _) => "unable to change directory to ./log".to_owned(),
             (Step::Fork | Step::Exec, _) => format!("unable to start {name}"),
         };
+        if (role, script) == (Role::Main, Script::Run) {
+            self.retire_notifications();
+        }
         self.report_not_started(now, role, file, &why, "unable to fork, sleeping", &what);
         if why.lacks_process() {
             return Event::NoProcess;

@@ -25,7 +25,8 @@ pub(super) fn begin(task: &mut ChildTask<'_>) -> io::Result<Pid> {
     // The child has a table of descriptors of its own, and the pipe must stay open in it until it executes the program.
     task.shared_below = None;
     let (mut report, low) = io::pipe()?;
-    let above = task.program.others.iter().map(|(number, _)| *number).max().unwrap_or(2);
+    let others = task.program.others.iter().chain(&task.other_in_slot);
+    let above = others.map(|(number, _)| *number).max().unwrap_or(2);
     let mut reporter = File::from(rustix::io::fcntl_dupfd_cloexec(&low, above.saturating_add(1))?);
     drop(low);
     // SAFETY: the child makes system calls only, see `become_program`, and then ends.
