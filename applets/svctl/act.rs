@@ -177,18 +177,24 @@ fn act(asked: &Asked, deed: &Deed) -> Result {
     let patience = patience(&asked.given)?.unwrap_or_else(usual_patience);
     let mut reporter = Reporter::new(asked, &tree, deed, patience)?;
     let (meant, mut out) = (meant(&names, &tree, deed), String::new());
-    let mut left = Vec::new();
+    let (mut left, mut hopeless) = (Vec::new(), Vec::new());
     for (service, is_meant) in meant {
         if let Err(why) = is_meant {
             out += &format!("{}: {why}\n", text::escaped(service.name.as_bytes()));
         } else if asked.given.has(Opt::DryRun) {
             let name = text::escaped(service.name.as_bytes());
             out += &format!("{name}: {}; it is {} now\n", deed.would, service.in_words());
+        } else if deed.request.is_for_up() && why::cannot_start(&service) {
+            hopeless.push(service.name);
         } else {
             left.push(service.name);
         }
     }
     reporter.say(&out);
+    client::act(&hopeless, &deed.request, false, patience, &mut reporter);
+    for name in &hopeless {
+        reporter.cannot_start(name);
+    }
     client::act(&left, &deed.request, true, patience, &mut reporter);
     reporter.clear_progress();
     if reporter.kills && !reporter.late.is_empty() {
@@ -286,10 +292,20 @@ impl<'a> Reporter<'a> {
         }
     }
 
+    /// Reports that a service cannot be started, and why: it is wanted up now, and nothing is waited for.
+    fn cannot_start(&mut self, name: &OsStr) {
+        let target = Target::new(name, &self.base);
+        self.line(&target, "cannot be started");
+        self.add_cause(&target);
+        self.has_failed = true;
+        self.flush();
+    }
+
     /// Sends KILL to the services that are late, and waits again.
     fn kill_late(&mut self, deed: &Deed) {
         let names = std::mem::take(&mut self.late);
-        let killing = Deed { request: Request { commands: &[Command::Kill], ..deed.request }, ..deed.clone() };
+        let killing =
+            Deed { request: Request { commands: &[Command::Kill], ..deed.request }, ..deed.clone() };
         self.kills = false;
         self.patience = KILLED;
         self.begin = clock::monotonic();

@@ -21,7 +21,8 @@ use super::{Asked, NOT_UP, watching};
 const YOUNG: u64 = 60;
 /// The headings of the columns. A column without any text is left out, so `MEMORY` and `CPU` are there with `--tree` only.
 const HEADS: [&str; 12] = [
-    "SERVICE", "STATE", "SINCE", "PID", "MEMORY", "CPU", "LAST END", "RESTARTS", "READY", "LOG", "ENABLED", "COMMAND",
+    "SERVICE", "STATE", "SINCE", "PID", "MEMORY", "CPU", "LAST END", "RESTARTS", "READY", "LOG", "ENABLED",
+    "COMMAND",
 ];
 
 /// Runs the command.

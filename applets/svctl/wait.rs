@@ -5,19 +5,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use svcore::client::request::{Request, Until, Waits};
-use svcore::client::{self, Base, Checker, Observer, Supervisors, Target, Trouble, end_of};
+use svcore::client::{self, Base, Checker, Supervisors, Target, end_of};
 use svcore::control::Command;
 use svcore::facts::End;
 use svcore::moment::Moment;
 use svcore::process::Ended;
-use svcore::status::{State, Status, Want};
+use svcore::status::{State, Want};
 use svcore::sys::clock;
-use svcore::tai::Tai64N;
 use svcore::{Error, Result, say};
 
-use super::act::{patience, usual_patience};
+use super::act::patience;
 use super::facts::Service;
 use super::options::Opt;
+use super::silent::Silent;
 use super::tree::Tree;
 use super::watching::{self, Next};
 use super::{Asked, FAILED, NOT_UP, list, text, why};
@@ -59,7 +59,12 @@ pub(super) fn wait(asked: &Asked) -> Result {
         let mut arrived = Vec::new();
         for service in list::services(names, &tree) {
             if left.contains(&service.name) && look.is_there(&service, state) {
-                say::out(&[text::escaped(service.name.as_bytes()).as_bytes(), b": ", service.in_words().as_bytes(), b"\n"]);
+                say::out(&[
+                    text::escaped(service.name.as_bytes()).as_bytes(),
+                    b": ",
+                    service.in_words().as_bytes(),
+                    b"\n",
+                ]);
                 arrived.push(service.name);
             }
         }
@@ -137,27 +142,6 @@ impl Look {
     fn again(&mut self, now: Moment) -> Option<Moment> {
         std::mem::take(&mut self.has_failed_check).then(|| now.saturating_add(CHECK_AGAIN))
     }
-}
-
-/// Reports nothing.
-struct Silent<'a> {
-    base: &'a Base,
-    supervisors: &'a mut Supervisors,
-}
-
-impl Observer for Silent<'_> {
-    fn base(&self) -> &Base {
-        self.base
-    }
-    fn supervisors(&mut self) -> &mut Supervisors {
-        self.supervisors
-    }
-    fn looks_at(&mut self, _now: Tai64N) {}
-    fn done(&mut self, _target: &Target, _status: &Status) {}
-    fn late(&mut self, _target: &Target, _status: &Status, _killed: bool) {}
-    fn has_left(&mut self, _target: &Target) {}
-    fn trouble(&mut self, _target: &Target, _trouble: &Trouble) {}
-    fn flush(&mut self) {}
 }
 
 /// `svctl is-up`: prints nothing.
