@@ -4,6 +4,7 @@
 //! `applets/`; what another runit program could read or share lives here.
 
 pub mod actions;
+pub(crate) mod cgroup;
 pub mod client;
 pub mod control;
 pub mod decimal;
@@ -17,6 +18,7 @@ pub mod hint;
 pub mod install;
 pub mod moment;
 pub mod multicall;
+pub mod needs;
 pub(crate) mod notify;
 pub mod oom;
 pub mod own_file;

@@ -1,10 +1,12 @@
 //! A service with its directories, descriptors and processes: does the actions that its machines return, and decides
 //! nothing about its life.
 
+mod confinement;
 mod contents;
 mod ending;
 mod label;
 mod log;
+mod needs;
 mod notifications;
 mod outputs;
 mod policies;
@@ -24,10 +26,12 @@ pub(crate) use notifications::Teller;
 pub use outputs::{Late, Outputs};
 pub use unit::Unit;
 
+use confinement::Confinement;
 use contents::Contents;
 use ending::End;
 use label::Label;
 use log::{LogUnit, find_log};
+use needs::Needs;
 use notifications::Notifications;
 use policies::Policies;
 use repair::Repair;
@@ -47,7 +51,7 @@ use crate::recent::Recent;
 use crate::role::Role;
 use crate::say::Message;
 use crate::status::Want;
-use crate::sys::{signal, watch};
+use crate::sys::watch;
 use crate::{Signal, hint, oom, tai};
 
 /// A program of `control/` that runs.
@@ -71,6 +75,8 @@ pub struct Service {
     policies: Policies,
     /// What `./run` can tell something by, where it has files for that.
     notifications: Option<Box<Notifications>>,
+    confinement: Confinement,
+    needs: Needs,
     repair: Repair,
     end: End,
     /// The messages about programs that could not be started.
@@ -119,6 +125,8 @@ impl Service {
             surroundings: Surroundings::default(),
             policies: Policies::new(contents.policies),
             notifications: None,
+            confinement: Confinement::default(),
+            needs: Needs::default(),
             repair,
             end: End::default(),
             recent: Recent::default(),
@@ -140,6 +148,7 @@ impl Service {
             // The FIFO was there a moment ago.
             self.failed(now, &error);
         }
+        self.take_over_cgroup();
         self.tick(now);
         self.publish(now);
     }
@@ -165,6 +174,12 @@ impl Service {
     #[must_use]
     pub fn name(&self) -> &OsStr {
         self.label.name()
+    }
+
+    /// The path of its directory, as it was given.
+    #[must_use]
+    pub(crate) fn path(&self) -> &[u8] {
+        self.label.path().to_bytes()
     }
 
     /// Whether it ends only because its directory was made anew.
@@ -208,6 +223,16 @@ impl Service {
     /// The processes of both, and of hooks.
     pub(crate) fn processes(&self) -> impl Iterator<Item = Pid> {
         self.units().filter_map(Unit::pid).chain(self.hooks.iter().map(|hook| hook.pid))
+    }
+
+    /// The process of `./run`, if it leads a process group that is to end with it.
+    pub(crate) const fn group(&self) -> Option<Pid> {
+        self.main.group()
+    }
+
+    /// That process has ended, and is not reaped yet: kills what is left of its group.
+    pub(crate) fn end_group(&mut self, leader: Pid) {
+        self.main.end_group(leader);
     }
 
     /// When [`Service::tick`] is due, if ever.
@@ -269,13 +294,15 @@ impl Service {
                 self.look_again(now);
             }
             let finish = role == Role::Main && self.has_finish();
-            if role == Role::Main && self.main.machine.is_running() {
+            let is_run = role == Role::Main && self.main.machine.is_running();
+            if is_run {
                 self.read_restart();
                 // What it told before its end.
                 for teller in [Teller::Pipe, Teller::Socket] {
                     self.read_notices(now, teller);
                 }
                 self.retire_notifications();
+                self.end_confinement(now, how);
             }
             self.handle(now, role, Event::Ended { pid, how, finish });
             return;
@@ -350,8 +377,7 @@ impl Service {
         match action {
             Action::Publish => self.unit_mut(role)?.publish_later(),
             Action::Send(pid, signal) => {
-                // It may have ended a moment ago; then its end is what counts.
-                let _ = signal::send(pid, signal);
+                self.unit(role)?.send(pid, signal);
             }
             Action::SendDownSignal(pid) => self.unit(role)?.send_down_signal(pid, &self.label),
             Action::AskTimeout(script) => {
@@ -370,12 +396,11 @@ impl Service {
                     hint::of_end(report.how, unit.dir.as_fd(), c"./run", &self.path_of(role, c"./run"));
                 Message::warning(&self.label.who, &what).print_now_with(hint.as_deref());
                 let is_killed = matches!(report.how, Ended::Signal { signal: Signal::KILL, .. });
-                if self.of_init && is_killed && oom::killed(now.at) {
+                if self.of_init && is_killed && oom::killed(now.at) && !self.confinement.has_cgroup() {
                     self.label.warn(b"out of memory: the kernel has killed it", None);
                 }
             }
-            // Nothing is needed.
-            Action::AskNeeds => return Some(Event::Needs(true)),
+            Action::AskNeeds => self.ask_needs(),
             Action::ReportNotReady(time) => {
                 let what = format!("./run was not ready within {} ms", time.as_millis());
                 self.label.warn(what.as_bytes(), None);

@@ -120,8 +120,15 @@ impl Service {
         None
     }
 
+    /// Whether a policy file without content is there.
+    pub(super) fn has_policy_file(&self, file: PolicyFile) -> bool {
+        // A directory that could not be listed may have each.
+        self.policies.has(file)
+            && files::look(self.main.dir.as_fd(), file.name()).is_ok_and(|stat| stat.is_some())
+    }
+
     /// Tells the user, once until the directory changes, why a file has no effect.
-    fn report_policy(&mut self, file: PolicyFile, why: &str) {
+    pub(super) fn report_policy(&mut self, file: PolicyFile, why: &str) {
         if self.is_news(file) {
             let what = format!("{}: {why}, ignored", file.name().to_string_lossy());
             self.label.warn(what.as_bytes(), None);
@@ -141,6 +148,7 @@ impl Service {
         if let Some(notifications) = &self.notifications {
             notifications.note_facts(&mut facts);
         }
+        facts.waits = self.waits().to_vec();
         Some(facts)
     }
 }

@@ -52,15 +52,17 @@ impl<'a> ChildTask<'a> {
 /// nothing else: no allocation, no lock.
 pub(super) fn become_program(task: &ChildTask<'_>) -> (Step, c_int) {
     let program = &task.program;
-    if let Err(failed) = lay_out(task) {
+    if let Err(failed) = enter_control_group(program).and_then(|()| lay_out(task)) {
         return failed;
     }
     if let Some(value) = task.pid_value {
         environment::write_number(std::process::id(), value);
     }
+    // Neither can fail: a new process leads no group.
     if program.new_session {
-        // Cannot fail: a new process leads no group.
         let _ = rustix::process::setsid();
+    } else if program.new_group {
+        let _ = rustix::process::setpgid(None, None);
     }
     take_terminal(program.terminal);
     if program.default_pipe {
@@ -81,6 +83,16 @@ pub(super) fn become_program(task: &ChildTask<'_>) -> (Step, c_int) {
         }
     }
     (Step::Exec, report)
+}
+
+/// Enters the control group. First, since its descriptor is closed when the child gets a table of its own.
+fn enter_control_group(program: &Program<'_>) -> Result<(), (Step, c_int)> {
+    let Some(procs) = program.control_group else { return Ok(()) };
+    // cgroups(7): 0 stands for the process that writes it.
+    match rustix::io::write(procs, b"0\n") {
+        Ok(_) => Ok(()),
+        Err(errno) => Err((Step::ControlGroup, errno.raw_os_error())),
+    }
 }
 
 /// Changes the directory and lays out the descriptors.

@@ -65,7 +65,7 @@ fn encode((step, errno): (Step, c_int)) -> [u8; REPORT] {
 
 fn decode([a, b, c, d, e, f, g, h]: [u8; REPORT]) -> (Step, c_int) {
     let number = c_int::from_ne_bytes([a, b, c, d]);
-    let steps = [Step::Fork, Step::Descriptors, Step::Directory];
+    let steps = [Step::Fork, Step::ControlGroup, Step::Descriptors, Step::Directory];
     let step = steps.into_iter().find(|step| *step as c_int == number).unwrap_or(Step::Exec);
     (step, c_int::from_ne_bytes([e, f, g, h]))
 }
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_report_arrives_as_it_was_sent() {
-        for step in [Step::Fork, Step::Descriptors, Step::Directory, Step::Exec] {
+        for step in [Step::Fork, Step::ControlGroup, Step::Descriptors, Step::Directory, Step::Exec] {
             assert_eq!(decode(encode((step, libc::ENOENT))), (step, libc::ENOENT));
         }
     }

@@ -62,6 +62,10 @@ pub struct Program<'a> {
     pub others: &'a [(i32, BorrowedFd<'a>)],
     /// Whether it leads a new session, and with that a new process group.
     pub new_session: bool,
+    /// Whether it leads a new process group in our session.
+    pub new_group: bool,
+    /// The file `cgroup.procs` of the control group that it belongs to, open for writing; `None`: the same group as ours.
+    pub control_group: Option<BorrowedFd<'a>>,
     /// What it is to the terminal on its descriptor 0.
     pub terminal: Terminal,
     /// Whether SIGPIPE gets its default action back.
@@ -116,6 +120,8 @@ pub struct NotStarted {
 pub enum Step {
     /// Make a process.
     Fork,
+    /// Enter its control group.
+    ControlGroup,
     /// Lay out its descriptors.
     Descriptors,
     /// Change to its directory.
