@@ -10,11 +10,13 @@ mod clients;
 mod hints;
 mod init;
 mod install;
+mod policies;
 mod runsv;
 mod runsvdir;
 mod served;
 mod suite;
 mod sv;
+mod svctl;
 mod svlogd;
 
 fn main() -> std::process::ExitCode {

@@ -38,19 +38,42 @@ pub struct Unit {
     to_publish: bool,
     /// Commands were done; clients learn that as soon as the status is published.
     to_acknowledge: bool,
+    /// `./run` runs as this process and leads a process group; see `kill-group`.
+    group: Option<Pid>,
     /// The FIFO `control` is another one than the host knows.
     has_new_control: bool,
+    /// The content of `supervise/state`.
+    facts: Option<Vec<u8>>,
 }
 
 impl Unit {
-    /// Opens what the program in `dir` needs, and takes its lock.
-    pub(super) fn open(role: Role, dir: OwnedFd, label: &Label, now: Now) -> Result<Self, Failed> {
+    /// Opens what the program in `dir` needs, and takes its lock. `is_down` finds out whether it is to stay down at first.
+    pub(super) fn open(
+        role: Role,
+        dir: OwnedFd,
+        label: &Label,
+        now: Now,
+        is_down: impl FnOnce(BorrowedFd<'_>) -> bool,
+    ) -> Result<Self, Failed> {
         let supervise = Supervise::open(&label.home(dir.as_fd(), role))?;
         // From here on no new entry of the directory is missed. Set any earlier, it would signal `supervise` too.
         let watched = watch::signal_changes(dir.as_fd()).is_ok();
-        let machine = Machine::new(now, wanted_at_start(dir.as_fd()));
+        let want = if is_down(dir.as_fd()) { Want::Down } else { Want::Up };
+        let machine = Machine::new(now, want);
         let (to_publish, to_acknowledge, has_new_control) = (true, false, true);
-        Ok(Unit { role, machine, dir, watched, supervise, to_publish, to_acknowledge, has_new_control })
+        let facts = None;
+        Ok(Unit {
+            role,
+            machine,
+            dir,
+            watched,
+            supervise,
+            to_publish,
+            to_acknowledge,
+            has_new_control,
+            group: None,
+            facts,
+        })
     }
 
     /// Goes on in another directory, with the same process.
@@ -101,6 +124,16 @@ impl Unit {
         self.to_publish = true;
     }
 
+    /// Whether the status may have changed.
+    pub(super) const fn is_to_publish(&self) -> bool {
+        self.to_publish
+    }
+
+    /// What `supervise/state` is to say from the next time on; `None`: there is to be no such file.
+    pub(super) fn set_facts(&mut self, facts: Option<Vec<u8>>) {
+        self.facts = facts;
+    }
+
     /// The status is of no use to anybody any more.
     pub(super) const fn publish_no_more(&mut self) {
         self.to_publish = false;
@@ -111,7 +144,7 @@ impl Unit {
         if !std::mem::take(&mut self.to_publish) {
             return Ok(false);
         }
-        let published = self.supervise.publish(&self.machine.status());
+        let published = self.supervise.publish(&self.machine.status(), self.facts.as_deref());
         self.to_publish = published.is_err();
         published.map(|()| true)
     }
@@ -195,8 +228,39 @@ impl Unit {
                 Signal::TERM
             }),
         };
-        // It may have ended a moment ago; then its end is what counts.
-        let _ = signal::send(pid, signal);
+        self.send_to(pid, signal, true);
+    }
+
+    /// Sends a signal to a process; one that ends, or that such a one needs, to its whole group if it leads one.
+    pub(super) fn send(&self, pid: Pid, signal: Signal) {
+        let is_for_group = matches!(signal, Signal::TERM | Signal::KILL | Signal::CONT);
+        self.send_to(pid, signal, is_for_group);
+    }
+
+    fn send_to(&self, pid: Pid, signal: Signal, is_for_group: bool) {
+        let is_sent = is_for_group && self.group == Some(pid) && signal::send_to_group(pid, signal).is_ok();
+        // It may lead no group any more. Or it has ended a moment ago; then its end is what counts.
+        if !is_sent {
+            let _ = signal::send(pid, signal);
+        }
+    }
+
+    /// `./run` was started as this process, and leads a process group.
+    pub(super) const fn note_group(&mut self, pid: Pid) {
+        self.group = Some(pid);
+    }
+
+    /// The process that leads a process group, if there is one.
+    pub(crate) const fn group(&self) -> Option<Pid> {
+        self.group
+    }
+
+    /// The process that leads the group has ended and is not reaped yet, so the number of the group is still its own: kills
+    /// what is left of the group.
+    pub(crate) fn end_group(&mut self, leader: Pid) {
+        if self.group.take_if(|group| *group == leader).is_some() {
+            let _ = signal::send_to_group(leader, Signal::KILL);
+        }
     }
 
     /// How long a script has to end, from the file `timeout-kill` or `timeout-finish`; `None` is without a limit.
@@ -223,7 +287,7 @@ impl Unit {
         let time = self.timeout(script, label).map_or(0, |timeout| timeout.as_millis());
         let what = format!("{} did not end in {time} ms: killed", self.script_name(script));
         label.warn(what.as_bytes(), None);
-        let _ = signal::send(pid, Signal::KILL);
+        self.send(pid, Signal::KILL);
     }
 
     /// Kills `./run` or `./finish`, with a line, if one of them still runs.
@@ -232,7 +296,7 @@ impl Unit {
         let script = if self.machine.is_running() { Script::Run } else { Script::Finish(Ended::Code(0)) };
         let what = format!("{} did not end in time: killed", self.script_name(script));
         label.warn(what.as_bytes(), None);
-        let _ = signal::send(pid, Signal::KILL);
+        self.send(pid, Signal::KILL);
     }
 
     /// The word in a file of the directory; `None` if there is no such file, or nothing in it.
