@@ -19,6 +19,7 @@ pub mod install;
 pub(crate) mod log_tail;
 pub mod moment;
 pub mod multicall;
+pub mod needs;
 pub(crate) mod notify;
 pub mod oom;
 pub mod own_file;

@@ -5,6 +5,7 @@
 //! that each waits for are looked up, and the FIFOs of many are watched by [`Interest`].
 
 mod failures;
+mod needs;
 mod sorted;
 mod waiting;
 
@@ -19,7 +20,8 @@ use super::perform::{Service, Unit};
 use super::step::Now;
 use crate::Signal;
 use crate::control::Command;
-use crate::moment::Moment;
+use crate::moment::{Moment, earlier};
+use crate::needs::Known;
 use crate::process::Ended;
 use crate::role::Role;
 use crate::sort::sort;
@@ -30,6 +32,7 @@ use crate::sys::{clock, ended};
 use crate::tai;
 
 use failures::Failures;
+use needs::{Needs, Waiting};
 use sorted::Sorted;
 use waiting::{Source, number_of};
 
@@ -69,6 +72,7 @@ pub struct Host {
     reap_at: Option<Moment>,
     /// Whether the next wait is likely to be long; see [`Host::expect_long_wait`].
     expects_long_wait: bool,
+    needs: Needs,
 }
 
 #[derive(Debug)]
@@ -76,6 +80,27 @@ struct Hosted {
     service: Box<Service>,
     /// As it is in [`Host::due`].
     due: Option<Moment>,
+    /// While it waits for others that it needs.
+    waiting: Option<Box<Waiting>>,
+    /// The places of those that wait for it.
+    needed_by: Vec<Place>,
+    /// What those know of it.
+    last_known: Option<Known>,
+    /// The needs that were reported to close a cycle.
+    told_cycles: Vec<Vec<u8>>,
+}
+
+impl Hosted {
+    const fn new(service: Box<Service>) -> Self {
+        Hosted {
+            service,
+            due: None,
+            waiting: None,
+            needed_by: Vec::new(),
+            last_known: None,
+            told_cycles: Vec::new(),
+        }
+    }
 }
 
 /// What happened in one turn that the services do not handle themselves.
@@ -116,6 +141,7 @@ impl Host {
             failures: Failures::new(),
             reap_at: None,
             expects_long_wait: false,
+            needs: Needs::new(),
         }
     }
 
@@ -127,7 +153,7 @@ impl Host {
 
     /// Hosts a service after [`Service::begin`]. Returns its place.
     pub fn add(&mut self, service: Box<Service>) -> Place {
-        let hosted = Hosted { service, due: None };
+        let hosted = Hosted::new(service);
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             self.places.len().saturating_sub(1)
@@ -136,6 +162,15 @@ impl Host {
             *empty = Some(hosted);
         }
         self.note(place);
+        self.note_added(place);
+        if self.service(place).is_some_and(|service| service.waits_for_needs()) {
+            let now = now();
+            self.handle_needs(now, place);
+            if let Some(service) = self.service(place) {
+                service.publish(now);
+            }
+            self.note(place);
+        }
         if self.get(place).is_some_and(Service::has_essential_end) {
             self.look_at_latest(place, Moment::START);
         }
@@ -264,6 +299,7 @@ impl Host {
             {
                 service.tick(now());
             }
+            self.tick_needs(now(), place);
             touched.push(place);
             // It is noted again at the end of the turn.
             if let Some(Some(hosted)) = self.places.get_mut(place) {
@@ -282,8 +318,10 @@ impl Host {
         mut over: impl FnMut(Place, Box<Service>),
     ) {
         for place in touched {
+            self.handle_needs(now(), place);
             let Some(service) = self.service(place) else { continue };
             let is_over = service.leave(now());
+            let is_main_over = service.main_is_over();
             turn.essential = turn.essential.or(service.take_essential_end().map(|how| (place, how)));
             service.publish(now());
             if is_over {
@@ -294,6 +332,10 @@ impl Host {
             } else {
                 self.queue_failure(now, place);
                 self.note(place);
+                self.pass_on_readiness(place);
+            }
+            if is_main_over {
+                self.go_on_ending(now(), place);
             }
         }
     }
@@ -315,7 +357,9 @@ impl Host {
     }
 
     fn remove(&mut self, place: Place) -> Option<Box<Service>> {
-        let Hosted { service, due } = self.places.get_mut(place)?.take()?;
+        let hosted = self.places.get_mut(place)?.take()?;
+        self.note_removed(place, &hosted);
+        let Hosted { service, due, .. } = hosted;
         if let Some(removals) = &self.removals {
             // Adding a watch that exists returns its number.
             for watch in service.units().filter_map(|unit| removals.add_removals(unit.supervise_dir()).ok()) {
@@ -380,7 +424,8 @@ impl Host {
         if !is_complete {
             self.controls = None;
         }
-        let due = hosted.service.next_tick();
+        let of_needs = hosted.waiting.as_ref().and_then(|waiting| waiting.due());
+        let due = earlier(hosted.service.next_tick(), of_needs);
         if due != hosted.due {
             if let Some(at) = hosted.due.take() {
                 self.due.remove(at, place);
@@ -457,6 +502,9 @@ impl Host {
                 self.processes.remove(key(pid), place);
             }
             let Some((place, service)) = place.and_then(|place| Some((place, self.service(place)?))) else {
+                if self.check_ended(now(), pid, how) {
+                    continue;
+                }
                 turn.other_ends.push((pid, how));
                 continue;
             };
@@ -504,6 +552,7 @@ impl Host {
                 touched.push(place);
             }
         }
+        self.note_needs_changed(now(), |fd| overflow || is_changed(fd));
     }
 }
 

@@ -6,6 +6,7 @@ mod contents;
 mod ending;
 mod label;
 mod log;
+mod needs;
 mod notifications;
 mod on_failure;
 mod outputs;
@@ -31,6 +32,7 @@ use contents::Contents;
 use ending::End;
 use label::Label;
 use log::{LogUnit, find_log};
+use needs::Needs;
 use notifications::Notifications;
 use on_failure::OnFailure;
 use policies::Policies;
@@ -76,6 +78,7 @@ pub struct Service {
     /// What `./run` can tell something by, where it has files for that.
     notifications: Option<Box<Notifications>>,
     confinement: Confinement,
+    needs: Needs,
     on_failure: OnFailure,
     repair: Repair,
     end: End,
@@ -126,6 +129,7 @@ impl Service {
             policies: Policies::new(contents.policies),
             notifications: None,
             confinement: Confinement::default(),
+            needs: Needs::default(),
             on_failure: OnFailure::default(),
             repair,
             end: End::default(),
@@ -174,6 +178,12 @@ impl Service {
     #[must_use]
     pub fn name(&self) -> &OsStr {
         self.label.name()
+    }
+
+    /// The path of its directory, as it was given.
+    #[must_use]
+    pub(crate) fn path(&self) -> &[u8] {
+        self.label.path().to_bytes()
     }
 
     /// Whether it ends only because its directory was made anew.
@@ -398,8 +408,7 @@ impl Service {
                     self.label.warn(b"out of memory: the kernel has killed it", None);
                 }
             }
-            // Nothing is needed.
-            Action::AskNeeds => return Some(Event::Needs(true)),
+            Action::AskNeeds => self.ask_needs(),
             Action::ReportNotReady(time) => {
                 let what = format!("./run was not ready within {} ms", time.as_millis());
                 self.label.warn(what.as_bytes(), None);

@@ -148,6 +148,7 @@ impl Service {
         if let Some(notifications) = &self.notifications {
             notifications.note_facts(&mut facts);
         }
+        facts.waits = self.waits().to_vec();
         Some(facts)
     }
 }

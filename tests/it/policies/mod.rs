@@ -5,5 +5,6 @@ mod ours {
     mod cost;
     mod kill_group;
     mod on_failure;
+    mod ready;
     mod restart;
 }
