@@ -2,5 +2,6 @@
 
 mod ours {
     mod cost;
+    mod needs;
     mod restart;
 }

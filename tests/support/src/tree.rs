@@ -92,6 +92,11 @@ impl Tree {
         self.runsvdir = Some(run.start(&self.root.join("err")));
     }
 
+    /// The program that serves it.
+    pub fn supervisor(&self) -> &'static str {
+        self.supervisor
+    }
+
     /// Its runsvdir.
     pub fn runsvdir(&mut self) -> &mut Running {
         self.runsvdir.as_mut().unwrap()
