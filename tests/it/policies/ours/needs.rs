@@ -8,9 +8,10 @@ use support::*;
 /// How long something that must not happen is waited for.
 const A_WHILE: Duration = Duration::from_millis(400);
 
-/// A service that notes its start in `order`, and runs.
+/// A service that notes its start in `order`, and runs. It is ready when that is noted.
 fn noted(tree: &Tree, name: &str, needs: &str) {
-    tree.define(name, &format!("echo {name} >>../../order\nexec sleep 1000"));
+    tree.define(name, &format!("echo {name} >>../../order\n: >started\nexec sleep 1000"));
+    tree.root.script(&format!("sv/{name}/check"), "[ -e started ]");
     if !needs.is_empty() {
         tree.file(name, "needs", needs);
     }
@@ -300,7 +301,7 @@ fn a_start_that_is_late_names_what_was_not_ready() {
             "{lines:?}"
         );
         assert!(
-            lines[1].starts_with("timeout: down: api: ") && lines[1].ends_with(", waits for db gone"),
+            lines[1].starts_with("timeout: down: api: ") && lines[1].ends_with(", waits for db, gone"),
             "{lines:?}"
         );
         assert!(lines[2].starts_with("fail: gone: unable to change to service directory: "), "{lines:?}");
@@ -399,13 +400,13 @@ fn an_orderly_stop_ends_those_first_that_need_others() {
 
 #[test]
 fn one_that_does_not_end_holds_up_those_that_it_needs_only_for_a_while() {
-    let mut tree = Tree::new();
+    let tree = Tree::new();
     ending(&tree, "a", "", "");
     tree.define("b", "trap '' TERM\n: >up\nwhile :; do sleep 0.02; done");
     tree.file("b", "needs", "a");
     tree.link("b");
     let mut init =
-        run("runsvinit").args(&["-t", "3", "service"]).dir(tree.root.path()).start(&tree.root.join("err"));
+        run("runsvinit").args(&["-w", "3", "service"]).dir(tree.root.path()).start(&tree.root.join("err"));
     eventually("up", || tree.root.join("sv/b/up").exists());
     init.signal(SIGTERM);
     assert_eq!(init.exit_code(), 0);
