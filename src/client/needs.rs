@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, statat};
 use super::Observer;
 use super::request::Request;
 use super::sent::Sent;
-use super::target::{MAIN, Target};
+use super::target::{MAIN, Target, View};
 use crate::control::Command;
 use crate::files;
 use crate::needs::neighbour::needs_in;
@@ -41,9 +41,9 @@ pub(super) fn start(target: &Target, needed: &mut Vec<Target>) {
     }
     // Those that nothing keeps from starting first.
     for target in needed.iter().skip(first).rev() {
-        let Ok((status, facts)) = target.status_and_facts(&MAIN) else { continue };
-        let is_wanted = status.want == Some(Want::Up) || facts.done.is_some();
-        if !is_wanted || facts.given_up.is_some() {
+        let Ok(view) = target.view(&MAIN) else { continue };
+        let is_wanted = view.status.want == Some(Want::Up) || view.facts.done.is_some();
+        if !is_wanted || view.facts.given_up.is_some() {
             // Where it cannot be sent, the service that needs it waits, and that is reported.
             let _ = Sent::new(target, &UP);
         }
@@ -77,9 +77,9 @@ fn needed_by(target: &Target) -> Option<VecDeque<Target>> {
 /// Tells the observer about each that is needed, and did not become ready in time.
 pub(super) fn report_not_ready(needed: &[Target], observer: &mut dyn Observer) {
     for target in needed {
-        match target.status_and_facts(&MAIN) {
-            Ok((_, facts)) if facts.done.is_some() => {}
-            Ok((status, facts)) => {
+        match target.view(&MAIN) {
+            Ok(View { facts, .. }) if facts.done.is_some() => {}
+            Ok(View { status, facts, .. }) => {
                 let is_ready = facts.readiness.is_none_or(|readiness| readiness.is_ready());
                 if status.state != State::Run || !is_ready {
                     observer.needed_is_late(target, &status);

@@ -30,6 +30,11 @@ impl<K: Ord + Copy> Sorted<K> {
         }
     }
 
+    /// Whether there is no pair.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The pair with the lowest key.
     pub(super) fn first(&self) -> Option<(K, Place)> {
         self.0.front().copied()

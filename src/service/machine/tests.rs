@@ -8,6 +8,7 @@ mod world;
 use super::unexpected::REPORT_EVERY;
 use super::*;
 use crate::control::Command;
+use crate::service::step::Notice;
 use crate::tai::stamp;
 use world::World;
 
@@ -138,7 +139,11 @@ fn run_that_cannot_be_executed_counts_as_exit_111() {
     let how = Ended::Code(111);
     assert_eq!(
         actions,
-        [Action::NoteUnexpectedExit(how), Action::Publish, Action::Start(Script::Finish(how))]
+        [
+            Action::NoteUnexpectedExit(how, Duration::ZERO),
+            Action::Publish,
+            Action::Start(Script::Finish(how))
+        ]
     );
 }
 
@@ -337,6 +342,8 @@ fn each_event_leads_where_the_table_says() {
         (Event::Timeout(Some(PACE)), stay),
         (Event::RunChanged { down: false }, stay),
         (Event::Command(Command::Restart), stay),
+        (Event::Needs(true), stay),
+        (Event::Notice(Notice::Ready), stay),
     ];
     let signals = "dxtkpcahiq12".bytes().map(|byte| (command(byte), stay));
     let hooks = [Hook::Down, Hook::Exit, Hook::Term, Hook::Stop, Hook::Cont, Hook::Hup];
