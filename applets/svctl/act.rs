@@ -196,6 +196,7 @@ fn act(asked: &Asked, deed: &Deed) -> Result {
         reporter.cannot_start(name);
     }
     client::act(&left, &deed.request, true, patience, &mut reporter);
+    reporter.flush();
     reporter.clear_progress();
     if reporter.kills && !reporter.late.is_empty() {
         reporter.kill_late(deed);
@@ -310,6 +311,7 @@ impl<'a> Reporter<'a> {
         self.patience = KILLED;
         self.begin = clock::monotonic();
         client::act(&names, &killing.request, true, KILLED, self);
+        self.flush();
         self.clear_progress();
     }
 }
