@@ -297,7 +297,10 @@ impl<'a> Reporter<'a> {
     fn cannot_start(&mut self, name: &OsStr) {
         let target = Target::new(name, &self.base);
         self.line(&target, "cannot be started");
-        self.add_cause(&target);
+        let service = self.look(&target);
+        for line in why::cause_lines_of_start(&service, &self.base, &mut self.supervisors) {
+            self.out += &format!("  {line}\n");
+        }
         self.has_failed = true;
         self.flush();
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use support::*;
 
 mod acting;
+mod causes;
 mod schema;
 mod seeing;
 mod words;
