@@ -14,6 +14,7 @@ pub mod facts;
 pub mod files;
 pub mod hint;
 pub mod install;
+pub mod logger;
 pub mod moment;
 pub mod multicall;
 pub mod oom;

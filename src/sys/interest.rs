@@ -42,6 +42,22 @@ mod here {
             Ok(epoll::add(&self.0, fd, epoll::EventData::new_u64(number), epoll::EventFlags::IN)?)
         }
 
+        /// For a descriptor of the set: whether it is also waited for until it can be written to.
+        ///
+        /// # Errors
+        ///
+        /// That of epoll_ctl(2).
+        pub fn also_writable(&self, fd: BorrowedFd<'_>, number: u64, also: bool) -> io::Result<()> {
+            let flags = epoll::EventFlags::IN;
+            let flags = if also { flags | epoll::EventFlags::OUT } else { flags };
+            Ok(epoll::modify(&self.0, fd, epoll::EventData::new_u64(number), flags)?)
+        }
+
+        /// Removes a descriptor. If it is not in the set, nothing changes.
+        pub fn remove(&self, fd: BorrowedFd<'_>) {
+            let _ = epoll::delete(&self.0, fd);
+        }
+
         /// The numbers of the descriptors that can be read from now.
         #[must_use]
         pub fn ready(&self) -> Vec<u64> {
@@ -91,6 +107,18 @@ mod here {
         pub fn add(&self, _fd: BorrowedFd<'_>, _number: u64) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }
+
+        /// Never succeeds.
+        ///
+        /// # Errors
+        ///
+        /// Always.
+        pub fn also_writable(&self, _fd: BorrowedFd<'_>, _number: u64, _also: bool) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        /// There is none.
+        pub fn remove(&self, _fd: BorrowedFd<'_>) {}
 
         /// None.
         #[must_use]

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod link;
 pub mod listing;
 pub mod output;
+pub mod packets;
 pub(crate) mod replace;
 pub(crate) mod residency;
 pub mod signal;
