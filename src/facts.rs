@@ -75,12 +75,6 @@ pub struct End {
 }
 
 impl Facts {
-    /// Adds the latest end.
-    pub fn add_end(&mut self, end: End) {
-        self.ends.truncate(ENDS_MAX.saturating_sub(1));
-        self.ends.push_front(end);
-    }
-
     /// The content of the file; `None` if there is nothing to write.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
@@ -236,12 +230,16 @@ mod tests {
             starts: 9,
             ends: VecDeque::new(),
         };
-        for code in 0..7 {
+        for code in 3..7 {
             let how = Ended::Code(code);
-            facts.add_end(End { at: stamp(i64::from(code), 1), how, uptime: Duration::from_millis(1234) });
+            facts.ends.push_front(End {
+                at: stamp(i64::from(code), 1),
+                how,
+                uptime: Duration::from_millis(1234),
+            });
         }
         let how = Ended::Signal { signal: Signal::KILL, core: false };
-        facts.add_end(End { at: stamp(2000, 999_999_999), how, uptime: Duration::ZERO });
+        facts.ends.push_front(End { at: stamp(2000, 999_999_999), how, uptime: Duration::ZERO });
         facts
     }
 

@@ -4,6 +4,7 @@
 //! `applets/`; what another runit program could read or share lives here.
 
 pub mod actions;
+pub mod client;
 pub mod control;
 pub mod decimal;
 pub mod envdir;

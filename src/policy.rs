@@ -89,6 +89,8 @@ impl PolicyFile {
 pub struct PolicyFiles(u16);
 
 impl PolicyFiles {
+    /// None of them.
+    pub const NONE: PolicyFiles = PolicyFiles(0);
     /// All of them: for a directory that cannot be listed, in which each has to be looked for.
     pub const ALL: PolicyFiles = PolicyFiles((1_u16 << PolicyFile::ALL.len()) - 1);
 

@@ -5,15 +5,14 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use svcore::client::{Checker, LOG, MAIN, Part, Target, Trouble, end_of};
 use svcore::moment::Moment;
 use svcore::sort::sort;
 use svcore::status::{State, Status, Want};
 use svcore::{Failed, say};
 
-use super::check::Checker;
+use super::report;
 use super::reporter::Reporter;
-use super::target::{LOG, MAIN, Part, Target, Trouble};
-use super::{end_of, report};
 
 /// The exit code if there is a problem.
 const NOT_WELL: u8 = 1;
