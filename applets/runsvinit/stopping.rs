@@ -14,7 +14,7 @@ use svcore::sys::{clock, signal};
 
 use super::programs::{Cmd, Hooks};
 use super::stop::{Remaining, Stop, Task};
-use super::{Init, Phase, WHO, info, others, say_hook};
+use super::{Init, Phase, WHO, info, logger, others, say_hook};
 
 /// The directory of executables that run after the services.
 const HALT: &CStr = c"/etc/runit/halt.d";
@@ -148,7 +148,13 @@ impl Init<'_> {
                 self.services.dir.stop_watching();
             }
             Task::KillServices => self.host.kill_services(),
-            Task::KillLogs => self.host.kill_logs(),
+            Task::KillLogs => {
+                self.host.kill_logs();
+                if let Some(loggers) = &self.loggers {
+                    // One that hangs does not read what it is told.
+                    logger::kill(loggers);
+                }
+            }
             Task::EndWriters => {
                 let logs: Vec<Pid> =
                     self.host.services().filter_map(|(_, service)| service.unit(Role::Log)?.pid()).collect();

@@ -3,7 +3,7 @@
 //! Nothing here waits: what a socket does not accept is kept and sent when it does. That a logger is started again after it
 //! has ended follows from the log services: for each of its logs one ends, and is started again after the usual pause.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{CStr, CString};
 use std::io;
@@ -16,7 +16,8 @@ use super::account;
 use super::protocol::{Closed, LogNumber, Order, PACKET_MAX};
 use crate::error::{Context, Failed};
 use crate::process::Ended;
-use crate::sys::interest::Interest;
+use crate::service::Late;
+use crate::sys::interest::{self, Interest};
 use crate::sys::packets;
 use crate::sys::spawn::{NotStarted, Program, Stream, spawn};
 use crate::{Signal, own_file, slice};
@@ -26,9 +27,10 @@ const RECEIVED_MAX: usize = 256;
 
 /// The loggers of a supervisor.
 pub struct Loggers {
-    interest: Interest,
-    /// Standard output and error of the loggers, where they are not ours.
-    outputs: Option<(OwnedFd, OwnedFd)>,
+    /// Made with the first logger.
+    interest: OnceCell<Interest>,
+    /// Makes their standard output and error, where they are not ours.
+    outputs: Option<Late>,
     state: Cell<State>,
 }
 
@@ -105,19 +107,17 @@ pub enum NotKept {
 }
 
 impl Loggers {
-    /// Without a process; the first log starts one. `outputs`: their standard output and error, if not ours.
-    ///
-    /// # Errors
-    ///
-    /// That of epoll_create(2). Always, where there is no epoll.
-    pub fn new(outputs: Option<(OwnedFd, OwnedFd)>) -> io::Result<Self> {
-        Ok(Loggers { interest: Interest::new()?, outputs, state: Cell::default() })
+    /// Without a process; the first log starts one. `outputs` makes their standard output and error, if not ours. `None`
+    /// on a platform without epoll.
+    #[must_use]
+    pub fn new(outputs: Option<Late>) -> Option<Self> {
+        interest::MAY_WORK.then(|| Loggers { interest: OnceCell::new(), outputs, state: Cell::default() })
     }
 
-    /// The descriptor to wait for: then [`Loggers::pass_on`] has something to do.
+    /// The descriptor to wait for: then [`Loggers::pass_on`] has something to do. `None` before the first log.
     #[must_use]
-    pub fn awaited(&self) -> BorrowedFd<'_> {
-        self.interest.as_fd()
+    pub fn awaited(&self) -> Option<BorrowedFd<'_>> {
+        self.interest.get().map(AsFd::as_fd)
     }
 
     fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
@@ -138,13 +138,15 @@ impl Loggers {
         let account = account::key(&log.dir).map_err(NotKept::Failed)?;
         let ready = rustix::io::ioctl_fionbio(log.pipe, true).while_doing(|| "unable to set up log pipe");
         ready.map_err(NotKept::Failed)?;
+        let interest = self.interest().while_doing(|| "unable to create epoll instance");
+        let interest = interest.map_err(NotKept::Failed)?;
         self.with(|state| {
             let has_account = |logger: &Logger| logger.socket.is_some() && logger.account == account;
             let at = match state.loggers.iter().position(has_account) {
                 Some(at) => at,
                 None => {
                     state.last_number = state.last_number.wrapping_add(1);
-                    let logger = self.start(state.last_number, account)?;
+                    let logger = self.start(state.last_number, account, interest)?;
                     state.loggers.push(logger);
                     state.loggers.len().saturating_sub(1)
                 }
@@ -156,7 +158,7 @@ impl Loggers {
             };
             let order = Order::Keep { number, name: log.name };
             logger
-                .send(&order, &[log.pipe, log.dir], &self.interest)
+                .send(&order, &[log.pipe, log.dir], interest)
                 .while_doing(|| "unable to send log to svlogd")
                 .map_err(NotKept::Failed)?;
             logger.logs.insert(number);
@@ -164,10 +166,18 @@ impl Loggers {
         })
     }
 
-    fn start(&self, number: u64, account: Vec<u8>) -> Result<Logger, NotKept> {
+    fn interest(&self) -> io::Result<&Interest> {
+        if self.interest.get().is_none() {
+            // It was not there a moment ago.
+            let _ = self.interest.set(Interest::new()?);
+        }
+        self.interest.get().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn start(&self, number: u64, account: Vec<u8>, interest: &Interest) -> Result<Logger, NotKept> {
         let doing = || "unable to create socket for svlogd";
         let (ours, theirs) = packets::pair().while_doing(doing).map_err(NotKept::Failed)?;
-        self.interest.add(ours.as_fd(), number).while_doing(doing).map_err(NotKept::Failed)?;
+        interest.add(ours.as_fd(), number).while_doing(doing).map_err(NotKept::Failed)?;
         let files = own_file::to_execute();
         let files: Vec<&CStr> = files.iter().map(CString::as_c_str).collect();
         let operand = CString::new(account.as_slice()).unwrap_or_default();
@@ -183,7 +193,9 @@ impl Loggers {
             new_session: true,
             ..Program::default()
         };
-        if let Some((out, err)) = &self.outputs {
+        // Where they cannot be had, it writes to ours.
+        let outputs = self.outputs.as_ref().and_then(|outputs| (outputs.0)().ok());
+        if let Some((out, err)) = &outputs {
             program.stdout = Stream::Is(out.as_fd());
             program.stderr = Stream::Is(err.as_fd());
         }
@@ -193,11 +205,12 @@ impl Loggers {
 
     /// Passes a signal to one log, as if an svlogd of its own got it.
     pub fn signal(&self, number: LogNumber, signal: Signal) {
+        let Some(interest) = self.interest.get() else { return };
         self.with(|state| {
             let keeps = |logger: &&mut Logger| logger.logs.contains(&number);
             if let Some(logger) = state.loggers.iter_mut().find(keeps) {
                 // If the logger has just ended, that ends the log, too.
-                let _ = logger.send(&Order::Signal { number, signal }, &[], &self.interest);
+                let _ = logger.send(&Order::Signal { number, signal }, &[], interest);
             }
         });
     }
@@ -205,9 +218,10 @@ impl Loggers {
     /// Sends and receives what is possible without waiting. Returns the logs that were closed.
     pub fn pass_on(&self) -> Vec<LogEnd> {
         let mut ends = Vec::new();
+        let Some(interest) = self.interest.get() else { return ends };
         self.with(|state| {
             for logger in &mut state.loggers {
-                logger.flush(&self.interest);
+                logger.flush(interest);
                 logger.receive(&mut ends);
             }
         });

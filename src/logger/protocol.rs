@@ -133,7 +133,8 @@ mod tests {
                 Signal::from_number(signal).map(|signal| Order::Signal { number, signal }),
             ];
             for order in orders.into_iter().flatten() {
-                prop_assert_eq!(Order::decode(&order.encode()), Some(order));
+                let packet = order.encode();
+                prop_assert_eq!(Order::decode(&packet), Some(order));
             }
             let ends = [Some(Ended::Code(code)), Signal::from_number(signal).map(|signal| Ended::Signal { signal, core: false })];
             for how in ends.into_iter().flatten() {

@@ -18,6 +18,7 @@ use super::perform::{Service, Unit};
 use super::step::Now;
 use crate::Signal;
 use crate::control::Command;
+use crate::logger::protocol::LogNumber;
 use crate::moment::Moment;
 use crate::process::Ended;
 use crate::role::Role;
@@ -173,6 +174,18 @@ impl Host {
             let runs = service.unit(Role::Main).and_then(Unit::pid).is_some();
             self.note(place);
             self.look_at_latest(place, if runs { now.at.saturating_add(time) } else { now.at });
+        }
+    }
+
+    /// Passes on the ends of logs that loggers kept. `how` says how the log of a number has ended, if it has.
+    pub fn end_logs(&mut self, now: Now, how: impl Fn(LogNumber) -> Option<Ended>) {
+        for place in 0..self.places.len() {
+            let Some(service) = self.service(place) else { continue };
+            if let Some(how) = service.log_at_logger().and_then(&how) {
+                service.log_ended(now, how);
+                self.note(place);
+                self.look_at_latest(place, now.at);
+            }
         }
     }
 

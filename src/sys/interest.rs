@@ -5,6 +5,9 @@
 
 pub use here::Interest;
 
+/// Whether there can be an [`Interest`].
+pub const MAY_WORK: bool = cfg!(target_os = "linux");
+
 #[cfg(target_os = "linux")]
 mod here {
     use std::io;

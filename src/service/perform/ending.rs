@@ -7,6 +7,7 @@ use super::{RunningHook, Service, log};
 use crate::Signal;
 use crate::files;
 use crate::process::Ended;
+use crate::role::Role;
 use crate::service::departure::Leave;
 use crate::service::machine::Machine;
 use crate::service::step::Now;
@@ -60,9 +61,9 @@ impl Service {
             let what = b"the log service does not end, something else still writes to it: leaving";
             self.label.warn(what, None);
             // It would be in the way of the next log service. It may have just ended.
-            let _ = signal::send(pid, Signal::TERM);
+            self.send(Role::Log, pid, Signal::TERM);
             // A stopped process would not handle TERM, and keep the lock, for ever.
-            let _ = signal::send(pid, Signal::CONT);
+            self.send(Role::Log, pid, Signal::CONT);
         }
         if lost > 0 {
             let what = format!("the log service cannot be started: {lost} bytes for it are lost");
@@ -118,7 +119,9 @@ impl Service {
     /// Kills what still runs of the service but its log service, with a line for each. After that no `./finish` is run.
     pub(crate) fn kill(&mut self) {
         self.end.killed = true;
-        self.main.kill(&self.label);
+        if let Some(pid) = self.main.report_kill(&self.label) {
+            self.send(Role::Main, pid, Signal::KILL);
+        }
         for running in &self.hooks {
             self.kill_hook(running, "did not end in time: killed");
         }
@@ -126,8 +129,8 @@ impl Service {
 
     /// Kills the log service, with a line, if it still runs.
     pub(crate) fn kill_log(&self) {
-        if let Some(log) = &self.log {
-            log.unit.kill(&self.label);
+        if let Some(pid) = self.log.as_ref().and_then(|log| log.unit.report_kill(&self.label)) {
+            self.send(Role::Log, pid, Signal::KILL);
         }
     }
 

@@ -17,7 +17,7 @@ use crate::service::machine::Machine;
 use crate::service::step::{Now, Script};
 use crate::status::Want;
 use crate::supervise::Supervise;
-use crate::sys::{signal, watch};
+use crate::sys::watch;
 use crate::{Signal, decimal, files, slice, sys};
 
 /// How many bytes of commands are read at a time. The others are read in the next turn, after other services had
@@ -215,18 +215,16 @@ impl Unit {
         }
     }
 
-    /// Sends the signal that asks it to end: the one in the file `down-signal`, or TERM.
-    pub(super) fn send_down_signal(&self, pid: Pid, label: &Label) {
+    /// The signal that asks it to end: the one in the file `down-signal`, or TERM.
+    pub(super) fn down_signal(&self, label: &Label) -> Signal {
         let mut buffer = [0; 32];
-        let signal = match self.setting(c"down-signal", &mut buffer) {
+        match self.setting(c"down-signal", &mut buffer) {
             None => Signal::TERM,
             Some(text) => std::str::from_utf8(text).ok().and_then(Signal::from_text).unwrap_or_else(|| {
                 label.warn(b"down-signal: neither a name nor a number of a signal, sending TERM", None);
                 Signal::TERM
             }),
-        };
-        // It may have ended a moment ago; then its end is what counts.
-        let _ = signal::send(pid, signal);
+        }
     }
 
     /// How long a script has to end, from the file `timeout-kill` or `timeout-finish`; `None` is without a limit.
@@ -248,21 +246,20 @@ impl Unit {
         }
     }
 
-    /// A script has not ended within its timeout: kills it.
-    pub(super) fn kill_overdue(&self, pid: Pid, script: Script, label: &Label) {
+    /// A script has not ended within its timeout: reports that it is killed.
+    pub(super) fn report_overdue(&self, script: Script, label: &Label) {
         let time = self.timeout(script, label).map_or(0, |timeout| timeout.as_millis());
         let what = format!("{} did not end in {time} ms: killed", self.script_name(script));
         label.warn(what.as_bytes(), None);
-        let _ = signal::send(pid, Signal::KILL);
     }
 
-    /// Kills `./run` or `./finish`, with a line, if one of them still runs.
-    pub(super) fn kill(&self, label: &Label) {
-        let Some(pid) = self.pid() else { return };
+    /// Reports that `./run` or `./finish` is killed, if one of them still runs. Returns the process to kill.
+    pub(super) fn report_kill(&self, label: &Label) -> Option<Pid> {
+        let pid = self.pid()?;
         let script = if self.machine.is_running() { Script::Run } else { Script::Finish(Ended::Code(0)) };
         let what = format!("{} did not end in time: killed", self.script_name(script));
         label.warn(what.as_bytes(), None);
-        let _ = signal::send(pid, Signal::KILL);
+        Some(pid)
     }
 
     /// The word in a file of the directory; `None` if there is no such file, or nothing in it.
