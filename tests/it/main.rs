@@ -7,6 +7,7 @@ extern crate support_attribute;
 mod chpst;
 mod clients;
 mod hints;
+mod hosted_logs;
 mod init;
 mod install;
 mod runsv;
