@@ -75,6 +75,12 @@ pub struct End {
 }
 
 impl Facts {
+    /// Whether `./run` has ended and is not started again by itself.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.done.is_some() || self.given_up.is_some()
+    }
+
     /// The content of the file; `None` if there is nothing to write.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use lexopt::Arg::{Short, Value};
 use svcore::client::request::Waits;
 use svcore::client::{self, Base, LOG, MAIN, Observer, Supervisors, Target, Trouble};
+use svcore::facts::Facts;
 use svcore::say::Message;
 use svcore::status::State;
 use svcore::{Call, Error, Result, decimal, multicall, tai};
@@ -107,8 +108,9 @@ fn patience_of_environment() -> Option<u64> {
 
 /// Reports the status of a service and of its log service.
 fn status(target: &Target, reporter: &mut Reporter) -> std::result::Result<svcore::status::Status, Trouble> {
-    let status = target.status(&MAIN).inspect_err(|trouble| reporter.trouble(target, trouble))?;
-    let line = reporter.status_line(target, &MAIN, &target.name, &status);
+    let found = target.status_and_facts(&MAIN).inspect_err(|trouble| reporter.trouble(target, trouble));
+    let (status, facts) = found?;
+    let line = reporter.status_line(target, &MAIN, &target.name, &status, &facts);
     reporter.out.extend_from_slice(&line);
     log_status(target, reporter);
     reporter.out.push(b'\n');
@@ -123,7 +125,7 @@ fn log_status(target: &Target, reporter: &mut Reporter) {
     }
     let trouble = match target.status(&LOG) {
         Ok(status) => {
-            let line = reporter.status_line(target, &LOG, b"log", &status);
+            let line = reporter.status_line(target, &LOG, b"log", &status, &Facts::default());
             reporter.out.extend_from_slice(b"; ");
             reporter.out.extend_from_slice(&line);
             return;

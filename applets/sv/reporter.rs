@@ -1,6 +1,7 @@
 //! What `sv` prints, and how many services failed.
 
 use svcore::client::{self, Base, MAIN, Observer, Part, Supervisors, Target, Trouble};
+use svcore::facts::Facts;
 use svcore::say;
 use svcore::say::Message;
 use svcore::status::Status;
@@ -33,7 +34,7 @@ impl Reporter {
 
     /// Reports the status of a service that was waited for.
     pub(super) fn outcome(&mut self, outcome: &[u8], target: &Target, status: &Status) {
-        let line = self.status_line(target, &MAIN, &target.name, status);
+        let line = self.status_line(target, &MAIN, &target.name, status, &target.facts(&MAIN));
         self.out.extend_from_slice(outcome);
         self.out.extend_from_slice(&line);
         self.out.push(b'\n');
@@ -46,9 +47,10 @@ impl Reporter {
         part: &Part,
         name: &[u8],
         status: &Status,
+        facts: &Facts,
     ) -> Vec<u8> {
         match target.has_down(part) {
-            Ok(has_down) => report::line(name, status, &self.now, has_down),
+            Ok(has_down) => report::line(name, status, facts, &self.now, has_down),
             Err(error) => {
                 let what = [b"unable to stat ", target.name.as_slice(), b"/", part.down.to_bytes()].concat();
                 Message::warning("", &what).because(&error).print();
@@ -78,6 +80,11 @@ impl Observer for Reporter {
 
     fn late(&mut self, target: &Target, status: &Status, killed: bool) {
         self.outcome(if killed { b"kill: " } else { b"timeout: " }, target, status);
+        self.fail();
+    }
+
+    fn given_up(&mut self, target: &Target, status: &Status) {
+        self.outcome(b"fail: ", target, status);
         self.fail();
     }
 

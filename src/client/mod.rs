@@ -41,6 +41,11 @@ pub trait Observer {
     /// The time was over before that. `killed`: the service is sent KILL.
     fn late(&mut self, target: &Target, status: &Status, killed: bool);
 
+    /// The request cannot have its effect: the service is given up.
+    fn given_up(&mut self, target: &Target, status: &Status) {
+        self.late(target, status, false);
+    }
+
     /// The supervisor of a service has left, which is what was asked for.
     fn has_left(&mut self, target: &Target);
 

@@ -65,6 +65,13 @@ impl Request {
         self.commands == [Command::Exit]
     }
 
+    /// Whether the service is to be up in the end, or as it is wanted.
+    #[must_use]
+    pub fn is_for_up(&self) -> bool {
+        let is_for_up = |until| matches!(until, Until::Up | Until::Replaced | Until::AsWanted | Until::Once);
+        self.until.iter().copied().any(is_for_up)
+    }
+
     /// Whether the service is only to be started.
     pub fn is_up(&self) -> bool {
         self.commands == [Command::Up]

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::error::reason;
+use crate::facts::{self, Facts};
 use crate::role::Role;
 use crate::say::Message;
 use crate::state::{Home, StateDirectory};
@@ -143,6 +144,25 @@ impl Target {
         read_status_in(place.dir.as_fd())
     }
 
+    /// The same, and what its supervisor published beside it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Target::status`]. Facts that cannot be read are none.
+    pub fn status_and_facts(&self, part: &Part) -> Result<(Status, Facts), Trouble> {
+        let (place, _) = self.find(part, "open supervise/ok", open_ok)?;
+        let status = read_status_in(place.dir.as_fd())?;
+        // In this order: facts are published before the status, so these are no older.
+        Ok((status, read_facts_in(place.dir.as_fd()).unwrap_or_default()))
+    }
+
+    /// What its supervisor published beside the status; nothing where no supervisor serves it.
+    #[must_use]
+    pub fn facts(&self, part: &Part) -> Facts {
+        let facts = self.find(part, "", open_ok).ok().and_then(|(place, _)| read_facts_in(place.dir.as_fd()));
+        facts.unwrap_or_default()
+    }
+
     /// The status in the file, whoever wrote it and whenever.
     pub fn read_status(&self, part: &Part) -> Result<Status, Trouble> {
         match self.status(part) {
@@ -197,6 +217,14 @@ impl Target {
 /// Opens the FIFO by which a supervisor lets itself be known.
 pub(super) fn open_ok(place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(trust::open_fifo(place, c"ok", OFlags::WRONLY)?.0)
+}
+
+fn read_facts_in(place: BorrowedFd<'_>) -> Option<Facts> {
+    let (file, stat) = trust::open_regular(place, supervise::STATE, OFlags::RDONLY, Mode::empty()).ok()?;
+    let length = usize::try_from(stat.st_size).ok()?.min(facts::LEN_MAX);
+    let mut text = vec![0; length];
+    let length = rustix::io::read(&file, &mut text).ok()?;
+    Some(Facts::decode(text.get(..length)?))
 }
 
 fn read_status_in(place: BorrowedFd<'_>) -> Result<Status, Trouble> {

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crate::Signal;
 use crate::event::{self, Wait};
+use crate::facts::{Facts, Readiness};
 use crate::moment::{Moment, earlier};
 use crate::sort::sort;
-use crate::status::Status;
+use crate::status::{State, Status};
 use crate::sys::watch;
 use crate::sys::{clock, limits, signal};
 use crate::tai;
@@ -297,8 +298,28 @@ impl<'a> Waiter<'a> {
         if !counts_as_executed {
             return false;
         }
-        match request::effect(self.request.until, status, before) {
+        let effect = request::effect(self.request.until, status, before);
+        // What the service told of itself matters only where it is to be up.
+        let facts = if self.request.is_for_up() && (executed || effect != Effect::No) {
+            pending.target.facts(&MAIN)
+        } else {
+            Facts::default()
+        };
+        match effect {
+            Effect::No if status.state == State::Down && facts.done.is_some() => {
+                observer.done(&pending.target, status);
+            }
+            Effect::No if status.state == State::Down && facts.given_up.is_some() => {
+                observer.given_up(&pending.target, status);
+            }
             Effect::No => return false,
+            // It is not ready yet, or has ended since the status was read.
+            Effect::Yes | Effect::IfChecked
+                if status.state == State::Run
+                    && (facts.readiness == Some(Readiness::NotReady) || facts.is_over()) =>
+            {
+                return false;
+            }
             Effect::Yes => observer.done(&pending.target, status),
             Effect::IfChecked => {
                 let not_before = pending.check_again_at(now, status);

@@ -100,7 +100,7 @@ impl Service {
         // Listed after the watch is set.
         let mut contents = None;
         let mut main = Unit::open(Role::Main, dir, &label, now, |dir| {
-            contents.insert(Contents::list(dir)).has_down && wanted_at_start(dir) == Want::Down
+            contents.insert(Contents::list(dir, false)).has_down && wanted_at_start(dir) == Want::Down
         })?;
         let contents = contents.unwrap_or(Contents::UNKNOWN);
         main.machine.set_needs(contents.policies.has(PolicyFile::Needs));

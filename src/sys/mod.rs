@@ -8,8 +8,9 @@
 pub mod allocator;
 pub mod arguments;
 pub(crate) mod auxv;
+pub mod capabilities;
 pub mod clock;
-pub(crate) mod descriptors;
+pub mod descriptors;
 pub(crate) mod faults;
 pub(crate) mod fifo;
 pub mod fork;

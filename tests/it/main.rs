@@ -10,6 +10,7 @@ mod hints;
 mod hosted_logs;
 mod init;
 mod install;
+mod policies;
 mod runsv;
 mod runsvdir;
 mod served;

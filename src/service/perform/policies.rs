@@ -44,7 +44,7 @@ impl Policies {
 impl Service {
     /// The directory changed: finds out which policy files it has.
     pub(super) fn look_at_policies(&mut self) {
-        let files = Contents::list(self.main.dir.as_fd()).policies;
+        let files = Contents::list(self.main.dir.as_fd(), true).policies;
         if files.is_empty() && self.policies.files.is_empty() {
             return;
         }
