@@ -18,7 +18,7 @@ use super::output::Output;
 
 /// The loggers; none where a process cannot wait for many descriptors at once: there each log has an svlogd of its own.
 pub(super) fn new(output: Option<&Output>) -> Option<Rc<Loggers>> {
-    Loggers::new(output.map(|output| output.late(b"svlogd"))).map(Rc::new)
+    Loggers::new(output.map(|output| output.late(b"svlogd").0)).map(Rc::new)
 }
 
 /// Sends and receives what is possible without waiting.

@@ -288,6 +288,13 @@ impl LogDir {
         self.advance(now);
     }
 
+    /// Has the kernel begin to write `current` to the disk.
+    pub(crate) fn begin_to_sync(&self) {
+        if let Some(current) = &self.current {
+            current.begin_to_sync();
+        }
+    }
+
     /// Kills the processor and completes `current`. Bytes that are still pending are lost, which is reported.
     pub(crate) fn close(&mut self) {
         self.processing.abandon();

@@ -49,6 +49,7 @@ pub(super) fn serve(options: &Options, account: Option<&OsString>, signals: &Sig
         logs: BTreeMap::new(),
         due: BTreeSet::new(),
         block: Block::default(),
+        ended: Vec::new(),
         reports: VecDeque::new(),
         is_open: true,
     };
@@ -79,6 +80,8 @@ struct Shared<'o> {
     /// When a log has something to do although nothing is read.
     due: BTreeSet<(Moment, LogNumber)>,
     block: Block,
+    /// Logs that ended in this turn and are to be closed.
+    ended: Vec<(LogNumber, Ended)>,
     /// What runsvinit has not received yet.
     reports: VecDeque<Closed>,
     /// Whether runsvinit may still send something.
@@ -125,6 +128,7 @@ impl Shared<'_> {
         for number in due {
             self.advance(number, now);
         }
+        self.close_ended();
         self.send_reports();
     }
 
@@ -232,7 +236,7 @@ impl Shared<'_> {
     fn advance(&mut self, number: LogNumber, now: Moment) {
         let Some(log) = self.logs.get_mut(&number) else { return };
         if log.stream.advance(now) {
-            return self.end(number, Ended::Code(0));
+            return self.ended.push((number, Ended::Code(0)));
         }
         log.stream.release_memory();
         let wants = log.stream.wants_input() && !log.is_stopped;
@@ -258,7 +262,20 @@ impl Shared<'_> {
         }
     }
 
-    /// Closes a log and reports it.
+    /// Closes the logs that ended in this turn. In an orderly stop these are many, and waiting for the disk for one after the
+    /// other would take too long.
+    fn close_ended(&mut self) {
+        for (number, _) in &self.ended {
+            if let Some(log) = self.logs.get(number) {
+                log.stream.begin_to_sync();
+            }
+        }
+        for (number, how) in std::mem::take(&mut self.ended) {
+            self.end(number, how);
+        }
+    }
+
+    /// Closes a log and reports it, unless that was done.
     fn end(&mut self, number: LogNumber, how: Ended) {
         if let Some(mut log) = self.logs.remove(&number) {
             if let Some(at) = log.due {
@@ -269,8 +286,8 @@ impl Shared<'_> {
                 self.interest.remove(log.pipe.as_fd());
             }
             log.stream.close();
+            self.report(number, how);
         }
-        self.report(number, how);
     }
 
     fn report(&mut self, number: LogNumber, how: Ended) {

@@ -155,6 +155,11 @@ impl Stream {
         self.logs.iter_mut().for_each(LogDir::release_memory);
     }
 
+    /// Has the kernel begin to write the logs to the disk, so that closing many of them waits for the disk only once.
+    pub(crate) fn begin_to_sync(&self) {
+        self.logs.iter().for_each(LogDir::begin_to_sync);
+    }
+
     /// Kills processors and completes the logs. Bytes that are still pending are lost, which is reported.
     pub(crate) fn close(&mut self) {
         self.logs.iter_mut().for_each(LogDir::close);

@@ -53,7 +53,7 @@ pub fn become_it(account: &[u8]) -> Result<(), Failed> {
     let ids = ids.map_err(|refused: Refused| {
         Failed::without_cause([b"log/user: ", account, b": ", refused.to_string().as_bytes()].concat())
     })?;
-    privilege::become_user(ids.uid, &ids.gids)
+    privilege::become_user(ids.uid, &ids.gids, 0)
 }
 
 fn read_database(path: &CStr) -> io::Result<Vec<u8>> {

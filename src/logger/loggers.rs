@@ -16,7 +16,6 @@ use super::account;
 use super::protocol::{Closed, LogNumber, Order, PACKET_MAX};
 use crate::error::{Context, Failed};
 use crate::process::Ended;
-use crate::service::Late;
 use crate::sys::interest::{self, Interest};
 use crate::sys::packets;
 use crate::sys::spawn::{NotStarted, Program, Stream, spawn};
@@ -25,12 +24,15 @@ use crate::{Signal, own_file, slice};
 /// How many packets of a logger are received at a time. The others are received in the next turn.
 const RECEIVED_MAX: usize = 256;
 
+/// Makes a standard output and a standard error.
+pub type MakeOutputs = Box<dyn Fn() -> io::Result<(OwnedFd, OwnedFd)>>;
+
 /// The loggers of a supervisor.
 pub struct Loggers {
     /// Made with the first logger.
     interest: OnceCell<Interest>,
     /// Makes their standard output and error, where they are not ours.
-    outputs: Option<Late>,
+    outputs: Option<MakeOutputs>,
     state: Cell<State>,
 }
 
@@ -110,7 +112,7 @@ impl Loggers {
     /// Without a process; the first log starts one. `outputs` makes their standard output and error, if not ours. `None`
     /// on a platform without epoll.
     #[must_use]
-    pub fn new(outputs: Option<Late>) -> Option<Self> {
+    pub fn new(outputs: Option<MakeOutputs>) -> Option<Self> {
         interest::MAY_WORK.then(|| Loggers { interest: OnceCell::new(), outputs, state: Cell::default() })
     }
 
@@ -194,7 +196,7 @@ impl Loggers {
             ..Program::default()
         };
         // Where they cannot be had, it writes to ours.
-        let outputs = self.outputs.as_ref().and_then(|outputs| (outputs.0)().ok());
+        let outputs = self.outputs.as_ref().and_then(|outputs| outputs().ok());
         if let Some((out, err)) = &outputs {
             program.stdout = Stream::Is(out.as_fd());
             program.stderr = Stream::Is(err.as_fd());

@@ -8,4 +8,4 @@ pub mod account;
 mod loggers;
 pub mod protocol;
 
-pub use loggers::{Gone, Log, LogEnd, Loggers, NotKept};
+pub use loggers::{Gone, Log, LogEnd, Loggers, MakeOutputs, NotKept};

@@ -452,7 +452,10 @@ impl Host {
         let is_changed = |fd: i32| changed.binary_search(&fd).is_ok();
         for place in 0..self.places.len() {
             let Some(service) = self.service(place) else { continue };
-            if overflow || service.watches().any(is_changed) {
+            if !overflow && service.has_only_hosted_log_changed(is_changed) {
+                service.look_at_hosted_log(now());
+                touched.push(place);
+            } else if overflow || service.watches().any(is_changed) {
                 service.look_again(now());
                 touched.push(place);
             } else if service.units().any(|unit| is_changed(unit.supervise_dir().as_raw_fd())) {

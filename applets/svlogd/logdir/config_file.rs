@@ -4,6 +4,7 @@ use std::io;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, Stat, fstat};
+use svcore::files;
 use svcore::sys::link::read_link;
 use svcore::trust::{self, Refusal};
 
@@ -22,7 +23,9 @@ pub(super) fn read(place: &Place, directory: &LockedDirectory, report: &Report) 
     let beside = (directory.fd.as_fd(), directory.stat);
     let in_log = place.log().map(|log| Ok::<_, io::Error>((log, fstat(log)?))).transpose()?;
     let mut found = None;
-    for (directory, stat) in in_log.into_iter().chain([beside]) {
+    let is_same = in_log.is_some_and(|(_, stat)| files::identity(&stat) == files::identity(&beside.1));
+    let beside = (!is_same).then_some(beside);
+    for (directory, stat) in in_log.into_iter().chain(beside) {
         match open(directory) {
             Ok((file, config)) => {
                 found = Some((file, config, stat));

@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, AsRawFd};
 use rustix::fs::{AtFlags, Stat, fstat, statat};
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -228,6 +228,23 @@ impl Service {
             self.handle(now, Role::Log, Event::Command(Command::Restart));
             self.handle(now, Role::Log, Event::Command(Command::Continue));
             self.publish(now);
+        }
+    }
+
+    /// Whether nothing of what is watched has changed but the directory of a log that this suite keeps, in which svlogd makes
+    /// files of its own.
+    pub(crate) fn has_only_hosted_log_changed(&self, is_changed: impl Fn(i32) -> bool) -> bool {
+        let Some(log) = self.log.as_ref().filter(|log| log.hosting.is_hosted()) else { return false };
+        let log = log.unit.dir.as_raw_fd();
+        is_changed(log) && !self.watches().any(|fd| fd != log && is_changed(fd))
+    }
+
+    /// Looks for what may have happened then: `log/run` has appeared, or `log/supervise` is gone.
+    pub(crate) fn look_at_hosted_log(&mut self, now: Now) {
+        self.look_at_log(now);
+        let in_place = |log: &super::log::LogUnit| log.unit.supervise.is_in_place(log.unit.dir.as_fd());
+        if !self.log.as_ref().is_some_and(|log| in_place(log)) {
+            self.look_again(now);
         }
     }
 
