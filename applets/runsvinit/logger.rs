@@ -5,13 +5,11 @@
 use std::rc::Rc;
 
 use rustix::process::Pid;
-use svcore::Signal;
 use svcore::logger::{LogEnd, Loggers};
 use svcore::process::Ended;
 use svcore::say::Message;
 use svcore::service::host::{Host, now};
 use svcore::sort;
-use svcore::sys::signal;
 
 use super::WHO;
 use super::output::Output;
@@ -47,12 +45,4 @@ fn end_logs(host: &mut Host, mut ends: Vec<LogEnd>) {
         let at = ends.binary_search_by_key(&number, |end| end.number).ok()?;
         ends.get(at).map(|end| end.how)
     });
-}
-
-/// Kills the loggers that have not ended.
-pub(super) fn kill(loggers: &Loggers) {
-    for pid in loggers.processes() {
-        // It may have ended a moment ago.
-        let _ = signal::send(pid, Signal::KILL);
-    }
 }

@@ -14,7 +14,7 @@ use svcore::sys::{clock, signal};
 
 use super::programs::{Cmd, Hooks};
 use super::stop::{Remaining, Stop, Task};
-use super::{Init, Phase, WHO, info, logger, others, say_hook};
+use super::{Init, Phase, WHO, info, others, say_hook};
 
 /// The directory of executables that run after the services.
 const HALT: &CStr = c"/etc/runit/halt.d";
@@ -151,8 +151,7 @@ impl Init<'_> {
             Task::KillLogs => {
                 self.host.kill_logs();
                 if let Some(loggers) = &self.loggers {
-                    // One that hangs does not read what it is told.
-                    logger::kill(loggers);
+                    loggers.kill();
                 }
             }
             Task::EndWriters => {

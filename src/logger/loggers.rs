@@ -18,6 +18,7 @@ use crate::error::{Context, Failed};
 use crate::process::Ended;
 use crate::sys::interest::{self, Interest};
 use crate::sys::packets;
+use crate::sys::signal;
 use crate::sys::spawn::{NotStarted, Program, Stream, spawn};
 use crate::{Signal, own_file, slice};
 
@@ -62,6 +63,8 @@ struct Logger {
     logs: BTreeSet<LogNumber>,
     /// What the socket has not accepted yet.
     queue: VecDeque<Queued>,
+    /// We have killed it.
+    is_killed: bool,
 }
 
 #[derive(Debug)]
@@ -95,7 +98,7 @@ pub struct LogEnd {
 pub struct Gone {
     /// The logs that it kept.
     pub logs: Vec<LogEnd>,
-    /// Whether it was not told to exit: it still kept logs.
+    /// Whether nobody has reported why: it still kept logs, was not killed by us, and has not reported it itself.
     pub is_unexpected: bool,
 }
 
@@ -106,6 +109,8 @@ pub enum NotKept {
     Failed(Failed),
     /// The logger could not be started.
     NotStarted(NotStarted),
+    /// The logger has just ended, which is reported with its end.
+    Ended,
 }
 
 impl Loggers {
@@ -159,10 +164,13 @@ impl Loggers {
                 return Err(NotKept::Failed(Failed::without_cause("no logger")));
             };
             let order = Order::Keep { number, name: log.name };
-            logger
-                .send(&order, &[log.pipe, log.dir], interest)
-                .while_doing(|| "unable to send log to svlogd")
-                .map_err(NotKept::Failed)?;
+            match logger.send(&order, &[log.pipe, log.dir], interest) {
+                Err(error) if has_ended(&error) => {
+                    logger.socket = None;
+                    return Err(NotKept::Ended);
+                }
+                sent => sent.while_doing(|| "unable to send log to svlogd").map_err(NotKept::Failed)?,
+            }
             logger.logs.insert(number);
             Ok((number, logger.pid))
         })
@@ -202,7 +210,15 @@ impl Loggers {
             program.stderr = Stream::Is(err.as_fd());
         }
         let pid = spawn(&program).map_err(NotKept::NotStarted)?;
-        Ok(Logger { number, account, pid, socket: Some(ours), logs: BTreeSet::new(), queue: VecDeque::new() })
+        Ok(Logger {
+            number,
+            account,
+            pid,
+            socket: Some(ours),
+            logs: BTreeSet::new(),
+            queue: VecDeque::new(),
+            is_killed: false,
+        })
     }
 
     /// Passes a signal to one log, as if an svlogd of its own got it.
@@ -238,7 +254,8 @@ impl Loggers {
             let mut logs = Vec::new();
             // What it reported before it ended.
             while logger.receive(&mut logs) {}
-            let is_unexpected = !logger.logs.is_empty();
+            let has_reported = matches!(how, Ended::Code(1..));
+            let is_unexpected = !logger.logs.is_empty() && !logger.is_killed && !has_reported;
             logs.extend(logger.logs.iter().map(|&number| LogEnd { number, how }));
             Some(Gone { logs, is_unexpected })
         })
@@ -250,10 +267,15 @@ impl Loggers {
         self.with(|state| state.loggers.iter().any(|logger| logger.pid == pid))
     }
 
-    /// The processes.
-    #[must_use]
-    pub fn processes(&self) -> Vec<Pid> {
-        self.with(|state| state.loggers.iter().map(|logger| logger.pid).collect())
+    /// Kills all loggers: one that hangs does not read what it is told.
+    pub fn kill(&self) {
+        self.with(|state| {
+            for logger in &mut state.loggers {
+                logger.is_killed = true;
+                // It may have ended a moment ago.
+                let _ = signal::send(logger.pid, Signal::KILL);
+            }
+        });
     }
 }
 
@@ -330,6 +352,11 @@ impl Logger {
         }
         true
     }
+}
+
+/// Whether an order could not be sent because the logger has ended.
+fn has_ended(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Whether an order is to be sent again later: the socket is full, or too many descriptors are on their way.

@@ -353,7 +353,8 @@ impl Service {
                 return Some(Event::Timeout(self.unit(role)?.timeout(script, &self.label)));
             }
             Action::KillOverdue(pid, script) => {
-                self.unit(role)?.report_overdue(script, &self.label);
+                let name = self.program_name(role, script);
+                self.unit(role)?.report_overdue(name, script, &self.label);
                 self.send(role, pid, Signal::KILL);
             }
             Action::NoteUnexpectedExit(how) if role == Role::Main => self.note_unexpected_exit(how),
@@ -364,7 +365,8 @@ impl Service {
             // The logger reports why it closed a log, or its supervisor that the logger ended.
             Action::ReportExit(_) if role == Role::Log && self.log_at_logger().is_some() => {}
             Action::ReportExit(report) if role == Role::Log && self.log_is_hosted() => {
-                self.label.warn(report.in_words("svlogd of ./log").as_bytes(), None);
+                let name = self.program_name(role, Script::Run);
+                self.label.warn(report.in_words(name).as_bytes(), None);
             }
             Action::ReportExit(report) => {
                 let unit = self.unit(role)?;

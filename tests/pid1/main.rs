@@ -8,6 +8,7 @@ extern crate support_attribute;
 
 mod command;
 mod hosted;
+mod hosted_logs;
 mod output;
 mod runit;
 mod runsvinit;

@@ -10,7 +10,7 @@ use crate::process::Ended;
 use crate::role::Role;
 use crate::service::departure::Leave;
 use crate::service::machine::Machine;
-use crate::service::step::Now;
+use crate::service::step::{Now, Script};
 use crate::status::Want;
 use crate::sys::signal;
 
@@ -119,19 +119,24 @@ impl Service {
     /// Kills what still runs of the service but its log service, with a line for each. After that no `./finish` is run.
     pub(crate) fn kill(&mut self) {
         self.end.killed = true;
-        if let Some(pid) = self.main.report_kill(&self.label) {
-            self.send(Role::Main, pid, Signal::KILL);
-        }
+        self.kill_overdue(Role::Main);
         for running in &self.hooks {
             self.kill_hook(running, "did not end in time: killed");
         }
     }
 
+    /// Kills the process of one of the two, with a line, if there is one.
+    fn kill_overdue(&self, role: Role) {
+        let Some((unit, pid)) = self.unit(role).and_then(|unit| Some((unit, unit.pid()?))) else { return };
+        let script = if unit.machine.is_running() { Script::Run } else { Script::Finish(Ended::Code(0)) };
+        let what = format!("{} did not end in time: killed", self.program_name(role, script));
+        self.label.warn(what.as_bytes(), None);
+        self.send(role, pid, Signal::KILL);
+    }
+
     /// Kills the log service, with a line, if it still runs.
     pub(crate) fn kill_log(&self) {
-        if let Some(pid) = self.log.as_ref().and_then(|log| log.unit.report_kill(&self.label)) {
-            self.send(Role::Log, pid, Signal::KILL);
-        }
+        self.kill_overdue(Role::Log);
     }
 
     /// From now on nothing is started but `./finish`, and the log service as long as it has something to read.

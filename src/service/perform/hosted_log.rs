@@ -25,7 +25,7 @@ use crate::own_file;
 use crate::process::Ended;
 use crate::role::Role;
 use crate::say::Message;
-use crate::service::step::{Event, Now};
+use crate::service::step::{Event, Now, Script};
 use crate::status::Want;
 use crate::sys::spawn::{NotStarted, Program, Search, Step, Stream, spawn};
 use crate::tai::{self, Tai64N};
@@ -145,6 +145,7 @@ impl Service {
                 log.hosting.keeper = Keeper::Logger(number);
                 Event::Started(pid)
             }
+            Err(NotKept::Ended) => Event::NotStarted { finish: false },
             Err(NotKept::NotStarted(why)) => self.svlogd_not_started(now, &why),
             Err(NotKept::Failed(failed)) => {
                 let message = Message::of(crate::say::Class::Fatal, &self.label.who, &failed);
@@ -228,6 +229,15 @@ impl Service {
             self.handle(now, Role::Log, Event::Command(Command::Restart));
             self.handle(now, Role::Log, Event::Command(Command::Continue));
             self.publish(now);
+        }
+    }
+
+    /// What messages call the program of one of the two.
+    pub(super) fn program_name(&self, role: Role, script: Script) -> &'static str {
+        match self.unit(role) {
+            Some(_) if role == Role::Log && self.log_is_hosted() => "svlogd of ./log",
+            Some(unit) => unit.script_name(script),
+            None => "",
         }
     }
 

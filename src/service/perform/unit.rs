@@ -11,7 +11,6 @@ use rustix::process::Pid;
 
 use super::label::Label;
 use crate::error::{Failed, Result};
-use crate::process::Ended;
 use crate::role::Role;
 use crate::service::machine::Machine;
 use crate::service::step::{Now, Script};
@@ -247,19 +246,10 @@ impl Unit {
     }
 
     /// A script has not ended within its timeout: reports that it is killed.
-    pub(super) fn report_overdue(&self, script: Script, label: &Label) {
+    pub(super) fn report_overdue(&self, name: &str, script: Script, label: &Label) {
         let time = self.timeout(script, label).map_or(0, |timeout| timeout.as_millis());
-        let what = format!("{} did not end in {time} ms: killed", self.script_name(script));
+        let what = format!("{name} did not end in {time} ms: killed");
         label.warn(what.as_bytes(), None);
-    }
-
-    /// Reports that `./run` or `./finish` is killed, if one of them still runs. Returns the process to kill.
-    pub(super) fn report_kill(&self, label: &Label) -> Option<Pid> {
-        let pid = self.pid()?;
-        let script = if self.machine.is_running() { Script::Run } else { Script::Finish(Ended::Code(0)) };
-        let what = format!("{} did not end in time: killed", self.script_name(script));
-        label.warn(what.as_bytes(), None);
-        Some(pid)
     }
 
     /// The word in a file of the directory; `None` if there is no such file, or nothing in it.
