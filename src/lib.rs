@@ -4,6 +4,7 @@
 //! `applets/`; what another runit program could read or share lives here.
 
 pub mod actions;
+pub(crate) mod cgroup;
 pub mod client;
 pub mod control;
 pub mod decimal;
@@ -15,9 +16,12 @@ pub mod facts;
 pub mod files;
 pub mod hint;
 pub mod install;
+pub(crate) mod log_tail;
 pub mod logger;
 pub mod moment;
 pub mod multicall;
+pub mod needs;
+pub(crate) mod notify;
 pub mod oom;
 pub mod own_file;
 pub mod passwd;

@@ -36,11 +36,26 @@ impl ProcStat {
         Self::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
+    /// How long ago it started, in whole seconds; `None` where there is no `/proc`.
+    #[must_use]
+    pub fn age_in_seconds(&self) -> Option<u64> {
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        let since_boot: u64 = uptime.split('.').next()?.parse().ok()?;
+        Some(since_boot.saturating_sub(self.start / rustix::param::clock_ticks_per_second().max(1)))
+    }
+
     /// Reads our own, even if `/proc` is that of another PID namespace. `None` if there is no `/proc`.
     #[must_use]
     pub fn own() -> Option<Self> {
         Self::parse(&std::fs::read("/proc/self/stat").ok()?)
     }
+}
+
+/// Whether the numbers in `/proc` are those of our PID namespace.
+#[must_use]
+pub(crate) fn is_of_our_namespace() -> bool {
+    let own = rustix::fs::readlinkat(rustix::fs::CWD, c"/proc/self", Vec::new());
+    own.is_ok_and(|own| own.to_bytes() == std::process::id().to_string().as_bytes())
 }
 
 #[cfg(test)]

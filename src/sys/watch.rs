@@ -1,7 +1,7 @@
 //! Watching directories for changes.
 //!
 //! Linux has two ways. inotify also reports the removal of the directory itself, but a user may by default have only 128
-//! instances, and the kernel takes some milliseconds to close one; so only `runsvdir` and `runsvinit` use it. `runsv` and
+//! instances, and the kernel takes some milliseconds to close one; so only `runsvdir`, `runsvinit` and `svctl` use it. `runsv` and
 //! `sv`, of which there are many, use dnotify: a signal ([`Signal::CHANGE`](super::signal::Signal::CHANGE)) for a
 //! directory that is open. Other platforms have neither, and callers look from time to time.
 
@@ -105,7 +105,7 @@ mod here {
         /// # Errors
         ///
         /// That of inotify_init(2): EMFILE when the user has too many already.
-        pub(crate) fn new() -> io::Result<Self> {
+        pub fn new() -> io::Result<Self> {
             Ok(Inotify(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?))
         }
 
@@ -114,7 +114,7 @@ mod here {
         /// # Errors
         ///
         /// That of inotify_add_watch(2).
-        pub(crate) fn add(&self, directory: &CStr) -> io::Result<i32> {
+        pub fn add(&self, directory: &CStr) -> io::Result<i32> {
             let flags = WatchFlags::CREATE
                 | WatchFlags::DELETE
                 | WatchFlags::MOVED_FROM
@@ -136,8 +136,18 @@ mod here {
             Ok(inotify::add_watch(&self.0, path.as_str(), flags)?)
         }
 
+        /// Watches an open directory for entries that are created, removed or renamed, and for its own removal.
+        ///
+        /// # Errors
+        ///
+        /// That of inotify_add_watch(2); ENOENT where there is no /proc.
+        pub fn add_open(&self, directory: BorrowedFd<'_>) -> io::Result<i32> {
+            let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
+            self.add(&std::ffi::CString::new(path)?)
+        }
+
         /// Stops watching a directory, which may have been removed already.
-        pub(crate) fn remove(&self, watch: i32) {
+        pub fn remove(&self, watch: i32) {
             let _ = inotify::remove_watch(&self.0, watch);
         }
 
@@ -145,7 +155,7 @@ mod here {
         /// the name of the entry, which is empty for the directory itself.
         ///
         /// One call passes a bounded number of changes, since somebody may create entries without end.
-        pub(crate) fn read_each(&self, mut each: impl FnMut(i32, &[u8])) {
+        pub fn read_each(&self, mut each: impl FnMut(i32, &[u8])) {
             /// The watch was removed. The removal of the directory itself was reported before.
             const IGNORED: u32 = 0x8000;
             let mut buffer = [0; 4096];
@@ -241,7 +251,7 @@ mod here {
         /// # Errors
         ///
         /// Always.
-        pub(crate) fn new() -> io::Result<Self> {
+        pub fn new() -> io::Result<Self> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
@@ -250,7 +260,7 @@ mod here {
         /// # Errors
         ///
         /// Always.
-        pub(crate) fn add(&self, _directory: &CStr) -> io::Result<i32> {
+        pub fn add(&self, _directory: &CStr) -> io::Result<i32> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
@@ -263,11 +273,20 @@ mod here {
             Err(io::ErrorKind::Unsupported.into())
         }
 
-        /// Does nothing.
-        pub(crate) fn remove(&self, _watch: i32) {}
+        /// Never succeeds.
+        ///
+        /// # Errors
+        ///
+        /// Always.
+        pub fn add_open(&self, _directory: BorrowedFd<'_>) -> io::Result<i32> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
 
         /// Does nothing.
-        pub(crate) fn read_each(&self, _each: impl FnMut(i32, &[u8])) {}
+        pub fn remove(&self, _watch: i32) {}
+
+        /// Does nothing.
+        pub fn read_each(&self, _each: impl FnMut(i32, &[u8])) {}
     }
 
     /// No directory is watched on this platform, so this does not matter.

@@ -27,13 +27,14 @@ impl Service {
     /// Does the next steps of leaving, if the service is to leave for good. Returns whether everything has ended.
     pub(crate) fn leave(&mut self, now: Now) -> bool {
         loop {
+            let is_ending = self.main_is_over() && self.confinement.is_ending();
             let log = self.log.as_deref();
             let unread = log.map_or(0, |log| log.pipe.unread());
             let leave = self.departure.next(
                 now,
                 &self.main.machine,
                 log.map(|log| &log.unit.machine),
-                !self.hooks.is_empty(),
+                !self.hooks.is_empty() || is_ending || self.on_failure.is_running(),
                 unread > 0,
                 || log.map_or(log::TIMEOUT, |log| log.exit_timeout()),
             );
@@ -72,6 +73,7 @@ impl Service {
         for running in &self.hooks {
             self.kill_hook(running, "does not end: killing it");
         }
+        self.kill_on_failure();
     }
 
     fn kill_hook(&self, running: &RunningHook, why: &str) {
@@ -120,6 +122,7 @@ impl Service {
     pub(crate) fn kill(&mut self) {
         self.end.killed = true;
         self.kill_overdue(Role::Main);
+        self.confinement.kill();
         for running in &self.hooks {
             self.kill_hook(running, "did not end in time: killed");
         }

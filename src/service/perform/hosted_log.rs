@@ -188,7 +188,7 @@ impl Service {
         let what = match why.step {
             Step::Descriptors => "unable to setup filedescriptor for svlogd of ./log",
             Step::Directory => "unable to change directory to ./log",
-            Step::Fork | Step::Exec => "unable to start svlogd of ./log",
+            Step::ControlGroup | Step::Fork | Step::Exec => "unable to start svlogd of ./log",
         };
         let message = Message::not_started(&self.label.who, why, "unable to fork, sleeping", what);
         if self.recent.is_new(now.at, &message.text()) {
@@ -271,14 +271,28 @@ impl Service {
 
     /// Sends a signal to a process of one of the two; to a log at a logger, as an order.
     pub(super) fn send(&self, role: Role, pid: Pid, signal: Signal) {
-        let number = if role == Role::Log { self.log_at_logger() } else { None };
-        match (number, &self.loggers) {
-            (Some(number), Some(loggers)) => loggers.signal(number, signal),
-            // It may have ended a moment ago; then its end is what counts.
-            _ => {
-                let _ = crate::sys::signal::send(pid, signal);
-            }
+        if !self.order(role, signal)
+            && let Some(unit) = self.unit(role)
+        {
+            unit.send(pid, signal);
         }
+    }
+
+    /// Sends the signal that asks one of the two to end.
+    pub(super) fn send_down(&self, role: Role, pid: Pid) {
+        let Some(unit) = self.unit(role) else { return };
+        let signal = unit.down_signal(&self.label);
+        if !self.order(role, signal) {
+            unit.send_down(pid, signal);
+        }
+    }
+
+    /// If a logger keeps the log, sends a signal for it as an order. Returns whether it did so.
+    fn order(&self, role: Role, signal: Signal) -> bool {
+        let number = if role == Role::Log { self.log_at_logger() } else { None };
+        let (Some(number), Some(loggers)) = (number, &self.loggers) else { return false };
+        loggers.signal(number, signal);
+        true
     }
 }
 

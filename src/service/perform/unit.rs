@@ -16,7 +16,7 @@ use crate::service::machine::Machine;
 use crate::service::step::{Now, Script};
 use crate::status::Want;
 use crate::supervise::Supervise;
-use crate::sys::watch;
+use crate::sys::{signal, watch};
 use crate::{Signal, decimal, files, slice, sys};
 
 /// How many bytes of commands are read at a time. The others are read in the next turn, after other services had
@@ -37,6 +37,8 @@ pub struct Unit {
     to_publish: bool,
     /// Commands were done; clients learn that as soon as the status is published.
     to_acknowledge: bool,
+    /// `./run` runs as this process and leads a process group; see `kill-group`.
+    group: Option<Pid>,
     /// The FIFO `control` is another one than the host knows.
     has_new_control: bool,
     /// The content of `supervise/state`.
@@ -68,6 +70,7 @@ impl Unit {
             to_publish,
             to_acknowledge,
             has_new_control,
+            group: None,
             facts,
         })
     }
@@ -223,6 +226,43 @@ impl Unit {
                 label.warn(b"down-signal: neither a name nor a number of a signal, sending TERM", None);
                 Signal::TERM
             }),
+        }
+    }
+
+    /// Sends the signal that asks it to end.
+    pub(super) fn send_down(&self, pid: Pid, signal: Signal) {
+        self.send_to(pid, signal, true);
+    }
+
+    /// Sends a signal to a process; one that ends, or that such a one needs, to its whole group if it leads one.
+    pub(super) fn send(&self, pid: Pid, signal: Signal) {
+        let is_for_group = matches!(signal, Signal::TERM | Signal::KILL | Signal::CONT);
+        self.send_to(pid, signal, is_for_group);
+    }
+
+    fn send_to(&self, pid: Pid, signal: Signal, is_for_group: bool) {
+        let is_sent = is_for_group && self.group == Some(pid) && signal::send_to_group(pid, signal).is_ok();
+        // It may lead no group any more. Or it has ended a moment ago; then its end is what counts.
+        if !is_sent {
+            let _ = signal::send(pid, signal);
+        }
+    }
+
+    /// `./run` was started as this process, and leads a process group.
+    pub(super) const fn note_group(&mut self, pid: Pid) {
+        self.group = Some(pid);
+    }
+
+    /// The process that leads a process group, if there is one.
+    pub(crate) const fn group(&self) -> Option<Pid> {
+        self.group
+    }
+
+    /// The process that leads the group has ended and is not reaped yet, so the number of the group is still its own: kills
+    /// what is left of the group.
+    pub(crate) fn end_group(&mut self, leader: Pid) {
+        if self.group.take_if(|group| *group == leader).is_some() {
+            let _ = signal::send_to_group(leader, Signal::KILL);
         }
     }
 

@@ -110,6 +110,10 @@ impl World {
                 self.told.push("not alive".to_owned());
                 None
             }
+            Action::ReportFailing => {
+                self.told.push("failing".to_owned());
+                None
+            }
             Action::ReportGivenUp(reason) => {
                 self.told.push(reason.in_words());
                 None
@@ -153,7 +157,7 @@ impl World {
                 }
             }
             Action::AskTimeout(_) => Some(Event::Timeout(self.timeout)),
-            Action::NoteUnexpectedExit(_) => {
+            Action::NoteUnexpectedExit(..) => {
                 self.unexpected += 1;
                 None
             }
