@@ -17,6 +17,7 @@ mod unit;
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use rustix::fd::AsFd;
 use rustix::fs::CWD;
@@ -43,7 +44,7 @@ use super::machine::Machine;
 use super::step::{Action, Actions, Event, Now, Script};
 use crate::control::{Command, Hook};
 use crate::error::{Context, Failed, Result};
-use crate::files::{self, Identity};
+use crate::files;
 use crate::moment::{Moment, earlier};
 use crate::policy::PolicyFile;
 use crate::process::Ended;
@@ -52,6 +53,7 @@ use crate::role::Role;
 use crate::say::Message;
 use crate::status::Want;
 use crate::sys::watch;
+use crate::template::{Instance, ServiceIdentity};
 use crate::{Signal, hint, oom, tai};
 
 /// A program of `control/` that runs.
@@ -102,7 +104,8 @@ impl Service {
         let failed = || "unable to change to directory";
         let path = CString::new(name.as_bytes()).map_err(|_| Failed::without_cause(failed()))?;
         let dir = open_directory(CWD, &path).while_doing(failed)?;
-        let label = Label { who, path };
+        let instance = Instance::of(Path::new(name)).map(Box::new);
+        let label = Label { who, path, instance };
         // Listed after the watch is set.
         let mut contents = None;
         let mut main = Unit::open(Role::Main, dir, &label, now, |dir| {
@@ -153,10 +156,17 @@ impl Service {
         self.publish(now);
     }
 
-    /// Which directory it serves; `None` if that cannot be found out.
+    /// Which service it is; `None` if that cannot be found out.
     #[must_use]
-    pub fn identity(&self) -> Option<Identity> {
-        rustix::fs::fstat(&self.main.dir).map(|stat| files::identity(&stat)).ok()
+    pub fn identity(&self) -> Option<ServiceIdentity> {
+        let directory = files::identity(&rustix::fs::fstat(&self.main.dir).ok()?);
+        Some(ServiceIdentity::new(directory, self.instance()))
+    }
+
+    /// Which instance of a template it is, if it is one.
+    #[must_use]
+    pub(crate) fn instance(&self) -> Option<&Instance> {
+        self.label.instance.as_deref()
     }
 
     /// Lets its programs write elsewhere than to the standard output and error of the supervisor.

@@ -4,4 +4,5 @@ mod ours {
     mod cost;
     mod ready;
     mod restart;
+    mod template;
 }
