@@ -82,6 +82,8 @@ struct Opened {
 pub struct Target {
     /// As typed, with what is not printable escaped: for people.
     pub name: Vec<u8>,
+    /// As typed.
+    pub typed: Vec<u8>,
     /// Where it is.
     pub path: Vec<u8>,
     dir: Result<OwnedFd, Errno>,
@@ -149,7 +151,7 @@ impl Target {
             (path, dir)
         };
         let instance = Instance::of(Path::new(OsStr::from_bytes(&path)));
-        Target { name: say::printable(name).into_owned(), path, dir, instance }
+        Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir, instance }
     }
 
     /// Whether it was named by a path, so that SVDIR means nothing.

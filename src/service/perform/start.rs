@@ -69,7 +69,7 @@ impl Service {
             files: &[file],
             argv: &argv,
             environment: &environment,
-            pid_variable: told_by.filter(|it| it.has_watchdog()).map(|_| c"WATCHDOG_PID"),
+            pid_variable: told_by.filter(|it| it.has_watchdog()).map(|_| "WATCHDOG_PID"),
             others: descriptor.as_slice(),
             directory: Some(unit.dir.as_fd()),
             new_session: self.of_init,
@@ -206,7 +206,7 @@ impl Service {
     }
 
     /// Where `./run`, `./finish` and the programs of `control/` write.
-    fn set_streams_of_main<'s>(&'s self, program: &mut Program<'s>) {
+    pub(super) fn set_streams_of_main<'s>(&'s self, program: &mut Program<'s>) {
         if let Some(outputs) = &self.outputs {
             program.stdout = Stream::Is(outputs.out.as_fd());
             program.stderr = Stream::Is(outputs.err.as_fd());
