@@ -5,6 +5,7 @@ mod ours {
     mod cost;
     mod kill_group;
     mod on_failure;
+    mod programs;
     mod ready;
     mod restart;
     mod template;
