@@ -150,8 +150,24 @@ impl Target {
             };
             (path, dir)
         };
+        Target::opened(name, path, dir)
+    }
+
+    /// The service at `path`, whatever it is called.
+    pub(super) fn at(name: &[u8], path: Vec<u8>) -> Self {
+        let dir = open_directory(CWD, &path);
+        Target::opened(name, path, dir)
+    }
+
+    fn opened(name: &[u8], path: Vec<u8>, dir: Result<OwnedFd, Errno>) -> Self {
         let instance = Instance::of(Path::new(OsStr::from_bytes(&path)));
         Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir, instance }
+    }
+
+    /// The path of the service that `name` means.
+    pub(super) fn path_of(name: &OsStr, base: &Base) -> Vec<u8> {
+        let name = name.as_bytes();
+        if is_path(name) { name.to_vec() } else { [base.path().as_bytes(), b"/", name].concat() }
     }
 
     /// Whether it was named by a path, so that SVDIR means nothing.
