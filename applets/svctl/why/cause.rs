@@ -48,6 +48,8 @@ pub(super) struct Evidence {
     pub(super) pid: Option<u64>,
     /// How many processes the kernel killed in the control group of its supervisor, for lack of memory.
     pub(super) killed_for_memory: Option<u64>,
+    /// The number of its supervisor, if that is known.
+    pub(super) supervisor: Option<u64>,
     /// The answer of its `./check`.
     pub(super) check: Check,
 }

@@ -143,14 +143,14 @@ fn head(service: &Service, screen: &Screen, out: &mut String) {
 /// What is known, a line each.
 fn explain(service: &Service, evidence: &Evidence, out: &mut String) {
     let mut line = |what: &str, words: &str| *out += &format!("  {what}: {words}\n");
-    line("directory", &text::escaped(&service.target.path));
+    line("directory", &text::escaped(&service.path));
     if let Some(wanted) = wanted(&service.main) {
         line("wanted", wanted);
     }
     if !service.command.is_empty() {
         line("command", &text::command_line(&service.command));
     }
-    if let Some(pid) = supervisor(service) {
+    if let Some(pid) = evidence.supervisor {
         let name = i32::try_from(pid).ok().and_then(ProcStat::of).map(|stat| text::escaped(&stat.name));
         line("supervisor", &format!("{}, pid {pid}", name.unwrap_or_default()));
     }
@@ -201,14 +201,14 @@ fn wanted(unit: &Unit) -> Option<&'static str> {
 }
 
 /// The supervisor of a service: it holds the lock. `None` if the system does not tell.
-fn supervisor(service: &Service) -> Option<u64> {
-    let view = service.target.view(&MAIN).ok()?;
+fn supervisor(target: &Target) -> Option<u64> {
+    let view = target.view(&MAIN).ok()?;
     lock_holder(view.place.as_fd(), c"lock")
 }
 
 /// Looks for all that may be a cause. `runs_check`: the answer of `./check` is asked for.
 fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_check: bool) -> Evidence {
-    let target = &service.target;
+    let target = &Target::new(&service.name, base);
     let status = service.main.status();
     let unserved = match &service.main.told {
         Err(trouble) => hint(target, base.path(), trouble, supervisors),
@@ -219,6 +219,7 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         // Those from before.
         None => target.last_facts(&MAIN),
     };
+    let supervisor = supervisor(target);
     let waits = facts.waits.iter().map(|name| (text::escaped(name), neighbour(target, name)));
     let log_has_problem =
         service.log.as_ref().filter(|log| service.main.told.is_ok() && log.has_problem(&service.now));
@@ -237,10 +238,11 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         log: log_has_problem.map(|log| log.condition(&service.now)),
         full_disk: full_disk(service),
         lines: tail::last_lines(service, LINES),
-        hook: hook(service),
+        hook: hook(service, target),
         pid: status.and_then(|status| status.pid).map(pid_number),
-        killed_for_memory: supervisor(service).and_then(oom::count_around),
-        check: if runs_check { check(service, base, supervisors) } else { Check::None },
+        killed_for_memory: supervisor.and_then(oom::count_around),
+        supervisor,
+        check: if runs_check { check(service, target, base, supervisors) } else { Check::None },
     }
 }
 
@@ -259,9 +261,9 @@ fn neighbour(target: &Target, name: &[u8]) -> String {
 }
 
 /// Whether a service that has a supervisor cannot be started, whatever is sent.
-pub(super) fn cannot_start(service: &Service) -> bool {
+pub(super) fn cannot_start(service: &Service, base: &Base) -> bool {
     service.main.status().is_some_and(|status| status.pid.is_none())
-        && not_startable(&service.target, c"run").is_some()
+        && not_startable(&Target::new(&service.name, base), c"run").is_some()
 }
 
 /// What is wrong with a program of a service.
@@ -285,14 +287,14 @@ fn full_disk(service: &Service) -> Option<String> {
 }
 
 /// A program in `control/` of this service that runs for longer than it should: a child of a supervisor in this directory.
-fn hook(service: &Service) -> Option<(String, i32, u64)> {
-    let has_hooks = matches!(service.target.look(c"control"), Ok(Some(stat)) if files::is_dir(&stat));
+fn hook(service: &Service, target: &Target) -> Option<(String, i32, u64)> {
+    let has_hooks = matches!(target.look(c"control"), Ok(Some(stat)) if files::is_dir(&stat));
     let is_waiting =
         matches!(service.condition(), Condition::Restarting | Condition::Stopping | Condition::GivenUp);
     if !has_hooks || !is_waiting && service.main.status()?.state != State::Down {
         return None;
     }
-    let path = std::fs::canonicalize(OsStr::from_bytes(&service.target.path)).ok()?;
+    let path = std::fs::canonicalize(OsStr::from_bytes(&service.path)).ok()?;
     let mut supervising = Supervising::default();
     for pid in listing::numbers_in(b"/proc")? {
         let Some(stat) = ProcStat::of(pid).filter(|stat| supervising.is_supervisor(stat.parent)) else {
@@ -315,13 +317,13 @@ fn hook(service: &Service) -> Option<(String, i32, u64)> {
     None
 }
 
-fn check(service: &Service, base: &Base, supervisors: &mut Supervisors) -> Check {
-    let has_check = matches!(service.target.look(c"check"), Ok(Some(_)));
+fn check(service: &Service, target: &Target, base: &Base, supervisors: &mut Supervisors) -> Check {
+    let has_check = matches!(target.look(c"check"), Ok(Some(_)));
     let runs = service.main.status().is_some_and(|status| status.state == State::Run && status.pid.is_some());
     if !has_check || !runs {
         return Check::None;
     }
     let mut silent = Silent { base, supervisors };
-    let agrees = Checker::silent().agrees(&service.target, end_of(usual_patience()), &mut silent);
+    let agrees = Checker::silent().agrees(target, end_of(usual_patience()), &mut silent);
     if agrees { Check::Passes } else { Check::Fails }
 }

@@ -14,7 +14,7 @@ const END_MAX: u64 = 16 * 1024;
 
 /// The directory of the log, where the usual places have one.
 pub(super) fn directory(service: &Service) -> Option<PathBuf> {
-    let path = PathBuf::from(OsStr::from_bytes(&service.target.path));
+    let path = PathBuf::from(OsStr::from_bytes(&service.path));
     let name = path.file_name().unwrap_or_default().to_owned();
     let dirs = [
         path.join("log/main"),
