@@ -32,6 +32,8 @@ mod runsvdir;
 mod runsvinit;
 #[cfg(feature = "sv")]
 mod sv;
+#[cfg(feature = "svctl")]
+mod svctl;
 #[cfg(feature = "svlogd")]
 mod svlogd;
 #[cfg(all(feature = "utmpset", target_os = "linux"))]

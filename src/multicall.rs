@@ -219,7 +219,9 @@ pub fn version() -> Error {
     Error::Version
 }
 
-fn version_line() -> String {
+/// The name of the suite and its version, with a newline.
+#[must_use]
+pub fn version_line() -> String {
     format!("{SUITE} {}\n", env!("CARGO_PKG_VERSION"))
 }
 
@@ -353,7 +355,8 @@ fn nearest(table: &[Applet], word: &[u8]) -> Option<(&'static str, &'static str)
 
 /// Whether the word is the name, or its beginning, or differs from it by one letter too many, missing or wrong, or by two
 /// that are exchanged.
-fn is_nearly(word: &[u8], name: &[u8]) -> bool {
+#[must_use]
+pub fn is_nearly(word: &[u8], name: &[u8]) -> bool {
     if word.len() < 2 || name.starts_with(word) {
         return word.len() > 1;
     }

@@ -14,6 +14,7 @@ mod runsvdir;
 mod served;
 mod suite;
 mod sv;
+mod svctl;
 mod svlogd;
 
 fn main() -> std::process::ExitCode {

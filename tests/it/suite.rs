@@ -6,7 +6,7 @@ mod ours {
 
     use support::*;
 
-    const NAMES: [&str; 17] = [
+    const NAMES: [&str; 18] = [
         "chpst",
         "envdir",
         "envuidgid",
@@ -22,6 +22,7 @@ mod ours {
         "setuidgid",
         "softlimit",
         "sv",
+        "svctl",
         "svlogd",
         "utmpset",
     ];

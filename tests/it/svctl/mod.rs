@@ -1,0 +1,3 @@
+//! `svctl`: a module for each command, or for some that belong together.
+
+mod words;
