@@ -18,6 +18,7 @@ pub mod interest;
 pub mod limits;
 pub mod link;
 pub mod listing;
+pub mod local_time;
 pub mod output;
 pub(crate) mod replace;
 pub(crate) mod residency;

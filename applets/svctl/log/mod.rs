@@ -1,5 +1,7 @@
-//! `svctl log`.
-
+//! `svctl log`: what svlogd has written.
+#![allow(dead_code)]
+mod pattern;
+mod stamp;
 use svcore::{Failed, Result};
 
 use super::Asked;
