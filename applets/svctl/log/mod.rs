@@ -1,6 +1,11 @@
 //! `svctl log`: what svlogd has written.
 #![allow(dead_code)]
+mod content;
+mod directory;
+mod filter;
+mod lines;
 mod pattern;
+mod seek;
 mod stamp;
 use svcore::{Failed, Result};
 
