@@ -4,12 +4,14 @@
 //! `applets/`; what another runit program could read or share lives here.
 
 pub mod actions;
+pub mod client;
 pub mod control;
 pub mod decimal;
 pub mod envdir;
 pub mod error;
 pub mod event;
 pub mod exec;
+pub mod facts;
 pub mod files;
 pub mod hint;
 pub mod install;
@@ -21,6 +23,7 @@ pub mod oom;
 pub mod own_file;
 pub mod passwd;
 pub(crate) mod path;
+pub mod policy;
 pub(crate) mod printable;
 pub mod privilege;
 pub mod proc_stat;

@@ -8,6 +8,7 @@
 //! | `pid`     | 0644 | the process id and a newline, or nothing                                   |
 //! | `stat`    | 0644 | a line of text; its modification time is when the state changed            |
 //! | `status`  | 0644 | 20 bytes; see [`status`](crate::status)                                    |
+//! | `state`   | 0644 | lines of text, only where there is something to say; see [`facts`](crate::facts) |
 //! | `flaps`   | 0644 | only for a service that exits too often: until when it is flapping, TAI64N |
 //! | `owner`   | 0644 | only outside of a service directory: whose state it is; see [`state`]      |
 //!
@@ -36,8 +37,8 @@ use crate::{files, slice, sys};
 
 use marks::Mark;
 pub use marks::{OkTimes, Progress, progress};
-pub use status_files::FLAPS;
 use status_files::StatusFiles;
+pub use status_files::{FLAPS, STATE};
 
 /// Mode of new files that only we open.
 const PRIVATE: Mode = Mode::from_raw_mode(0o600);
@@ -67,7 +68,7 @@ impl Supervise {
         // To be watched it has to be opened for reading.
         let readable = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = openat(&dir, c".", readable, Mode::empty()).unwrap_or(dir);
-        Ok(Supervise {
+        let supervise = Supervise {
             role,
             dir,
             elsewhere: None,
@@ -76,7 +77,9 @@ impl Supervise {
             lock,
             mark: Mark::default(),
             status_files: StatusFiles::default(),
-        })
+        };
+        supervise.remove_facts();
+        Ok(supervise)
     }
 
     /// Lets clients know that the supervisor serves: everything that they look for is in place.
@@ -175,8 +178,8 @@ impl Supervise {
     /// only those that it lists.
     pub(crate) fn tidy(&mut self) {
         self.remove_spares();
-        // Both are of use only while somebody serves.
-        for name in [FLAPS, state::OWNER] {
+        // They are of use only while somebody serves.
+        for name in [FLAPS, STATE, state::OWNER] {
             let _ = unlinkat(&self.dir, name, AtFlags::empty());
         }
     }

@@ -5,15 +5,15 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use svcore::client::{Checker, LOG, MAIN, Part, Target, Trouble, end_of};
+use svcore::facts::{Facts, Readiness};
 use svcore::moment::Moment;
 use svcore::sort::sort;
 use svcore::status::{State, Status, Want};
 use svcore::{Failed, say};
 
-use super::check::Checker;
+use super::report;
 use super::reporter::Reporter;
-use super::target::{LOG, MAIN, Part, Target, Trouble};
-use super::{end_of, report};
 
 /// The exit code if there is a problem.
 const NOT_WELL: u8 = 1;
@@ -70,21 +70,21 @@ fn list(dir: &OsString) -> std::io::Result<Vec<OsString>> {
 
 /// The problem of a service and its log service, if there is one.
 fn problem(target: &Target, checker: &Checker, until: Moment, reporter: &mut Reporter) -> Option<Vec<u8>> {
-    let status = match target.status(&MAIN) {
-        Ok(status) => status,
+    let (status, facts) = match target.status_and_facts(&MAIN) {
+        Ok(found) => found,
         Err(trouble) => {
             let may_be_down = target.has_down(&MAIN).is_ok_and(|has_down| has_down);
             return (!may_be_down).then(|| trouble.line(&target.name));
         }
     };
     let is_wanted = status.want == Some(Want::Up);
-    if is_wanted && let Some(why) = unwell(target, &MAIN, &target.name, &status, reporter) {
+    if is_wanted && let Some(why) = unwell(target, &MAIN, &target.name, &status, &facts, reporter) {
         return Some(why);
     }
     let name = [target.name.as_slice(), b"/log"].concat();
     match target.status(&LOG) {
         Ok(status) if status.want == Some(Want::Up) => {
-            if let Some(why) = unwell(target, &LOG, &name, &status, reporter) {
+            if let Some(why) = unwell(target, &LOG, &name, &status, &Facts::default(), reporter) {
                 return Some(why);
             }
         }
@@ -102,12 +102,14 @@ fn unwell(
     part: &Part,
     name: &[u8],
     status: &Status,
+    facts: &Facts,
     reporter: &Reporter,
 ) -> Option<Vec<u8>> {
-    let is_up = status.state == State::Run && status.pid.is_some() && !status.paused;
+    let is_ready = facts.readiness != Some(Readiness::NotReady);
+    let is_up = status.state == State::Run && status.pid.is_some() && !status.paused && is_ready;
     if !is_up {
         let has_down = target.has_down(part).unwrap_or(false);
-        return Some(report::line(name, status, &reporter.now, has_down));
+        return Some(report::line(name, status, facts, &reporter.now, has_down));
     }
     let flaps = target.flaps_until(part).is_some_and(|until| reporter.now < until);
     flaps.then(|| [name, b": flapping, ended more than 3 times within 60 s"].concat())

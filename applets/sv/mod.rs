@@ -3,31 +3,25 @@
 //! Requests to many services are sent first, then all are waited for together, by events: `supervise` directories
 //! are watched. A status from before the request was executed is never reported.
 
-mod check;
 mod health;
-mod hint;
-mod pending;
 mod report;
 mod reporter;
-mod sent;
-mod target;
 mod verb;
-mod waiting;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use lexopt::Arg::{Short, Value};
-use svcore::moment::Moment;
+use svcore::client::request::Waits;
+use svcore::client::{self, Base, LOG, MAIN, Observer, Supervisors, Target, Trouble};
+use svcore::facts::Facts;
 use svcore::say::Message;
 use svcore::status::State;
-use svcore::sys::clock;
 use svcore::{Call, Error, Result, decimal, multicall, tai};
 
 use reporter::Reporter;
-use target::{Base, LOG, MAIN, Target, Trouble};
-use verb::{Verb, Waits};
+use verb::Verb;
 
 /// How long to wait by default, in seconds.
 const PATIENCE: u64 = 7;
@@ -60,7 +54,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         failures: 0,
         hints: options.verbose,
         base: Base::default(),
-        supervisors: hint::Supervisors::default(),
+        supervisors: Supervisors::default(),
         now: tai::now(),
     };
     let patience = options.wait.or_else(patience_of_environment).unwrap_or(PATIENCE);
@@ -80,7 +74,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         Verb::Health => health::health(names, patience, &mut reporter),
         Verb::Do(request) => {
             let waits = request.waits == Waits::Always || options.verbose || options.wait.is_some();
-            waiting::act(names, &request, waits, patience, &mut reporter);
+            client::act(names, &request, waits, patience, &mut reporter);
             reporter.failures
         }
     };
@@ -108,20 +102,15 @@ fn parse(args: &[OsString]) -> Result<Options> {
     Ok(options)
 }
 
-/// When waiting ends that begins now. A runsv and a `./check` need a moment even for those who do not want to wait.
-fn end_of(patience: Duration) -> Moment {
-    const SHORTEST: Duration = Duration::from_millis(420);
-    clock::monotonic().saturating_add(patience.max(SHORTEST))
-}
-
 fn patience_of_environment() -> Option<u64> {
     std::env::var_os("SVWAIT").map(|text| decimal::leading(text.as_bytes()).0)
 }
 
 /// Reports the status of a service and of its log service.
 fn status(target: &Target, reporter: &mut Reporter) -> std::result::Result<svcore::status::Status, Trouble> {
-    let status = target.status(&MAIN).inspect_err(|trouble| reporter.trouble(target, trouble, b""))?;
-    let line = reporter.status_line(target, &MAIN, &target.name, &status);
+    let found = target.status_and_facts(&MAIN).inspect_err(|trouble| reporter.trouble(target, trouble));
+    let (status, facts) = found?;
+    let line = reporter.status_line(target, &MAIN, &target.name, &status, &facts);
     reporter.out.extend_from_slice(&line);
     log_status(target, reporter);
     reporter.out.push(b'\n');
@@ -136,7 +125,7 @@ fn log_status(target: &Target, reporter: &mut Reporter) {
     }
     let trouble = match target.status(&LOG) {
         Ok(status) => {
-            let line = reporter.status_line(target, &LOG, b"log", &status);
+            let line = reporter.status_line(target, &LOG, b"log", &status, &Facts::default());
             reporter.out.extend_from_slice(b"; ");
             reporter.out.extend_from_slice(&line);
             return;

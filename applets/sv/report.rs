@@ -1,10 +1,12 @@
 //! The line that tells how a service is. Without I/O. Many programs read it: not a byte of it may change.
 
+use svcore::facts::{Facts, Readiness};
+use svcore::say;
 use svcore::status::{State, Status, Want};
 use svcore::tai::{Tai64N, seconds_between};
 
 /// The line, without its newline. `has_down`: there is a file `down`. Source: sv(8), status.
-pub(crate) fn line(name: &[u8], status: &Status, now: &Tai64N, has_down: bool) -> Vec<u8> {
+pub(crate) fn line(name: &[u8], status: &Status, facts: &Facts, now: &Tai64N, has_down: bool) -> Vec<u8> {
     let state: &[u8] = match status.state {
         State::Down => b"down: ",
         State::Run => b"run: ",
@@ -28,7 +30,38 @@ pub(crate) fn line(name: &[u8], status: &Status, now: &Tai64N, has_down: bool) -
             line.extend_from_slice(word.as_bytes());
         }
     }
+    add_facts(&mut line, status, facts, now);
     line
+}
+
+/// Adds what stock services do not have.
+fn add_facts(line: &mut Vec<u8>, status: &Status, facts: &Facts, now: &Tai64N) {
+    let mut add = |words: &[&[u8]]| {
+        line.extend_from_slice(b", ");
+        words.iter().for_each(|word| line.extend_from_slice(word));
+    };
+    if status.state == State::Run {
+        match &facts.readiness {
+            Some(Readiness::Ready(at)) => {
+                add(&[b"ready ", seconds_between(at, now).to_string().as_bytes(), b"s"]);
+            }
+            Some(Readiness::NotReady) => add(&[b"not ready"]),
+            None => {}
+        }
+    }
+    if status.state != State::Down {
+        return;
+    }
+    if let Some(reason) = &facts.given_up {
+        add(&[b"given up: ", &say::printable(reason.as_bytes())]);
+    }
+    if facts.done.is_some() {
+        add(&[b"done"]);
+    }
+    if !facts.waits.is_empty() {
+        let names: Vec<_> = facts.waits.iter().map(|name| say::printable(name)).collect();
+        add(&[b"waits for ", &names.join(b", ".as_slice())]);
+    }
 }
 
 #[cfg(test)]
@@ -43,7 +76,7 @@ mod tests {
         let mut status =
             Status { since, pid: Pid::from_raw(pid), paused: false, want: Some(want), term: false, state };
         change(&mut status);
-        String::from_utf8(line(b"./s", &status, &stamp(1008, 0), has_down)).unwrap()
+        String::from_utf8(line(b"./s", &status, &Facts::default(), &stamp(1008, 0), has_down)).unwrap()
     }
 
     #[test]
@@ -73,5 +106,28 @@ mod tests {
             line_of(State::Finish, 0, Want::Up, as_is, false),
             "finish: ./s: (pid 0) 8s, normally up, want up"
         );
+    }
+
+    #[test]
+    fn what_a_service_with_policies_has_comes_last() {
+        let line = |state, want, facts: &Facts| {
+            let (since, pid) = (stamp(1000, 0), Pid::from_raw(7).filter(|_| state != State::Down));
+            let status = Status { since, pid, paused: false, want: Some(want), term: false, state };
+            String::from_utf8(line(b"s", &status, facts, &stamp(1008, 0), false)).unwrap()
+        };
+        let plain = Facts::default();
+        let ready = Facts { readiness: Some(Readiness::Ready(stamp(1005, 0))), ..plain.clone() };
+        let not_ready = Facts { readiness: Some(Readiness::NotReady), ..plain.clone() };
+        assert_eq!(line(State::Run, Want::Up, &ready), "run: s: (pid 7) 8s, ready 3s");
+        assert_eq!(line(State::Run, Want::Up, &not_ready), "run: s: (pid 7) 8s, not ready");
+        assert_eq!(line(State::Down, Want::Down, &ready), "down: s: 8s, normally up");
+        let done = Facts { done: Some(stamp(1, 0)), ..plain.clone() };
+        assert_eq!(line(State::Down, Want::Down, &done), "down: s: 8s, normally up, done");
+        let given_up = Facts { given_up: Some("5 ends in 60 s".to_owned()), ..plain.clone() };
+        let expected = "down: s: 8s, normally up, want up, given up: 5 ends in 60 s";
+        assert_eq!(line(State::Down, Want::Up, &given_up), expected);
+        let waits = Facts { waits: vec![b"db".to_vec(), b"a\nb".to_vec()], ..plain };
+        let expected = "down: s: 8s, normally up, want up, waits for db, a\\x0ab";
+        assert_eq!(line(State::Down, Want::Up, &waits), expected);
     }
 }

@@ -1,12 +1,13 @@
 //! What `sv` prints, and how many services failed.
 
+use svcore::client::{self, Base, MAIN, Observer, Part, Supervisors, Target, Trouble};
+use svcore::facts::Facts;
 use svcore::say;
 use svcore::say::Message;
 use svcore::status::Status;
 use svcore::tai::Tai64N;
 
-use super::target::{Base, MAIN, Part, Target, Trouble};
-use super::{hint, report};
+use super::report;
 
 /// The most failures that an exit code tells.
 const FAILURES_MAX: u8 = 99;
@@ -20,7 +21,7 @@ pub(super) struct Reporter {
     pub(super) hints: bool,
     pub(super) base: Base,
     /// The supervisors of directories, for hints.
-    pub(super) supervisors: hint::Supervisors,
+    pub(super) supervisors: Supervisors,
     /// When the services were last looked at, by the wall clock.
     pub(super) now: Tai64N,
 }
@@ -31,29 +32,9 @@ impl Reporter {
         self.failures = self.failures.saturating_add(1).min(FAILURES_MAX);
     }
 
-    /// Reports why a service cannot be used, with `before` in front.
-    pub(super) fn trouble(&mut self, target: &Target, trouble: &Trouble, before: &[u8]) {
-        self.out.extend_from_slice(before);
-        self.out.extend_from_slice(&trouble.line(&target.name));
-        self.out.push(b'\n');
-        self.fail();
-        if (self.hints || svcore::hint::is_wanted())
-            && let Some(hint) = hint::hint(target, self.base.path(), trouble, &mut self.supervisors)
-        {
-            self.flush();
-            say::err_line(&[b"  ", hint.as_bytes()]);
-        }
-    }
-
-    /// Reports that the supervisor of a service has left.
-    pub(super) fn has_left(&mut self, target: &Target) {
-        let line = [b"ok: ", target.name.as_slice(), b": runsv not running\n"].concat();
-        self.out.extend_from_slice(&line);
-    }
-
     /// Reports the status of a service that was waited for.
     pub(super) fn outcome(&mut self, outcome: &[u8], target: &Target, status: &Status) {
-        let line = self.status_line(target, &MAIN, &target.name, status);
+        let line = self.status_line(target, &MAIN, &target.name, status, &target.facts(&MAIN));
         self.out.extend_from_slice(outcome);
         self.out.extend_from_slice(&line);
         self.out.push(b'\n');
@@ -66,9 +47,10 @@ impl Reporter {
         part: &Part,
         name: &[u8],
         status: &Status,
+        facts: &Facts,
     ) -> Vec<u8> {
         match target.has_down(part) {
-            Ok(has_down) => report::line(name, status, &self.now, has_down),
+            Ok(has_down) => report::line(name, status, facts, &self.now, has_down),
             Err(error) => {
                 let what = [b"unable to stat ", target.name.as_slice(), b"/", part.down.to_bytes()].concat();
                 Message::warning("", &what).because(&error).print();
@@ -77,9 +59,54 @@ impl Reporter {
             }
         }
     }
+}
+
+impl Observer for Reporter {
+    fn base(&self) -> &Base {
+        &self.base
+    }
+
+    fn supervisors(&mut self) -> &mut Supervisors {
+        &mut self.supervisors
+    }
+
+    fn looks_at(&mut self, now: Tai64N) {
+        self.now = now;
+    }
+
+    fn done(&mut self, target: &Target, status: &Status) {
+        self.outcome(b"ok: ", target, status);
+    }
+
+    fn late(&mut self, target: &Target, status: &Status, killed: bool) {
+        self.outcome(if killed { b"kill: " } else { b"timeout: " }, target, status);
+        self.fail();
+    }
+
+    fn given_up(&mut self, target: &Target, status: &Status) {
+        self.outcome(b"fail: ", target, status);
+        self.fail();
+    }
+
+    fn has_left(&mut self, target: &Target) {
+        let line = [b"ok: ", target.name.as_slice(), b": runsv not running\n"].concat();
+        self.out.extend_from_slice(&line);
+    }
+
+    fn trouble(&mut self, target: &Target, trouble: &Trouble) {
+        self.out.extend_from_slice(&trouble.line(&target.name));
+        self.out.push(b'\n');
+        self.fail();
+        if (self.hints || svcore::hint::is_wanted())
+            && let Some(hint) = client::hint(target, self.base.path(), trouble, &mut self.supervisors)
+        {
+            self.flush();
+            say::err_line(&[b"  ", hint.as_bytes()]);
+        }
+    }
 
     /// Writes the collected lines.
-    pub(super) fn flush(&mut self) {
+    fn flush(&mut self) {
         if !self.out.is_empty() {
             say::out(&[&self.out]);
             self.out.clear();

@@ -53,21 +53,26 @@
 
 mod commands;
 mod hooks;
+mod policies;
 mod state;
 mod unexpected;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use rustix::process::Pid;
 
 use super::step::{Action, Actions, Event, Now, Script};
 use crate::control::Hook;
+use crate::facts::{self, End, Facts};
 use crate::moment::{Moment, earlier};
 use crate::process::Ended;
 use crate::status::{self, Status, Want};
 use crate::tai::Tai64N;
 
 use hooks::RunningHooks;
+use policies::Policies;
+pub(crate) use policies::{GivenUp, ReadyPolicy, RestartPolicy};
 use state::{Down, Finish, Finishing, MachineState, Preparing, RunFile, Running};
 pub(crate) use unexpected::ExitReport;
 use unexpected::UnexpectedExits;
@@ -91,6 +96,19 @@ pub(crate) struct Machine {
     run_file: RunFile,
     hooks: RunningHooks,
     exits: UnexpectedExits,
+    history: History,
+    /// `None`: the service has no policy files.
+    policies: Option<Box<Policies>>,
+}
+
+/// How often `./run` was started, and how it ended.
+#[derive(Debug, Clone, Default)]
+struct History {
+    starts: u32,
+    /// The last ends; `None` before the first.
+    ends: Option<Box<VecDeque<End>>>,
+    /// One of the ends was unexpected.
+    has_unexpected: bool,
 }
 
 impl Machine {
@@ -106,7 +124,21 @@ impl Machine {
             run_file: RunFile::Untried,
             hooks: RunningHooks::default(),
             exits: UnexpectedExits::default(),
+            history: History::default(),
+            policies: None,
         }
+    }
+
+    /// What others may want to know of it, beside its status; `None` if it never ended on its own and has no policies.
+    #[must_use]
+    pub(crate) fn facts(&self) -> Option<Facts> {
+        if self.policies.is_none() && !self.history.has_unexpected {
+            return None;
+        }
+        let ends = self.history.ends.as_deref().cloned().unwrap_or_default();
+        let mut facts = Facts { starts: self.history.starts.into(), ends, ..Facts::default() };
+        self.note_facts(&mut facts);
+        Some(facts)
     }
 
     /// The status that others read.
@@ -139,7 +171,7 @@ impl Machine {
 
     /// Whether neither `./run` nor `./finish` runs or is about to.
     #[must_use]
-    pub(crate) const fn is_down(&self) -> bool {
+    pub(crate) fn is_down(&self) -> bool {
         match self.state {
             MachineState::Down(_) => true,
             // The start for which `control/u` runs may not be wanted any more.
@@ -164,9 +196,10 @@ impl Machine {
     #[must_use]
     pub(crate) fn next_tick(&self) -> Option<Moment> {
         let next = match self.state {
+            MachineState::Down(_) if self.is_blocked() => None,
             MachineState::Down(down) => self.wants_start().then_some(down.not_before),
             MachineState::Preparing(_) => None,
-            MachineState::Running(running) => running.kill_at,
+            MachineState::Running(running) => earlier(running.kill_at, self.readiness_due()),
             MachineState::Finishing(finishing) => match finishing.finish {
                 Finish::NotStarted { not_before } => Some(not_before),
                 Finish::Runs { kill_at, .. } => kill_at,
@@ -188,12 +221,12 @@ impl Machine {
     }
 
     /// Whether `./run` is to be started, now or after a pause.
-    const fn wants_start(&self) -> bool {
+    fn wants_start(&self) -> bool {
         let once = match self.state {
             MachineState::Down(Down { once, .. }) | MachineState::Preparing(Preparing { once }) => once,
             MachineState::Running(_) | MachineState::Finishing(_) => false,
         };
-        (matches!(self.want, Want::Up) || once) && !self.held
+        (matches!(self.want, Want::Up) || once) && !self.held && self.rest().is_none()
     }
 
     /// From now on nothing is started, whatever is or will be wanted.
@@ -206,7 +239,7 @@ impl Machine {
         let MachineState::Down(down) = &mut self.state else { return Actions::none() };
         down.once = true;
         down.not_before = down.not_before.min(now.at);
-        self.start_if_due(now)
+        self.start_if_due(now, false)
     }
 
     /// It will end by itself, without a signal: a log service whose input was closed.
@@ -240,8 +273,21 @@ impl Machine {
                 {
                     *kill_at = earlier(*kill_at, at);
                 }
+                if self.has_failed()
+                    && let MachineState::Running(Running { kill_at: kill_at @ None, .. }) = &mut self.state
+                {
+                    *kill_at = Some(now.at.saturating_add(policies::ABORT_TIME));
+                }
                 Actions::none()
             }
+            Event::Needs(is_met) => {
+                if self.unblock(is_met) {
+                    self.start_if_due(now, true)
+                } else {
+                    Action::Publish.into()
+                }
+            }
+            Event::Notice(notice) => self.notice(now, notice),
             Event::RunChanged { down } => self.run_changed(now, down),
         }
     }
@@ -258,11 +304,11 @@ impl Machine {
         let report = self.exits.report_due(now.at).map(Action::ReportExit);
         let report = report.map_or_else(Actions::none, Actions::from);
         match &mut self.state {
-            MachineState::Down(_) => report.and(self.start_if_due(now)),
+            MachineState::Down(_) => report.and(self.start_if_due(now, false)),
             MachineState::Preparing(_) => report,
             MachineState::Running(running) => {
                 if running.kill_at.take_if(|at| now.at >= *at).is_none() {
-                    return report;
+                    return report.and(self.check_readiness(now));
                 }
                 running.asked = true;
                 report.then(Action::KillOverdue(running.pid, Script::Run))
@@ -283,9 +329,13 @@ impl Machine {
         }
     }
 
-    fn start_if_due(&mut self, now: Now) -> Actions {
+    /// Begins a start that is wanted, if the pause is over. `needs_are_met`: the services that it needs are ready.
+    fn start_if_due(&mut self, now: Now, needs_are_met: bool) -> Actions {
         match self.state {
             MachineState::Down(Down { not_before, once }) if self.wants_start() && now.at >= not_before => {
+                if !needs_are_met && self.is_to_ask_needs() {
+                    return Action::AskNeeds.into();
+                }
                 self.state = MachineState::Preparing(Preparing { once });
                 self.start_hook(Hook::Up, None)
             }
@@ -307,6 +357,8 @@ impl Machine {
                 self.since = now.stamp;
                 self.run_file = RunFile::Usable;
                 self.paused = false;
+                self.history.starts = self.history.starts.saturating_add(1);
+                self.watch_readiness(now);
                 Action::Publish.into()
             }
             MachineState::Finishing(finishing) => {
@@ -326,6 +378,7 @@ impl Machine {
                 self.run_file = RunFile::Unusable { ever_ran };
                 // runsv(8): a ./run that cannot be executed counts as one that exited 111.
                 let how = Ended::Code(111);
+                let _ = self.judge(now, how, Duration::ZERO, false);
                 Actions::from(Action::NoteUnexpectedExit(how)).and(self.run_ended(now, now.at, how, finish))
             }
             MachineState::Finishing(finishing) => self.go_down(now, finishing.started),
@@ -352,16 +405,20 @@ impl Machine {
     fn ended(&mut self, now: Now, pid: Pid, how: Ended, has_finish: bool) -> Actions {
         match self.state {
             MachineState::Running(running) if running.pid == pid => {
-                let unexpected = if running.asked {
-                    Actions::none()
-                } else {
-                    self.unexpected_exit(now, running.started, how)
-                };
+                let is_asked = running.asked && !self.has_failed();
+                let unexpected =
+                    if is_asked { Actions::none() } else { self.unexpected_exit(now, running.started, how) };
+                let uptime = now.at.since(running.started);
+                self.history.add(End { at: now.stamp, how, uptime }, !is_asked);
+                self.judge(now, how, uptime, is_asked);
                 unexpected.and(self.run_ended(now, running.started, how, has_finish))
             }
             MachineState::Finishing(Finishing {
                 started, finish: Finish::Runs { pid: mine, .. }, ..
-            }) if mine == pid => self.go_down(now, started),
+            }) if mine == pid => {
+                self.note_finish(how);
+                self.go_down(now, started)
+            }
             MachineState::Down(_)
             | MachineState::Preparing(_)
             | MachineState::Running(_)
@@ -391,9 +448,12 @@ impl Machine {
 
     /// Nothing runs any more.
     fn go_down(&mut self, now: Now, started: Moment) -> Actions {
-        self.state = MachineState::Down(Down { not_before: next_start(now.at, started), once: false });
+        let (pause, report) = self.apply_verdict(now);
+        let not_before =
+            pause.map_or_else(|| next_start(now.at, started), |pause| now.at.saturating_add(pause));
+        self.state = MachineState::Down(Down { not_before, once: false });
         self.since = now.stamp;
-        Actions::from(Action::Publish).and(self.start_if_due(now))
+        report.then(Action::Publish).and(self.start_if_due(now, false))
     }
 
     fn run_changed(&mut self, now: Now, down: bool) -> Actions {
@@ -408,7 +468,18 @@ impl Machine {
             self.want = Want::Down;
         }
         self.run_file = if ever_ran { RunFile::Usable } else { RunFile::Untried };
+        // It was given up only because of the file that is another one now.
+        self.forget_rest();
         Action::Publish.into()
+    }
+}
+
+impl History {
+    fn add(&mut self, end: End, is_unexpected: bool) {
+        self.has_unexpected |= is_unexpected;
+        let ends = self.ends.get_or_insert_default();
+        ends.truncate(facts::ENDS_MAX.saturating_sub(1));
+        ends.push_front(end);
     }
 }
 

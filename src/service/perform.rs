@@ -1,10 +1,12 @@
 //! A service with its directories, descriptors and processes: does the actions that its machines return, and decides
 //! nothing about its life.
 
+mod contents;
 mod ending;
 mod label;
 mod log;
 mod outputs;
+mod policies;
 mod repair;
 mod start;
 mod surroundings;
@@ -20,12 +22,14 @@ use rustix::process::Pid;
 pub use outputs::{Late, Outputs};
 pub use unit::Unit;
 
+use contents::Contents;
 use ending::End;
 use label::Label;
 use log::{LogUnit, find_log};
+use policies::Policies;
 use repair::Repair;
 use surroundings::Surroundings;
-use unit::{COMMANDS_MAX, open_directory};
+use unit::{COMMANDS_MAX, open_directory, wanted_at_start};
 
 use super::departure::Departure;
 use super::machine::Machine;
@@ -34,10 +38,12 @@ use crate::control::{Command, Hook};
 use crate::error::{Context, Failed, Result};
 use crate::files::{self, Identity};
 use crate::moment::{Moment, earlier};
+use crate::policy::PolicyFile;
 use crate::process::Ended;
 use crate::recent::Recent;
 use crate::role::Role;
 use crate::say::Message;
+use crate::status::Want;
 use crate::sys::{signal, watch};
 use crate::{Signal, hint, oom, tai};
 
@@ -59,6 +65,7 @@ pub struct Service {
     departure: Departure,
     hooks: Vec<RunningHook>,
     surroundings: Surroundings,
+    policies: Policies,
     repair: Repair,
     end: End,
     /// The messages about programs that could not be started.
@@ -85,8 +92,14 @@ impl Service {
         let path = CString::new(name.as_bytes()).map_err(|_| Failed::without_cause(failed()))?;
         let dir = open_directory(CWD, &path).while_doing(failed)?;
         let label = Label { who, path };
-        let main = Unit::open(Role::Main, dir, &label, now)?;
-        let log_dir = find_log(main.dir.as_fd(), &label)?;
+        // Listed after the watch is set.
+        let mut contents = None;
+        let mut main = Unit::open(Role::Main, dir, &label, now, |dir| {
+            contents.insert(Contents::list(dir)).has_down && wanted_at_start(dir) == Want::Down
+        })?;
+        let contents = contents.unwrap_or(Contents::UNKNOWN);
+        main.machine.set_needs(contents.policies.has(PolicyFile::Needs));
+        let log_dir = if contents.has_log { find_log(main.dir.as_fd(), &label)? } else { None };
         let log = log_dir.map(|dir| LogUnit::open(dir, &label, now)).transpose()?;
         let mut repair = Repair::new();
         if !main.watched && watch::MAY_WORK {
@@ -99,6 +112,7 @@ impl Service {
             departure: Departure::NotBegun,
             hooks: Vec::new(),
             surroundings: Surroundings::default(),
+            policies: Policies::new(contents.policies),
             repair,
             end: End::default(),
             recent: Recent::default(),
@@ -244,6 +258,9 @@ impl Service {
                 self.look_again(now);
             }
             let finish = role == Role::Main && self.has_finish();
+            if role == Role::Main && self.main.machine.is_running() {
+                self.read_restart();
+            }
             self.handle(now, role, Event::Ended { pid, how, finish });
             return;
         }
@@ -257,6 +274,10 @@ impl Service {
     pub(crate) fn publish(&mut self, now: Now) {
         let is_gone = self.surroundings.is_gone();
         let (mut published, mut trouble) = (false, None);
+        if self.main.is_to_publish() {
+            let facts = self.facts();
+            self.main.set_facts(facts.and_then(|facts| facts.encode()));
+        }
         for unit in self.units_mut() {
             if is_gone {
                 // The files are gone with the directory.
@@ -336,6 +357,19 @@ impl Service {
                 if self.of_init && is_killed && oom::killed(now.at) {
                     self.label.warn(b"out of memory: the kernel has killed it", None);
                 }
+            }
+            // Nothing is needed.
+            Action::AskNeeds => return Some(Event::Needs(true)),
+            Action::ReportNotReady(time) => {
+                let what = format!("./run was not ready within {} ms", time.as_millis());
+                self.label.warn(what.as_bytes(), None);
+            }
+            Action::ReportNotAlive(time) => {
+                let what = format!("./run was silent for {} ms: sending ABRT", time.as_millis());
+                self.label.warn(what.as_bytes(), None);
+            }
+            Action::ReportGivenUp(reason) => {
+                self.label.warn(format!("given up: {}", reason.in_words()).as_bytes(), None);
             }
             Action::Start(script) => return Some(self.start(now, role, script)),
             Action::Hook(hook, target) => match role {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-use super::machine::ExitReport;
+use super::machine::{ExitReport, GivenUp};
 use crate::Signal;
 use crate::control::{Command, Hook};
 use crate::moment::Moment;
@@ -27,6 +27,19 @@ pub(crate) enum Script {
     Run,
     /// `./finish`, which gets as arguments how `./run` ended.
     Finish(Ended),
+}
+
+/// What `./run` told of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// It is ready.
+    Ready,
+    /// It is about to end.
+    Stopping,
+    /// It is alive; see the file `watchdog`.
+    Alive,
+    /// Every limit of time that runs for it is to be no shorter than this, from now on.
+    Extend(Duration),
 }
 
 /// What happened.
@@ -65,6 +78,10 @@ pub(crate) enum Event {
     },
     /// Answers [`Action::AskTimeout`]: how long the script has to end from now on; `None` is without a limit.
     Timeout(Option<Duration>),
+    /// Answers [`Action::AskNeeds`]: whether each service that this one needs is ready. Comes again when that changes.
+    Needs(bool),
+    /// `./run` told something of itself.
+    Notice(Notice),
     /// `./run`, which could not be executed, changed.
     RunChanged {
         /// There is a file `down`.
@@ -93,6 +110,14 @@ pub(crate) enum Action {
     MarkFlapping(Duration),
     /// Tell the user that `./run` ended on its own.
     ReportExit(ExitReport),
+    /// Find out whether each service that this one needs is ready; answer `Needs`.
+    AskNeeds,
+    /// Tell the user that `./run` was not ready within this time.
+    ReportNotReady(Duration),
+    /// Tell the user that `./run` did not tell within this time that it is alive.
+    ReportNotAlive(Duration),
+    /// Tell the user that the service is given up.
+    ReportGivenUp(GivenUp),
     /// The status may have changed: publish it.
     Publish,
 }

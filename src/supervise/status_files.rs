@@ -17,6 +17,8 @@ use crate::{sys, trust};
 
 /// The file with the moment until which a service is flapping: a TAI64N stamp.
 pub const FLAPS: &CStr = c"flaps";
+/// The file with what `status` has no room for; see [`facts`](crate::facts).
+pub const STATE: &CStr = c"state";
 /// Mode of new files that others read.
 const PUBLIC: Mode = Mode::from_raw_mode(0o644);
 
@@ -26,6 +28,8 @@ pub(super) struct StatusFiles {
     pid: Option<Option<Pid>>,
     stat: Option<Vec<u8>>,
     status: Option<[u8; status::LEN]>,
+    /// What `state` says; `None`: there is no such file.
+    facts: Option<Vec<u8>>,
     /// The old files that an exchange of names has put under the new names, to be written to next; a bit for each
     /// [`File`].
     spares: u8,
@@ -38,6 +42,7 @@ enum File {
     Stat,
     Status,
     Flaps,
+    State,
 }
 
 impl File {
@@ -47,6 +52,7 @@ impl File {
             File::Stat => c"stat",
             File::Status => c"status",
             File::Flaps => FLAPS,
+            File::State => STATE,
         }
     }
 
@@ -57,6 +63,7 @@ impl File {
             File::Stat => c"stat.new",
             File::Status => c"status.new",
             File::Flaps => c"flaps.new",
+            File::State => c"state.new",
         }
     }
 
@@ -66,13 +73,15 @@ impl File {
 }
 
 impl Supervise {
-    /// Writes `pid`, `stat` and `status`, in this order and each in one piece, where their content would change.
+    /// Writes `pid`, `state`, `stat` and `status`, in this order and each in one piece, where their content would change.
+    /// `facts` is the content of `state`, which is removed without it.
     ///
     /// # Errors
     ///
     /// The first step that failed. What was not written is written at the next call.
-    pub(crate) fn publish(&mut self, status: &Status) -> Result<(), Failed> {
+    pub(crate) fn publish(&mut self, status: &Status, facts: Option<&[u8]>) -> Result<(), Failed> {
         self.publish_pid(status.pid)?;
+        self.publish_facts(facts);
         let text = status.text();
         let bytes = status.encode();
         let mut stat = Ok(());
@@ -102,6 +111,23 @@ impl Supervise {
             self.status_files.status = Some(bytes);
         }
         Ok(())
+    }
+
+    /// Where the file cannot be written it is removed, so that it is never wrong; the next call tries again.
+    fn publish_facts(&mut self, facts: Option<&[u8]>) {
+        if self.status_files.facts.as_deref() == facts {
+            return;
+        }
+        let written = facts.filter(|facts| self.write(File::State, facts).is_ok());
+        if written.is_none() {
+            self.remove_facts();
+        }
+        self.status_files.facts = written.map(<[u8]>::to_vec);
+    }
+
+    /// Removes `state`, also one that a supervisor left that was killed.
+    pub(super) fn remove_facts(&self) {
+        let _ = unlinkat(&self.dir, STATE, AtFlags::empty());
     }
 
     fn publish_pid(&mut self, pid: Option<Pid>) -> Result<(), Failed> {
@@ -197,7 +223,7 @@ impl Supervise {
 
     /// Removes the old files that are kept under the new names.
     pub(super) fn remove_spares(&mut self) {
-        for which in [File::Pid, File::Stat, File::Status, File::Flaps] {
+        for which in [File::Pid, File::Stat, File::Status, File::Flaps, File::State] {
             if self.status_files.spares & which.bit() != 0 {
                 let _ = unlinkat(&self.dir, which.new_name(), AtFlags::empty());
             }

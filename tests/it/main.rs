@@ -9,6 +9,7 @@ mod clients;
 mod hints;
 mod init;
 mod install;
+mod policies;
 mod runsv;
 mod runsvdir;
 mod served;

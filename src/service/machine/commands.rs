@@ -16,14 +16,17 @@ impl Machine {
             Command::Up | Command::Once if self.held => Actions::none(),
             Command::Down if self.held && self.want == Want::Exit => Actions::none(),
             Command::Up => {
+                self.forget_rest();
                 self.set_want(Want::Up, false);
-                Actions::from(Action::Publish).and(self.start_if_due(now))
+                Actions::from(Action::Publish).and(self.start_if_due(now, false))
             }
             Command::Once => {
+                self.forget_rest();
                 self.set_want(Want::Down, true);
-                Actions::from(Action::Publish).and(self.start_if_due(now))
+                Actions::from(Action::Publish).and(self.start_if_due(now, false))
             }
             Command::Down | Command::Exit => {
+                self.forget_rest();
                 self.set_want(if command == Command::Exit { Want::Exit } else { Want::Down }, false);
                 Actions::from(Action::Publish).and(self.stop())
             }
@@ -62,11 +65,12 @@ impl Machine {
         if !self.is_running() {
             return Actions::none();
         }
+        self.expect_nothing();
         Actions::from(Action::AskTimeout(Script::Run)).and(self.signal(Signal::TERM))
     }
 
     /// Sends a signal to `./run`, after its hook and only if that does not stand in for it.
-    fn signal(&mut self, signal: Signal) -> Actions {
+    pub(super) fn signal(&mut self, signal: Signal) -> Actions {
         let MachineState::Running(running) = &mut self.state else { return Actions::none() };
         // Other signals are not meant to end it: a service that survived HUP and crashes later crashed on its own.
         running.asked |= matches!(signal, Signal::TERM | Signal::KILL);

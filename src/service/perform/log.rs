@@ -8,12 +8,13 @@ use rustix::fs::{Mode, fstat};
 use rustix::io::Errno;
 
 use super::label::Label;
-use super::unit::{Unit, open_directory};
+use super::unit::{Unit, open_directory, wanted_at_start};
 use crate::decimal;
 use crate::error::{Context, Failed, Result};
 use crate::files::{self, Identity};
 use crate::role::Role;
 use crate::service::step::Now;
+use crate::status::Want;
 
 /// How long a log service has to read what is in the pipe, unless `log/timeout-exit` says otherwise.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,7 +58,7 @@ impl LogUnit {
     pub(super) fn open(dir: OwnedFd, label: &Label, now: Now) -> Result<Box<Self>, Failed> {
         let pipe = Pipe::new()?;
         let identity = identity(&dir)?;
-        let unit = Unit::open(Role::Log, dir, label, now)?;
+        let unit = Unit::open(Role::Log, dir, label, now, |dir| wanted_at_start(dir) == Want::Down)?;
         Ok(Box::new(LogUnit { unit, identity, pipe }))
     }
 

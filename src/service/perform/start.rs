@@ -32,7 +32,10 @@ impl Service {
                     }
                     return Event::NotStarted { finish: self.has_finish() };
                 }
-                Role::Main => {}
+                Role::Main => {
+                    self.read_restart();
+                    self.read_ready();
+                }
                 // It runs in what is called `log` now.
                 Role::Log => self.look_at_log(now),
             },

@@ -108,6 +108,7 @@ impl Service {
             self.look_for_successor(now);
             return;
         }
+        self.look_at_policies();
         self.look_at_log(now);
         self.look_at_run(now);
         self.look_at_supervise(now);
@@ -285,6 +286,7 @@ impl Service {
             self.look_for_successor(now);
             return;
         }
+        self.look_at_policies();
         self.look_at_log(now);
         self.look_at_run(now);
         let watched = self.surroundings.supervise_watched;

@@ -40,17 +40,37 @@ pub struct Unit {
     to_acknowledge: bool,
     /// The FIFO `control` is another one than the host knows.
     has_new_control: bool,
+    /// The content of `supervise/state`.
+    facts: Option<Vec<u8>>,
 }
 
 impl Unit {
-    /// Opens what the program in `dir` needs, and takes its lock.
-    pub(super) fn open(role: Role, dir: OwnedFd, label: &Label, now: Now) -> Result<Self, Failed> {
+    /// Opens what the program in `dir` needs, and takes its lock. `is_down` finds out whether it is to stay down at first.
+    pub(super) fn open(
+        role: Role,
+        dir: OwnedFd,
+        label: &Label,
+        now: Now,
+        is_down: impl FnOnce(BorrowedFd<'_>) -> bool,
+    ) -> Result<Self, Failed> {
         let supervise = Supervise::open(&label.home(dir.as_fd(), role))?;
         // From here on no new entry of the directory is missed. Set any earlier, it would signal `supervise` too.
         let watched = watch::signal_changes(dir.as_fd()).is_ok();
-        let machine = Machine::new(now, wanted_at_start(dir.as_fd()));
+        let want = if is_down(dir.as_fd()) { Want::Down } else { Want::Up };
+        let machine = Machine::new(now, want);
         let (to_publish, to_acknowledge, has_new_control) = (true, false, true);
-        Ok(Unit { role, machine, dir, watched, supervise, to_publish, to_acknowledge, has_new_control })
+        let facts = None;
+        Ok(Unit {
+            role,
+            machine,
+            dir,
+            watched,
+            supervise,
+            to_publish,
+            to_acknowledge,
+            has_new_control,
+            facts,
+        })
     }
 
     /// Goes on in another directory, with the same process.
@@ -101,6 +121,16 @@ impl Unit {
         self.to_publish = true;
     }
 
+    /// Whether the status may have changed.
+    pub(super) const fn is_to_publish(&self) -> bool {
+        self.to_publish
+    }
+
+    /// What `supervise/state` is to say from the next time on; `None`: there is to be no such file.
+    pub(super) fn set_facts(&mut self, facts: Option<Vec<u8>>) {
+        self.facts = facts;
+    }
+
     /// The status is of no use to anybody any more.
     pub(super) const fn publish_no_more(&mut self) {
         self.to_publish = false;
@@ -111,7 +141,7 @@ impl Unit {
         if !std::mem::take(&mut self.to_publish) {
             return Ok(false);
         }
-        let published = self.supervise.publish(&self.machine.status());
+        let published = self.supervise.publish(&self.machine.status(), self.facts.as_deref());
         self.to_publish = published.is_err();
         published.map(|()| true)
     }

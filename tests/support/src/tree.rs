@@ -11,6 +11,18 @@ pub struct Tree {
     /// `sv` has the definitions, `service` the links to those that are enabled, `err` what was said.
     pub root: TempDir,
     runsvdir: Option<Running>,
+    /// The program that serves it.
+    supervisor: &'static str,
+}
+
+/// Runs a case under `runsvdir`, which has a `runsv` for each service, and under `runsvinit`, which hosts all of them.
+pub fn under_each_supervisor(case: impl Fn(&mut Tree)) {
+    for supervisor in ["runsvdir", "runsvinit"] {
+        eprintln!("under {supervisor}:");
+        let mut tree = Tree::new();
+        tree.supervisor = supervisor;
+        case(&mut tree);
+    }
 }
 
 impl Tree {
@@ -20,7 +32,7 @@ impl Tree {
         for dir in ["sv", "service"] {
             fs::create_dir_all(root.join(dir)).unwrap();
         }
-        Tree { root, runsvdir: None }
+        Tree { root, runsvdir: None, supervisor: "runsvdir" }
     }
 
     /// Defines a service by its run script.
@@ -53,6 +65,22 @@ impl Tree {
         fs::remove_file(self.root.join(&format!("service/{name}"))).unwrap();
     }
 
+    /// Writes a file of a service.
+    pub fn file(&self, service: &str, name: &str, content: &str) {
+        self.root.file(&format!("sv/{service}/{name}"), content);
+    }
+
+    /// The text of a file of a service; empty if there is none.
+    pub fn read(&self, service: &str, name: &str) -> String {
+        self.root.read(&format!("sv/{service}/{name}"))
+    }
+
+    /// The line of `supervise/state` of a service that begins with this name, without it.
+    pub fn fact(&self, service: &str, name: &str) -> Option<String> {
+        let text = self.read(service, "supervise/state");
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(str::to_owned)
+    }
+
     /// Starts `runsvdir service`.
     pub fn start(&mut self) {
         self.start_with(&["service"]);
@@ -60,7 +88,7 @@ impl Tree {
 
     /// Starts runsvdir with these arguments.
     pub fn start_with(&mut self, args: &[&str]) {
-        let run = run("runsvdir").args(args).dir(self.root.path());
+        let run = run(self.supervisor).args(args).dir(self.root.path());
         self.runsvdir = Some(run.start(&self.root.join("err")));
     }
 
@@ -110,6 +138,10 @@ impl Tree {
 impl Drop for Tree {
     fn drop(&mut self) {
         if let Some(runsvdir) = &mut self.runsvdir {
+            if self.supervisor == "runsvinit" {
+                runsvdir.signal(SIGTERM);
+                holds_soon(|| runsvdir.ended().is_some());
+            }
             runsvdir.kill();
         }
         for service in fs::read_dir(self.root.join("sv")).unwrap().flatten().map(|entry| entry.path()) {

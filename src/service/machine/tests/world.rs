@@ -36,6 +36,13 @@ pub(super) struct World {
     pub(super) sent: String,
     pub(super) flapping: Vec<Duration>,
     pub(super) unexpected: u32,
+    /// What the services that it needs are when it asks.
+    pub(super) needs_are_met: bool,
+    pub(super) asked_needs: u32,
+    /// What was reported about policies.
+    pub(super) told: Vec<String>,
+    /// The rule about the pause between two starts holds.
+    pub(super) paced: bool,
     /// Rules that were broken.
     pub(super) broken: Vec<String>,
 }
@@ -63,6 +70,10 @@ impl World {
             sent: String::new(),
             flapping: Vec::new(),
             unexpected: 0,
+            needs_are_met: true,
+            asked_needs: 0,
+            told: Vec::new(),
+            paced: true,
             broken: Vec::new(),
         }
     }
@@ -87,6 +98,22 @@ impl World {
     fn perform(&mut self, action: Action) -> Option<Event> {
         match action {
             Action::Publish => None,
+            Action::AskNeeds => {
+                self.asked_needs += 1;
+                Some(Event::Needs(self.needs_are_met))
+            }
+            Action::ReportNotReady(_) => {
+                self.told.push("not ready".to_owned());
+                None
+            }
+            Action::ReportNotAlive(_) => {
+                self.told.push("not alive".to_owned());
+                None
+            }
+            Action::ReportGivenUp(reason) => {
+                self.told.push(reason.in_words());
+                None
+            }
             Action::ReportExit(_) => {
                 let at = self.now;
                 let apart = self.reports.last().is_none_or(|&last| at >= last + REPORT_EVERY);
@@ -100,7 +127,7 @@ impl World {
                     let last_lived_long = self.last_end >= self.last_run_started + PACE;
                     let paced =
                         self.last_start.is_none() || last_lived_long || self.now >= self.last_end + PACE;
-                    self.rule(paced, "started again too soon");
+                    self.rule(paced || !self.paced, "started again too soon");
                     let wanted = self.machine.want() == Want::Up || std::mem::take(&mut self.once);
                     self.rule(wanted, "started what nobody wanted");
                     self.last_start = Some(self.now);
@@ -162,7 +189,7 @@ impl World {
                 self.rule(mine, "signalled another process, or ./finish");
                 let signal = match signal {
                     Signal::STOP | Signal::CONT => return None,
-                    Signal::KILL => Signal::KILL,
+                    Signal::KILL | Signal::ABRT => signal,
                     _ => Signal::TERM,
                 };
                 self.end(Ended::Signal { signal, core: false });

@@ -1,22 +1,22 @@
 //! A request that was sent to a target, and how far its supervisor has got with it.
 //!
 //! The status is worth reading only after the supervisor has executed the request; before, it is the old one. Our
-//! supervisors mark that on `supervise/ok`, see [`svcore::supervise`]. Other supervisors leave no mark: a moment after
+//! supervisors mark that on `supervise/ok`, see [`crate::supervise`]. Other supervisors leave no mark: a moment after
 //! the bytes were read, they count as executed.
 
 use std::time::Duration;
 
+use crate::event::{self, Wait};
+use crate::moment::Moment;
+use crate::supervise::{self, OkTimes};
+use crate::trust;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, OFlags, statat};
 use rustix::io::Errno;
-use svcore::event::{self, Wait};
-use svcore::moment::Moment;
-use svcore::supervise::{self, OkTimes};
-use svcore::trust;
 
+use super::request::{self, Request};
 use super::target::{MAIN, Target, Trouble, blame, open_ok};
-use super::verb::{self, Request};
 
 /// How long after the bytes were read a supervisor without marks has executed them.
 const SETTLED: Duration = Duration::from_millis(50);
@@ -68,7 +68,7 @@ impl Sent {
         };
         match sent.open_control(target) {
             Err(trouble @ Trouble::Unable("open supervise/control", _)) => {
-                let is_wanted = |status| verb::is_wanted_already(request, &status);
+                let is_wanted = |status| request::is_wanted_already(request, &status);
                 if !target.status(&MAIN).is_ok_and(is_wanted) {
                     return Err(trouble);
                 }
@@ -191,7 +191,7 @@ impl Sent {
         [&self.control, &self.elsewhere].into_iter().flatten().map(|fd| fd.as_raw_fd()).max().unwrap_or(0)
     }
 
-    /// The marks on `ok`; see [`svcore::supervise`].
+    /// The marks on `ok`; see [`crate::supervise`].
     #[allow(
         clippy::useless_conversion,
         clippy::cast_possible_wrap,

@@ -5,16 +5,16 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::files::Identity;
+use crate::say::printable_text;
+use crate::{files, hint, serving, state};
 use rustix::fs::{AtFlags, CWD, readlinkat, statat};
-use svcore::files::Identity;
-use svcore::say::printable_text;
-use svcore::{files, hint, serving, state};
 
 use super::target::{MAIN, Target, Trouble};
 
 /// The probable cause of `trouble` with `service`, and what to do. `svdir` is the directory in which services with plain
 /// names are.
-pub(crate) fn hint(
+pub fn hint(
     service: &Target,
     svdir: &OsStr,
     trouble: &Trouble,
@@ -113,7 +113,7 @@ fn unserved(service: &Target, name: &str, supervisors: &mut Supervisors) -> Stri
 }
 
 /// The directory in which the service directory is.
-pub(crate) fn parent(service: &Target) -> PathBuf {
+pub fn parent(service: &Target) -> PathBuf {
     let path = Path::new(OsStr::from_bytes(&service.path));
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     absolute.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)
@@ -121,8 +121,10 @@ pub(crate) fn parent(service: &Target) -> PathBuf {
 
 /// Whether a process serves a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Served {
+pub enum Served {
+    /// One does.
     Yes,
+    /// None does.
     No,
     /// There is no `/proc`, or a process does not let us know what it serves.
     Unknown,
@@ -130,7 +132,7 @@ pub(crate) enum Served {
 
 /// The processes that serve a directory. They are looked for once, when first needed.
 #[derive(Debug, Default)]
-pub(crate) struct Supervisors {
+pub struct Supervisors {
     seen: Option<Seen>,
 }
 
@@ -144,7 +146,7 @@ struct Seen {
 
 impl Supervisors {
     /// Whether a runsvdir or runsvinit serves `dir`.
-    pub(crate) fn serve(&mut self, dir: &Path) -> Served {
+    pub fn serve(&mut self, dir: &Path) -> Served {
         let Ok(wanted) = identity(dir) else { return Served::Unknown };
         let seen = self.seen.get_or_insert_with(Seen::look);
         if seen.directories.contains(&wanted) {

@@ -3,21 +3,20 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use crate::Signal;
+use crate::event::{self, Wait};
+use crate::moment::Moment;
+use crate::say::{Class, Message};
+use crate::sys::signals::Signals;
+use crate::sys::spawn::{self, Program, Stream};
+use crate::sys::{clock, signal};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
-use svcore::Signal;
-use svcore::event::{self, Wait};
-use svcore::moment::Moment;
-use svcore::say::{Class, Message};
-use svcore::sys::signals::Signals;
-use svcore::sys::spawn::{self, Program, Stream};
-use svcore::sys::{clock, signal};
 
-use super::reporter::Reporter;
-use super::target::Target;
+use super::{Observer, Target};
 
 /// How often to look where signals cannot be waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -29,7 +28,7 @@ const AWAITED: [Signal; 3] = [Signal::CHLD, Signal::CHANGE, Signal::IO];
 const FATAL: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
 
 /// Runs `./check`, and has the signals that it and directories cause.
-pub(super) struct Checker {
+pub struct Checker {
     /// Ends of `./check` and changes of directories.
     signals: Option<Signals>,
     /// Directories changed while `./check` ran, and it is not known which.
@@ -48,7 +47,8 @@ impl Checker {
     }
 
     /// Shows nothing of what `./check` prints.
-    pub(super) fn silent() -> Self {
+    #[must_use]
+    pub fn silent() -> Self {
         let silence = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok();
         Checker { silence, ..Checker::new(signal::ignore_pipe()) }
     }
@@ -69,7 +69,7 @@ impl Checker {
     }
 
     /// Whether `./check` agrees, or there is none. It has time until `until`.
-    pub(super) fn agrees(&self, target: &Target, until: Moment, reporter: &mut Reporter) -> bool {
+    pub fn agrees(&self, target: &Target, until: Moment, observer: &mut dyn Observer) -> bool {
         let name = || [target.name.as_slice(), b"/check"].concat();
         match target.look(c"check") {
             Ok(None) => return true,
@@ -81,7 +81,7 @@ impl Checker {
             }
         }
         // What was reported so far comes before what the script prints.
-        reporter.flush();
+        observer.flush();
         let Ok(dir) = target.dir() else { return false };
         let program = Program {
             files: &[c"./check"],

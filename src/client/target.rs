@@ -6,20 +6,21 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::error::reason;
+use crate::facts::{self, Facts};
+use crate::role::Role;
+use crate::say::Message;
+use crate::state::{Home, StateDirectory};
+use crate::status::{LEN, Status};
+use crate::tai::Tai64N;
+use crate::{files, say, serving, state, supervise, trust};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
-use svcore::error::reason;
-use svcore::role::Role;
-use svcore::say::Message;
-use svcore::state::{Home, StateDirectory};
-use svcore::status::{LEN, Status};
-use svcore::tai::Tai64N;
-use svcore::{files, say, serving, state, supervise, trust};
 
 /// Why there is no status, or why a request was not sent.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub enum Trouble {
     /// No runsv serves it.
     NotRunning,
     /// It cannot be gone into.
@@ -32,7 +33,7 @@ pub(crate) enum Trouble {
 
 impl Trouble {
     /// The line about service `name`, without its newline.
-    pub(crate) fn line(&self, name: &[u8]) -> Vec<u8> {
+    pub fn line(&self, name: &[u8]) -> Vec<u8> {
         match self {
             Trouble::NotRunning => [b"fail: ", name, b": runsv not running"].concat(),
             Trouble::NoDirectory(error) => {
@@ -53,7 +54,7 @@ impl Trouble {
 
 /// The directory that services with plain names are in. It is looked for when the first of them is.
 #[derive(Debug, Default)]
-pub(crate) struct Base(OnceCell<Opened>);
+pub struct Base(OnceCell<Opened>);
 
 /// That directory, once it was looked for.
 #[derive(Debug)]
@@ -64,30 +65,29 @@ struct Opened {
 
 /// A service named on the command line.
 #[derive(Debug)]
-pub(crate) struct Target {
+pub struct Target {
     /// As typed, with what is not printable escaped: for people.
-    pub(crate) name: Vec<u8>,
+    pub name: Vec<u8>,
     /// Where it is.
-    pub(crate) path: Vec<u8>,
+    pub path: Vec<u8>,
     dir: Result<OwnedFd, Errno>,
 }
 
 /// Names in a service directory.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub struct Part {
     /// Something that can be opened only where one can go into the directory.
     inside: &'static CStr,
     role: Role,
     pub(super) ok: &'static CStr,
     /// The file that keeps it down.
-    pub(crate) down: &'static CStr,
+    pub down: &'static CStr,
 }
 
 /// Those of the service.
-pub(crate) const MAIN: Part = Part { inside: c".", role: Role::Main, ok: c"supervise/ok", down: c"down" };
+pub const MAIN: Part = Part { inside: c".", role: Role::Main, ok: c"supervise/ok", down: c"down" };
 /// Those of its log service.
-pub(crate) const LOG: Part =
-    Part { inside: c"log/.", role: Role::Log, ok: c"log/supervise/ok", down: c"log/down" };
+pub const LOG: Part = Part { inside: c"log/.", role: Role::Log, ok: c"log/supervise/ok", down: c"log/down" };
 
 impl Base {
     fn opened(&self) -> &Opened {
@@ -99,14 +99,14 @@ impl Base {
     }
 
     /// Its path.
-    pub(crate) fn path(&self) -> &OsString {
+    pub fn path(&self) -> &OsString {
         &self.opened().path
     }
 }
 
 impl Target {
     /// The service that `name` means. Source: sv(8).
-    pub(crate) fn new(name: &OsStr, base: &Base) -> Self {
+    pub fn new(name: &OsStr, base: &Base) -> Self {
         let name = name.as_bytes();
         let (path, dir) = if is_path(name) {
             (name.to_vec(), open_directory(CWD, name))
@@ -122,30 +122,49 @@ impl Target {
     }
 
     /// Whether it was named by a path, so that SVDIR means nothing.
-    pub(crate) const fn is_by_path(&self) -> bool {
+    pub const fn is_by_path(&self) -> bool {
         is_path(self.name.as_slice())
     }
 
     /// Closes the directory. Until [`resume`](Target::resume) nothing can be asked.
-    pub(crate) fn suspend(&mut self) {
+    pub fn suspend(&mut self) {
         self.dir = Err(Errno::BADF);
     }
 
     /// Opens the directory again.
-    pub(crate) fn resume(&mut self) {
+    pub fn resume(&mut self) {
         self.dir = open_directory(CWD, &self.path);
     }
 
     /// The status of the service, or with [`LOG`] of its log service, if a runsv serves it.
     ///
     /// Without one the file may say anything; so that is looked at first.
-    pub(crate) fn status(&self, part: &Part) -> Result<Status, Trouble> {
+    pub fn status(&self, part: &Part) -> Result<Status, Trouble> {
         let (place, _) = self.find(part, "open supervise/ok", open_ok)?;
         read_status_in(place.dir.as_fd())
     }
 
+    /// The same, and what its supervisor published beside it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Target::status`]. Facts that cannot be read are none.
+    pub fn status_and_facts(&self, part: &Part) -> Result<(Status, Facts), Trouble> {
+        let (place, _) = self.find(part, "open supervise/ok", open_ok)?;
+        let status = read_status_in(place.dir.as_fd())?;
+        // In this order: facts are published before the status, so these are no older.
+        Ok((status, read_facts_in(place.dir.as_fd()).unwrap_or_default()))
+    }
+
+    /// What its supervisor published beside the status; nothing where no supervisor serves it.
+    #[must_use]
+    pub fn facts(&self, part: &Part) -> Facts {
+        let facts = self.find(part, "", open_ok).ok().and_then(|(place, _)| read_facts_in(place.dir.as_fd()));
+        facts.unwrap_or_default()
+    }
+
     /// The status in the file, whoever wrote it and whenever.
-    pub(crate) fn read_status(&self, part: &Part) -> Result<Status, Trouble> {
+    pub fn read_status(&self, part: &Part) -> Result<Status, Trouble> {
         match self.status(part) {
             Err(Trouble::NoDirectory(error)) => Err(Trouble::NoDirectory(error)),
             Err(_) => {
@@ -157,7 +176,7 @@ impl Target {
     }
 
     /// Until when the service counts as flapping, if its supervisor ever published that.
-    pub(crate) fn flaps_until(&self, part: &Part) -> Option<Tai64N> {
+    pub fn flaps_until(&self, part: &Part) -> Option<Tai64N> {
         let (place, _) = self.find(part, "", open_ok).ok()?;
         let (file, _) =
             trust::open_regular(place.dir.as_fd(), supervise::FLAPS, OFlags::RDONLY, Mode::empty()).ok()?;
@@ -166,8 +185,8 @@ impl Target {
         Tai64N::from_slice(bytes.get(..length)?).ok()
     }
 
-    /// Finds where a supervisor serves, and opens something there; see [`svcore::state`]. `what` is attempted.
-    pub(super) fn find<T>(
+    /// Finds where a supervisor serves, and opens something there; see [`crate::state`]. `what` is attempted.
+    pub fn find<T>(
         &self,
         part: &Part,
         what: &'static str,
@@ -182,7 +201,7 @@ impl Target {
         self.with_home(part, |home| home.supervise())
     }
 
-    pub(super) fn with_home<T>(
+    pub(crate) fn with_home<T>(
         &self,
         part: &Part,
         then: impl FnOnce(&Home<'_>) -> io::Result<T>,
@@ -198,6 +217,14 @@ impl Target {
 /// Opens the FIFO by which a supervisor lets itself be known.
 pub(super) fn open_ok(place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(trust::open_fifo(place, c"ok", OFlags::WRONLY)?.0)
+}
+
+fn read_facts_in(place: BorrowedFd<'_>) -> Option<Facts> {
+    let (file, stat) = trust::open_regular(place, supervise::STATE, OFlags::RDONLY, Mode::empty()).ok()?;
+    let length = usize::try_from(stat.st_size).ok()?.min(facts::LEN_MAX);
+    let mut text = vec![0; length];
+    let length = rustix::io::read(&file, &mut text).ok()?;
+    Some(Facts::decode(text.get(..length)?))
 }
 
 fn read_status_in(place: BorrowedFd<'_>) -> Result<Status, Trouble> {
@@ -218,7 +245,7 @@ impl Target {
     /// # Errors
     ///
     /// When that cannot be told.
-    pub(crate) fn has_down(&self, part: &Part) -> io::Result<bool> {
+    pub fn has_down(&self, part: &Part) -> io::Result<bool> {
         self.look(part.down).map(|stat| stat.is_some())
     }
 
@@ -227,7 +254,7 @@ impl Target {
     /// # Errors
     ///
     /// That of stat(2), but for ENOENT.
-    pub(crate) fn look(&self, name: &CStr) -> io::Result<Option<Stat>> {
+    pub fn look(&self, name: &CStr) -> io::Result<Option<Stat>> {
         files::look(self.dir.as_ref().map_err(|errno| io::Error::from(*errno))?.as_fd(), name)
     }
 
@@ -236,12 +263,12 @@ impl Target {
     /// # Errors
     ///
     /// That it cannot be gone into.
-    pub(crate) fn dir(&self) -> Result<BorrowedFd<'_>, Trouble> {
+    pub fn dir(&self) -> Result<BorrowedFd<'_>, Trouble> {
         self.dir.as_ref().map(AsFd::as_fd).map_err(|errno| Trouble::NoDirectory((*errno).into()))
     }
 
     /// Opens `supervise` so that it can be watched.
-    pub(crate) fn open_supervise(&self) -> Option<OwnedFd> {
+    pub fn open_supervise(&self) -> Option<OwnedFd> {
         let found = self.find(&MAIN, "", open_ok).map(|(place, _)| place.dir);
         let place = found.or_else(|_| self.open_own(&MAIN)).ok()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -255,7 +282,7 @@ const fn is_path(name: &[u8]) -> bool {
 }
 
 fn open_directory(at: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
-    openat(at, path, svcore::sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    openat(at, path, crate::sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Why something could not be opened: perhaps because one cannot go into the directory that it should be in.

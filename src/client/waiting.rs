@@ -4,26 +4,25 @@ use std::cell::Cell;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use crate::Signal;
+use crate::event::{self, Wait};
+use crate::facts::{Facts, Readiness};
+use crate::moment::{Moment, earlier};
+use crate::sort::sort;
+use crate::status::{State, Status};
+use crate::sys::watch;
+use crate::sys::{clock, limits, signal};
+use crate::tai;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
-use svcore::Signal;
-use svcore::event::{self, Wait};
-use svcore::moment::{Moment, earlier};
-use svcore::sort::sort;
-use svcore::status::Status;
-use svcore::sys::watch;
-use svcore::sys::{clock, limits, signal};
-use svcore::tai;
 
 use super::check::Checker;
-use super::end_of;
-use super::hint::{self, Served};
 use super::pending::{Pending, Sending};
-use super::reporter::Reporter;
+use super::request::{self, Effect, Request, Until};
 use super::sent::Sent;
 use super::target::{MAIN, Target, Trouble};
-use super::verb::{self, Effect, Request, Until};
+use super::{Observer, Served, end_of, parent};
 
 /// How often to look where nothing can be watched.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -60,12 +59,12 @@ struct Waiter<'a> {
 /// Sends the request to all services named; if it `waits`, waits for its effect on each and reports that.
 ///
 /// No longer than `patience`, also for a FIFO that is full.
-pub(super) fn act(
+pub fn act(
     names: &[OsString],
     request: &Request,
     waits: bool,
     patience: Duration,
-    reporter: &mut Reporter,
+    observer: &mut dyn Observer,
 ) {
     let pipe_ignored = signal::ignore_pipe();
     let mut waiter = None;
@@ -73,12 +72,12 @@ pub(super) fn act(
     if waits {
         let waiter = waiter.insert(Waiter::new(request, patience, pipe_ignored));
         for name in names {
-            let target = Target::new(name, &reporter.base);
-            pending.extend(waiter.begin(target, reporter));
+            let target = Target::new(name, observer.base());
+            pending.extend(waiter.begin(target, observer));
         }
     } else {
         for name in names {
-            let target = Target::new(name, &reporter.base);
+            let target = Target::new(name, observer.base());
             match Sent::new(&target, request) {
                 Ok(sent) if sent.is_written() => {}
                 Ok(sent) => {
@@ -90,23 +89,24 @@ pub(super) fn act(
                     waiter.make_room(&mut unwritten);
                     pending.push(unwritten);
                 }
-                Err(trouble) => not_sent(&target, request, &trouble, reporter),
+                Err(trouble) => not_sent(&target, request, &trouble, observer),
             }
         }
     }
     let Some(waiter) = &waiter else { return };
     while !pending.is_empty() {
         let now = clock::monotonic();
-        reporter.now = tai::now();
+        observer.looks_at(tai::now());
         let all = waiter.checker.take_missed() || now >= waiter.until;
         waiter.pause.set(for_each(EACH_ASKED, pending.len()));
         pending.retain_mut(|pending| {
             let is_due = pending.look_at.is_some_and(|at| now >= at);
-            !((pending.has_event || is_due || all) && waiter.is_over(pending, reporter))
+            !((pending.has_event || is_due || all) && waiter.is_over(pending, observer))
         });
-        reporter.flush();
+        let again = observer.waits_for(&mut pending.iter().map(|pending| &pending.target), now);
+        observer.flush();
         if !pending.is_empty() && !waiter.checker.has_missed() {
-            waiter.wait(&mut pending);
+            waiter.wait(&mut pending, again);
         }
     }
 }
@@ -117,11 +117,11 @@ fn for_each(time: Duration, services: usize) -> Duration {
 }
 
 /// A request could not be sent. For `exit`, a missing runsv is success.
-fn not_sent(target: &Target, request: &Request, trouble: &Trouble, reporter: &mut Reporter) {
+fn not_sent(target: &Target, request: &Request, trouble: &Trouble, observer: &mut dyn Observer) {
     if request.is_exit() && matches!(trouble, Trouble::NotRunning) {
-        reporter.has_left(target);
+        observer.has_left(target);
     } else {
-        reporter.trouble(target, trouble, b"");
+        observer.trouble(target, trouble);
     }
 }
 
@@ -144,7 +144,7 @@ impl<'a> Waiter<'a> {
     }
 
     /// Sends the request to one service. `None` if it is not waited for; the reason was reported.
-    fn begin(&self, target: Target, reporter: &mut Reporter) -> Option<Pending> {
+    fn begin(&self, target: Target, observer: &mut dyn Observer) -> Option<Pending> {
         let watch = self.watch(&target);
         let before = target.read_status(&MAIN).ok();
         let sending = if self.request.commands.is_empty() {
@@ -152,9 +152,9 @@ impl<'a> Waiter<'a> {
         } else {
             match Sent::new(&target, self.request) {
                 Ok(sent) => Sending::Sent(sent),
-                Err(trouble) if self.may_get_supervisor(&target, &trouble, reporter) => Sending::Unserved,
+                Err(trouble) if self.may_get_supervisor(&target, &trouble, observer) => Sending::Unserved,
                 Err(trouble) => {
-                    not_sent(&target, self.request, &trouble, reporter);
+                    not_sent(&target, self.request, &trouble, observer);
                     return None;
                 }
             }
@@ -183,23 +183,21 @@ impl<'a> Waiter<'a> {
     }
 
     /// Whether a service without runsv may get one soon: it is to be started, and a runsvdir is there to do that.
-    fn may_get_supervisor(&self, target: &Target, trouble: &Trouble, reporter: &mut Reporter) -> bool {
+    fn may_get_supervisor(&self, target: &Target, trouble: &Trouble, observer: &mut dyn Observer) -> bool {
         let is_unserved = match trouble {
             Trouble::NotRunning => true,
             Trouble::Unable(_, error) => error.kind() == std::io::ErrorKind::NotFound,
             Trouble::NoDirectory(_) | Trouble::BadFormat => false,
         };
-        self.request.is_up()
-            && is_unserved
-            && reporter.supervisors.serve(&hint::parent(target)) == Served::Yes
+        self.request.is_up() && is_unserved && observer.supervisors().serve(&parent(target)) == Served::Yes
     }
 
     /// Looks at one service. Whether it need not be waited for any longer; then its outcome was reported.
-    fn is_over(&self, pending: &mut Pending, reporter: &mut Reporter) -> bool {
+    fn is_over(&self, pending: &mut Pending, observer: &mut dyn Observer) -> bool {
         if pending.is_suspended {
             pending.target.resume();
         }
-        let is_over = self.is_over_now(pending, reporter);
+        let is_over = self.is_over_now(pending, observer);
         if is_over && pending.is_suspended {
             self.suspended.set(self.suspended.get().saturating_sub(1));
         } else if !is_over {
@@ -212,7 +210,7 @@ impl<'a> Waiter<'a> {
         is_over
     }
 
-    fn is_over_now(&self, pending: &mut Pending, reporter: &mut Reporter) -> bool {
+    fn is_over_now(&self, pending: &mut Pending, observer: &mut dyn Observer) -> bool {
         let now = clock::monotonic();
         pending.has_event = false;
         pending.look_at = pending.watch.is_none().then(|| now + LOOK_EVERY);
@@ -220,7 +218,7 @@ impl<'a> Waiter<'a> {
             Sending::NothingToSend => true,
             Sending::Unserved => {
                 pending.look_at = Some(now + LOOK_EVERY);
-                if !self.send_again(pending, now, reporter) {
+                if !self.send_again(pending, now, observer) {
                     return now >= self.until;
                 }
                 false
@@ -235,11 +233,11 @@ impl<'a> Waiter<'a> {
                     }
                     Ok(()) => {
                         let trouble = Trouble::Unable("write to supervise/control", Errno::AGAIN.into());
-                        not_sent(&pending.target, self.request, &trouble, reporter);
+                        not_sent(&pending.target, self.request, &trouble, observer);
                         return true;
                     }
                     Err(trouble) => {
-                        not_sent(&pending.target, self.request, &trouble, reporter);
+                        not_sent(&pending.target, self.request, &trouble, observer);
                         return true;
                     }
                 }
@@ -254,7 +252,7 @@ impl<'a> Waiter<'a> {
                     pending.look_at = Some(now + LOOK_AGAIN);
                     return false;
                 }
-                reporter.has_left(&pending.target);
+                observer.has_left(&pending.target);
                 return true;
             }
         };
@@ -274,15 +272,15 @@ impl<'a> Waiter<'a> {
             }
             // The supervisor got the request, and has left: with its state elsewhere there is not even a FIFO to be found.
             Err(_) if self.request.is_exit() && sent.is_some_and(Sent::is_written) => {
-                reporter.has_left(&pending.target);
+                observer.has_left(&pending.target);
                 return true;
             }
             Err(trouble) => {
-                not_sent(&pending.target, self.request, &trouble, reporter);
+                not_sent(&pending.target, self.request, &trouble, observer);
                 return true;
             }
         };
-        self.has_effect(pending, &status, executed, now, reporter) || self.is_late(pending, &status, reporter)
+        self.has_effect(pending, &status, executed, now, observer) || self.is_late(pending, &status, observer)
     }
 
     /// Whether the request has had its effect, which is reported then.
@@ -292,44 +290,63 @@ impl<'a> Waiter<'a> {
         status: &Status,
         executed: bool,
         now: Moment,
-        reporter: &mut Reporter,
+        observer: &mut dyn Observer,
     ) -> bool {
         let before = pending.before.as_ref();
         let is_late = now >= self.until;
-        let counts_as_executed = executed || is_late && verb::shows_effect(self.request, status, before);
+        let counts_as_executed = executed || is_late && request::shows_effect(self.request, status, before);
         if !counts_as_executed {
             return false;
         }
-        match verb::effect(self.request.until, status, before) {
+        let effect = request::effect(self.request.until, status, before);
+        // What the service told of itself matters only where it is to be up.
+        let facts = if self.request.is_for_up() && (executed || effect != Effect::No) {
+            pending.target.facts(&MAIN)
+        } else {
+            Facts::default()
+        };
+        match effect {
+            Effect::No if status.state == State::Down && facts.done.is_some() => {
+                observer.done(&pending.target, status);
+            }
+            Effect::No if status.state == State::Down && facts.given_up.is_some() => {
+                observer.given_up(&pending.target, status);
+            }
             Effect::No => return false,
-            Effect::Yes => reporter.outcome(b"ok: ", &pending.target, status),
+            // It is not ready yet, or has ended since the status was read.
+            Effect::Yes | Effect::IfChecked
+                if status.state == State::Run
+                    && (facts.readiness == Some(Readiness::NotReady) || facts.is_over()) =>
+            {
+                return false;
+            }
+            Effect::Yes => observer.done(&pending.target, status),
             Effect::IfChecked => {
                 let not_before = pending.check_again_at(now, status);
                 if not_before.is_some() {
                     pending.look_at = earlier(pending.look_at, not_before);
                     return false;
                 }
-                if !self.checker.agrees(&pending.target, self.until, reporter) {
+                if !self.checker.agrees(&pending.target, self.until, observer) {
                     let again = pending.check_failed(clock::monotonic(), *status);
                     pending.look_at = earlier(pending.look_at, Some(again));
                     return false;
                 }
                 // The script took its time; the status is read again.
                 let status = pending.target.read_status(&MAIN).unwrap_or(*status);
-                reporter.outcome(b"ok: ", &pending.target, &status);
+                observer.done(&pending.target, &status);
             }
         }
         true
     }
 
     /// Whether the time is over, which is reported then.
-    fn is_late(&self, pending: &Pending, status: &Status, reporter: &mut Reporter) -> bool {
+    fn is_late(&self, pending: &Pending, status: &Status, observer: &mut dyn Observer) -> bool {
         if clock::monotonic() < self.until {
             return false;
         }
         let kills = self.request.kill;
-        reporter.outcome(if kills { b"kill: " } else { b"timeout: " }, &pending.target, status);
-        reporter.fail();
+        observer.late(&pending.target, status, kills);
         if kills && pending.sent().is_some() {
             // The effect of that is not waited for.
             let _ = Sent::new(&pending.target, &Request::KILL);
@@ -338,7 +355,7 @@ impl<'a> Waiter<'a> {
     }
 
     /// Tries once more to send; whether that worked.
-    fn send_again(&self, pending: &mut Pending, now: Moment, reporter: &mut Reporter) -> bool {
+    fn send_again(&self, pending: &mut Pending, now: Moment, observer: &mut dyn Observer) -> bool {
         match Sent::new(&pending.target, self.request) {
             Ok(sent) => {
                 pending.sending = Sending::Sent(sent);
@@ -349,16 +366,18 @@ impl<'a> Waiter<'a> {
             }
             Err(trouble) => {
                 if now >= self.until {
-                    not_sent(&pending.target, self.request, &trouble, reporter);
+                    not_sent(&pending.target, self.request, &trouble, observer);
                 }
                 false
             }
         }
     }
 
-    /// Waits until something happens to a service, or a service is to be looked at, or the time is over.
-    fn wait(&self, pending: &mut [Pending]) {
-        let until = pending.iter().filter_map(|pending| pending.look_at).chain([self.until]).min();
+    /// Waits until something happens to a service, or a service is to be looked at, or the time is over; no longer than to
+    /// the moment `again`.
+    fn wait(&self, pending: &mut [Pending], again: Option<Moment>) {
+        let looks = pending.iter().filter_map(|pending| pending.look_at);
+        let until = looks.chain([self.until]).chain(again).min();
         let signals = self.checker.signals();
         let mut fds: Vec<PollFd<'_>> =
             signals.iter().map(|signals| PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)).collect();

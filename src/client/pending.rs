@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::moment::Moment;
+use crate::status::Status;
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use svcore::moment::Moment;
-use svcore::status::Status;
 
 use super::sent::Sent;
 use super::target::Target;

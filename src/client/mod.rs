@@ -1,0 +1,69 @@
+//! Services from the side of a client: what `sv` and `svctl` share.
+//!
+//! [`Target`] finds the state of a service and reads it, [`request`] decides what to send and when that has had its effect,
+//! [`act`] sends it to many services and waits for all of them together. What is printed is up to the
+//! [`Observer`].
+
+mod cause;
+mod check;
+mod pending;
+pub mod request;
+mod sent;
+mod target;
+mod waiting;
+
+use std::time::Duration;
+
+pub use cause::{Served, Supervisors, hint, parent};
+pub use check::Checker;
+pub use target::{Base, LOG, MAIN, Part, Target, Trouble};
+pub use waiting::act;
+
+use crate::moment::Moment;
+use crate::status::Status;
+use crate::sys::clock;
+use crate::tai::Tai64N;
+
+/// What a client reports of services that it waits for, and what it knows of them all.
+pub trait Observer {
+    /// The directory that services with plain names are in.
+    fn base(&self) -> &Base;
+
+    /// The processes that serve directories.
+    fn supervisors(&mut self) -> &mut Supervisors;
+
+    /// The services are looked at, at this time of the wall clock.
+    fn looks_at(&mut self, now: Tai64N);
+
+    /// The request had its effect on a service.
+    fn done(&mut self, target: &Target, status: &Status);
+
+    /// The time was over before that. `killed`: the service is sent KILL.
+    fn late(&mut self, target: &Target, status: &Status, killed: bool);
+
+    /// The request cannot have its effect: the service is given up.
+    fn given_up(&mut self, target: &Target, status: &Status) {
+        self.late(target, status, false);
+    }
+
+    /// The supervisor of a service has left, which is what was asked for.
+    fn has_left(&mut self, target: &Target);
+
+    /// A service cannot be used.
+    fn trouble(&mut self, target: &Target, trouble: &Trouble);
+
+    /// Writes what was reported.
+    fn flush(&mut self);
+
+    /// What is still waited for, at each look. Returns when to be called again, even if nothing happens until then.
+    fn waits_for(&mut self, _targets: &mut dyn Iterator<Item = &Target>, _now: Moment) -> Option<Moment> {
+        None
+    }
+}
+
+/// When waiting ends that begins now. A runsv and a `./check` need a moment even for those who do not want to wait.
+#[must_use]
+pub fn end_of(patience: Duration) -> Moment {
+    const SHORTEST: Duration = Duration::from_millis(420);
+    clock::monotonic().saturating_add(patience.max(SHORTEST))
+}
