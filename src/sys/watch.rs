@@ -105,7 +105,7 @@ mod here {
         /// # Errors
         ///
         /// That of inotify_init(2): EMFILE when the user has too many already.
-        pub(crate) fn new() -> io::Result<Self> {
+        pub fn new() -> io::Result<Self> {
             Ok(Inotify(inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?))
         }
 
@@ -119,6 +119,22 @@ mod here {
                 | WatchFlags::DELETE
                 | WatchFlags::MOVED_FROM
                 | WatchFlags::MOVED_TO
+                | WatchFlags::DELETE_SELF
+                | WatchFlags::MOVE_SELF
+                | WatchFlags::ONLYDIR;
+            Ok(inotify::add_watch(&self.0, directory, flags)?)
+        }
+
+        /// Watches a directory for entries that are created, renamed or written to, and for its own removal.
+        ///
+        /// # Errors
+        ///
+        /// That of inotify_add_watch(2).
+        pub fn add_writes(&self, directory: &CStr) -> io::Result<i32> {
+            let flags = WatchFlags::CREATE
+                | WatchFlags::MOVED_FROM
+                | WatchFlags::MOVED_TO
+                | WatchFlags::MODIFY
                 | WatchFlags::DELETE_SELF
                 | WatchFlags::MOVE_SELF
                 | WatchFlags::ONLYDIR;
@@ -145,7 +161,7 @@ mod here {
         /// the name of the entry, which is empty for the directory itself.
         ///
         /// One call passes a bounded number of changes, since somebody may create entries without end.
-        pub(crate) fn read_each(&self, mut each: impl FnMut(i32, &[u8])) {
+        pub fn read_each(&self, mut each: impl FnMut(i32, &[u8])) {
             /// The watch was removed. The removal of the directory itself was reported before.
             const IGNORED: u32 = 0x8000;
             let mut buffer = [0; 4096];
@@ -241,7 +257,7 @@ mod here {
         /// # Errors
         ///
         /// Always.
-        pub(crate) fn new() -> io::Result<Self> {
+        pub fn new() -> io::Result<Self> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
@@ -263,11 +279,20 @@ mod here {
             Err(io::ErrorKind::Unsupported.into())
         }
 
+        /// Never succeeds.
+        ///
+        /// # Errors
+        ///
+        /// Always.
+        pub fn add_writes(&self, _directory: &CStr) -> io::Result<i32> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
         /// Does nothing.
         pub(crate) fn remove(&self, _watch: i32) {}
 
         /// Does nothing.
-        pub(crate) fn read_each(&self, _each: impl FnMut(i32, &[u8])) {}
+        pub fn read_each(&self, _each: impl FnMut(i32, &[u8])) {}
     }
 
     /// No directory is watched on this platform, so this does not matter.

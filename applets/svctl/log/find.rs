@@ -44,15 +44,17 @@ impl Finder {
     /// Finds the log of a service by the path of its directory.
     pub(super) fn find(&self, service: &Path) -> Found {
         if !service.is_dir() {
-            return Found::Elsewhere(match std::fs::symlink_metadata(service) {
-                Ok(stat) if stat.is_symlink() => "it is a link to a directory that does not exist",
-                Ok(_) => "it is not a directory",
-                Err(_) => "there is no such service",
-            }
-            .to_owned());
+            return Found::Elsewhere(
+                match std::fs::symlink_metadata(service) {
+                    Ok(stat) if stat.is_symlink() => "it is a link to a directory that does not exist",
+                    Ok(_) => "it is not a directory",
+                    Err(_) => "there is no such service",
+                }
+                .to_owned(),
+            );
         }
         let logger = status(service, Role::Log).and_then(|status| status.pid);
-        let logger = logger.map(|pid| i32::try_from(pid.get()).unwrap_or(0));
+        let logger = logger.map(|pid| pid.as_raw_nonzero().get());
         let told = logger.and_then(|pid| self.told_by(pid, service));
         if let Some(directory) = told.as_ref().filter(|directory| directory.is_dir()) {
             return Found::Directory(directory.clone());
@@ -114,10 +116,12 @@ impl Finder {
         let Some(pid) = status.pid else {
             return "no svlogd writes its output, and it does not run".to_owned();
         };
-        let pid = i32::try_from(pid.get()).unwrap_or(0);
+        let pid = pid.as_raw_nonzero().get();
         let [out, err] = [1, 2].map(|fd| goes_to(pid, fd));
         match (out, err) {
-            (Some(out), Some(err)) if out == err => format!("no svlogd writes its output, which goes to {out}"),
+            (Some(out), Some(err)) if out == err => {
+                format!("no svlogd writes its output, which goes to {out}")
+            }
             (Some(out), Some(err)) => {
                 format!("no svlogd writes its output, which goes to {out}; its errors go to {err}")
             }
@@ -182,8 +186,12 @@ fn directory_in<'w>(words: impl Iterator<Item = &'w [u8]>) -> Option<&'w [u8]> {
 fn usual(service: &Path) -> Option<PathBuf> {
     let real = std::fs::canonicalize(service).ok();
     let name = service.file_name().or(real.as_ref()?.file_name())?;
-    let places =
-        [service.join("log/main"), service.join("log/current"), service.join("log"), Path::new("/var/log").join(name)];
+    let places = [
+        service.join("log/main"),
+        service.join("log/current"),
+        service.join("log"),
+        Path::new("/var/log").join(name),
+    ];
     places.into_iter().find(|place| has_log(place))
 }
 

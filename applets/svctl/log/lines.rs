@@ -359,7 +359,9 @@ impl Log {
                 self.buffer.add_seam(content.is_complete());
                 self.content = None;
                 if let Some(error) = damaged {
-                    self.warn(b"a log is damaged, and not all of it is shown", Some(&error));
+                    // What is wrong with compressed bytes is no error of the system.
+                    let cause = Some(&error).filter(|error| error.raw_os_error().is_some());
+                    self.warn(b"a log is damaged, and not all of it is shown", cause);
                 }
             }
             let Some(next) = self.queue.pop_front() else { return false };
@@ -477,15 +479,17 @@ impl Log {
         }
     }
 
-    /// Opens the directory again if its path leads to another one by now, which is read from its beginning on. Whether it
-    /// is there.
-    pub(super) fn reopen(&mut self) -> bool {
-        if self.directory.is_there() {
-            return true;
+    /// Whether its path still leads to the directory that is read.
+    pub(super) fn is_there(&self) -> bool {
+        self.directory.is_there()
+    }
+
+    /// Opens the directory that the path leads to by now, if there is one. Old logs in it that are no newer than those that
+    /// were read count as read.
+    pub(super) fn reopen(&mut self) {
+        if let Ok(directory) = Directory::open(&self.directory.path) {
+            (self.directory, self.held) = (directory, None);
         }
-        let Ok(directory) = Directory::open(&self.directory.path) else { return false };
-        (self.directory, self.held, self.known) = (directory, None, None);
-        true
     }
 
     /// The path of its directory.

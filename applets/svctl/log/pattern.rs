@@ -452,9 +452,8 @@ impl Parser<'_> {
                 break;
             }
             is_first = false;
-            if let Some(named) = CLASSES.iter().find(|(name, _)| self.rest.starts_with(name.as_bytes())) {
-                self.take_if(named.0.as_bytes());
-                all = all.or((named.1)());
+            if let Some(name) = NAMED.iter().find(|name| self.take_if(format!("[:{name}:]").as_bytes())) {
+                all = all.or(named(name));
                 continue;
             }
             let from = match self.take().ok_or(UNENDED)? {
@@ -503,7 +502,7 @@ fn any_character(except: Set) -> Part {
 
 /// The set of `\d`, `\w` or `\s`.
 fn class(letter: u8) -> Option<Set> {
-    let of = |is: fn(&u8) -> bool| Set::of((0..=127).filter(|byte| is(byte)));
+    let of = |is: fn(&u8) -> bool| Set::of((0..=127).filter(is));
     match letter {
         b'd' => Some(of(u8::is_ascii_digit)),
         b'w' => Some(of(|byte| is_word(*byte))),
@@ -512,17 +511,23 @@ fn class(letter: u8) -> Option<Set> {
     }
 }
 
-/// The named sets of POSIX.
-const CLASSES: &[(&str, fn() -> Set)] = &[
-    ("[:alpha:]", || Set::of((0..=127).filter(u8::is_ascii_alphabetic))),
-    ("[:digit:]", || Set::of(b'0'..=b'9')),
-    ("[:alnum:]", || Set::of((0..=127).filter(u8::is_ascii_alphanumeric))),
-    ("[:upper:]", || Set::of(b'A'..=b'Z')),
-    ("[:lower:]", || Set::of(b'a'..=b'z')),
-    ("[:space:]", || class(b's').unwrap_or(Set::NONE)),
-    ("[:punct:]", || Set::of((0..=127).filter(u8::is_ascii_punctuation))),
-    ("[:xdigit:]", || Set::of((0..=127).filter(u8::is_ascii_hexdigit))),
-];
+/// The names of the sets of POSIX.
+const NAMED: &[&str] = &["alpha", "digit", "alnum", "upper", "lower", "space", "punct", "xdigit"];
+
+/// The set of one of these names.
+fn named(name: &str) -> Set {
+    let of = |is: fn(&u8) -> bool| Set::of((0..=127).filter(is));
+    match name {
+        "alpha" => of(u8::is_ascii_alphabetic),
+        "digit" => of(u8::is_ascii_digit),
+        "alnum" => of(u8::is_ascii_alphanumeric),
+        "upper" => of(u8::is_ascii_uppercase),
+        "lower" => of(u8::is_ascii_lowercase),
+        "punct" => of(u8::is_ascii_punctuation),
+        "xdigit" => of(u8::is_ascii_hexdigit),
+        _ => class(b's').unwrap_or(Set::NONE),
+    }
+}
 
 /// What a character after a backslash stands for.
 fn escaped(letter: u8) -> Result<u8, String> {

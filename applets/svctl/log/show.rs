@@ -252,7 +252,8 @@ fn json_string(text: &[u8], out: &mut Vec<u8>) {
 fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for chunk in bytes.chunks(3) {
-        let number = (0..3).fold(0_u32, |number, at| number << 8 | u32::from(chunk.get(at).copied().unwrap_or(0)));
+        let number =
+            (0..3).fold(0_u32, |number, at| number << 8 | u32::from(chunk.get(at).copied().unwrap_or(0)));
         for place in 0..4 {
             let digit = usize::try_from(number >> (18 - 6 * place) & 63).unwrap_or(0);
             let digit = if place <= chunk.len() { DIGITS.get(digit).copied() } else { None };
@@ -298,7 +299,13 @@ fn colour_length(text: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn printed(form: Form, change: impl FnOnce(&mut Printer<'_>), names: &[&str], line: &[u8], stamp: Option<Tai64N>) -> String {
+    fn printed(
+        form: Form,
+        change: impl FnOnce(&mut Printer<'_>),
+        names: &[&str],
+        line: &[u8],
+        stamp: Option<Tai64N>,
+    ) -> String {
         let names: Vec<Vec<u8>> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
         let mut printer = Printer::new(&names, form, false, &|_| 3600);
         change(&mut printer);
@@ -310,11 +317,16 @@ mod tests {
     #[test]
     fn people_see_local_time_and_the_name_where_there_is_more_than_one() {
         let stamp = Some(tai::stamp(1_795_161_600, 123_456_789));
-        let text = |change: fn(&mut Printer<'_>), names: &[&str], line: &[u8]| printed(Form::Text, change, names, line, stamp);
+        let text = |change: fn(&mut Printer<'_>), names: &[&str], line: &[u8]| {
+            printed(Form::Text, change, names, line, stamp)
+        };
         assert_eq!(text(|_| (), &["web"], b"x y"), "2026-11-20 09:00:00.123 x y\n");
         assert_eq!(text(|it| it.is_utc = true, &["web"], b"x"), "2026-11-20 08:00:00.123Z x\n");
         assert_eq!(text(|_| (), &["web", "worker"], b"x"), "web    | 2026-11-20 09:00:00.123 x\n");
-        assert_eq!(text(|it| it.has_colour = true, &["web"], b"x"), "\x1b[2m2026-11-20 09:00:00.123\x1b[0m x\n");
+        assert_eq!(
+            text(|it| it.has_colour = true, &["web"], b"x"),
+            "\x1b[2m2026-11-20 09:00:00.123\x1b[0m x\n"
+        );
         assert_eq!(printed(Form::Text, |_| (), &["web"], b"x", None), "x\n");
     }
 
