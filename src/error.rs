@@ -73,7 +73,9 @@ impl From<lexopt::Error> for Error {
         let letter = |option: &str| option.trim_start_matches('-').chars().next().unwrap_or('-');
         Error::Usage(Some(match error {
             lexopt::Error::MissingValue { option: Some(option) } => {
-                format!("option requires an argument -- {}", letter(&option))
+                let letter = letter(&option);
+                let option = option.strip_prefix("--").map_or_else(|| letter.to_string(), str::to_owned);
+                format!("option requires an argument -- {option}")
             }
             // getopt(3) takes `--word` for the option `-`.
             lexopt::Error::UnexpectedOption(option) if option.starts_with("--") => {
@@ -240,5 +242,7 @@ mod tests {
         assert_eq!(words(lexopt::Error::UnexpectedOption("--xyz".into())), "illegal option -- -");
         let missing = lexopt::Error::MissingValue { option: Some("-w".into()) };
         assert_eq!(words(missing), "option requires an argument -- w");
+        let missing = lexopt::Error::MissingValue { option: Some("--umask".into()) };
+        assert_eq!(words(missing), "option requires an argument -- umask");
     }
 }

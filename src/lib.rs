@@ -4,6 +4,7 @@
 //! `applets/`; what another runit program could read or share lives here.
 
 pub mod actions;
+pub(crate) mod cgroup;
 pub mod client;
 pub mod control;
 pub mod decimal;
@@ -18,6 +19,8 @@ pub mod install;
 pub mod label;
 pub mod moment;
 pub mod multicall;
+pub mod needs;
+pub(crate) mod notify;
 pub mod old_log;
 pub mod oom;
 pub mod own_file;

@@ -43,6 +43,13 @@ impl ProcStat {
     }
 }
 
+/// Whether the numbers in `/proc` are those of our PID namespace.
+#[must_use]
+pub(crate) fn is_of_our_namespace() -> bool {
+    let own = rustix::fs::readlinkat(rustix::fs::CWD, c"/proc/self", Vec::new());
+    own.is_ok_and(|own| own.to_bytes() == std::process::id().to_string().as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

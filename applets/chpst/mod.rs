@@ -3,19 +3,24 @@
 //! `plan.rs` decides what to change; this file makes the changes, in the order of the plan's fields. Whatever no option
 //! names stays as it was, even a closed descriptor 0 or an ignored SIGPIPE: chpst must leave no traces in the program.
 
+mod caps;
+mod descriptors;
 mod plan;
+mod script;
+mod script_file;
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, flock, openat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RawMode, flock, openat, statat};
 use rustix::io::Errno;
 use svcore::envdir::{self, Change};
 use svcore::passwd::{self, Ids, Refused};
+use svcore::privilege::Capabilities;
 use svcore::say::{Class, Message};
-use svcore::sys::limits;
+use svcore::sys::{capabilities, limits};
 use svcore::trust::{self, Refusal};
 use svcore::{Call, Context, Failed, Result, exec, hint, privilege, say, slice};
 
@@ -26,7 +31,13 @@ const DATABASE_MAX: usize = 16 * 1024 * 1024;
 
 /// Runs the applet. Returns only if the program could not be executed.
 pub(crate) fn main(call: &Call<'_>) -> Result {
-    let plan = plan::parse(call.name, call.args)?;
+    let plan = match plan::script(call.name, call.args)? {
+        None => plan::parse(call.name, call.args)?,
+        Some(words) => match script_file::plan(call.name, words)? {
+            Some(plan) => plan,
+            None => return Ok(call.codes.usage),
+        },
+    };
     if let Some(why) = &plan.bad_number {
         // Stock softlimit answers a bad number with chpst's usage line.
         let synopsis =
@@ -39,10 +50,15 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     let mut environment: Vec<Vec<u8>> =
         std::env::vars_os().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect();
 
+    let closed = descriptors::prepare(&plan, call.closed)?;
     if plan.new_session {
         // This fails if the process leads a process group already, which is no reason to stop.
         let _ = rustix::process::setsid();
     }
+    if let Some(score) = plan.oom_score {
+        set_oom_score(score).while_doing(|| "unable to set OOM score")?;
+    }
+    let pipes = if plan.own_output { descriptors::own_pipes(&plan, closed) } else { Vec::new() };
     if let Some(dir) = &plan.envdir {
         environment = envdir::apply(environment, &read_envdir(dir, &plan)?);
     }
@@ -52,6 +68,9 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     }
     if let Some(dir) = &plan.directory {
         change_directory(dir)?;
+    }
+    if let Some(mask) = plan.umask {
+        rustix::process::umask(Mode::from_raw_mode(mask as RawMode));
     }
     if plan.nice != 0 {
         rustix::process::nice(plan.nice).while_doing(|| "unable to set nice level")?;
@@ -65,7 +84,14 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     }
     if let Some(user) = &plan.user {
         let Some(ids) = find_ids_or_report(user, plan.plain_account) else { return Ok(call.codes.fatal) };
-        privilege::become_user(ids.uid, &ids.gids)?;
+        descriptors::give_away(&pipes, ids.uid, &plan)?;
+        if plan.caps.is_empty() {
+            privilege::become_user(ids.uid, &ids.gids, 0)?;
+        } else {
+            change_capabilities(&plan, Some(&ids))?;
+        }
+    } else if !plan.caps.is_empty() {
+        change_capabilities(&plan, None)?;
     }
     if let Some((file, when_locked)) = &plan.lock {
         match lock(file, *when_locked) {
@@ -73,9 +99,12 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
             locked => locked?,
         }
     }
-    let saved_stderr = close_descriptors(&plan, call.closed)?;
+    let saved_stderr = descriptors::close_standard(&plan, closed)?;
     for &(resource, value) in &plan.limits {
         limits::set_soft_limit(resource, value).while_doing(|| "unable to setrlimit()")?;
+    }
+    if plan.no_new_privileges {
+        capabilities::set_no_new_privileges().while_doing(|| "unable to set no_new_privs")?;
     }
     let files = plan.argv.first().map_or_else(Vec::new, |program| exec::candidates(program, path.as_deref()));
     let error = execute(&plan, &files, environment);
@@ -104,6 +133,36 @@ fn execute(plan: &Plan, files: &[CString], environment: Vec<Vec<u8>>) -> io::Err
     }
     let environment: Vec<CString> = environment.into_iter().filter_map(c).collect();
     exec::replace(files, &argv, &environment)
+}
+
+/// Becomes the user, if there is one, and leaves to the program what the plan says of the capabilities.
+#[inline(never)] // few services have this
+fn change_capabilities(plan: &Plan, user: Option<&Ids>) -> Result<(), Failed> {
+    let (mut held, permitted) = capabilities::held().while_doing(|| "unable to get capabilities")?;
+    let user_without = user.filter(|ids| ids.uid != 0);
+    let bounding = held.bounding;
+    if user_without.is_some() {
+        // Whoever becomes another user than root keeps none of these.
+        held = Capabilities { bounding, ..Capabilities::default() };
+    }
+    let wanted = caps::wanted(&plan.caps, held, permitted).map_err(|name| {
+        Failed::without_cause(["unable to add capability ", name, ": chpst itself does not have it"].concat())
+    })?;
+    privilege::reduce_bounding_set(bounding, wanted.bounding)?;
+    if let Some(ids) = user {
+        privilege::become_user(ids.uid, &ids.gids, user_without.map_or(0, |_| wanted.ambient))?;
+    }
+    if user_without.is_none() {
+        privilege::set_capabilities(wanted)?;
+    }
+    privilege::verify_capabilities(wanted)
+}
+
+/// Sets how readily the kernel kills the program when memory is short.
+fn set_oom_score(score: i32) -> io::Result<()> {
+    let file = openat(CWD, c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, score.to_string().as_bytes())?;
+    Ok(())
 }
 
 fn change_directory(dir: &OsStr) -> Result<(), Failed> {
@@ -283,37 +342,4 @@ fn open_lock(file: &OsStr) -> io::Result<OwnedFd> {
         }
         (opened, _) => Ok(opened?),
     }
-}
-
-/// Closes or replaces descriptors 0 to 2. Returns a copy of the original standard error if that is closed or replaced:
-/// the message that the program cannot be run goes there.
-fn close_descriptors(plan: &Plan, closed: [bool; 3]) -> Result<Option<OwnedFd>, Failed> {
-    let stderr_goes = plan.close[2] || plan.null;
-    let saved_stderr =
-        if stderr_goes { rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3).ok() } else { None };
-    if plan.null {
-        let null = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .while_doing(|| "unable to open /dev/null")?;
-        let replaced = rustix::stdio::dup2_stdin(&null)
-            .and_then(|()| rustix::stdio::dup2_stdout(&null))
-            .and_then(|()| rustix::stdio::dup2_stderr(&null));
-        replaced.while_doing(|| "unable to open /dev/null")?;
-    }
-    for (number, name) in ["stdin", "stdout", "stderr"].into_iter().enumerate() {
-        if plan.close.get(number) != Some(&true) {
-            continue;
-        }
-        if closed.get(number) == Some(&true) && !plan.null {
-            return Err(Errno::BADF).while_doing(|| format!("unable to close {name}"));
-        }
-        // Closed by the exec and not now: a file opened before then would get the free number.
-        let fd = match number {
-            0 => rustix::stdio::stdin(),
-            1 => rustix::stdio::stdout(),
-            _ => rustix::stdio::stderr(),
-        };
-        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)
-            .while_doing(|| format!("unable to close {name}"))?;
-    }
-    Ok(saved_stderr)
 }

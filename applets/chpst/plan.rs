@@ -5,11 +5,13 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use lexopt::Arg::{Short, Value};
+use lexopt::Arg::{Long, Short, Value};
 use lexopt::Parser;
 use svcore::sort::sort_by;
 use svcore::sys::limits::Resource;
 use svcore::{Error, Result, decimal, multicall};
+
+use super::caps;
 
 /// What to do if another process holds the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,18 +26,29 @@ pub(crate) enum WhenLocked {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) verbose: bool,
+    /// The only descriptors from 3 on that the program gets; if empty, it gets all.
+    pub(crate) keep: Vec<i32>,
+    /// Standard error goes where standard output goes.
+    pub(crate) stderr: bool,
     pub(crate) new_session: bool,
+    /// How the kernel adjusts its choice of a process to kill when memory is short.
+    pub(crate) oom_score: Option<i32>,
+    /// Pipes of the service become the new user's.
+    pub(crate) own_output: bool,
     pub(crate) envdir: Option<OsString>,
     /// Skip subdirectories of the environment directory; otherwise one is a fatal error.
     pub(crate) skip_directories: bool,
     pub(crate) root: Option<OsString>,
     pub(crate) directory: Option<OsString>,
+    pub(crate) umask: Option<u32>,
     /// Added to the nice level; 0 is no change.
     pub(crate) nice: i32,
     /// The user whose ids become the variables UID and GID.
     pub(crate) env_user: Option<OsString>,
     /// The user as whom the program runs.
     pub(crate) user: Option<OsString>,
+    /// What happens to the capabilities of the program, in this order; if empty, what always happens.
+    pub(crate) caps: Vec<caps::Change>,
     /// `user` and `env_user` are plain account names, not `[:]user[:group...]`.
     pub(crate) plain_account: bool,
     pub(crate) lock: Option<(OsString, WhenLocked)>,
@@ -47,12 +60,37 @@ pub(crate) struct Plan {
     pub(crate) null: bool,
     /// Soft limits in the order in which they are set; `None` means the hard limit.
     pub(crate) limits: Vec<(Resource, Option<u64>)>,
+    /// The program gets no rights by executing other programs.
+    pub(crate) no_new_privileges: bool,
     /// An option of softlimit has a value that is not a number: which.
     pub(crate) bad_number: Option<String>,
     /// The name that the program gets as its `argv[0]`, if not its own.
     pub(crate) argv0: Option<OsString>,
     /// The program and its arguments; never empty.
     pub(crate) argv: Vec<OsString>,
+}
+
+/// What follows `-@`, if that is the first of `args`: the file with the options and the program, and the arguments of the
+/// script. In a file from Windows, a carriage return is part of the word, since it ends the first line.
+///
+/// # Errors
+///
+/// [`Error::Usage`] if there are other options in the same word, as in a first line `#!/sbin/chpst -@ -u web`, which the
+/// kernel passes on as one word.
+pub(crate) fn script<'a>(name: &OsStr, args: &'a [OsString]) -> Result<Option<&'a [OsString]>> {
+    let Some((word, after)) = args.split_first().filter(|(word, _)| word.as_bytes().starts_with(b"-@"))
+    else {
+        return Ok(None);
+    };
+    let plain = name.as_bytes().strip_prefix(b"d").unwrap_or(name.as_bytes());
+    if [&b"setuidgid"[..], b"envuidgid", b"envdir", b"pgrphack", b"setlock", b"softlimit"].contains(&plain) {
+        return Ok(None);
+    }
+    match (word.as_bytes(), after.is_empty()) {
+        (b"-@" | b"-@\r", false) => Ok(Some(after)),
+        (b"-@" | b"-@\r", true) => Err(Error::Usage(Some("option requires an argument -- @".to_owned()))),
+        _ => Err(Error::Usage(Some("-@: other options begin on the second line of the file".to_owned()))),
+    }
 }
 
 /// Parses `args`, which were typed after `name`.
@@ -125,8 +163,35 @@ fn chpst(mut parser: Parser) -> Result<Plan> {
             Short('1') => plan.close[1] = true,
             Short('2') => plan.close[2] = true,
             Short('N') => plan.null = true,
+            Long("stderr") => plan.stderr = true,
+            Long("own-output") => plan.own_output = true,
+            Long("no-new-privs") => plan.no_new_privileges = true,
+            Long("keep-fd") => {
+                let number = value_of("--keep-fd", &mut parser, "is no number from 3 on", descriptor_of)?;
+                plan.keep.push(number);
+            }
+            Long("umask") => {
+                let mask = value_of("--umask", &mut parser, "is no octal number up to 777", umask_of)?;
+                plan.umask = Some(mask);
+            }
+            Long("oom-score") => {
+                let score =
+                    value_of("--oom-score", &mut parser, "is no number from -1000 to 1000", oom_score_of)?;
+                plan.oom_score = Some(score);
+            }
+            Long("caps") => {
+                let value = parser.value()?;
+                let list = value.to_str().ok_or_else(|| value.display().to_string());
+                let changes = list.and_then(|list| caps::parse(list).map_err(str::to_owned));
+                plan.caps = changes.map_err(|item| {
+                    wrong_value("--caps", &item, "is not - or + with the name of a capability or all")
+                })?;
+            }
             Value(program) => {
                 plan.argv = program_and_arguments(program, &mut parser)?;
+                if plan.own_output && plan.user.is_none() {
+                    return Err(Error::Usage(Some("--own-output: there is no -u".to_owned())));
+                }
                 return Ok(with_final_limits(plan));
             }
             other => return Err(other.unexpected().into()),
@@ -232,6 +297,39 @@ fn program_and_arguments(program: OsString, parser: &mut Parser) -> Result<Vec<O
     Ok(std::iter::once(program).chain(parser.raw_args()?).collect())
 }
 
+/// The value of a long option that stock does not have, so it is said what is wrong with it.
+fn value_of<T>(option: &str, parser: &mut Parser, wrong: &str, read: fn(&[u8]) -> Option<T>) -> Result<T> {
+    let value = parser.value()?;
+    read(value.as_bytes()).ok_or_else(|| wrong_value(option, &value.display().to_string(), wrong))
+}
+
+fn wrong_value(option: &str, value: &str, wrong: &str) -> Error {
+    Error::Usage(Some(format!("{option}: {value:?} {wrong}")))
+}
+
+/// Digits of this base, and at least one.
+fn number_of(text: &[u8], base: u32) -> Option<i32> {
+    let digits = str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    i32::from_str_radix(digits, base).ok()
+}
+
+/// A descriptor that chpst has no other option for.
+fn descriptor_of(text: &[u8]) -> Option<i32> {
+    number_of(text, 10).filter(|number| *number >= 3)
+}
+
+fn umask_of(text: &[u8]) -> Option<u32> {
+    u32::try_from(number_of(text, 8)?).ok().filter(|mask| *mask <= 0o777)
+}
+
+fn oom_score_of(text: &[u8]) -> Option<i32> {
+    let score = match text {
+        [b'-', digits @ ..] => -number_of(digits, 10)?,
+        [b'+', digits @ ..] | digits => number_of(digits, 10)?,
+    };
+    (-1000..=1000).contains(&score).then_some(score)
+}
+
 fn not_a_number(option: char, value: &OsStr) -> String {
     format!("-{option} {}: not a number", value.display())
 }
@@ -331,6 +429,46 @@ mod tests {
         for (text, inc) in [("5", 5), ("+5", 5), ("-5", -5), ("", 0), ("-", 0)] {
             assert_eq!(plan(&["-n", text, "prog"]).nice, inc, "{text}");
         }
+    }
+
+    #[test]
+    fn long_options_have_values_within_bounds() {
+        let all =
+            plan(&["--umask", "027", "--keep-fd=3", "--keep-fd", "9", "--oom-score=-5", "--stderr", "prog"]);
+        assert_eq!((all.umask, all.oom_score, all.stderr), (Some(0o27), Some(-5), true));
+        assert_eq!(all.keep, [3, 9]);
+        for words in [
+            ["--umask", "8"],
+            ["--umask", "1000"],
+            ["--umask", ""],
+            ["--umask", "+22"],
+            ["--keep-fd", "2"],
+            ["--keep-fd", "-1"],
+            ["--keep-fd", "99999999999"],
+            ["--oom-score", "1001"],
+            ["--oom-score", "-1001"],
+            ["--oom-score", "--5"],
+            ["--caps", "net_raw"],
+            ["--stderr=1", "x"],
+            ["--own-output", "x"],
+            ["--umas", "22"],
+        ] {
+            assert!(is_usage("chpst", &[words[0], words[1], "prog"]), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_script_is_named_by_the_first_word_alone() {
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        let script = |name: &str, args: &[&str]| {
+            script(OsStr::new(name), &words(args)).map(|it| it.map(<[_]>::to_vec))
+        };
+        assert_eq!(script("chpst", &["-@", "./run", "a"]).unwrap(), Some(words(&["./run", "a"])));
+        assert_eq!(script("chpst", &["-@\r", "./run"]).unwrap(), Some(words(&["./run"])));
+        assert_eq!(script("chpst", &["-v", "-@", "./run"]).unwrap(), None);
+        assert_eq!(script("denvdir", &["-@", "./run"]).unwrap(), None);
+        assert!(script("chpst", &["-@"]).is_err());
+        assert!(script("chpst", &["-@ -u web", "./run"]).is_err());
     }
 
     #[test]

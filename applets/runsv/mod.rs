@@ -33,9 +33,10 @@ fn supervise(dir: &OsStr) -> Result<(), Failed> {
         .while_doing(|| "unable to create selfpipe")?;
     let mut host = Host::new(signals);
     loop {
-        let mut service = Service::open("runsv", dir, dir, now())?;
+        let begin = now();
+        let mut service = Service::open("runsv", dir, dir, begin)?;
         service.watch_supervise();
-        service.begin(now());
+        service.begin(begin);
         host.add(service);
         let mut again = false;
         while !host.is_empty() {

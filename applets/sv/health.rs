@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use svcore::client::{Checker, LOG, MAIN, Part, Target, Trouble, end_of};
+use svcore::client::{Checker, LOG, MAIN, Part, Target, Trouble, View, end_of};
 use svcore::facts::{Facts, Readiness};
 use svcore::moment::Moment;
 use svcore::sort::sort;
@@ -70,8 +70,8 @@ fn list(dir: &OsString) -> std::io::Result<Vec<OsString>> {
 
 /// The problem of a service and its log service, if there is one.
 fn problem(target: &Target, checker: &Checker, until: Moment, reporter: &mut Reporter) -> Option<Vec<u8>> {
-    let (status, facts) = match target.status_and_facts(&MAIN) {
-        Ok(found) => found,
+    let View { status, facts, .. } = match target.view(&MAIN) {
+        Ok(view) => view,
         Err(trouble) => {
             let may_be_down = target.has_down(&MAIN).is_ok_and(|has_down| has_down);
             return (!may_be_down).then(|| trouble.line(&target.name));

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use lexopt::Arg::{Short, Value};
 use svcore::client::request::Waits;
-use svcore::client::{self, Base, LOG, MAIN, Observer, Supervisors, Target, Trouble};
+use svcore::client::{self, Base, LOG, MAIN, Observer, Supervisors, Target, Trouble, View};
 use svcore::facts::Facts;
 use svcore::say::Message;
 use svcore::status::State;
@@ -108,8 +108,8 @@ fn patience_of_environment() -> Option<u64> {
 
 /// Reports the status of a service and of its log service.
 fn status(target: &Target, reporter: &mut Reporter) -> std::result::Result<svcore::status::Status, Trouble> {
-    let found = target.status_and_facts(&MAIN).inspect_err(|trouble| reporter.trouble(target, trouble));
-    let (status, facts) = found?;
+    let View { status, facts, .. } =
+        target.view(&MAIN).inspect_err(|trouble| reporter.trouble(target, trouble))?;
     let line = reporter.status_line(target, &MAIN, &target.name, &status, &facts);
     reporter.out.extend_from_slice(&line);
     log_status(target, reporter);

@@ -9,13 +9,22 @@
 #![allow(dead_code, reason = "some commands are not there yet")]
 
 mod enable;
+mod events;
+mod facts;
 mod import;
+mod json;
 mod lint;
+mod list;
 mod log;
 mod make;
 mod options;
+mod processes;
 mod project;
+mod screen;
+mod table;
+mod text;
 mod tree;
+mod watching;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +34,11 @@ use svcore::say::{self, printable_text};
 use svcore::{Call, Error, Failed, Result};
 
 use options::{COMMON, Given, Opt};
+
+/// The exit code if a service that is wanted up is not up.
+const NOT_UP: u8 = 3;
+/// The exit code if something did not work for a service.
+const FAILED: u8 = 1;
 
 /// A command: the first word that is no option.
 #[derive(Debug)]
@@ -54,7 +68,7 @@ const VERBS: &[Verb] = &[
         name: "list",
         synopsis: "[--failed] [--tree] [--watch] [--json] [name ...]",
         options: &[Opt::Failed, Opt::Tree, Opt::Watch, Opt::Json],
-        run: not_there_yet,
+        run: list::run,
     },
     Verb { name: "status", synopsis: "[--json] name ...", options: &[Opt::Json], run: not_there_yet },
     Verb { name: "why", synopsis: "name ...", options: &[], run: not_there_yet },
@@ -64,7 +78,7 @@ const VERBS: &[Verb] = &[
         options: &[Opt::Follow, Opt::Lines, Opt::Since, Opt::Grep, Opt::Utc, Opt::Raw, Opt::Json],
         run: log::run,
     },
-    Verb { name: "events", synopsis: "[--json] [name ...]", options: &[Opt::Json], run: not_there_yet },
+    Verb { name: "events", synopsis: "[--json] [name ...]", options: &[Opt::Json], run: events::run },
     Verb {
         name: "start",
         synopsis: "[-n] [-w sec] name ... | --all",

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub use cause::{Served, Supervisors, hint, parent};
 pub use check::Checker;
-pub use target::{Base, LOG, MAIN, Part, Target, Trouble};
+pub use target::{Base, LOG, MAIN, Part, Target, Trouble, View};
 pub use waiting::act;
 
 use crate::moment::Moment;

@@ -52,6 +52,19 @@ impl Trouble {
     }
 }
 
+/// What the files of a supervisor tell of a service or of its log service.
+#[derive(Debug)]
+pub struct View {
+    /// The `supervise` directory, or the place that stands in for it.
+    pub place: OwnedFd,
+    /// The FIFO `ok`, open for writing: poll(2) reports an error on it once the supervisor has left.
+    pub ok: OwnedFd,
+    /// The 20 bytes.
+    pub status: Status,
+    /// What the file `state` tells. Without that file it is empty.
+    pub facts: Facts,
+}
+
 /// The directory that services with plain names are in. It is looked for when the first of them is.
 #[derive(Debug, Default)]
 pub struct Base(OnceCell<Opened>);
@@ -84,12 +97,27 @@ pub struct Part {
     pub down: &'static CStr,
 }
 
+impl Part {
+    /// Whether it is the log service.
+    #[must_use]
+    pub fn is_log(&self) -> bool {
+        self.role == Role::Log
+    }
+}
+
 /// Those of the service.
 pub const MAIN: Part = Part { inside: c".", role: Role::Main, ok: c"supervise/ok", down: c"down" };
 /// Those of its log service.
 pub const LOG: Part = Part { inside: c"log/.", role: Role::Log, ok: c"log/supervise/ok", down: c"log/down" };
 
 impl Base {
+    /// The directory at `path`.
+    #[must_use]
+    pub fn at(path: OsString) -> Self {
+        let dir = open_directory(CWD, path.as_bytes());
+        Base(OnceCell::from(Opened { path, dir }))
+    }
+
     fn opened(&self) -> &Opened {
         self.0.get_or_init(|| {
             let path = serving::directory_to_control();
@@ -144,23 +172,29 @@ impl Target {
         read_status_in(place.dir.as_fd())
     }
 
-    /// The same, and what its supervisor published beside it.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Target::status`]. Facts that cannot be read are none.
-    pub fn status_and_facts(&self, part: &Part) -> Result<(Status, Facts), Trouble> {
-        let (place, _) = self.find(part, "open supervise/ok", open_ok)?;
-        let status = read_status_in(place.dir.as_fd())?;
-        // In this order: facts are published before the status, so these are no older.
-        Ok((status, read_facts_in(place.dir.as_fd()).unwrap_or_default()))
-    }
-
     /// What its supervisor published beside the status; nothing where no supervisor serves it.
     #[must_use]
     pub fn facts(&self, part: &Part) -> Facts {
-        let facts = self.find(part, "", open_ok).ok().and_then(|(place, _)| read_facts_in(place.dir.as_fd()));
-        facts.unwrap_or_default()
+        let place = self.find(part, "", open_ok);
+        place.map_or_else(|_| Facts::default(), |(place, _)| read_facts_in(place.dir.as_fd()))
+    }
+
+    /// The status of the service, or with [`LOG`] of its log service, with all else that its supervisor tells.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Target::status`].
+    pub fn view(&self, part: &Part) -> Result<View, Trouble> {
+        let (place, ok) = self.find(part, "open supervise/ok", open_ok)?;
+        let status = read_status_in(place.dir.as_fd())?;
+        let facts = read_facts_in(place.dir.as_fd());
+        Ok(View { place: place.dir, ok, status, facts })
+    }
+
+    /// What the file `state` tells, whoever wrote it and whenever.
+    #[must_use]
+    pub fn last_facts(&self, part: &Part) -> Facts {
+        self.open_own(part).map_or_else(|_| Facts::default(), |own| read_facts_in(own.as_fd()))
     }
 
     /// The status in the file, whoever wrote it and whenever.
@@ -219,14 +253,6 @@ pub(super) fn open_ok(place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(trust::open_fifo(place, c"ok", OFlags::WRONLY)?.0)
 }
 
-fn read_facts_in(place: BorrowedFd<'_>) -> Option<Facts> {
-    let (file, stat) = trust::open_regular(place, supervise::STATE, OFlags::RDONLY, Mode::empty()).ok()?;
-    let length = usize::try_from(stat.st_size).ok()?.min(facts::LEN_MAX);
-    let mut text = vec![0; length];
-    let length = rustix::io::read(&file, &mut text).ok()?;
-    Some(Facts::decode(text.get(..length)?))
-}
-
 fn read_status_in(place: BorrowedFd<'_>) -> Result<Status, Trouble> {
     let mut bytes = [0; LEN];
     let (file, _) = trust::open_regular(place, c"status", OFlags::RDONLY, Mode::empty())
@@ -237,6 +263,12 @@ fn read_status_in(place: BorrowedFd<'_>) -> Result<Status, Trouble> {
         return Err(Trouble::BadFormat);
     }
     Status::decode(&bytes).map_err(|_| Trouble::BadFormat)
+}
+
+fn read_facts_in(place: BorrowedFd<'_>) -> Facts {
+    trust::open_regular(place, supervise::STATE, OFlags::RDONLY, Mode::empty())
+        .and_then(|(file, _)| trust::read_at_most(&file, facts::LEN_MAX))
+        .map_or_else(|_| Facts::default(), |text| Facts::decode(&text))
 }
 
 impl Target {

@@ -4,6 +4,7 @@
 //! other. What a turn costs depends on what happened, not on how many services there are: the processes and the moments
 //! that each waits for are looked up, and the FIFOs of many are watched by [`Interest`].
 
+mod needs;
 mod sorted;
 mod waiting;
 
@@ -12,24 +13,26 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, wait};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
 
 use super::perform::{Service, Unit};
 use super::step::Now;
 use crate::Signal;
 use crate::control::Command;
-use crate::moment::Moment;
+use crate::moment::{Moment, earlier};
+use crate::needs::Known;
 use crate::process::Ended;
 use crate::role::Role;
 use crate::sort::sort;
-use crate::sys::clock;
 use crate::sys::interest::Interest;
 use crate::sys::signals::{Came, Signals};
 use crate::sys::watch::Inotify;
+use crate::sys::{clock, ended};
 use crate::tai;
 
+use needs::{Needs, Waiting};
 use sorted::Sorted;
-use waiting::number_of;
+use waiting::{Source, number_of};
 
 /// The number by which a service is known here, as long as it is hosted.
 pub type Place = usize;
@@ -48,7 +51,8 @@ pub struct Host {
     places: Vec<Option<Hosted>>,
     /// Places that are empty.
     free: Vec<Place>,
-    /// The FIFOs `control` of many services, each under the number of [`number_of`]. `None`: each wait lists them all.
+    /// The FIFOs `control` of many services, and what their programs tell something by, each under the number of
+    /// [`number_of`]. `None`: each wait lists them all.
     controls: Option<Interest>,
     /// Watches the `supervise` directories of many services for removals. `None`: removals arrive as signals.
     removals: Option<Inotify>,
@@ -56,12 +60,15 @@ pub struct Host {
     watches: Sorted<i32>,
     /// The place of each process.
     processes: Sorted<i32>,
+    /// The place of each process that leads a group which is to end with it.
+    groups: Sorted<i32>,
     /// When the service at each place is due next.
     due: Sorted<Moment>,
     /// There may be ended children that are not reaped yet: when to look.
     reap_at: Option<Moment>,
     /// Whether the next wait is likely to be long; see [`Host::expect_long_wait`].
     expects_long_wait: bool,
+    needs: Needs,
 }
 
 #[derive(Debug)]
@@ -69,6 +76,27 @@ struct Hosted {
     service: Box<Service>,
     /// As it is in [`Host::due`].
     due: Option<Moment>,
+    /// While it waits for others that it needs.
+    waiting: Option<Box<Waiting>>,
+    /// The places of those that wait for it.
+    needed_by: Vec<Place>,
+    /// What those know of it.
+    last_known: Option<Known>,
+    /// The needs that were reported to close a cycle.
+    told_cycles: Vec<Vec<u8>>,
+}
+
+impl Hosted {
+    const fn new(service: Box<Service>) -> Self {
+        Hosted {
+            service,
+            due: None,
+            waiting: None,
+            needed_by: Vec::new(),
+            last_known: None,
+            told_cycles: Vec::new(),
+        }
+    }
 }
 
 /// What happened in one turn that the services do not handle themselves.
@@ -104,9 +132,11 @@ impl Host {
             removals: None,
             watches: Sorted::new(),
             processes: Sorted::new(),
+            groups: Sorted::new(),
             due: Sorted::new(),
             reap_at: None,
             expects_long_wait: false,
+            needs: Needs::new(),
         }
     }
 
@@ -118,7 +148,7 @@ impl Host {
 
     /// Hosts a service after [`Service::begin`]. Returns its place.
     pub fn add(&mut self, service: Box<Service>) -> Place {
-        let hosted = Hosted { service, due: None };
+        let hosted = Hosted::new(service);
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             self.places.len().saturating_sub(1)
@@ -127,6 +157,15 @@ impl Host {
             *empty = Some(hosted);
         }
         self.note(place);
+        self.note_added(place);
+        if self.service(place).is_some_and(|service| service.waits_for_needs()) {
+            let now = now();
+            self.handle_needs(now, place);
+            if let Some(service) = self.service(place) {
+                service.publish(now);
+            }
+            self.note(place);
+        }
         if self.get(place).is_some_and(Service::has_essential_end) {
             self.look_at_latest(place, Moment::START);
         }
@@ -228,9 +267,12 @@ impl Host {
         if ready.removals {
             self.look_for_removals(&now, &mut touched);
         }
-        for (place, role) in ready.controls {
+        for (place, source) in ready.sources {
             if let Some(service) = self.service(place) {
-                service.read_commands(now(), role);
+                match source {
+                    Source::Control(role) => service.read_commands(now(), role),
+                    Source::Teller(teller) => service.read_notices(now(), teller),
+                }
                 touched.push(place);
             }
         }
@@ -251,6 +293,7 @@ impl Host {
             {
                 service.tick(now());
             }
+            self.tick_needs(now(), place);
             touched.push(place);
             // It is noted again at the end of the turn.
             if let Some(Some(hosted)) = self.places.get_mut(place) {
@@ -269,8 +312,10 @@ impl Host {
         mut over: impl FnMut(Place, Box<Service>),
     ) {
         for place in touched {
+            self.handle_needs(now(), place);
             let Some(service) = self.service(place) else { continue };
             let is_over = service.leave(now());
+            let is_main_over = service.main_is_over();
             turn.essential = turn.essential.or(service.take_essential_end().map(|how| (place, how)));
             service.publish(now());
             if is_over {
@@ -280,6 +325,10 @@ impl Host {
                 }
             } else {
                 self.note(place);
+                self.pass_on_readiness(place);
+            }
+            if is_main_over {
+                self.go_on_ending(now(), place);
             }
         }
     }
@@ -301,7 +350,9 @@ impl Host {
     }
 
     fn remove(&mut self, place: Place) -> Option<Box<Service>> {
-        let Hosted { service, due } = self.places.get_mut(place)?.take()?;
+        let hosted = self.places.get_mut(place)?.take()?;
+        self.note_removed(place, &hosted);
+        let Hosted { service, due, .. } = hosted;
         if let Some(removals) = &self.removals {
             // Adding a watch that exists returns its number.
             for watch in service.units().filter_map(|unit| removals.add_removals(unit.supervise_dir()).ok()) {
@@ -309,12 +360,18 @@ impl Host {
                 self.watches.remove(watch, place);
             }
         }
+        if let Some(controls) = &self.controls {
+            service.tellers().for_each(|(_, fd)| controls.remove(fd));
+        }
         self.free.push(place);
         if let Some(at) = due {
             self.due.remove(at, place);
         }
         for pid in service.processes() {
             self.processes.remove(key(pid), place);
+        }
+        if let Some(leader) = service.group() {
+            self.groups.remove(key(leader), place);
         }
         Some(service)
     }
@@ -324,6 +381,9 @@ impl Host {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
         for pid in hosted.service.processes() {
             self.processes.insert(key(pid), place);
+        }
+        if let Some(leader) = hosted.service.group() {
+            self.groups.insert(key(leader), place);
         }
         for unit in hosted.service.units_mut() {
             if !unit.take_new_control() {
@@ -335,14 +395,30 @@ impl Host {
                 // Without the watch, a removed FIFO is noticed when something else happens.
                 self.watches.insert(watch, place);
             }
-            let number = number_of(place, unit.role());
+            let number = number_of(place, Source::Control(unit.role()));
             let add = |controls: &Interest| controls.add(unit.control(), number).is_ok();
             if !self.controls.as_ref().is_none_or(add) {
                 // Then all are listed at each wait, as those of few services are.
                 self.controls = None;
             }
         }
-        let due = hosted.service.next_tick();
+        let mut is_complete = true;
+        hosted.service.update_tellers(
+            |teller, fd| {
+                let number = number_of(place, Source::Teller(teller));
+                is_complete &= self.controls.as_ref().is_none_or(|all| all.add(fd, number).is_ok());
+            },
+            |fd| {
+                if let Some(controls) = &self.controls {
+                    controls.remove(fd);
+                }
+            },
+        );
+        if !is_complete {
+            self.controls = None;
+        }
+        let of_needs = hosted.waiting.as_ref().and_then(|waiting| waiting.due());
+        let due = earlier(hosted.service.next_tick(), of_needs);
         if due != hosted.due {
             if let Some(at) = hosted.due.take() {
                 self.due.remove(at, place);
@@ -402,7 +478,7 @@ impl Host {
     /// Passes on the ends of processes. One signal may stand for many.
     fn reap(&mut self, now: &impl Fn() -> Now, turn: &mut Turn, touched: &mut Vec<Place>) {
         for _ in 0..REAPED_MAX {
-            let (pid, status) = match wait(WaitOptions::NOHANG) {
+            let (pid, status) = match self.wait_for_one() {
                 Ok(Some(ended)) => ended,
                 Ok(None) | Err(Errno::CHILD) => return,
                 Err(_) => {
@@ -416,6 +492,9 @@ impl Host {
                 self.processes.remove(key(pid), place);
             }
             let Some((place, service)) = place.and_then(|place| Some((place, self.service(place)?))) else {
+                if self.check_ended(now(), pid, how) {
+                    continue;
+                }
                 turn.other_ends.push((pid, how));
                 continue;
             };
@@ -425,6 +504,22 @@ impl Host {
             self.note(place);
         }
         self.reap_at = Some(Moment::START);
+    }
+
+    /// Reaps a child that has ended, if there is one. What is left of its group is killed before that, as long as the number
+    /// of the group cannot belong to another.
+    fn wait_for_one(&mut self) -> rustix::io::Result<Option<(Pid, WaitStatus)>> {
+        if self.groups.is_empty() {
+            return wait(WaitOptions::NOHANG);
+        }
+        let Some(pid) = ended::peek()? else { return Ok(None) };
+        if let Some(place) = self.groups.find(key(pid)) {
+            self.groups.remove(key(pid), place);
+            if let Some(service) = self.service(place) {
+                service.end_group(pid);
+            }
+        }
+        waitpid(Some(pid), WaitOptions::NOHANG)
     }
 
     /// Passes on changes of watched directories, whose descriptors have these numbers; with `overflow` there were more
@@ -447,6 +542,7 @@ impl Host {
                 touched.push(place);
             }
         }
+        self.note_needs_changed(now(), |fd| overflow || is_changed(fd));
     }
 }
 

@@ -33,17 +33,21 @@
 //! | other hook ended     | -           | -                | send                      | -               |
 //! | timeout              | -           | -                | note                      | note            |
 //! | `./run` changed      | note        | -                | -                         | -               |
+//! | needs                | start, or - | -                | -                         | -               |
+//! | notice               | -           | -                | note                      | -               |
 //!
 //! - want: what is wanted changes. `o` means: wanted down. once: and one start is wanted all the same.
-//! - start: **preparing**, with hook `u`, if a start is wanted and the pause since the last exit is over.
+//! - start: **preparing**, with hook `u`, if a start is wanted, the pause since the last exit is over, and the services
+//!   that it needs are ready.
 //! - run: start `./run`, if a start is still wanted.
 //! - stop: hook `t`; `timeout-kill` is counted from now on.
 //! - hook: hook of the signal, at whose end the signal is sent.
 //! - send: send the signal, unless the hook stands in for it.
 //! - last hook: hook `d` or `x`, if that is wanted now.
-//! - kill: if the timeout is over. retry: start `./finish`, if that failed and the pause is over.
+//! - kill: if the timeout is over; also what has not told in time that it is ready or alive is ended, see `policies.rs`. retry: start `./finish`, if that failed and the pause is over.
 //! - ended: only the process of that state. **finishing** starts `./finish`; without one the next state is **down**.
 //! - no process: the next try is in 5 s.
+//! - A service that is done or given up wants no start until the next `u` or `o`.
 //! - note: only the status or a moment changes.
 //!
 //! A tick also reports, in every state, the exits that were not reported when they happened.

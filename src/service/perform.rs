@@ -1,10 +1,13 @@
 //! A service with its directories, descriptors and processes: does the actions that its machines return, and decides
 //! nothing about its life.
 
+mod confinement;
 mod contents;
 mod ending;
 mod label;
 mod log;
+mod needs;
+mod notifications;
 mod outputs;
 mod policies;
 mod repair;
@@ -19,13 +22,17 @@ use rustix::fd::AsFd;
 use rustix::fs::CWD;
 use rustix::process::Pid;
 
+pub(crate) use notifications::Teller;
 pub use outputs::{Late, Outputs};
 pub use unit::Unit;
 
+use confinement::Confinement;
 use contents::Contents;
 use ending::End;
 use label::Label;
 use log::{LogUnit, find_log};
+use needs::Needs;
+use notifications::Notifications;
 use policies::Policies;
 use repair::Repair;
 use surroundings::Surroundings;
@@ -44,7 +51,7 @@ use crate::recent::Recent;
 use crate::role::Role;
 use crate::say::Message;
 use crate::status::Want;
-use crate::sys::{signal, watch};
+use crate::sys::watch;
 use crate::{Signal, hint, oom, tai};
 
 /// A program of `control/` that runs.
@@ -66,6 +73,10 @@ pub struct Service {
     hooks: Vec<RunningHook>,
     surroundings: Surroundings,
     policies: Policies,
+    /// What `./run` can tell something by, where it has files for that.
+    notifications: Option<Box<Notifications>>,
+    confinement: Confinement,
+    needs: Needs,
     repair: Repair,
     end: End,
     /// The messages about programs that could not be started.
@@ -95,7 +106,7 @@ impl Service {
         // Listed after the watch is set.
         let mut contents = None;
         let mut main = Unit::open(Role::Main, dir, &label, now, |dir| {
-            contents.insert(Contents::list(dir)).has_down && wanted_at_start(dir) == Want::Down
+            contents.insert(Contents::list(dir, false)).has_down && wanted_at_start(dir) == Want::Down
         })?;
         let contents = contents.unwrap_or(Contents::UNKNOWN);
         main.machine.set_needs(contents.policies.has(PolicyFile::Needs));
@@ -113,6 +124,9 @@ impl Service {
             hooks: Vec::new(),
             surroundings: Surroundings::default(),
             policies: Policies::new(contents.policies),
+            notifications: None,
+            confinement: Confinement::default(),
+            needs: Needs::default(),
             repair,
             end: End::default(),
             recent: Recent::default(),
@@ -134,6 +148,7 @@ impl Service {
             // The FIFO was there a moment ago.
             self.failed(now, &error);
         }
+        self.take_over_cgroup();
         self.tick(now);
         self.publish(now);
     }
@@ -159,6 +174,12 @@ impl Service {
     #[must_use]
     pub fn name(&self) -> &OsStr {
         self.label.name()
+    }
+
+    /// The path of its directory, as it was given.
+    #[must_use]
+    pub(crate) fn path(&self) -> &[u8] {
+        self.label.path().to_bytes()
     }
 
     /// Whether it ends only because its directory was made anew.
@@ -204,12 +225,24 @@ impl Service {
         self.units().filter_map(Unit::pid).chain(self.hooks.iter().map(|hook| hook.pid))
     }
 
+    /// The process of `./run`, if it leads a process group that is to end with it.
+    pub(crate) const fn group(&self) -> Option<Pid> {
+        self.main.group()
+    }
+
+    /// That process has ended, and is not reaped yet: kills what is left of its group.
+    pub(crate) fn end_group(&mut self, leader: Pid) {
+        self.main.end_group(leader);
+    }
+
     /// When [`Service::tick`] is due, if ever.
     #[must_use]
     pub(crate) fn next_tick(&self) -> Option<Moment> {
         let of_units = self.units().map(|unit| unit.machine.next_tick()).fold(None, earlier);
         let of_service = earlier(self.departure.deadline(), self.surroundings.settled_at());
-        earlier(earlier(of_units, of_service), self.repair.at())
+        let of_notifications =
+            self.notifications.as_ref().and_then(|notifications| notifications.next_tick());
+        earlier(earlier(earlier(of_units, of_service), self.repair.at()), of_notifications)
     }
 
     /// Does what is due at this moment; first for the log service.
@@ -218,6 +251,9 @@ impl Service {
             self.put_in_order(now);
         }
         self.take_up_if_settled(now);
+        if let Some(notifications) = &mut self.notifications {
+            notifications.tick(now.at);
+        }
         self.handle(now, Role::Log, Event::Tick);
         self.handle(now, Role::Main, Event::Tick);
     }
@@ -258,8 +294,15 @@ impl Service {
                 self.look_again(now);
             }
             let finish = role == Role::Main && self.has_finish();
-            if role == Role::Main && self.main.machine.is_running() {
+            let is_run = role == Role::Main && self.main.machine.is_running();
+            if is_run {
                 self.read_restart();
+                // What it told before its end.
+                for teller in [Teller::Pipe, Teller::Socket] {
+                    self.read_notices(now, teller);
+                }
+                self.retire_notifications();
+                self.end_confinement(now, how);
             }
             self.handle(now, role, Event::Ended { pid, how, finish });
             return;
@@ -334,8 +377,7 @@ impl Service {
         match action {
             Action::Publish => self.unit_mut(role)?.publish_later(),
             Action::Send(pid, signal) => {
-                // It may have ended a moment ago; then its end is what counts.
-                let _ = signal::send(pid, signal);
+                self.unit(role)?.send(pid, signal);
             }
             Action::SendDownSignal(pid) => self.unit(role)?.send_down_signal(pid, &self.label),
             Action::AskTimeout(script) => {
@@ -354,16 +396,16 @@ impl Service {
                     hint::of_end(report.how, unit.dir.as_fd(), c"./run", &self.path_of(role, c"./run"));
                 Message::warning(&self.label.who, &what).print_now_with(hint.as_deref());
                 let is_killed = matches!(report.how, Ended::Signal { signal: Signal::KILL, .. });
-                if self.of_init && is_killed && oom::killed(now.at) {
+                if self.of_init && is_killed && oom::killed(now.at) && !self.confinement.has_cgroup() {
                     self.label.warn(b"out of memory: the kernel has killed it", None);
                 }
             }
-            // Nothing is needed.
-            Action::AskNeeds => return Some(Event::Needs(true)),
+            Action::AskNeeds => self.ask_needs(),
             Action::ReportNotReady(time) => {
                 let what = format!("./run was not ready within {} ms", time.as_millis());
                 self.label.warn(what.as_bytes(), None);
             }
+            Action::ReportFailing => self.label.warn(b"./run told that it fails: sending ABRT", None),
             Action::ReportNotAlive(time) => {
                 let what = format!("./run was silent for {} ms: sending ABRT", time.as_millis());
                 self.label.warn(what.as_bytes(), None);

@@ -38,6 +38,8 @@ pub(crate) enum Notice {
     Stopping,
     /// It is alive; see the file `watchdog`.
     Alive,
+    /// It found itself that it does not work any more.
+    Failing,
     /// Every limit of time that runs for it is to be no shorter than this, from now on.
     Extend(Duration),
 }
@@ -116,6 +118,8 @@ pub(crate) enum Action {
     ReportNotReady(Duration),
     /// Tell the user that `./run` did not tell within this time that it is alive.
     ReportNotAlive(Duration),
+    /// Tell the user that `./run` told that it does not work any more.
+    ReportFailing,
     /// Tell the user that the service is given up.
     ReportGivenUp(GivenUp),
     /// The status may have changed: publish it.

@@ -1,4 +1,4 @@
-//! The ids and the capabilities that this process has.
+//! The ids that this process has.
 
 use std::io;
 
@@ -70,31 +70,6 @@ pub(crate) fn uids() -> [u32; 3] {
 pub(crate) fn uids() -> [u32; 3] {
     let effective = rustix::process::geteuid().as_raw();
     [rustix::process::getuid().as_raw(), effective, effective]
-}
-
-/// Gives up all capabilities, also those that a program that we execute would inherit.
-///
-/// The kernel itself does that only when root becomes another user, and not even then if a secure bit forbids it.
-///
-/// # Errors
-///
-/// That of capset(2) or prctl(2).
-#[cfg(target_os = "linux")]
-pub(crate) fn clear_capabilities() -> io::Result<()> {
-    use rustix::thread::{CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities};
-    match clear_ambient_capability_set() {
-        // A kernel before 4.3 has none.
-        Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    let none = CapabilitySet::empty();
-    Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
-}
-
-#[cfg(not(target_os = "linux"))]
-#[allow(clippy::unnecessary_wraps, reason = "other platforms can fail")]
-pub(crate) fn clear_capabilities() -> io::Result<()> {
-    Ok(())
 }
 
 /// The supplementary groups.

@@ -42,6 +42,11 @@ mod here {
             Ok(epoll::add(&self.0, fd, epoll::EventData::new_u64(number), epoll::EventFlags::IN)?)
         }
 
+        /// Removes a descriptor. One that is not there does no harm.
+        pub fn remove(&self, fd: BorrowedFd<'_>) {
+            let _ = epoll::delete(&self.0, fd);
+        }
+
         /// The numbers of the descriptors that can be read from now.
         #[must_use]
         pub fn ready(&self) -> Vec<u64> {
@@ -91,6 +96,9 @@ mod here {
         pub fn add(&self, _fd: BorrowedFd<'_>, _number: u64) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }
+
+        /// Does nothing.
+        pub fn remove(&self, _fd: BorrowedFd<'_>) {}
 
         /// None.
         #[must_use]

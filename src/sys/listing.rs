@@ -14,6 +14,11 @@ pub fn numbers_in(path: &[u8]) -> Option<Vec<i32>> {
     Some(entries.filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok()).collect())
 }
 
+/// Has the next [`each_name`] begin anew. Returns whether that worked.
+pub(crate) fn rewind(directory: BorrowedFd<'_>) -> bool {
+    rustix::fs::seek(directory, rustix::fs::SeekFrom::Start(0)).is_ok()
+}
+
 /// Calls `each` with the name of each entry of a directory that is open for reading, until it returns false. Returns whether
 /// all entries were listed.
 #[cfg(target_os = "linux")]
@@ -21,9 +26,6 @@ pub(crate) fn each_name(directory: BorrowedFd<'_>, mut each: impl FnMut(&[u8]) -
     use std::mem::MaybeUninit;
 
     let mut buffer = [MaybeUninit::uninit(); 1024];
-    if rustix::fs::seek(directory, rustix::fs::SeekFrom::Start(0)).is_err() {
-        return false;
-    }
     let mut entries = rustix::fs::RawDir::new(directory, &mut buffer);
     while let Some(entry) = entries.next() {
         match entry {

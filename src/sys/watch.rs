@@ -1,7 +1,7 @@
 //! Watching directories for changes.
 //!
 //! Linux has two ways. inotify also reports the removal of the directory itself, but a user may by default have only 128
-//! instances, and the kernel takes some milliseconds to close one; so only `runsvdir` and `runsvinit` use it. `runsv` and
+//! instances, and the kernel takes some milliseconds to close one; so only `runsvdir`, `runsvinit` and `svctl` use it. `runsv` and
 //! `sv`, of which there are many, use dnotify: a signal ([`Signal::CHANGE`](super::signal::Signal::CHANGE)) for a
 //! directory that is open. Other platforms have neither, and callers look from time to time.
 
@@ -114,7 +114,7 @@ mod here {
         /// # Errors
         ///
         /// That of inotify_add_watch(2).
-        pub(crate) fn add(&self, directory: &CStr) -> io::Result<i32> {
+        pub fn add(&self, directory: &CStr) -> io::Result<i32> {
             let flags = WatchFlags::CREATE
                 | WatchFlags::DELETE
                 | WatchFlags::MOVED_FROM
@@ -152,8 +152,18 @@ mod here {
             Ok(inotify::add_watch(&self.0, path.as_str(), flags)?)
         }
 
+        /// Watches an open directory for entries that are created, removed or renamed, and for its own removal.
+        ///
+        /// # Errors
+        ///
+        /// That of inotify_add_watch(2); ENOENT where there is no /proc.
+        pub fn add_open(&self, directory: BorrowedFd<'_>) -> io::Result<i32> {
+            let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
+            self.add(&std::ffi::CString::new(path)?)
+        }
+
         /// Stops watching a directory, which may have been removed already.
-        pub(crate) fn remove(&self, watch: i32) {
+        pub fn remove(&self, watch: i32) {
             let _ = inotify::remove_watch(&self.0, watch);
         }
 
@@ -266,7 +276,7 @@ mod here {
         /// # Errors
         ///
         /// Always.
-        pub(crate) fn add(&self, _directory: &CStr) -> io::Result<i32> {
+        pub fn add(&self, _directory: &CStr) -> io::Result<i32> {
             Err(io::ErrorKind::Unsupported.into())
         }
 
@@ -288,8 +298,17 @@ mod here {
             Err(io::ErrorKind::Unsupported.into())
         }
 
+        /// Never succeeds.
+        ///
+        /// # Errors
+        ///
+        /// Always.
+        pub fn add_open(&self, _directory: BorrowedFd<'_>) -> io::Result<i32> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
         /// Does nothing.
-        pub(crate) fn remove(&self, _watch: i32) {}
+        pub fn remove(&self, _watch: i32) {}
 
         /// Does nothing.
         pub fn read_each(&self, _each: impl FnMut(i32, &[u8])) {}

@@ -29,6 +29,7 @@ use svcore::{Context, Error, Result, decimal};
 
 use super::Asked;
 use super::options::{Given, Opt};
+use super::screen::Screen;
 use super::tree::{self, Tree};
 use filter::Filter;
 use find::{Finder, Found};
@@ -127,20 +128,8 @@ fn plan(given: &Given) -> Result<Plan> {
         filter: Filter { since, pattern: pattern.transpose()? },
         form,
         is_utc,
-        has_colour: form == Form::Text && has_colour(given)?,
+        has_colour: Screen::new(given)?.is_coloured,
     })
-}
-
-fn has_colour(given: &Given) -> Result<bool> {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    match given.value(Opt::Color).map(OsStr::as_bytes) {
-        None | Some(b"auto") => Ok(isatty(rustix::stdio::stdout()) && !is_set("NO_COLOR")),
-        Some(b"always") => Ok(true),
-        Some(b"never") => Ok(false),
-        Some(other) => {
-            Err(Error::Usage(Some(format!("--color {} is not always, never or auto", printable_text(other)))))
-        }
-    }
 }
 
 /// Opens the logs of services, and reports those that have none. Of services that nobody has named these are only reported if

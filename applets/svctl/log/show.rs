@@ -5,6 +5,7 @@ use std::io;
 use svcore::tai::{self, Tai64N};
 use svcore::{say, slice};
 
+use super::super::{json, text};
 use super::stamp::Zone;
 
 /// How lines are printed.
@@ -39,10 +40,13 @@ pub(super) struct Printer<'z> {
     pub(super) escapes: bool,
     pub(super) is_utc: bool,
     pub(super) zone: Zone<'z>,
+    names: Vec<Vec<u8>>,
     /// What stands before each line, by number of the service.
     prefixes: Vec<Vec<u8>>,
     /// The second that was printed last, and its text.
     second: Option<(i64, [u8; 19])>,
+    /// Where a JSON object is made.
+    object: String,
     out: Vec<u8>,
 }
 
@@ -62,13 +66,14 @@ impl<'z> Printer<'z> {
             escapes: false,
             is_utc: false,
             zone,
+            names: names.to_vec(),
             prefixes: Vec::new(),
             second: None,
+            object: String::new(),
             out: Vec::with_capacity(TOGETHER.saturating_add(4096)),
         };
         printer.prefixes = match form {
-            Form::Raw => vec![Vec::new(); names.len()],
-            Form::Json => names.iter().map(|name| json_prefix(name)).collect(),
+            Form::Raw | Form::Json => vec![Vec::new(); names.len()],
             Form::Text => printer.text_prefixes(names),
         };
         printer
@@ -81,7 +86,7 @@ impl<'z> Printer<'z> {
         if different.len() < 2 {
             return vec![Vec::new(); names.len()];
         }
-        let names = names.iter().map(|name| say::printable_text(name));
+        let names = names.iter().map(|name| text::escaped(name));
         let names: Vec<String> = names.collect();
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
         let coloured = |(number, name): (usize, &String)| {
@@ -155,23 +160,20 @@ impl<'z> Printer<'z> {
         }
     }
 
-    /// What follows the name of the service in an object.
     fn json(&mut self, line: &Shown<'_>) {
-        if let Some(stamp) = line.stamp {
-            let (seconds, nanos) = tai::since_1970(&stamp);
-            let utc = tai::human(&tai::stamp(seconds, 0), b'T');
-            self.out.extend_from_slice(b"\"time\":\"");
-            self.out.extend_from_slice(slice::part(&utc, ..19));
-            self.out.extend_from_slice(format!(".{nanos:09}Z\",").as_bytes());
-        }
-        self.out.extend_from_slice(b"\"line\":");
-        json_string(line.text, &mut self.out);
-        if std::str::from_utf8(line.text).is_err() {
-            self.out.extend_from_slice(b",\"base64\":\"");
-            base64(line.text, &mut self.out);
-            self.out.push(b'"');
-        }
-        self.out.push(b'}');
+        self.object.clear();
+        let name = self.names.get(line.service).map_or(&b""[..], Vec::as_slice);
+        json::object(&mut self.object, |object| {
+            object.bytes("service", name);
+            if let Some(stamp) = &line.stamp {
+                object.text("time", &text::time(stamp));
+            }
+            object.text("line", &String::from_utf8_lossy(line.text));
+            if std::str::from_utf8(line.text).is_err() {
+                object.text("base64", &base64(line.text));
+            }
+        });
+        self.out.extend_from_slice(self.object.as_bytes());
     }
 
     /// Writes what was printed so far.
@@ -202,64 +204,20 @@ fn wait_for_room() {
     svcore::event::wait(&mut fds, svcore::event::Wait::Forever);
 }
 
-fn json_prefix(name: &[u8]) -> Vec<u8> {
-    let mut prefix = b"{\"service\":".to_vec();
-    json_string(&without_loss(name), &mut prefix);
-    prefix.push(b',');
-    prefix
-}
-
-/// A name as text: each byte that is not UTF-8 as `\xNN`, and each backslash doubled.
-fn without_loss(name: &[u8]) -> Vec<u8> {
-    let mut text = Vec::new();
-    for chunk in name.utf8_chunks() {
-        for byte in chunk.valid().bytes() {
-            text.extend(std::iter::repeat_n(byte, if byte == b'\\' { 2 } else { 1 }));
-        }
-        for byte in chunk.invalid() {
-            text.extend_from_slice(format!("\\x{byte:02x}").as_bytes());
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
+        let number = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for place in 0..4_usize {
+            let digit = usize::try_from(number >> (18_usize.saturating_sub(place.saturating_mul(6))) & 63)
+                .unwrap_or(0);
+            let digit = if place <= chunk.len() { DIGITS.get(digit).copied() } else { None };
+            text.push(char::from(digit.unwrap_or(b'=')));
         }
     }
     text
-}
-
-/// Text as a string of JSON. What is not UTF-8 becomes U+FFFD.
-fn json_string(text: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
-    for chunk in text.utf8_chunks() {
-        let mut rest = chunk.valid().as_bytes();
-        let is_special = |byte: &u8| matches!(byte, 0..=0x1f | b'"' | b'\\' | 0x7f);
-        while let Some(at) = rest.iter().position(is_special) {
-            let (plain, special) = rest.split_at_checked(at).unwrap_or((rest, &[]));
-            out.extend_from_slice(plain);
-            match special.first() {
-                Some(b'"') => out.extend_from_slice(b"\\\""),
-                Some(b'\\') => out.extend_from_slice(b"\\\\"),
-                Some(b'\t') => out.extend_from_slice(b"\\t"),
-                Some(byte) => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-                None => {}
-            }
-            rest = special.get(1..).unwrap_or_default();
-        }
-        out.extend_from_slice(rest);
-        if !chunk.invalid().is_empty() {
-            out.extend_from_slice("\u{fffd}".as_bytes());
-        }
-    }
-    out.push(b'"');
-}
-
-fn base64(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for chunk in bytes.chunks(3) {
-        let number =
-            (0..3).fold(0_u32, |number, at| number << 8 | u32::from(chunk.get(at).copied().unwrap_or(0)));
-        for place in 0..4 {
-            let digit = usize::try_from(number >> (18 - 6 * place) & 63).unwrap_or(0);
-            let digit = if place <= chunk.len() { DIGITS.get(digit).copied() } else { None };
-            out.push(digit.unwrap_or(b'='));
-        }
-    }
 }
 
 /// Escapes what a terminal does not just show. With `has_colour` what changes the colour stays, and is undone at the end.
@@ -347,12 +305,11 @@ mod tests {
         let stamp = Some(tai::stamp(1_795_161_600, 123_456_789));
         assert_eq!(
             printed(Form::Json, |_| (), &["a\\b"], "q\"\\\t\x01\u{e4}".as_bytes(), stamp),
-            "{\"service\":\"a\\\\\\\\b\",\"time\":\"2026-11-20T08:00:00.123456789Z\",\"line\":\"q\\\"\\\\\\t\\u0001\u{e4}\"}\n"
+            "{\"service\":\"a\\\\\\\\b\",\"time\":\"2026-11-20T08:00:00.123456789Z\",\"line\":\"q\\\"\\\\\\u0009\\u0001\u{e4}\"}\n"
         );
         assert_eq!(
             printed(Form::Json, |_| (), &["s"], b"a\xff\xfe!", None),
             "{\"service\":\"s\",\"line\":\"a\u{fffd}\u{fffd}!\",\"base64\":\"Yf/+IQ==\"}\n"
         );
-        assert_eq!(without_loss(b"a\xff\\x"), br"a\xff\\x");
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn start(
             })
             .map_err(|not_started| {
                 let doing = match not_started.step {
-                    spawn::Step::Fork => "unable to fork for processor",
+                    spawn::Step::Fork | spawn::Step::ControlGroup => "unable to fork for processor",
                     spawn::Step::Descriptors => "unable to move filedescriptor for processor",
                     spawn::Step::Directory => "unable to change directory, want processor",
                     spawn::Step::Exec => "unable to run processor",

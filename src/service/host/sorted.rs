@@ -30,9 +30,20 @@ impl<K: Ord + Copy> Sorted<K> {
         }
     }
 
+    /// Whether there is no pair.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The pair with the lowest key.
     pub(super) fn first(&self) -> Option<(K, Place)> {
         self.0.front().copied()
+    }
+
+    /// The places of a key.
+    pub(super) fn all(&self, key: K) -> impl Iterator<Item = Place> {
+        let index = self.0.partition_point(|(other, _)| *other < key);
+        self.0.range(index..).take_while(move |(other, _)| *other == key).map(|(_, place)| *place)
     }
 
     /// The place of a key that only one place has.
@@ -65,6 +76,7 @@ mod tests {
                 prop_assert_eq!(sorted.first(), set.first().copied());
                 let found = set.range((key, 0)..=(key, Place::MAX)).next().map(|(_, place)| *place);
                 prop_assert_eq!(sorted.find(key), found);
+                prop_assert!(sorted.all(key).eq(set.range((key, 0)..=(key, Place::MAX)).map(|(_, place)| *place)));
             }
             prop_assert!(sorted.0.into_iter().eq(set));
         }

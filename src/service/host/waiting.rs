@@ -7,14 +7,33 @@ use super::{Host, Place};
 use crate::event::{self, Wait, Woken};
 use crate::moment::{Moment, earlier};
 use crate::role::Role;
+use crate::service::perform::Teller;
 use crate::sys::residency::release_executable;
+
+/// A descriptor of a service that is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The FIFO `control`.
+    Control(Role),
+    /// What `./run` tells something by.
+    Teller(Teller),
+}
+
+impl Source {
+    const ALL: [Source; 4] = [
+        Source::Control(Role::Main),
+        Source::Control(Role::Log),
+        Source::Teller(Teller::Pipe),
+        Source::Teller(Teller::Socket),
+    ];
+}
 
 /// What became ready in one wait.
 pub(super) struct Ready {
     pub(super) signals: bool,
     pub(super) removals: bool,
-    /// Whose FIFOs can be read.
-    pub(super) controls: Vec<(Place, Role)>,
+    /// Whose FIFOs and other descriptors can be read.
+    pub(super) sources: Vec<(Place, Source)>,
     /// Which of the other descriptors are ready, in their order.
     pub(super) others: Vec<bool>,
 }
@@ -43,7 +62,11 @@ impl Host {
                 for (place, service) in self.services() {
                     for unit in service.units() {
                         add(unit.control(), PollFlags::IN);
-                        whose.push((place, unit.role()));
+                        whose.push((place, Source::Control(unit.role())));
+                    }
+                    for (teller, fd) in service.tellers() {
+                        add(fd, PollFlags::IN);
+                        whose.push((place, Source::Teller(teller)));
                     }
                 }
             }
@@ -58,7 +81,7 @@ impl Host {
             signals: ready.next() == Some(true),
             others: others.iter().map(|_| ready.next() == Some(true)).collect(),
             removals: self.removals.is_some() && ready.next() == Some(true),
-            controls: match &self.controls {
+            sources: match &self.controls {
                 Some(controls) if ready.next() == Some(true) => {
                     controls.ready().into_iter().map(whose_is).collect()
                 }
@@ -69,12 +92,28 @@ impl Host {
     }
 }
 
-/// The number under which a FIFO is watched.
-pub(super) fn number_of(place: Place, role: Role) -> u64 {
-    u64::try_from(place).unwrap_or(u64::MAX >> 1) << 1 | u64::from(role == Role::Log)
+/// The number under which a descriptor is watched.
+pub(super) fn number_of(place: Place, source: Source) -> u64 {
+    let which = Source::ALL.iter().position(|other| *other == source).unwrap_or_default();
+    u64::try_from(place.saturating_mul(Source::ALL.len()).saturating_add(which)).unwrap_or(u64::MAX)
 }
 
-fn whose_is(number: u64) -> (Place, Role) {
-    let role = if number & 1 == 0 { Role::Main } else { Role::Log };
-    (Place::try_from(number >> 1).unwrap_or(Place::MAX), role)
+fn whose_is(number: u64) -> (Place, Source) {
+    let number = usize::try_from(number).unwrap_or(usize::MAX);
+    let source = Source::ALL.get(number % Source::ALL.len()).copied();
+    (number / Source::ALL.len(), source.unwrap_or(Source::Control(Role::Main)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_stands_for_one_descriptor_of_one_service() {
+        for place in [0, 1, 999] {
+            for source in Source::ALL {
+                assert_eq!(whose_is(number_of(place, source)), (place, source));
+            }
+        }
+    }
 }

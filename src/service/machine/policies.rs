@@ -335,6 +335,7 @@ impl Machine {
                 watch.alive(now.at);
                 Actions::none()
             }
+            Notice::Failing => Actions::from(Action::ReportFailing).and(self.end_failed(Some(Signal::ABRT))),
             Notice::Extend(time) => {
                 let until = now.at.saturating_add(time);
                 watch.extend(until);

@@ -1,12 +1,14 @@
 //! The machine against a simulated kernel.
 #![allow(clippy::arithmetic_side_effects, reason = "the numbers of a test are small")]
 
+mod policies;
 mod properties;
 mod world;
 
 use super::unexpected::REPORT_EVERY;
 use super::*;
 use crate::control::Command;
+use crate::service::step::Notice;
 use crate::tai::stamp;
 use world::World;
 
@@ -336,6 +338,8 @@ fn each_event_leads_where_the_table_says() {
         (Event::Timeout(Some(PACE)), stay),
         (Event::RunChanged { down: false }, stay),
         (Event::Command(Command::Restart), stay),
+        (Event::Needs(true), stay),
+        (Event::Notice(Notice::Ready), stay),
     ];
     let signals = "dxtkpcahiq12".bytes().map(|byte| (command(byte), stay));
     let hooks = [Hook::Down, Hook::Exit, Hook::Term, Hook::Stop, Hook::Cont, Hook::Hup];

@@ -21,19 +21,20 @@ impl Contents {
     pub(super) const UNKNOWN: Contents =
         Contents { policies: PolicyFiles::ALL, has_log: true, has_down: true };
 
-    /// Lists the directory.
-    pub(super) fn list(dir: BorrowedFd<'_>) -> Self {
+    /// Lists the directory. `again`: it was listed before by the same descriptor.
+    pub(super) fn list(dir: BorrowedFd<'_>, again: bool) -> Self {
         let mut contents = Contents { policies: PolicyFiles::default(), has_log: false, has_down: false };
         let mut room = ENTRIES_MAX;
-        let is_complete = listing::each_name(dir, |name| {
-            match name {
-                b"log" => contents.has_log = true,
-                b"down" => contents.has_down = true,
-                name => contents.policies.add(name),
-            }
-            room = room.saturating_sub(1);
-            room > 0
-        });
+        let is_complete = (!again || listing::rewind(dir))
+            && listing::each_name(dir, |name| {
+                match name {
+                    b"log" => contents.has_log = true,
+                    b"down" => contents.has_down = true,
+                    name => contents.policies.add(name),
+                }
+                room = room.saturating_sub(1);
+                room > 0
+            });
         if is_complete { contents } else { Contents::UNKNOWN }
     }
 }

@@ -26,13 +26,14 @@ impl Service {
     /// Does the next steps of leaving, if the service is to leave for good. Returns whether everything has ended.
     pub(crate) fn leave(&mut self, now: Now) -> bool {
         loop {
+            let is_ending = self.main_is_over() && self.confinement.is_ending();
             let log = self.log.as_deref();
             let unread = log.map_or(0, |log| log.pipe.unread());
             let leave = self.departure.next(
                 now,
                 &self.main.machine,
                 log.map(|log| &log.unit.machine),
-                !self.hooks.is_empty(),
+                !self.hooks.is_empty() || is_ending,
                 unread > 0,
                 || log.map_or(log::TIMEOUT, |log| log.exit_timeout()),
             );
@@ -119,6 +120,7 @@ impl Service {
     pub(crate) fn kill(&mut self) {
         self.end.killed = true;
         self.main.kill(&self.label);
+        self.confinement.kill();
         for running in &self.hooks {
             self.kill_hook(running, "did not end in time: killed");
         }

@@ -1,7 +1,6 @@
 //! The policy files of a service: which there are, and what they say when that is needed.
 
 use std::io;
-use std::time::Duration;
 
 use rustix::fd::AsFd;
 
@@ -44,7 +43,7 @@ impl Policies {
 impl Service {
     /// The directory changed: finds out which policy files it has.
     pub(super) fn look_at_policies(&mut self) {
-        let files = Contents::list(self.main.dir.as_fd()).policies;
+        let files = Contents::list(self.main.dir.as_fd(), true).policies;
         if files.is_empty() && self.policies.files.is_empty() {
             return;
         }
@@ -64,8 +63,8 @@ impl Service {
         self.main.machine.set_restart(Some(RestartPolicy { restart, delay, limit }));
     }
 
-    /// `./run` is about to be started: tells the machine how it will tell that it is ready.
-    pub(super) fn read_ready(&mut self) {
+    /// `./run` is about to be started: makes what it can tell something by, and tells the machine.
+    pub(super) fn open_readiness(&mut self) {
         let timeout = self.read_policy(PolicyFile::TimeoutReady, policy::millis);
         let watchdog = self.read_policy(PolicyFile::Watchdog, policy::millis);
         let tells = self.policies.tell_ready();
@@ -78,7 +77,10 @@ impl Service {
         if watchdog.is_some() && tells && !is_alive {
             self.report_policy(PolicyFile::Watchdog, "of use only beside notification-socket");
         }
-        let watchdog: Option<Duration> = watchdog.filter(|_| is_alive);
+        let watchdog = watchdog.filter(|_| is_alive);
+        let tells = tells && self.open_notifications(watchdog);
+        let has_watchdog = self.notifications.as_ref().is_some_and(|it| it.has_watchdog());
+        let watchdog = watchdog.filter(|_| has_watchdog);
         self.main.machine.set_ready(tells.then_some(ReadyPolicy { timeout, watchdog }));
     }
 
@@ -118,8 +120,15 @@ impl Service {
         None
     }
 
+    /// Whether a policy file without content is there.
+    pub(super) fn has_policy_file(&self, file: PolicyFile) -> bool {
+        // A directory that could not be listed may have each.
+        self.policies.has(file)
+            && files::look(self.main.dir.as_fd(), file.name()).is_ok_and(|stat| stat.is_some())
+    }
+
     /// Tells the user, once until the directory changes, why a file has no effect.
-    fn report_policy(&mut self, file: PolicyFile, why: &str) {
+    pub(super) fn report_policy(&mut self, file: PolicyFile, why: &str) {
         if self.is_news(file) {
             let what = format!("{}: {why}, ignored", file.name().to_string_lossy());
             self.label.warn(what.as_bytes(), None);
@@ -135,6 +144,11 @@ impl Service {
 
     /// What `supervise/state` is to say; `None` where nothing of it is used.
     pub(super) fn facts(&self) -> Option<Facts> {
-        self.main.machine.facts()
+        let mut facts = self.main.machine.facts()?;
+        if let Some(notifications) = &self.notifications {
+            notifications.note_facts(&mut facts);
+        }
+        facts.waits = self.waits().to_vec();
+        Some(facts)
     }
 }

@@ -8,6 +8,8 @@ use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use super::confinement::Start;
+use super::notifications::Notifications;
 use super::{RunningHook, Service};
 use crate::control::Hook;
 use crate::role::Role;
@@ -19,6 +21,7 @@ use crate::{files, hint, trust};
 impl Service {
     /// Starts a script of one of the two. Returns what came of it.
     pub(super) fn start(&mut self, now: Now, role: Role, script: Script) -> Event {
+        let mut confined = Start::default();
         match script {
             // The directory is gone, which was reported.
             Script::Run if self.surroundings.is_gone() => return Event::NotStarted { finish: false },
@@ -34,7 +37,8 @@ impl Service {
                 }
                 Role::Main => {
                     self.read_restart();
-                    self.read_ready();
+                    self.open_readiness();
+                    confined = self.confine(now);
                 }
                 // It runs in what is called `log` now.
                 Role::Log => self.look_at_log(now),
@@ -44,18 +48,32 @@ impl Service {
         }
         let Some(unit) = self.unit(role) else { return Event::NotStarted { finish: false } };
         let (code, status);
-        let (file, argv): (&CStr, &[&CStr]) = match script {
-            Script::Run => (c"./run", &[c"./run"]),
+        let mut argv: Vec<&CStr> = Vec::new();
+        let mut environment: Vec<&CStr> = Vec::new();
+        let file = match script {
+            Script::Run => {
+                argv.push(c"./run");
+                c"./run"
+            }
             Script::Finish(how) => {
                 (code, status) = how.finish_arguments();
-                (c"./finish", &[c"./finish", &code, &status])
+                argv.extend([c"./finish", &code, &status]);
+                c"./finish"
             }
         };
+        let told_by = self.notifications.as_deref().filter(|_| (role, script) == (Role::Main, Script::Run));
+        environment.extend(told_by.into_iter().flat_map(Notifications::environment).map(CString::as_c_str));
+        let descriptor = told_by.and_then(Notifications::descriptor);
         let mut program = Program {
             files: &[file],
-            argv,
+            argv: &argv,
+            environment: &environment,
+            pid_variable: told_by.filter(|it| it.has_watchdog()).map(|_| c"WATCHDOG_PID"),
+            others: descriptor.as_slice(),
             directory: Some(unit.dir.as_fd()),
             new_session: self.of_init,
+            new_group: confined.is_group,
+            control_group: confined.entrance.as_ref().map(AsFd::as_fd),
             bounded: is_of_others(unit.dir.as_fd(), file),
             ..Program::default()
         };
@@ -64,16 +82,36 @@ impl Service {
             Role::Log => self.set_streams_of_log(&mut program),
         }
         let name = unit.script_name(script);
-        let why = match spawn(&program) {
-            Ok(pid) => return Event::Started(pid),
+        let mut started = spawn(&program);
+        if let Err(NotStarted { step: Step::ControlGroup, cause }) = &started {
+            self.report_no_cgroup(cause);
+            (program.new_group, program.control_group) = (true, None);
+            started = spawn(&program);
+        }
+        let is_group = program.new_group;
+        let why = match started {
+            Ok(pid) => {
+                if let Some(notifications) =
+                    self.notifications.as_mut().filter(|_| (role, script) == (Role::Main, Script::Run))
+                {
+                    notifications.started(pid);
+                }
+                if is_group && let Some(unit) = self.unit_mut(role) {
+                    unit.note_group(pid);
+                }
+                return Event::Started(pid);
+            }
             Err(why) => why,
         };
         let what = match (why.step, role) {
             (Step::Descriptors, Role::Main) => format!("unable to setup filedescriptor for {name}"),
             (Step::Descriptors, Role::Log) => "unable to setup filedescriptor for ./log/run".to_owned(),
             (Step::Directory, _) => "unable to change directory to ./log".to_owned(),
-            (Step::Fork | Step::Exec, _) => format!("unable to start {name}"),
+            (Step::Fork | Step::ControlGroup | Step::Exec, _) => format!("unable to start {name}"),
         };
+        if (role, script) == (Role::Main, Script::Run) {
+            self.retire_notifications();
+        }
         self.report_not_started(now, role, file, &why, "unable to fork, sleeping", &what);
         if why.lacks_process() {
             return Event::NoProcess;

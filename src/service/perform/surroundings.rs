@@ -117,7 +117,8 @@ impl Service {
     /// The directories that are watched for it, by the numbers of their descriptors.
     pub(crate) fn watches(&self) -> impl Iterator<Item = i32> {
         let others = self.surroundings.log_to_come.iter().chain(&self.surroundings.around);
-        self.units().map(|unit| &unit.dir).chain(others).map(AsRawFd::as_raw_fd)
+        let of_service = self.units().map(|unit| &unit.dir).chain(others).map(AsRawFd::as_raw_fd);
+        of_service.chain(self.confinement.watched())
     }
 
     /// From now on the removal of an entry of `supervise` is signalled, as a change of the directory is.

@@ -38,6 +38,8 @@ pub struct Unit {
     to_publish: bool,
     /// Commands were done; clients learn that as soon as the status is published.
     to_acknowledge: bool,
+    /// `./run` runs as this process and leads a process group; see `kill-group`.
+    group: Option<Pid>,
     /// The FIFO `control` is another one than the host knows.
     has_new_control: bool,
     /// The content of `supervise/state`.
@@ -69,6 +71,7 @@ impl Unit {
             to_publish,
             to_acknowledge,
             has_new_control,
+            group: None,
             facts,
         })
     }
@@ -225,8 +228,39 @@ impl Unit {
                 Signal::TERM
             }),
         };
-        // It may have ended a moment ago; then its end is what counts.
-        let _ = signal::send(pid, signal);
+        self.send_to(pid, signal, true);
+    }
+
+    /// Sends a signal to a process; one that ends, or that such a one needs, to its whole group if it leads one.
+    pub(super) fn send(&self, pid: Pid, signal: Signal) {
+        let is_for_group = matches!(signal, Signal::TERM | Signal::KILL | Signal::CONT);
+        self.send_to(pid, signal, is_for_group);
+    }
+
+    fn send_to(&self, pid: Pid, signal: Signal, is_for_group: bool) {
+        let is_sent = is_for_group && self.group == Some(pid) && signal::send_to_group(pid, signal).is_ok();
+        // It may lead no group any more. Or it has ended a moment ago; then its end is what counts.
+        if !is_sent {
+            let _ = signal::send(pid, signal);
+        }
+    }
+
+    /// `./run` was started as this process, and leads a process group.
+    pub(super) const fn note_group(&mut self, pid: Pid) {
+        self.group = Some(pid);
+    }
+
+    /// The process that leads a process group, if there is one.
+    pub(crate) const fn group(&self) -> Option<Pid> {
+        self.group
+    }
+
+    /// The process that leads the group has ended and is not reaped yet, so the number of the group is still its own: kills
+    /// what is left of the group.
+    pub(crate) fn end_group(&mut self, leader: Pid) {
+        if self.group.take_if(|group| *group == leader).is_some() {
+            let _ = signal::send_to_group(leader, Signal::KILL);
+        }
     }
 
     /// How long a script has to end, from the file `timeout-kill` or `timeout-finish`; `None` is without a limit.
@@ -253,7 +287,7 @@ impl Unit {
         let time = self.timeout(script, label).map_or(0, |timeout| timeout.as_millis());
         let what = format!("{} did not end in {time} ms: killed", self.script_name(script));
         label.warn(what.as_bytes(), None);
-        let _ = signal::send(pid, Signal::KILL);
+        self.send(pid, Signal::KILL);
     }
 
     /// Kills `./run` or `./finish`, with a line, if one of them still runs.
@@ -262,7 +296,7 @@ impl Unit {
         let script = if self.machine.is_running() { Script::Run } else { Script::Finish(Ended::Code(0)) };
         let what = format!("{} did not end in time: killed", self.script_name(script));
         label.warn(what.as_bytes(), None);
-        let _ = signal::send(pid, Signal::KILL);
+        self.send(pid, Signal::KILL);
     }
 
     /// The word in a file of the directory; `None` if there is no such file, or nothing in it.

@@ -1,25 +1,26 @@
 //! What the child does until it has executed the program.
 
+use std::cell::Cell;
 use std::ffi::{c_char, c_int};
 use std::ops::ControlFlow;
 
 use nix::libc;
-use rustix::fd::AsRawFd;
+use rustix::fd::{AsRawFd, BorrowedFd};
 
 use super::super::descriptors::close;
 use super::super::limits::{self, Resource};
 use super::super::signal::{self, Signal};
-use super::{Program, Step, Stream, Terminal, slots};
-
-unsafe extern "C" {
-    static environ: *const *const c_char;
-}
+use super::{Program, Step, Stream, Terminal, environment, slots};
 
 /// All that the child needs. It reads this from our memory.
 pub(super) struct ChildTask<'a> {
     pub(super) program: Program<'a>,
     /// The words of the command line, with a null at the end.
     argv: &'a [*const c_char],
+    /// Its environment, with a null at the end.
+    environment: *const *const c_char,
+    /// Where in the environment it writes its own number.
+    pub(super) pid_value: Option<&'a [Cell<u8>]>,
     /// The step that failed, and the error number.
     pub(super) failed: Option<(Step, c_int)>,
     /// Whether the child was here, in our memory.
@@ -28,11 +29,20 @@ pub(super) struct ChildTask<'a> {
     /// If set, the child begins with our table of descriptors (CLONE_FILES). It then gets a table of its own that has the
     /// descriptors below this number.
     pub(super) shared_below: Option<c_int>,
+    /// The only one of `program.others`, in a slot.
+    pub(super) other_in_slot: Option<(c_int, BorrowedFd<'a>)>,
 }
 
 impl<'a> ChildTask<'a> {
-    pub(super) const fn new(program: Program<'a>, argv: &'a [*const c_char]) -> Self {
-        ChildTask { program, argv, failed: None, seen: false, shared_below: None }
+    /// `environment` is a list with a null at the end, or empty for our own.
+    pub(super) fn new(
+        program: Program<'a>,
+        argv: &'a [*const c_char],
+        environment: &'a [*const c_char],
+    ) -> Self {
+        let environment = if environment.is_empty() { environment::ours() } else { environment.as_ptr() };
+        let (pid_value, failed, seen, shared_below, other_in_slot) = (None, None, false, None, None);
+        ChildTask { program, argv, environment, pid_value, failed, seen, shared_below, other_in_slot }
     }
 }
 
@@ -42,12 +52,17 @@ impl<'a> ChildTask<'a> {
 /// nothing else: no allocation, no lock.
 pub(super) fn become_program(task: &ChildTask<'_>) -> (Step, c_int) {
     let program = &task.program;
-    if let Err(failed) = lay_out(task) {
+    if let Err(failed) = enter_control_group(program).and_then(|()| lay_out(task)) {
         return failed;
     }
+    if let Some(value) = task.pid_value {
+        environment::write_number(std::process::id(), value);
+    }
+    // Neither can fail: a new process leads no group.
     if program.new_session {
-        // Cannot fail: a new process leads no group.
         let _ = rustix::process::setsid();
+    } else if program.new_group {
+        let _ = rustix::process::setpgid(None, None);
     }
     take_terminal(program.terminal);
     if program.default_pipe {
@@ -60,16 +75,24 @@ pub(super) fn become_program(task: &ChildTask<'_>) -> (Step, c_int) {
     signal::unblock_all();
     let mut report = libc::ENOENT;
     for file in program.files {
-        // SAFETY: we have one thread, so nobody changes `environ` here.
-        let environment = unsafe { environ };
         // SAFETY: file and words are nul-terminated, and the lists of words and of the environment end with a null.
-        unsafe { libc::execve(file.as_ptr(), task.argv.as_ptr(), environment) };
+        unsafe { libc::execve(file.as_ptr(), task.argv.as_ptr(), task.environment) };
         match (program.search.0)(report, nix::errno::Errno::last_raw()) {
             ControlFlow::Continue(errno) => report = errno,
             ControlFlow::Break(errno) => return (Step::Exec, errno),
         }
     }
     (Step::Exec, report)
+}
+
+/// Enters the control group. First, since its descriptor is closed when the child gets a table of its own.
+fn enter_control_group(program: &Program<'_>) -> Result<(), (Step, c_int)> {
+    let Some(procs) = program.control_group else { return Ok(()) };
+    // cgroups(7): 0 stands for the process that writes it.
+    match rustix::io::write(procs, b"0\n") {
+        Ok(_) => Ok(()),
+        Err(errno) => Err((Step::ControlGroup, errno.raw_os_error())),
+    }
 }
 
 /// Changes the directory and lays out the descriptors.
@@ -98,7 +121,12 @@ fn lay_out(task: &ChildTask<'_>) -> Result<(), (Step, c_int)> {
         Stream::Closed => close(2),
     }
     // Last, since their numbers may be those of descriptors that were used above.
-    for (number, fd) in program.others {
+    for (number, fd) in program.others.iter().chain(&task.other_in_slot) {
+        if fd.as_raw_fd() == *number {
+            // It is in its place already, and is only to stay open.
+            rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).map_err(at(Step::Descriptors))?;
+            continue;
+        }
         // SAFETY: the table is the child's own, and the child has no other use for the number.
         if unsafe { libc::dup2(fd.as_raw_fd(), *number) } == -1 {
             return Err((Step::Descriptors, nix::errno::Errno::last_raw()));

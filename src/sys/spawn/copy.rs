@@ -25,7 +25,8 @@ pub(super) fn begin(task: &mut ChildTask<'_>) -> io::Result<Pid> {
     // The child has a table of descriptors of its own, and the pipe must stay open in it until it executes the program.
     task.shared_below = None;
     let (mut report, low) = io::pipe()?;
-    let above = task.program.others.iter().map(|(number, _)| *number).max().unwrap_or(2);
+    let others = task.program.others.iter().chain(&task.other_in_slot);
+    let above = others.map(|(number, _)| *number).max().unwrap_or(2);
     let mut reporter = File::from(rustix::io::fcntl_dupfd_cloexec(&low, above.saturating_add(1))?);
     drop(low);
     // SAFETY: the child makes system calls only, see `become_program`, and then ends.
@@ -64,7 +65,7 @@ fn encode((step, errno): (Step, c_int)) -> [u8; REPORT] {
 
 fn decode([a, b, c, d, e, f, g, h]: [u8; REPORT]) -> (Step, c_int) {
     let number = c_int::from_ne_bytes([a, b, c, d]);
-    let steps = [Step::Fork, Step::Descriptors, Step::Directory];
+    let steps = [Step::Fork, Step::ControlGroup, Step::Descriptors, Step::Directory];
     let step = steps.into_iter().find(|step| *step as c_int == number).unwrap_or(Step::Exec);
     (step, c_int::from_ne_bytes([e, f, g, h]))
 }
@@ -75,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_report_arrives_as_it_was_sent() {
-        for step in [Step::Fork, Step::Descriptors, Step::Directory, Step::Exec] {
+        for step in [Step::Fork, Step::ControlGroup, Step::Descriptors, Step::Directory, Step::Exec] {
             assert_eq!(decode(encode((step, libc::ENOENT))), (step, libc::ENOENT));
         }
     }

@@ -8,6 +8,7 @@
 mod borrow;
 mod child;
 mod copy;
+mod environment;
 mod slots;
 
 use std::ffi::CStr;
@@ -20,6 +21,7 @@ use rustix::fd::BorrowedFd;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use child::ChildTask;
+use environment::PidVariable;
 pub use slots::share_table;
 
 /// What one of the child's descriptors 0 to 2 is.
@@ -43,6 +45,10 @@ pub struct Program<'a> {
     pub search: Search,
     /// Its arguments, beginning with its name.
     pub argv: &'a [&'a CStr],
+    /// Variables, as `NAME=VALUE`, that it gets beside ours, or in the place of those of ours that have the same name.
+    pub environment: &'a [&'a CStr],
+    /// The name of one more variable, which gets the number of its process as value.
+    pub pid_variable: Option<&'a CStr>,
     /// Its working directory; `None` for ours.
     pub directory: Option<BorrowedFd<'a>>,
     /// Its descriptor 0.
@@ -51,10 +57,15 @@ pub struct Program<'a> {
     pub stdout: Stream<'a>,
     /// Its descriptor 2.
     pub stderr: Stream<'a>,
-    /// More descriptors, each with its number in the child. Their numbers here must be higher than all of those.
+    /// More descriptors, each with its number in the child, from 3. If there are several, their numbers here must be higher
+    /// than all of those.
     pub others: &'a [(i32, BorrowedFd<'a>)],
     /// Whether it leads a new session, and with that a new process group.
     pub new_session: bool,
+    /// Whether it leads a new process group in our session.
+    pub new_group: bool,
+    /// The file `cgroup.procs` of the control group that it belongs to, open for writing; `None`: the same group as ours.
+    pub control_group: Option<BorrowedFd<'a>>,
     /// What it is to the terminal on its descriptor 0.
     pub terminal: Terminal,
     /// Whether SIGPIPE gets its default action back.
@@ -109,6 +120,8 @@ pub struct NotStarted {
 pub enum Step {
     /// Make a process.
     Fork,
+    /// Enter its control group.
+    ControlGroup,
     /// Lay out its descriptors.
     Descriptors,
     /// Change to its directory.
@@ -149,7 +162,12 @@ pub fn spawn(program: &Program<'_>) -> Result<Pid, NotStarted> {
         long.extend(program.argv.iter().map(|word| word.as_ptr()).chain([ptr::null()]));
         long.as_slice()
     };
-    let mut task = ChildTask::new(*program, argv);
+    let pid_variable = program.pid_variable.map(PidVariable::new);
+    let is_ours = program.environment.is_empty() && pid_variable.is_none();
+    let environment =
+        if is_ours { Vec::new() } else { environment::with(program.environment, pid_variable.as_ref()) };
+    let mut task = ChildTask::new(*program, argv, &environment);
+    task.pid_value = pid_variable.as_ref().map(PidVariable::value);
     let at = |step: Step| move |cause: io::Error| NotStarted { step, cause };
     let filled = slots::fill(&mut task).map_err(at(Step::Descriptors))?;
     let begun = begin(&mut task);
@@ -213,6 +231,38 @@ mod tests {
             ..Program::default()
         };
         assert_eq!(ended(spawn(&program).unwrap()).exit_status(), Some(7));
+    }
+
+    #[test]
+    fn extra_variables_take_the_place_of_ours() {
+        let script = c"test \"$PATH,$SERVICE,$MY_PID\" = \"/nowhere,a b,$$\" && test -n \"$CARGO_MANIFEST_DIR\" && exit 7";
+        let program = Program {
+            files: &[c"/bin/sh"],
+            argv: &[c"sh", c"-c", script],
+            environment: &[c"PATH=/nowhere", c"SERVICE=a b"],
+            pid_variable: Some(c"MY_PID"),
+            ..Program::default()
+        };
+        assert_eq!(ended(spawn(&program).unwrap()).exit_status(), Some(7));
+    }
+
+    #[test]
+    fn a_descriptor_gets_its_number_whether_that_is_lower_or_the_same() {
+        for number in [3, 700] {
+            let (_read, write) = std::io::pipe().unwrap();
+            let write = rustix::io::fcntl_dupfd_cloexec(&write, 500).unwrap();
+            let same = rustix::fd::AsRawFd::as_raw_fd(&write);
+            for number in [number, same] {
+                let script = std::ffi::CString::new(format!("test -p /dev/fd/{number} && exit 7")).unwrap();
+                let program = Program {
+                    files: &[c"/bin/sh"],
+                    argv: &[c"sh", c"-c", &script],
+                    others: &[(number, rustix::fd::AsFd::as_fd(&write))],
+                    ..Program::default()
+                };
+                assert_eq!(ended(spawn(&program).unwrap()).exit_status(), Some(7), "{number}");
+            }
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! A child usually gets a copy of the table, and keeps one as large as ours was, however few descriptors it has open in
 //! the end. With thousands open here, that is most of what a start costs, in time and in the kernel's memory. So the
-//! child begins with our own table, and then makes one of its own with only the descriptors below a number. Three slots
-//! below that number hold its standard streams meanwhile.
+//! child begins with our own table, and then makes one of its own with only the descriptors below a number. Slots below
+//! that number hold its standard streams, and one more descriptor, meanwhile.
 
 pub use here::share_table;
 pub(super) use here::{empty, fill, unshare_table};
@@ -23,8 +23,10 @@ mod here {
 
     /// The number of the first slot; 0 if there are none.
     static FIRST: AtomicI32 = AtomicI32::new(0);
-    /// One slot for each of the standard streams. Behind them is a descriptor of the file that an empty slot holds.
-    const COUNT: c_int = 3;
+    /// How many slots there are: one for each of the standard streams, and one for another descriptor.
+    const SLOTS: usize = 4;
+    /// The same. Behind them is a descriptor of the file that an empty slot holds.
+    const COUNT: c_int = 4;
     /// Where `/proc` does not list the open descriptors, those that we inherited are looked for below this number.
     const EXPECTED: c_int = 256;
 
@@ -60,17 +62,20 @@ mod here {
         FIRST.store(first, Relaxed);
     }
 
+    /// Which slots are filled.
+    pub(in crate::sys::spawn) type Filled = [bool; SLOTS];
+
     /// Puts the child's streams into the slots. Returns which slots are to be emptied afterwards.
-    pub(in crate::sys::spawn) fn fill(task: &mut ChildTask<'_>) -> io::Result<[bool; 3]> {
+    pub(in crate::sys::spawn) fn fill(task: &mut ChildTask<'_>) -> io::Result<Filled> {
         let first = FIRST.load(Relaxed);
-        if first == 0 || !task.program.others.is_empty() {
-            return Ok([false; 3]);
+        if first == 0 || task.program.others.len() > 1 {
+            return Ok([false; SLOTS]);
         }
-        let mut filled = [false; 3];
+        let mut filled = [false; SLOTS];
         let program = &mut task.program;
-        for ((slot, stream), filled) in
-            (first..).zip([&mut program.stdin, &mut program.stdout, &mut program.stderr]).zip(&mut filled)
-        {
+        let mut other = program.others.first().map_or(Stream::Inherit, |(_, fd)| Stream::Is(*fd));
+        let streams = [&mut program.stdin, &mut program.stdout, &mut program.stderr, &mut other];
+        for ((slot, stream), filled) in (first..).zip(streams).zip(&mut filled) {
             if let Stream::Is(fd) = stream {
                 put(fd.as_fd(), slot)?;
                 *filled = true;
@@ -78,12 +83,16 @@ mod here {
                 *stream = Stream::Is(unsafe { BorrowedFd::borrow_raw(slot) });
             }
         }
+        if let (Some((number, _)), Stream::Is(slot)) = (program.others.first(), other) {
+            task.other_in_slot = Some((*number, slot));
+            program.others = &[];
+        }
         task.shared_below = Some(first.saturating_add(COUNT));
         Ok(filled)
     }
 
     /// Empties the slots that were filled, so that we do not keep open what the child has.
-    pub(in crate::sys::spawn) fn empty(filled: [bool; 3]) {
+    pub(in crate::sys::spawn) fn empty(filled: Filled) {
         let first = FIRST.load(Relaxed);
         for (slot, _) in (first..).zip(filled).filter(|(_, filled)| *filled) {
             // SAFETY: it is open as long as there are slots, and never closed.
@@ -113,11 +122,11 @@ mod here {
     /// Does nothing: on this platform children always get a copy.
     pub fn share_table() {}
 
-    pub(in crate::sys::spawn) fn fill(_task: &mut ChildTask<'_>) -> io::Result<[bool; 3]> {
-        Ok([false; 3])
+    pub(in crate::sys::spawn) fn fill(_task: &mut ChildTask<'_>) -> io::Result<()> {
+        Ok(())
     }
 
-    pub(in crate::sys::spawn) fn empty(_filled: [bool; 3]) {}
+    pub(in crate::sys::spawn) fn empty((): ()) {}
 
     pub(in crate::sys::spawn) fn unshare_table(_below: i32) -> Result<(), i32> {
         Ok(())

@@ -1,5 +1,6 @@
 //! The policy files of a service, under `runsvdir` and under `runsvinit`. Stock runit has none of them.
 
 mod ours {
+    mod cost;
     mod restart;
 }

@@ -110,6 +110,10 @@ impl World {
                 self.told.push("not alive".to_owned());
                 None
             }
+            Action::ReportFailing => {
+                self.told.push("failing".to_owned());
+                None
+            }
             Action::ReportGivenUp(reason) => {
                 self.told.push(reason.in_words());
                 None

@@ -1,0 +1,94 @@
+//! `svctl events`: a line for each change of state, as it happens.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::process::Pid;
+use svcore::Result;
+use svcore::facts::End;
+use svcore::say;
+use svcore::tai::Tai64N;
+
+use super::facts::{Condition, Service, pid_number};
+use super::json::object;
+use super::options::Opt;
+use super::screen::Screen;
+use super::tree::Tree;
+use super::{Asked, list, text, watching};
+
+/// What makes a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    words: String,
+    pid: Option<Pid>,
+    since: Option<Tai64N>,
+    last_end: Option<End>,
+    log: Option<Condition>,
+}
+
+impl Seen {
+    fn of(service: &Service) -> Self {
+        let status = service.main.status();
+        Seen {
+            words: service.in_words(),
+            pid: status.and_then(|status| status.pid),
+            since: status.map(|status| status.since),
+            last_end: service.main.facts().and_then(|facts| facts.ends.front().copied()),
+            log: service.log.as_ref().map(|log| log.condition(&service.now)),
+        }
+    }
+}
+
+/// Runs the command. It ends by a signal.
+pub(super) fn run(asked: &Asked) -> Result {
+    let tree = Tree::new(&asked.given);
+    let screen = Screen::new(&asked.given)?;
+    let mut known: BTreeMap<OsString, Seen> = BTreeMap::new();
+    let mut is_first = true;
+    watching::each_change(&asked.names, &tree, |names| {
+        let mut out = String::new();
+        for service in list::services(names, &tree) {
+            let seen = Seen::of(&service);
+            let before = known.insert(service.name.clone(), seen.clone());
+            if !is_first && before.as_ref() != Some(&seen) {
+                if asked.given.has(Opt::Json) {
+                    write_json(&service, &mut out);
+                } else {
+                    out += &line(&service, &seen, before.as_ref(), &screen);
+                }
+            }
+        }
+        is_first = false;
+        say::out(&[out.as_bytes()]);
+        Ok(())
+    })
+}
+
+fn write_json(service: &Service, out: &mut String) {
+    object(out, |object| {
+        object.text("at", &text::time(&service.now));
+        object.object("service", |object| service.write(object));
+    });
+    out.push('\n');
+}
+
+fn line(service: &Service, seen: &Seen, before: Option<&Seen>, screen: &Screen) -> String {
+    let mut line = format!("{}  {}  ", text::clock(&service.now), text::escaped(service.name.as_bytes()));
+    line += &list::style(service).paint(&seen.words, screen.is_coloured);
+    if let Some(pid) = seen.pid {
+        line += &format!(", pid {}", pid_number(pid));
+    }
+    if let Some(end) = &seen.last_end
+        && before.is_some_and(|before| before.last_end != seen.last_end)
+    {
+        line += &format!("; {} after {}", text::ended(end.how), text::uptime(end.uptime));
+    }
+    if let Some(log) = seen.log
+        && before.is_none_or(|before| before.log != seen.log)
+    {
+        line += &format!("; log service {}", log.word());
+    }
+    line.push('\n');
+    line
+}

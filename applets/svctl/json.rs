@@ -1,0 +1,132 @@
+//! Writes JSON. Names and other texts of somebody else are escaped first, see [`escaped`].
+
+use super::text::escaped;
+
+/// A JSON object that is being written.
+#[derive(Debug)]
+pub(super) struct Object<'o> {
+    out: &'o mut String,
+    is_empty: bool,
+}
+
+/// Writes an object.
+pub(super) fn object(out: &mut String, fill: impl FnOnce(&mut Object<'_>)) {
+    out.push('{');
+    fill(&mut Object { out, is_empty: true });
+    out.push('}');
+}
+
+impl Object<'_> {
+    fn name(&mut self, name: &str) {
+        if !self.is_empty {
+            self.out.push(',');
+        }
+        self.is_empty = false;
+        string(self.out, name);
+        self.out.push(':');
+    }
+
+    /// A text of ours.
+    pub(super) fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        string(self.out, value);
+    }
+
+    /// A text of somebody else.
+    pub(super) fn bytes(&mut self, name: &str, value: &[u8]) {
+        self.text(name, &escaped(value));
+    }
+
+    /// A number that is not negative.
+    pub(super) fn number(&mut self, name: &str, value: u64) {
+        self.name(name);
+        self.out.push_str(&value.to_string());
+    }
+
+    /// A number of seconds, with their thousandths.
+    pub(super) fn seconds(&mut self, name: &str, value: std::time::Duration) {
+        self.name(name);
+        self.out.push_str(&format!("{}.{:03}", value.as_secs(), value.subsec_millis()));
+    }
+
+    /// Yes or no.
+    pub(super) fn boolean(&mut self, name: &str, value: bool) {
+        self.name(name);
+        self.out.push_str(if value { "true" } else { "false" });
+    }
+
+    /// An object in this one.
+    pub(super) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_>)) {
+        self.name(name);
+        object(self.out, fill);
+    }
+
+    /// A list of objects.
+    pub(super) fn objects<T>(
+        &mut self,
+        name: &str,
+        list: impl IntoIterator<Item = T>,
+        mut fill: impl FnMut(&mut Object<'_>, T),
+    ) {
+        self.name(name);
+        self.out.push('[');
+        for (number, item) in list.into_iter().enumerate() {
+            if number > 0 {
+                self.out.push(',');
+            }
+            object(self.out, |object| fill(object, item));
+        }
+        self.out.push(']');
+    }
+
+    /// A list of texts of somebody else.
+    pub(super) fn list(&mut self, name: &str, list: &[Vec<u8>]) {
+        self.name(name);
+        self.out.push('[');
+        for (number, item) in list.iter().enumerate() {
+            if number > 0 {
+                self.out.push(',');
+            }
+            string(self.out, &escaped(item));
+        }
+        self.out.push(']');
+    }
+}
+
+/// Writes a string of JSON.
+fn string(out: &mut String, text: &str) {
+    out.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\0'..' ' => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            letter => out.push(letter),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_written() {
+        let mut out = String::new();
+        object(&mut out, |object| {
+            object.bytes("name", b"a\"\\\xff\n");
+            object.number("n", 7);
+            object.boolean("up", true);
+            object.seconds("for", std::time::Duration::from_millis(1005));
+            object.object("log", |log| log.text("state", "run"));
+            object.objects("all", [1, 2], |object, value| object.number("n", value));
+            object.list("command", &[b"a b".to_vec(), b"c".to_vec()]);
+        });
+        let expected = concat!(
+            r#"{"name":"a\"\\\\\\xff\\x0a","n":7,"up":true,"for":1.005,"log":{"state":"run"},"#,
+            r#""all":[{"n":1},{"n":2}],"command":["a b","c"]}"#
+        );
+        assert_eq!(out, expected);
+    }
+}

@@ -1,0 +1,91 @@
+//! Moving the supervisor and what it has started out of the group below which services have theirs.
+
+use std::io;
+
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{Mode, mkdirat};
+use rustix::io::Errno;
+use rustix::process::{Pid, getpid, getppid};
+
+use super::{open_directory, open_write, place, processes};
+use crate::proc_stat::ProcStat;
+use crate::process_one;
+
+/// How often the processes are listed: new ones may be started meanwhile.
+const ROUNDS: u32 = 8;
+/// How many parents of processes are looked at in all. There may be long chains.
+const PARENTS_MAX: u32 = 20_000;
+
+/// Moves all processes of the group `base` to the group `supervisor` below it, if they are ours.
+///
+/// Ours are, for process 1, all that it sees; for another supervisor itself and its descendants; and for a `runsv` those of
+/// the `runsvdir` that started it.
+///
+/// # Errors
+///
+/// EBUSY if there is a process that is not ours, or new ones come all the time; otherwise that of the system call that
+/// failed.
+pub(super) fn make(base: BorrowedFd<'_>) -> io::Result<()> {
+    let name = std::ffi::CString::new(place::SUPERVISOR)?;
+    let head = head();
+    let mut left = PARENTS_MAX;
+    let all = processes(base);
+    if !all.iter().all(|pid| is_ours(*pid, head, &mut left)) {
+        return Err(Errno::BUSY.into());
+    }
+    match mkdirat(base, &name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let leaf = open_directory(base, &name)?;
+    let entrance = open_write(leaf.as_fd(), c"cgroup.procs")?;
+    for _ in 0..ROUNDS {
+        let all = processes(base);
+        if all.is_empty() {
+            return Ok(());
+        }
+        for pid in all.into_iter().filter(|pid| is_ours(*pid, head, &mut left)) {
+            let number = format!("{}\n", pid.as_raw_nonzero());
+            match rustix::io::write(&entrance, number.as_bytes()) {
+                // ESRCH: it has ended.
+                Ok(_) | Err(Errno::SRCH) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+    Err(Errno::BUSY.into())
+}
+
+/// The process whose descendants are ours; `None` if all are.
+fn head() -> Option<Pid> {
+    if process_one::is_process_one() {
+        return None;
+    }
+    let is_runsvdir = |parent: &Pid| stat(*parent).is_some_and(|stat| stat.name == b"runsvdir");
+    Some(getppid().filter(is_runsvdir).unwrap_or_else(getpid)).filter(|head| *head != Pid::INIT)
+}
+
+fn is_ours(pid: Pid, head: Option<Pid>, left: &mut u32) -> bool {
+    let Some(head) = head else { return true };
+    let mut at = pid;
+    while *left > 0 {
+        if at == head {
+            return true;
+        }
+        *left = left.saturating_sub(1);
+        match stat(at) {
+            Some(stat) if stat.parent > 0 => match Pid::from_raw(stat.parent) {
+                Some(parent) => at = parent,
+                None => return false,
+            },
+            Some(_) => return false,
+            // It has ended: then it is not there any more.
+            None => return at == pid,
+        }
+    }
+    false
+}
+
+fn stat(pid: Pid) -> Option<ProcStat> {
+    ProcStat::of(pid.as_raw_nonzero().get())
+}

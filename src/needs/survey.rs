@@ -1,0 +1,148 @@
+//! Which services need which, by their files.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+
+use super::neighbour::Neighbour;
+use super::{EndOrder, Ignored, cycles, resolve};
+use crate::files::Identity;
+use crate::path;
+
+/// No more services than this are looked at.
+const SERVICES_MAX: usize = 16 * 1024;
+
+/// A service that was found.
+#[derive(Debug)]
+struct Service {
+    path: Vec<u8>,
+    key: Key,
+    /// The paths of those that it needs.
+    needs: Vec<Vec<u8>>,
+}
+
+/// Which service it is, whatever path leads to it: its directory, and the name of the instance if that is a template.
+type Key = (Identity, Vec<u8>);
+
+/// A need that is ignored because it closes a cycle.
+#[derive(Debug, PartialEq, Eq)]
+pub struct IgnoredNeed {
+    /// The path of the service that is not waited for.
+    pub path: Vec<u8>,
+    /// The names of the services of the cycle: first that one, and then each that it needs until the service that is not to wait.
+    pub names: Vec<Vec<u8>>,
+}
+
+impl Service {
+    /// The service at `path`, if it is there. Of a directory that belongs to none of the users `believed`, nothing is believed.
+    fn at(path: &[u8], believed: &[u32]) -> Option<Self> {
+        let name = CString::new(path).ok()?;
+        let neighbour = Neighbour::open(&name, believed).ok()?;
+        let needs = neighbour.needs().iter().map(|need| resolve(path, &need.name)).collect();
+        Some(Service { path: path.to_vec(), key: (neighbour.identity, instance(path)), needs })
+    }
+
+    /// By what the services of a cycle are ordered: all supervisors have to find the same.
+    fn order(&self) -> Vec<u8> {
+        let path = OsStr::from_bytes(&self.path);
+        let real = std::fs::canonicalize(path).map_or_else(|_| path.to_owned(), Into::into);
+        [real.as_bytes(), &self.key.1].concat()
+    }
+}
+
+/// The part of the last name of a path that begins with an `@`.
+fn instance(path: &[u8]) -> Vec<u8> {
+    let name = path::names(path).last().unwrap_or_default();
+    let at = name.iter().position(|&byte| byte == b'@');
+    at.and_then(|at| name.get(at..)).unwrap_or_default().to_vec()
+}
+
+/// Services, each with a number.
+#[derive(Debug, Default)]
+struct Survey {
+    services: Vec<Service>,
+    /// The same services by their paths.
+    by_path: BTreeMap<Vec<u8>, usize>,
+}
+
+impl Survey {
+    /// The number of the service at `path`, which is added if it is there and was not found before.
+    fn number(&mut self, path: &[u8], believed: &[u32]) -> Option<usize> {
+        if let Some(number) = self.by_path.get(path) {
+            return Some(*number);
+        }
+        let found = Service::at(path, believed)?;
+        let known = self.services.iter().position(|service| service.key == found.key);
+        let number = known.unwrap_or(self.services.len());
+        if known.is_none() {
+            if number >= SERVICES_MAX {
+                return None;
+            }
+            self.services.push(found);
+        }
+        self.by_path.insert(path.to_vec(), number);
+        Some(number)
+    }
+
+    fn get(&self, number: usize) -> Option<&Service> {
+        self.services.get(number)
+    }
+
+    fn name(&self, number: usize) -> Vec<u8> {
+        self.get(number).and_then(|service| path::names(&service.path).last()).unwrap_or_default()
+    }
+
+    /// By what the services of a cycle are ordered.
+    fn order(&self, number: usize) -> Option<Vec<u8>> {
+        self.get(number).map(Service::order)
+    }
+}
+
+/// The needs that are ignored of each of the services at `paths`; see [`cycles`].
+#[must_use]
+pub fn ignored(paths: &[&[u8]], believed: &[u32]) -> Vec<Vec<IgnoredNeed>> {
+    let mut survey = Survey::default();
+    let first: Vec<Option<usize>> = paths.iter().map(|path| survey.number(path, believed)).collect();
+    let mut edges: Vec<Vec<usize>> = Vec::new();
+    while let Some(service) = survey.get(edges.len()) {
+        let needs = service.needs.clone();
+        edges.push(needs.iter().filter_map(|path| survey.number(path, believed)).collect());
+    }
+    let all = cycles(&edges, |number| survey.order(number));
+    let of = |number: Option<usize>| {
+        let own = all.iter().filter(|ignored| Some(ignored.from) == number);
+        own.flat_map(|Ignored { from, to, way }| {
+            let paths = survey.get(*from).map(|service| service.needs.as_slice()).unwrap_or_default();
+            let leads_there = |path: &&Vec<u8>| survey.by_path.get(*path) == Some(to);
+            let need = |path: &Vec<u8>| IgnoredNeed {
+                path: path.clone(),
+                names: way.iter().map(|&number| survey.name(number)).collect(),
+            };
+            paths.iter().filter(leads_there).map(need).collect::<Vec<_>>()
+        })
+        .collect()
+    };
+    first.into_iter().map(of).collect()
+}
+
+/// The order in which the services at `paths` end; `None` if none of them needs another. Each number is the place in `paths`.
+#[must_use]
+pub fn end_order(paths: &[&[u8]], believed: &[u32]) -> Option<EndOrder> {
+    let found: Vec<Option<Service>> = paths.iter().map(|path| Service::at(path, believed)).collect();
+    if found.iter().flatten().all(|service| service.needs.is_empty()) {
+        return None;
+    }
+    let by_path: BTreeMap<&[u8], usize> =
+        paths.iter().enumerate().map(|(number, path)| (*path, number)).collect();
+    let number = |path: &Vec<u8>| {
+        by_path.get(path.as_slice()).copied().or_else(|| {
+            let key = Service::at(path, believed)?.key;
+            found.iter().position(|service| service.as_ref().is_some_and(|service| service.key == key))
+        })
+    };
+    let needs_of = |service: &Option<Service>| {
+        service.iter().flat_map(|service| &service.needs).filter_map(number).collect()
+    };
+    let needs: Vec<Vec<usize>> = found.iter().map(needs_of).collect();
+    Some(EndOrder::new(needs, |number| found.get(number).and_then(Option::as_ref).map(Service::order)))
+}

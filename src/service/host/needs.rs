@@ -1,0 +1,621 @@
+//! Services that wait until those that they need are ready.
+//!
+//! A service of this host is asked in memory, any other by its files, whose changes are signalled. `./check` of a service
+//! is run only while somebody waits for it, by those who wait, and once at a time.
+//!
+//! Services that wait are looked at in turns like those that are due, so that a thousand that wait for one hold up nobody.
+
+use std::ffi::CString;
+use std::time::Duration;
+
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::process::Pid;
+
+use super::{Host, Hosted, Place, sorted::Sorted};
+use crate::Signal;
+use crate::control::Command;
+use crate::files::{self, Identity};
+use crate::moment::{Moment, earlier};
+use crate::needs::neighbour::{Found, Neighbour, Watched, believed_by};
+use crate::needs::{EndOrder, Known, Standing, resolve, standing, survey};
+use crate::policy::Need;
+use crate::process::Ended;
+use crate::service::step::Now;
+use crate::status::Status;
+use crate::sys::spawn::{Program, Stream, spawn};
+use crate::sys::{signal, watch};
+use crate::trust;
+
+/// How long a service waits before it is looked for a cycle; each pause before the next look is twice as long.
+const CYCLE_FIRST: Duration = Duration::from_millis(300);
+/// How long a sibling of one of many services is expected to be hosted here, before its files are looked at.
+const HOSTED_SOON: Duration = Duration::from_secs(1);
+/// How often to look at what cannot be watched.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How soon a `./check` that failed is run again.
+const CHECK_FIRST: Duration = Duration::from_millis(20);
+/// Each pause before the next is twice as long, up to this.
+const CHECK_LAST: Duration = Duration::from_secs(1);
+/// How long a `./check` may take.
+const CHECK_TIME: Duration = Duration::from_secs(10);
+
+/// What a host knows of needs; nothing as long as no service needs another.
+#[derive(Debug)]
+pub(super) struct Needs {
+    /// The places of all services by a hash of their paths, once one was looked for.
+    by_path: Option<Sorted<u64>>,
+    checks: Vec<Check>,
+    /// All services are told to end, each after those that need it.
+    ending: Option<Ending>,
+}
+
+/// An end of all services in order.
+#[derive(Debug)]
+struct Ending {
+    order: EndOrder,
+    /// The place of each service of the order.
+    places: Vec<Place>,
+}
+
+/// A service that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    needs: Vec<Needed>,
+    /// The users who are believed about what it needs.
+    believed: Vec<u32>,
+    /// Its directory, to learn that the file `needs` is written to.
+    own: Option<OwnedFd>,
+    /// The file may say something else.
+    is_stale: bool,
+    /// Until then siblings are expected to be hosted here.
+    hosted_soon: Moment,
+    /// When to look for cycles, and the pause before the next look.
+    cycles: (Moment, Duration),
+    /// When to look at what it needs.
+    look_at: Option<Moment>,
+}
+
+/// A service that is waited for.
+#[derive(Debug)]
+struct Needed {
+    need: Need,
+    path: CString,
+    /// Where it is hosted, if it is.
+    place: Option<Place>,
+    /// If it is hosted elsewhere.
+    watched: Watched,
+    /// The directory whose `./check` is asked.
+    checked: Option<Identity>,
+    /// It closes a cycle.
+    is_ignored: bool,
+}
+
+/// The `./check` of a service that somebody waits for.
+#[derive(Debug)]
+struct Check {
+    /// The service directory.
+    identity: Identity,
+    /// While it runs, and when it is killed.
+    runs: Option<(Pid, Moment)>,
+    /// The process for which it was run the last time.
+    asked_for: Status,
+    /// It agreed to that.
+    has_agreed: bool,
+    /// It is not run again before this moment.
+    not_before: Moment,
+    pause: Duration,
+}
+
+/// Whether a service that is needed is ready, and when to ask again although nothing has happened.
+type Answer = (bool, Option<Moment>);
+
+impl Waiting {
+    /// When something is due.
+    pub(super) fn due(&self) -> Option<Moment> {
+        earlier(self.look_at, Some(self.cycles.0))
+    }
+
+    /// Whether one of the directories with these descriptors concerns it.
+    fn note_changes(&mut self, now: Moment, is_changed: impl Fn(i32) -> bool) -> bool {
+        let is_own = self.own.as_ref().is_some_and(|own| is_changed(own.as_raw_fd()));
+        let mut watched = self.needs.iter().flat_map(|needed| needed.watched.numbers());
+        if !is_own && !watched.any(is_changed) {
+            return false;
+        }
+        self.is_stale |= is_own;
+        self.look_at = Some(Moment::START);
+        // Perhaps one that is needed has begun to wait, too.
+        self.cycles = (self.cycles.0.min(now.saturating_add(CYCLE_FIRST)), CYCLE_FIRST);
+        true
+    }
+}
+
+fn hash(path: &[u8]) -> u64 {
+    // FNV-1a.
+    path.iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+impl Host {
+    /// Answers a service that asks for what it needs, and forgets that one waits when it does not any more.
+    pub(super) fn handle_needs(&mut self, now: Now, place: Place) {
+        let Some(Some(hosted)) = self.places.get_mut(place) else { return };
+        if hosted.service.take_asked_needs() {
+            match &mut hosted.waiting {
+                Some(waiting) => waiting.is_stale = true,
+                None => hosted.waiting = Some(Box::new(Waiting::begin(now.at, hosted))),
+            }
+            self.look_at_needs(now, place);
+        } else if hosted.waiting.is_some() && !hosted.service.waits_for_needs() {
+            self.stop_waiting(place);
+        }
+    }
+
+    /// Does what is due for a service that waits.
+    pub(super) fn tick_needs(&mut self, now: Now, place: Place) {
+        let Some(Some(hosted)) = self.places.get_mut(place) else { return };
+        let Some(waiting) = &hosted.waiting else { return };
+        if now.at >= waiting.cycles.0 {
+            self.look_for_cycles(now.at);
+        } else if waiting.look_at.is_none_or(|at| now.at < at) {
+            return;
+        }
+        self.look_at_needs(now, place);
+    }
+
+    /// Directories changed: those who wait for something in them are looked at.
+    pub(super) fn note_needs_changed(&mut self, now: Now, is_changed: impl Fn(i32) -> bool) {
+        for place in 0..self.places.len() {
+            let Some(Some(hosted)) = self.places.get_mut(place) else { continue };
+            let Some(waiting) = &mut hosted.waiting else { continue };
+            if hosted.service.watches().any(&is_changed) {
+                waiting.is_stale = true;
+                waiting.look_at = Some(Moment::START);
+            }
+            if waiting.note_changes(now.at, &is_changed) || waiting.is_stale {
+                self.note(place);
+            }
+        }
+    }
+
+    /// Something happened to a service: those who wait for it are looked at, if that matters to them.
+    pub(super) fn pass_on_readiness(&mut self, place: Place) {
+        let Some(Some(hosted)) = self.places.get_mut(place) else { return };
+        if hosted.needed_by.is_empty() {
+            return;
+        }
+        let known = hosted.service.known();
+        if hosted.last_known.replace(known) == Some(known) {
+            return;
+        }
+        for waiting in hosted.needed_by.clone() {
+            self.wake(waiting);
+        }
+    }
+
+    /// A service is hosted from now on: those who wait for one of its path are looked at.
+    pub(super) fn note_added(&mut self, place: Place) {
+        let Some(path) = self.get(place).map(|service| service.path().to_vec()) else { return };
+        let Some(by_path) = &mut self.needs.by_path else { return };
+        by_path.insert(hash(&path), place);
+        let waits = |hosted: &Hosted| {
+            let waiting = hosted.waiting.as_ref();
+            waiting.is_some_and(|waiting| waiting.needs.iter().any(|it| it.path.to_bytes() == path))
+        };
+        let places = self.places.iter().enumerate();
+        let waiting: Vec<Place> =
+            places.filter(|(_, hosted)| hosted.as_ref().is_some_and(waits)).map(|(place, _)| place).collect();
+        for place in waiting {
+            self.wake(place);
+        }
+    }
+
+    /// A service is not hosted any more: those who wait for it have to look elsewhere.
+    pub(super) fn note_removed(&mut self, place: Place, hosted: &Hosted) {
+        if let Some(by_path) = &mut self.needs.by_path {
+            by_path.remove(hash(hosted.service.path()), place);
+        }
+        for waiting in &hosted.needed_by {
+            self.wake(*waiting);
+        }
+        if let Some(waiting) = &hosted.waiting {
+            self.forget(place, waiting);
+        }
+    }
+
+    /// A child ended. Whether it was a `./check`.
+    pub(super) fn check_ended(&mut self, now: Now, pid: Pid, how: Ended) -> bool {
+        let is_it = |check: &&mut Check| check.runs.is_some_and(|(own, _)| own == pid);
+        let Some(check) = self.needs.checks.iter_mut().find(is_it) else { return false };
+        check.runs = None;
+        check.has_agreed = how == Ended::Code(0);
+        check.not_before = now.at.saturating_add(check.pause);
+        check.pause = check.pause.saturating_mul(2).min(CHECK_LAST);
+        let identity = check.identity;
+        for place in 0..self.places.len() {
+            let Some(Some(hosted)) = self.places.get(place) else { continue };
+            if hosted.waiting.as_ref().is_some_and(|waiting| waiting.asks(identity)) {
+                self.wake(place);
+            }
+        }
+        self.drop_checks();
+        true
+    }
+
+    /// Has a service that waits looked at in this turn or the next.
+    fn wake(&mut self, place: Place) {
+        let Some(Some(hosted)) = self.places.get_mut(place) else { return };
+        if let Some(waiting) = &mut hosted.waiting {
+            waiting.look_at = Some(Moment::START);
+            self.note(place);
+        }
+    }
+
+    fn stop_waiting(&mut self, place: Place) {
+        let Some(Some(hosted)) = self.places.get_mut(place) else { return };
+        if let Some(waiting) = hosted.waiting.take() {
+            self.forget(place, &waiting);
+        }
+    }
+
+    /// A service does not wait any more.
+    fn forget(&mut self, place: Place, waiting: &Waiting) {
+        for needed in waiting.needs.iter().filter_map(|needed| needed.place) {
+            if let Some(Some(hosted)) = self.places.get_mut(needed) {
+                hosted.needed_by.retain(|waiting| *waiting != place);
+            }
+        }
+        self.drop_checks();
+    }
+
+    /// Looks at all that a service needs, and answers it.
+    fn look_at_needs(&mut self, now: Now, place: Place) {
+        let Some(Some(hosted)) = self.places.get_mut(place) else { return };
+        let Some(mut waiting) = hosted.waiting.take() else { return };
+        if !hosted.service.waits_for_needs() {
+            self.forget(place, &waiting);
+            return;
+        }
+        if std::mem::take(&mut waiting.is_stale) {
+            self.forget(place, &waiting);
+            if let Some(Some(hosted)) = self.places.get_mut(place) {
+                waiting.read(hosted);
+            }
+        }
+        waiting.look_at = None;
+        let mut waits = Vec::new();
+        for index in 0..waiting.needs.len() {
+            let (is_ready, again) = self.is_ready(now.at, place, &mut waiting, index);
+            waiting.look_at = earlier(waiting.look_at, again);
+            if let Some(needed) = waiting.needs.get(index).filter(|_| !is_ready) {
+                waits.push(needed.need.name.clone());
+            }
+        }
+        let is_met = waits.is_empty();
+        if is_met {
+            self.forget(place, &waiting);
+        }
+        let Some(Some(hosted)) = self.places.get_mut(place) else { return };
+        if !is_met {
+            hosted.waiting = Some(waiting);
+        }
+        hosted.service.answer_needs(now, waits);
+        // The answer may have led to another question, which comes next time.
+        if hosted.waiting.is_some() && !hosted.service.waits_for_needs() {
+            self.stop_waiting(place);
+        }
+    }
+
+    /// Whether one of those that a service needs is ready.
+    fn is_ready(&mut self, now: Moment, place: Place, waiting: &mut Waiting, index: usize) -> Answer {
+        let Some(needed) = waiting.needs.get_mut(index) else { return (true, None) };
+        if needed.is_ignored {
+            return (true, None);
+        }
+        let hosted_at = self.place_of(needed.path.to_bytes());
+        if hosted_at != needed.place {
+            for (place_of, is_new) in [(needed.place, false), (hosted_at, true)] {
+                let hosted = place_of.and_then(|it| self.places.get_mut(it)).and_then(Option::as_mut);
+                match hosted {
+                    Some(hosted) if is_new => hosted.needed_by.push(place),
+                    Some(hosted) => hosted.needed_by.retain(|it| *it != place),
+                    None => {}
+                }
+            }
+            needed.place = hosted_at;
+        }
+        if let Some(hosted_at) = hosted_at {
+            needed.watched = Watched::default();
+            return self.is_hosted_ready(now, hosted_at, needed);
+        }
+        let is_sibling = !needed.need.name.contains(&b'/');
+        if is_sibling && self.controls.is_some() && now < waiting.hosted_soon {
+            let is_missing =
+                needed.need.optional && files::look(CWD, &needed.path).is_ok_and(|it| it.is_none());
+            return (is_missing, Some(waiting.hosted_soon));
+        }
+        let found = needed.watched.look(&needed.path, &waiting.believed);
+        let again = (needed.watched.is_blind() || !watch::MAY_WORK).then(|| now.saturating_add(LOOK_EVERY));
+        match found {
+            Found::Missing => (needed.need.optional, again),
+            Found::Unserved => (false, again),
+            Found::Served(known) => match standing(&known) {
+                Standing::Ready => (true, None),
+                Standing::NotReady => (false, again),
+                Standing::IfChecked => match Neighbour::open(&needed.path, &waiting.believed) {
+                    Ok(neighbour) => {
+                        needed.checked = Some(neighbour.identity);
+                        let checked =
+                            self.check(now, neighbour.identity, neighbour.dir.as_fd(), &known.status);
+                        (checked.0, earlier(checked.1, again))
+                    }
+                    Err(_) => (false, again),
+                },
+            },
+        }
+    }
+
+    /// The same for one that is hosted here.
+    fn is_hosted_ready(&mut self, now: Moment, place: Place, needed: &mut Needed) -> Answer {
+        let Some(Some(hosted)) = self.places.get_mut(place) else { return (false, None) };
+        let known = hosted.service.known();
+        hosted.last_known = Some(known);
+        let directory = hosted.service.directory();
+        let has_check = || files::look(directory, c"check").is_ok_and(|check| check.is_some());
+        let may_be_checked = standing(&known) == Standing::Ready && known.readiness.is_none();
+        match standing(&Known { has_check: may_be_checked && has_check(), ..known }) {
+            Standing::Ready => (true, None),
+            Standing::NotReady => (false, None),
+            Standing::IfChecked => {
+                let Some(identity) = hosted.service.identity() else { return (false, None) };
+                needed.checked = Some(identity);
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                match openat(directory, c".", flags, Mode::empty()) {
+                    Ok(directory) => self.check(now, identity, directory.as_fd(), &known.status),
+                    Err(_) => (false, Some(now.saturating_add(LOOK_EVERY))),
+                }
+            }
+        }
+    }
+
+    /// Asks `./check` in the service directory `dir`, whose service has this status.
+    fn check(&mut self, now: Moment, identity: Identity, dir: BorrowedFd<'_>, status: &Status) -> Answer {
+        let number = self.needs.checks.iter().position(|check| check.identity == identity);
+        let number = number.unwrap_or_else(|| {
+            self.needs.checks.push(Check {
+                identity,
+                runs: None,
+                asked_for: *status,
+                has_agreed: false,
+                not_before: Moment::START,
+                pause: CHECK_FIRST,
+            });
+            self.needs.checks.len().saturating_sub(1)
+        });
+        let Some(check) = self.needs.checks.get_mut(number) else { return (false, None) };
+        let is_same = (check.asked_for.pid, check.asked_for.since) == (status.pid, status.since);
+        if let Some((pid, kill_at)) = check.runs {
+            if now >= kill_at {
+                // Its end is an event.
+                let _ = signal::send_to_group(pid, Signal::KILL);
+                return (false, None);
+            }
+            return (false, Some(kill_at));
+        }
+        if check.has_agreed && is_same {
+            return (true, None);
+        }
+        if is_same && now < check.not_before {
+            return (false, Some(check.not_before));
+        }
+        check.asked_for = *status;
+        check.has_agreed = false;
+        match start_check(dir) {
+            Ok(pid) => {
+                let kill_at = now.saturating_add(CHECK_TIME);
+                check.runs = Some((pid, kill_at));
+                (false, Some(kill_at))
+            }
+            Err(true) => {
+                check.not_before = now.saturating_add(CHECK_LAST);
+                (false, Some(check.not_before))
+            }
+            // A check that cannot be run is ignored. Source: sv(8).
+            Err(false) => {
+                check.has_agreed = true;
+                (true, None)
+            }
+        }
+    }
+
+    /// Forgets each check for which nobody waits any more, and kills it if it runs.
+    fn drop_checks(&mut self) {
+        if self.needs.checks.is_empty() {
+            return;
+        }
+        let places = &self.places;
+        let is_asked = |check: &Check| {
+            let mut waiting = places.iter().flatten().filter_map(|hosted| hosted.waiting.as_ref());
+            waiting.any(|waiting| waiting.asks(check.identity))
+        };
+        self.needs.checks.retain(|check| {
+            let is_asked = is_asked(check);
+            if let Some((pid, _)) = check.runs.filter(|_| !is_asked) {
+                let _ = signal::send_to_group(pid, Signal::KILL);
+            }
+            is_asked || check.runs.is_some()
+        });
+    }
+
+    /// The place of the service that was given by this path.
+    fn place_of(&mut self, path: &[u8]) -> Option<Place> {
+        if self.needs.by_path.is_none() {
+            let mut by_path = Sorted::new();
+            for (place, service) in self.services() {
+                by_path.insert(hash(service.path()), place);
+            }
+            self.needs.by_path = Some(by_path);
+        }
+        let by_path = self.needs.by_path.as_ref()?;
+        let mut places = by_path.all(hash(path));
+        places.find(|&place| self.get(place).is_some_and(|service| service.path() == path))
+    }
+
+    /// Finds the needs of all that wait which close a cycle. They are ignored from now on.
+    fn look_for_cycles(&mut self, now: Moment) {
+        let mut paths = Vec::new();
+        let mut believed = trust::ours().to_vec();
+        let mut waiting_at = Vec::new();
+        for (place, hosted) in self.places.iter_mut().enumerate() {
+            let Some(hosted) = hosted else { continue };
+            let Some(waiting) = &mut hosted.waiting else { continue };
+            let (_, pause) = waiting.cycles;
+            waiting.cycles = (now.saturating_add(pause), pause.saturating_mul(2));
+            believed
+                .extend(waiting.believed.iter().filter(|user| !believed.contains(user)).collect::<Vec<_>>());
+            paths.push(hosted.service.path().to_vec());
+            waiting_at.push(place);
+        }
+        let paths: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
+        for (place, ignored) in waiting_at.into_iter().zip(survey::ignored(&paths, &believed)) {
+            let Some(Some(hosted)) = self.places.get_mut(place) else { continue };
+            let Some(waiting) = &mut hosted.waiting else { continue };
+            for ignored in &ignored {
+                let is_it =
+                    |needed: &&mut Needed| needed.path.to_bytes() == ignored.path && !needed.is_ignored;
+                let Some(needed) = waiting.needs.iter_mut().find(is_it) else { continue };
+                needed.is_ignored = true;
+                waiting.look_at = Some(Moment::START);
+                if !hosted.told_cycles.contains(&needed.need.name) {
+                    hosted.told_cycles.push(needed.need.name.clone());
+                    let way = ignored.names.join(b" needs ".as_slice());
+                    let name = &needed.need.name;
+                    let what = [
+                        b"not waiting for ",
+                        name.as_slice(),
+                        b", since that is a cycle: ",
+                        &way,
+                        b" needs ",
+                        name,
+                    ]
+                    .concat();
+                    hosted.service.warn_of_need(&what, None);
+                }
+            }
+            if waiting.look_at == Some(Moment::START) {
+                self.note(place);
+            }
+        }
+    }
+
+    /// Tells all services to end for good: each after all those that need it, and those that are independent at the same time.
+    pub fn end_in_order(&mut self, now: Now) {
+        let places: Vec<Place> = self.services().map(|(place, _)| place).collect();
+        let order = if self.services().any(|(_, service)| service.has_needs()) {
+            let paths: Vec<&[u8]> = self.services().map(|(_, service)| service.path()).collect();
+            survey::end_order(&paths, &trust::ours())
+        } else {
+            None
+        };
+        let Some(order) = order else { return self.command_all(now, Command::Exit) };
+        let first: Vec<Place> =
+            order.first().into_iter().filter_map(|number| places.get(number).copied()).collect();
+        self.needs.ending = Some(Ending { order, places });
+        for place in first {
+            self.command(now, place, Command::Exit);
+        }
+    }
+
+    /// Tells those services to end, too, that [`Host::end_in_order`] has not told yet.
+    pub fn end_all(&mut self, now: Now) {
+        if self.needs.ending.take().is_some() {
+            self.command_all(now, Command::Exit);
+        }
+    }
+
+    /// Whether some services were not told to end yet, because others need them that have not ended.
+    #[must_use]
+    pub const fn ends_in_order(&self) -> bool {
+        self.needs.ending.is_some()
+    }
+
+    /// In an end in order: tells those to end that may when the service at this place is over.
+    pub(super) fn go_on_ending(&mut self, now: Now, place: Place) {
+        let Some(ending) = &mut self.needs.ending else { return };
+        let Some(number) = ending.places.iter().position(|it| *it == place) else { return };
+        let next = ending.order.ended(number);
+        let next: Vec<Place> = next.into_iter().filter_map(|it| ending.places.get(it).copied()).collect();
+        for place in next {
+            self.command(now, place, Command::Exit);
+        }
+    }
+}
+
+impl Needs {
+    pub(super) const fn new() -> Self {
+        Needs { by_path: None, checks: Vec::new(), ending: None }
+    }
+}
+
+impl Waiting {
+    /// A service begins to wait.
+    fn begin(now: Moment, hosted: &mut Hosted) -> Self {
+        let mut waiting = Waiting {
+            needs: Vec::new(),
+            believed: believed_by(hosted.service.directory()),
+            own: None,
+            is_stale: false,
+            hosted_soon: now.saturating_add(HOSTED_SOON),
+            cycles: (now.saturating_add(CYCLE_FIRST), CYCLE_FIRST),
+            look_at: None,
+        };
+        waiting.read(hosted);
+        waiting
+    }
+
+    /// Reads the file `needs`, and has changes of it signalled first.
+    fn read(&mut self, hosted: &mut Hosted) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let own = openat(hosted.service.directory(), c".", flags, Mode::empty()).ok();
+        self.own = own.filter(|own| watch::signal_changes_and_writes(own.as_fd()).is_ok());
+        let path = hosted.service.path().to_vec();
+        let needed = |need: Need| {
+            let path = CString::new(resolve(&path, &need.name)).ok()?;
+            Some(Needed {
+                need,
+                path,
+                place: None,
+                watched: Watched::default(),
+                checked: None,
+                is_ignored: false,
+            })
+        };
+        self.needs = hosted.service.read_needs().into_iter().filter_map(needed).collect();
+    }
+
+    /// Whether it waits for the `./check` in this directory.
+    fn asks(&self, identity: Identity) -> bool {
+        self.needs.iter().any(|needed| needed.checked == Some(identity))
+    }
+}
+
+/// Starts `./check`. The error tells whether that may work later.
+fn start_check(dir: BorrowedFd<'_>) -> Result<Pid, bool> {
+    let null = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok();
+    let silence = || null.as_ref().map_or(Stream::Closed, |null| Stream::Is(null.as_fd()));
+    let program = Program {
+        files: &[c"./check"],
+        // The owner of the file cannot make us wait for longer than we want to.
+        bounded: true,
+        argv: &[c"./check"],
+        directory: Some(dir),
+        stdin: silence(),
+        stdout: silence(),
+        stderr: silence(),
+        // It is killed with its children.
+        new_session: true,
+        ..Program::default()
+    };
+    spawn(&program).map_err(|why| why.lacks_process())
+}

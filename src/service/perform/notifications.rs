@@ -1,0 +1,337 @@
+//! What `./run` tells of itself: by the descriptor of `notification-fd`, and by the socket of `notification-socket`.
+//!
+//! Each process of `./run` gets a pipe and a socket of its own, so nothing that was told of another process counts for
+//! it. Of messages to the socket only those count that `./run` or a process that descends from it has sent.
+
+use std::ffi::CString;
+use std::io;
+use std::time::Duration;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use super::Service;
+use crate::facts::Facts;
+use crate::moment::Moment;
+use crate::notify::{self, MESSAGE_MAX, Word};
+use crate::policy::{self, PolicyFile};
+use crate::proc_stat::{self, ProcStat};
+use crate::role::Role;
+use crate::service::step::{Event, Notice, Now};
+use crate::slice;
+use crate::sys::notify_socket::NotifySocket;
+
+/// Without a newline in so many bytes, nothing more is read from the descriptor.
+const BYTES_MAX: usize = 4096;
+/// So many messages are read within [`WINDOW`]; others wait until it is over, as anybody may send messages.
+const MESSAGES_MAX: u32 = 16;
+/// See [`MESSAGES_MAX`].
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// By what `./run` can tell something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Teller {
+    /// The pipe of `notification-fd`.
+    Pipe,
+    /// The socket of `notification-socket`.
+    Socket,
+}
+
+/// What a process of `./run` can tell something by, and what it told.
+#[derive(Debug, Default)]
+pub(super) struct Notifications {
+    /// Once it runs.
+    pid: Option<Pid>,
+    pipe: Option<Pipe>,
+    socket: Option<Socket>,
+    message: Option<Vec<u8>>,
+    main_pid: Option<u32>,
+    /// Descriptors that nobody reads from any more. They are closed when nobody waits for them any more.
+    retired: Vec<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Pipe {
+    read: OwnedFd,
+    /// How many bytes may still be read.
+    left: usize,
+    /// The host knows it.
+    is_known: bool,
+    /// The end for the process, until it has it, and its number there.
+    write: Option<(i32, OwnedFd)>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    socket: NotifySocket,
+    /// Its address, as a variable of the environment.
+    variable: CString,
+    /// How often the process has to tell that it is alive, as a variable of the environment.
+    watchdog: Option<CString>,
+    /// When the present [`WINDOW`] ends.
+    window_ends: Moment,
+    /// How many messages were read in it.
+    count: u32,
+    /// It is not waited for before the end of the window.
+    is_paused: bool,
+    /// The host waits for it.
+    is_known: bool,
+}
+
+impl Pipe {
+    fn new(number: i32) -> io::Result<Self> {
+        let (read, write) = io::pipe()?;
+        let (read, write) = (OwnedFd::from(read), OwnedFd::from(write));
+        fcntl_setfl(&read, OFlags::NONBLOCK)?;
+        Ok(Pipe { read, left: BYTES_MAX, is_known: false, write: Some((number, write)) })
+    }
+
+    /// Reads some bytes. Returns whether there was a newline, which ends everything; or `None` if nothing will come any
+    /// more.
+    fn read(&mut self) -> Option<bool> {
+        let mut buffer = [0; 256];
+        match rustix::io::read(&self.read, &mut buffer) {
+            Ok(0) => None,
+            Ok(length) => {
+                self.left = self.left.saturating_sub(length);
+                let has_newline = slice::part(&buffer, ..length).contains(&b'\n');
+                if has_newline || self.left > 0 { Some(has_newline) } else { None }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Some(false),
+            Err(_) => None,
+        }
+    }
+}
+
+impl Socket {
+    fn new(watchdog: Option<Duration>) -> io::Result<Self> {
+        let socket = NotifySocket::new()?;
+        let variable = CString::new([b"NOTIFY_SOCKET=".as_slice(), &socket.address()?].concat())?;
+        let watchdog = watchdog.map(|time| CString::new(format!("WATCHDOG_USEC={}", time.as_micros())));
+        Ok(Socket {
+            socket,
+            variable,
+            watchdog: watchdog.transpose()?,
+            window_ends: Moment::START,
+            count: 0,
+            is_paused: false,
+            is_known: false,
+        })
+    }
+
+    /// Whether a message may be read now. If not, none is waited for until the window is over.
+    fn may_read(&mut self, now: Moment) -> bool {
+        if now >= self.window_ends {
+            (self.window_ends, self.count) = (now.saturating_add(WINDOW), 0);
+        }
+        self.count = self.count.saturating_add(1);
+        self.is_paused = self.count > MESSAGES_MAX;
+        !self.is_paused
+    }
+}
+
+impl Notifications {
+    /// The descriptors to wait for.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = (Teller, BorrowedFd<'_>)> {
+        let pipe = self.pipe.iter().map(|pipe| (Teller::Pipe, pipe.read.as_fd()));
+        let socket = self.socket.iter().filter(|socket| !socket.is_paused);
+        pipe.chain(socket.map(|socket| (Teller::Socket, socket.socket.as_fd())))
+    }
+
+    /// Variables that the process gets.
+    pub(super) fn environment(&self) -> impl Iterator<Item = &CString> {
+        self.socket.iter().flat_map(|socket| std::iter::once(&socket.variable).chain(&socket.watchdog))
+    }
+
+    /// Whether the process gets its own number, too: those that it starts need not tell that they are alive.
+    pub(super) fn has_watchdog(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket.watchdog.is_some())
+    }
+
+    /// The descriptor that the process gets, and its number there.
+    pub(super) fn descriptor(&self) -> Option<(i32, BorrowedFd<'_>)> {
+        let (number, write) = self.pipe.as_ref()?.write.as_ref()?;
+        Some((*number, write.as_fd()))
+    }
+
+    /// The process runs.
+    pub(super) fn started(&mut self, pid: Pid) {
+        self.pid = Some(pid);
+        if let Some(pipe) = &mut self.pipe {
+            // With an end of ours, the end of the process would not be noticed.
+            pipe.write = None;
+        }
+    }
+
+    /// The process has ended, or was not started: nothing more is read.
+    pub(super) fn retire(&mut self) {
+        self.retire_pipe();
+        if let Some(Socket { socket, is_known: true, .. }) = self.socket.take() {
+            self.retired.push(socket.into());
+        }
+        (self.pid, self.message, self.main_pid) = (None, None, None);
+    }
+
+    fn retire_pipe(&mut self) {
+        if let Some(Pipe { read, is_known: true, .. }) = self.pipe.take() {
+            self.retired.push(read);
+        }
+    }
+
+    /// Whether nothing of it is of use.
+    fn is_idle(&self) -> bool {
+        self.pipe.is_none() && self.socket.is_none() && self.retired.is_empty()
+    }
+
+    /// When a pause is over, if there is one.
+    pub(super) fn next_tick(&self) -> Option<Moment> {
+        self.socket.as_ref().filter(|socket| socket.is_paused).map(|socket| socket.window_ends)
+    }
+
+    /// Ends a pause that is over.
+    pub(super) fn tick(&mut self, now: Moment) {
+        if let Some(socket) = &mut self.socket {
+            socket.is_paused &= now < socket.window_ends;
+        }
+    }
+
+    pub(super) fn note_facts(&self, facts: &mut Facts) {
+        (facts.message, facts.main_pid) = (self.message.clone(), self.main_pid);
+    }
+
+    /// Whether a process is the one of `./run`, or descends from it.
+    fn is_of_service(&self, sender: i32) -> bool {
+        let Some(ours) = self.pid.map(|pid| pid.as_raw_nonzero().get()) else { return false };
+        sender == ours
+            || (proc_stat::is_of_our_namespace()
+                && notify::descends(sender, ours, |pid| ProcStat::of(pid).map(|stat| stat.parent)))
+    }
+
+    /// Reads messages. Adds what follows from them to `notices`, and returns whether something else is known now.
+    fn read_messages(&mut self, now: Moment, notices: &mut Vec<Notice>) -> bool {
+        let mut buffer = vec![0; MESSAGE_MAX];
+        let mut has_news = false;
+        loop {
+            let Some(socket) = &mut self.socket else { break };
+            if !socket.may_read(now) {
+                break;
+            }
+            let Ok(Some(message)) = socket.socket.receive(&mut buffer) else { break };
+            if !message.sender.is_some_and(|sender| self.is_of_service(sender)) {
+                continue;
+            }
+            for word in notify::words(message.text) {
+                match word {
+                    Word::Ready => notices.push(Notice::Ready),
+                    Word::Stopping => notices.push(Notice::Stopping),
+                    Word::Alive => notices.push(Notice::Alive),
+                    Word::Failing => notices.push(Notice::Failing),
+                    Word::Extend(time) => notices.push(Notice::Extend(time)),
+                    Word::Status(text) => {
+                        self.message = Some(text.to_vec()).filter(|text| !text.is_empty());
+                        has_news = true;
+                    }
+                    Word::MainPid(pid) if i32::try_from(pid).is_ok_and(|pid| self.is_of_service(pid)) => {
+                        self.main_pid = Some(pid);
+                        has_news = true;
+                    }
+                    Word::MainPid(_) => {}
+                }
+            }
+        }
+        has_news
+    }
+}
+
+impl Service {
+    /// Makes what the next process of `./run` can tell something by, as the files say. Returns whether it can.
+    pub(super) fn open_notifications(&mut self, watchdog: Option<Duration>) -> bool {
+        self.retire_notifications();
+        let fd = self.read_policy(PolicyFile::NotificationFd, policy::notification_fd);
+        let pipe = fd.map(Pipe::new).transpose();
+        let wants_socket = self.policies.has(PolicyFile::NotificationSocket);
+        let socket = wants_socket.then(|| Socket::new(watchdog)).transpose();
+        for (file, error) in [
+            (PolicyFile::NotificationFd, pipe.as_ref().err()),
+            (PolicyFile::NotificationSocket, socket.as_ref().err()),
+        ] {
+            if let Some(error) = error {
+                let what = format!("{}: not possible now, ignored", file.name().to_string_lossy());
+                self.label.warn(what.as_bytes(), Some(error));
+            }
+        }
+        let (pipe, socket) = (pipe.ok().flatten(), socket.ok().flatten());
+        if pipe.is_none() && socket.is_none() {
+            return false;
+        }
+        let notifications = self.notifications.get_or_insert_default();
+        (notifications.pipe, notifications.socket) = (pipe, socket);
+        true
+    }
+
+    /// Whatever the process of `./run` told counts no more.
+    pub(super) fn retire_notifications(&mut self) {
+        if let Some(notifications) = &mut self.notifications {
+            notifications.retire();
+        }
+    }
+
+    /// The descriptors to wait for.
+    pub(crate) fn tellers(&self) -> impl Iterator<Item = (Teller, BorrowedFd<'_>)> {
+        self.notifications.iter().flat_map(|notifications| notifications.awaited())
+    }
+
+    /// Tells the host what has changed since the last time: passes descriptors to `add` that are to be waited for, and to
+    /// `remove` those that are not any more, before they are closed.
+    pub(crate) fn update_tellers(
+        &mut self,
+        mut add: impl FnMut(Teller, BorrowedFd<'_>),
+        mut remove: impl FnMut(BorrowedFd<'_>),
+    ) {
+        let Some(notifications) = &mut self.notifications else { return };
+        for retired in notifications.retired.drain(..) {
+            remove(retired.as_fd());
+        }
+        if let Some(pipe) = &mut notifications.pipe
+            && !std::mem::replace(&mut pipe.is_known, true)
+        {
+            add(Teller::Pipe, pipe.read.as_fd());
+        }
+        if let Some(socket) = &mut notifications.socket
+            && socket.is_known == socket.is_paused
+        {
+            socket.is_known = !socket.is_paused;
+            let fd = socket.socket.as_fd();
+            if socket.is_known { add(Teller::Socket, fd) } else { remove(fd) }
+        }
+        if notifications.is_idle() {
+            self.notifications = None;
+        }
+    }
+
+    /// Reads what `./run` told by one of the two.
+    pub(crate) fn read_notices(&mut self, now: Now, teller: Teller) {
+        let Some(notifications) = &mut self.notifications else { return };
+        let mut notices = Vec::new();
+        match teller {
+            Teller::Pipe => match notifications.pipe.as_mut().map(Pipe::read) {
+                None | Some(Some(false)) => {}
+                Some(Some(true)) => {
+                    notifications.retire_pipe();
+                    notices.push(Notice::Ready);
+                }
+                Some(None) => notifications.retire_pipe(),
+            },
+            Teller::Socket => {
+                if notifications.read_messages(now.at, &mut notices) {
+                    self.main.publish_later();
+                }
+            }
+        }
+        for notice in notices {
+            self.handle(now, Role::Main, Event::Notice(notice));
+        }
+    }
+}
