@@ -26,13 +26,14 @@ pub fn label_of(stamp: &Tai64N) -> Label {
 /// The stamp of a label; `None` if it is later than any clock can show.
 #[must_use]
 pub fn stamp_of(label: &Label) -> Option<Tai64N> {
-    let mut number = 0_u128;
-    for &byte in label.iter().skip(1) {
-        let digit = char::from(byte).to_digit(16)?;
-        number = number.checked_mul(16)?.checked_add(digit.into())?;
-    }
-    let seconds = u64::try_from(number.checked_shr(32)?).ok().filter(|&seconds| seconds < CLOCK_LIMIT)?;
-    Some(Tai64N(Tai64(seconds), u32::try_from(number & u128::from(u32::MAX)).ok()?))
+    let number = |digits: &[u8]| {
+        digits
+            .iter()
+            .try_fold(0_u64, |number, &byte| Some(number << 4 | u64::from(char::from(byte).to_digit(16)?)))
+    };
+    let (seconds, nanos) = label.get(1..)?.split_first_chunk::<16>()?;
+    let seconds = number(seconds).filter(|&seconds| seconds < CLOCK_LIMIT)?;
+    Some(Tai64N(Tai64(seconds), u32::try_from(number(nanos)?).ok()?))
 }
 
 /// The stamp and label for a new old log: those of now, or of the nanosecond after `last` if the clock shows no later

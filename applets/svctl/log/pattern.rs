@@ -1,8 +1,11 @@
 //! `--grep`: extended regular expressions, as grep -E has them. Pure.
 //!
 //! A line is matched in a time that grows with its length times that of the expression, whatever both are: all ways to
-//! match are followed at the same time, and none is tried again. What a group matched is not remembered, so there are no
-//! back references. A crate for this would be a third of all that `svctl` may weigh.
+//! match are followed at the same time, and none is tried again. Where a match can be after a byte depends on where it
+//! could be before, and on the byte; so that is remembered, and most bytes cost one look into a table. What a group matched
+//! is not remembered, so there are no back references. A crate for this would be a third of all that `svctl` may weigh.
+
+use std::collections::BTreeMap;
 
 use svcore::decimal;
 
@@ -90,12 +93,31 @@ enum Step {
 #[derive(Debug)]
 pub(super) struct Pattern {
     steps: Vec<Step>,
-    /// The bytes that a match can begin with; `None` if it can be empty.
-    first: Option<Set>,
-    now: Threads,
+    /// Whether a match depends on the next byte, too, so that nothing can be remembered.
+    has_word_edge: bool,
+    threads: Threads,
     next: Threads,
     to_follow: Vec<usize>,
+    known: Vec<Known>,
+    numbers: BTreeMap<Vec<usize>, usize>,
 }
+
+/// Steps at which a match can be, and where it can be after each byte.
+#[derive(Debug)]
+struct Known {
+    list: Vec<usize>,
+    /// The line matches.
+    is_found: bool,
+    /// The line matches if it ends here.
+    is_found_at_end: bool,
+    /// The number of what is known after each byte.
+    after: Box<[usize; 256]>,
+}
+
+/// Nothing is known yet after this byte.
+const UNKNOWN: usize = usize::MAX;
+/// As much is remembered, some kilobytes each.
+const KNOWN_MAX: usize = 500;
 
 /// The steps at which a match can be, each once.
 #[derive(Debug, Default)]
@@ -148,21 +170,16 @@ impl Pattern {
         steps.push(Step::Found);
         let is_in = vec![false; steps.len()];
         let threads = || Threads { list: Vec::new(), is_in: is_in.clone() };
-        let mut pattern =
-            Pattern { steps, first: None, now: threads(), next: threads(), to_follow: Vec::new() };
-        pattern.first = pattern.first();
-        Ok(pattern)
-    }
-
-    /// The bytes that a match can begin with.
-    fn first(&mut self) -> Option<Set> {
-        self.now.clear();
-        let can_be_empty = Self::follow(&self.steps, &mut self.now, &mut self.to_follow, 0, |_| true);
-        let sets = self.now.list.iter().filter_map(|step| match self.steps.get(*step) {
-            Some(Step::Byte(set)) => Some(*set),
-            _ => None,
-        });
-        (!can_be_empty).then(|| sets.fold(Set::NONE, Set::or))
+        let is_edge = |step: &Step| matches!(step, Step::At(Place::WordEdge | Place::NoWordEdge));
+        Ok(Pattern {
+            has_word_edge: steps.iter().any(is_edge),
+            steps,
+            threads: threads(),
+            next: threads(),
+            to_follow: Vec::new(),
+            known: Vec::new(),
+            numbers: BTreeMap::new(),
+        })
     }
 
     /// Adds a step and what can be reached from it without a byte. Whether the line matches then.
@@ -193,42 +210,113 @@ impl Pattern {
 
     /// Whether a part of the line matches.
     pub(super) fn matches(&mut self, line: &[u8]) -> bool {
-        let Pattern { steps, first, now, next, to_follow } = self;
-        now.clear();
-        let mut at = 0;
-        let mut before = None;
-        loop {
-            let mut rest = line.get(at..).unwrap_or_default();
-            if let (true, Some(first)) = (now.list.is_empty(), first.as_ref()) {
-                // No match is under way, so what none can begin with is skipped.
-                let Some(skipped) = rest.iter().position(|byte| first.has(*byte)) else { return false };
-                if skipped > 0 {
-                    at = at.saturating_add(skipped);
-                    before = line.get(at.saturating_sub(1)).copied();
-                    rest = rest.get(skipped..).unwrap_or_default();
-                }
-            }
-            let after = rest.first().copied();
-            let is_at = |place| place_is(place, before, after);
-            if Self::follow(steps, now, to_follow, 0, is_at) {
+        if self.has_word_edge {
+            return self.matches_by_following(line);
+        }
+        if self.known.is_empty() {
+            self.threads.clear();
+            let is_at = |place| place == Place::LineStart;
+            let is_found = Self::follow(&self.steps, &mut self.threads, &mut self.to_follow, 0, is_at);
+            self.number_of_threads(is_found);
+        }
+        let mut number = 0;
+        for byte in line {
+            let Some(known) = self.known.get(number) else { return false };
+            if known.is_found {
                 return true;
             }
-            let Some(byte) = after else { return false };
-            at = at.saturating_add(1);
-            let following = line.get(at).copied();
+            let after = known.after.get(usize::from(*byte)).copied();
+            number = after.filter(|after| *after != UNKNOWN).unwrap_or_else(|| self.learn(number, *byte));
+        }
+        self.known.get(number).is_some_and(|known| known.is_found || known.is_found_at_end)
+    }
+
+    /// Finds out where a match can be after a byte. Returns the number of that.
+    fn learn(&mut self, number: usize, byte: u8) -> usize {
+        self.threads.clear();
+        let list = self.known.get(number).map_or(&[][..], |known| &known.list);
+        let mut is_found = false;
+        for step in list {
+            if let Some(Step::Byte(set)) = self.steps.get(*step)
+                && set.has(byte)
+            {
+                let next = step.saturating_add(1);
+                is_found |=
+                    Self::follow(&self.steps, &mut self.threads, &mut self.to_follow, next, |_| false);
+            }
+        }
+        // A match can begin after each byte.
+        is_found |= Self::follow(&self.steps, &mut self.threads, &mut self.to_follow, 0, |_| false);
+        let is_full = self.known.len() >= KNOWN_MAX;
+        if is_full {
+            // What is known at the start of a line stays.
+            self.known.truncate(1);
+            self.numbers.clear();
+            if let Some(start) = self.known.first_mut() {
+                start.after.fill(UNKNOWN);
+            }
+        }
+        let after = self.number_of_threads(is_found);
+        if let Some(known) = self.known.get_mut(number).filter(|_| !is_full)
+            && let Some(place) = known.after.get_mut(usize::from(byte))
+        {
+            *place = after;
+        }
+        after
+    }
+
+    /// The number of what is known where a match can be at the steps of `threads`.
+    fn number_of_threads(&mut self, is_found: bool) -> usize {
+        let mut list = self.threads.list.clone();
+        svcore::sort::sort(&mut list);
+        if let Some(number) = self.numbers.get(&list) {
+            return *number;
+        }
+        let is_start = self.known.is_empty();
+        let at_end = |place| place == Place::LineEnd || is_start && place == Place::LineStart;
+        self.next.clear();
+        let mut is_found_at_end = false;
+        for step in &list {
+            if let Some(Step::At(Place::LineEnd)) = self.steps.get(*step) {
+                let next = step.saturating_add(1);
+                is_found_at_end |=
+                    Self::follow(&self.steps, &mut self.next, &mut self.to_follow, next, at_end);
+            }
+        }
+        let number = self.known.len();
+        if !is_start {
+            self.numbers.insert(list.clone(), number);
+        }
+        self.known.push(Known { list, is_found, is_found_at_end, after: Box::new([UNKNOWN; 256]) });
+        number
+    }
+
+    /// The same, without remembering anything.
+    fn matches_by_following(&mut self, line: &[u8]) -> bool {
+        let Pattern { steps, threads, next, to_follow, .. } = self;
+        threads.clear();
+        let mut before = None;
+        let mut rest = line;
+        loop {
+            let after = rest.first().copied();
+            if Self::follow(steps, threads, to_follow, 0, |place| place_is(place, before, after)) {
+                return true;
+            }
+            let Some((byte, following)) = rest.split_first() else { return false };
             next.clear();
-            for step in &now.list {
+            for step in &threads.list {
                 if let Some(Step::Byte(set)) = steps.get(*step)
-                    && set.has(byte)
+                    && set.has(*byte)
                     && Self::follow(steps, next, to_follow, step.saturating_add(1), |place| {
-                        place_is(place, Some(byte), following)
+                        place_is(place, Some(*byte), following.first().copied())
                     })
                 {
                     return true;
                 }
             }
-            std::mem::swap(now, next);
-            before = Some(byte);
+            std::mem::swap(threads, next);
+            before = Some(*byte);
+            rest = following;
         }
     }
 }
@@ -591,6 +679,7 @@ mod tests {
             ("a{x", "a{x", "ax"),
             ("(a*)*b", "b|aab", "aa"),
             ("(^a|b$)", "ax|xb", "xax"),
+            ("$^", "", "a"),
             (r"a\|b", "a|b", ""),
         ] {
             if pattern != r"a\|b" {

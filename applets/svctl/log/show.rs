@@ -141,16 +141,7 @@ impl<'z> Printer<'z> {
     /// `2026-11-20 08:20:00.123`, with a Z for UTC.
     fn time(&mut self, stamp: &Tai64N) {
         let (seconds, nanos) = tai::since_1970(stamp);
-        let text = match self.second {
-            Some((second, text)) if second == seconds => text,
-            _ => {
-                let ahead = if self.is_utc { 0 } else { (self.zone)(seconds) };
-                let local = tai::human(&tai::stamp(seconds.saturating_add(ahead), 0), b' ');
-                let text = *local.first_chunk().unwrap_or(&[b'0'; 19]);
-                self.second = Some((seconds, text));
-                text
-            }
-        };
+        let text = self.second(seconds);
         self.out.extend_from_slice(&text);
         let millis = nanos / 1_000_000;
         let digit = |value: u32| b'0'.wrapping_add(u8::try_from(value % 10).unwrap_or(0));
@@ -160,13 +151,33 @@ impl<'z> Printer<'z> {
         }
     }
 
+    /// A second as text. Most lines have that of the line before.
+    fn second(&mut self, seconds: i64) -> [u8; 19] {
+        if let Some((second, text)) = self.second
+            && second == seconds
+        {
+            return text;
+        }
+        let ahead = if self.is_utc || self.form == Form::Json { 0 } else { (self.zone)(seconds) };
+        let local = tai::human(&tai::stamp(seconds.saturating_add(ahead), 0), b' ');
+        let text = *local.first_chunk().unwrap_or(&[b'0'; 19]);
+        self.second = Some((seconds, text));
+        text
+    }
+
     fn json(&mut self, line: &Shown<'_>) {
+        let time = line.stamp.map(|stamp| {
+            let (seconds, nanos) = tai::since_1970(&stamp);
+            let second = self.second(seconds);
+            let second = String::from_utf8_lossy(&second).replace(' ', "T");
+            format!("{second}.{nanos:09}Z")
+        });
         self.object.clear();
         let name = self.names.get(line.service).map_or(&b""[..], Vec::as_slice);
         json::object(&mut self.object, |object| {
             object.bytes("service", name);
-            if let Some(stamp) = &line.stamp {
-                object.text("time", &text::time(stamp));
+            if let Some(time) = &time {
+                object.text("time", time);
             }
             object.text("line", &String::from_utf8_lossy(line.text));
             if std::str::from_utf8(line.text).is_err() {

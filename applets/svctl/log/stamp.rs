@@ -31,14 +31,9 @@ pub(super) fn after(line: &[u8]) -> &[u8] {
 }
 
 fn of_label(label: &Label) -> Option<Tai64N> {
-    let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
-    label
-        .iter()
-        .skip(1)
-        .all(is_digit)
-        .then(|| stamp_of(label))
-        .flatten()
-        .filter(|stamp| stamp.1 < 1_000_000_000)
+    // svlogd writes small letters.
+    let has_capitals = || label.iter().any(u8::is_ascii_uppercase);
+    stamp_of(label).filter(|stamp| stamp.1 < 1_000_000_000 && !has_capitals())
 }
 
 /// `2026-11-20_08:20:00.12345`, with `_` or `T`.
