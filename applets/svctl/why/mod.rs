@@ -1,11 +1,10 @@
 //! `svctl why`: why a service is as it is, and what mends it; and `svctl status`, which shows all that is known.
 
 mod cause;
-mod tail;
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fd::AsFd;
 use rustix::fs::statvfs;
@@ -25,7 +24,7 @@ use super::options::Opt;
 use super::screen::Screen;
 use super::silent::Silent;
 use super::tree::Tree;
-use super::{Asked, NOT_UP, list, text};
+use super::{Asked, NOT_UP, list, log, text};
 use cause::{Cause, Check, Evidence};
 
 /// How many lines of a log are looked at for a cause.
@@ -79,12 +78,12 @@ pub(super) fn status(asked: &Asked) -> Result {
         {
             add_cause(&cause, &mut out);
         }
-        let lines = tail::last_lines(service, LINES);
-        if !lines.is_empty() {
+        if !evidence.lines.is_empty() {
             out += "  last lines of its log:\n";
         }
-        for line in lines {
-            out += &format!("    {line}\n");
+        for (stamp, line) in &evidence.lines {
+            let stamp = stamp.as_ref().map_or_else(String::new, |stamp| text::clock(stamp) + "  ");
+            out += &format!("    {stamp}{line}\n");
         }
     }
     say::out(&[out.as_bytes()]);
@@ -184,8 +183,9 @@ fn explain(service: &Service, evidence: &Evidence, out: &mut String) {
     if let Some(log) = &service.log {
         let pid = log.status().and_then(|status| status.pid);
         let pid = pid.map_or_else(String::new, |pid| format!(", pid {}", pid_number(pid)));
-        let dir = tail::directory(service)
-            .map_or_else(String::new, |dir| format!(", in {}", text::escaped(dir.as_os_str().as_bytes())));
+        let dir = evidence.log_dir.as_ref();
+        let dir = dir.map(|dir| format!(", in {}", text::escaped(dir.as_os_str().as_bytes())));
+        let dir = dir.unwrap_or_default();
         line("log service", &format!("{}{pid}{dir}", log.condition(&service.now).word()));
     }
 }
@@ -220,6 +220,9 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         None => target.last_facts(&MAIN),
     };
     let supervisor = supervisor(target);
+    let log_dir = log::directory_of(Path::new(OsStr::from_bytes(&service.path)));
+    let lines = log_dir.iter().flat_map(|dir| log::last_lines(dir, LINES));
+    let lines = lines.map(|(stamp, line)| (stamp, text::escaped(&line))).collect();
     let waits = facts.waits.iter().map(|name| (text::escaped(name), neighbour(target, name)));
     let log_has_problem =
         service.log.as_ref().filter(|log| service.main.told.is_ok() && log.has_problem(&service.now));
@@ -236,8 +239,9 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         given_up: facts.given_up.clone().map(|reason| text::escaped(reason.as_bytes())),
         waits: waits.collect(),
         log: log_has_problem.map(|log| log.condition(&service.now)),
-        full_disk: full_disk(service),
-        lines: tail::last_lines(service, LINES),
+        full_disk: log_dir.as_deref().and_then(full_disk),
+        log_dir,
+        lines,
         hook: hook(service, target),
         pid: status.and_then(|status| status.pid).map(pid_number),
         killed_for_memory: supervisor.and_then(oom::count_around),
@@ -278,10 +282,8 @@ fn not_startable(target: &Target, file: &CStr) -> Option<String> {
 }
 
 /// The directory of the log, if nothing more can be written there.
-fn full_disk(service: &Service) -> Option<String> {
-    service.log.as_ref()?;
-    let dir = tail::directory(service)?;
-    let space = statvfs(&dir).ok()?;
+fn full_disk(dir: &Path) -> Option<String> {
+    let space = statvfs(dir).ok()?;
     let is_full = space.f_bavail == 0 || space.f_files > 0 && space.f_favail == 0;
     is_full.then(|| text::escaped(dir.as_os_str().as_bytes()))
 }
