@@ -6,6 +6,7 @@ use support::*;
 
 mod acting;
 mod causes;
+mod log;
 mod schema;
 mod seeing;
 mod words;
