@@ -200,9 +200,13 @@ impl Host {
             self.command_and_look(now, place, command, SOON);
         }
         if command == Command::Exit {
-            // The kernel takes some milliseconds to close the watches. They pass while the services end.
-            self.removals = None;
+            self.end_removals();
         }
+    }
+
+    /// Everything ends: the kernel takes some milliseconds to close the watches, which pass while the services end.
+    fn end_removals(&mut self) {
+        self.removals = None;
     }
 
     /// Passes a command to one service, as if it had read it.
