@@ -74,6 +74,14 @@ pub struct End {
     pub uptime: Duration,
 }
 
+impl Readiness {
+    /// Whether it is ready.
+    #[must_use]
+    pub const fn is_ready(self) -> bool {
+        matches!(self, Readiness::Ready(_))
+    }
+}
+
 impl Facts {
     /// Whether `./run` has ended and is not started again by itself.
     #[must_use]

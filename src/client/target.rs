@@ -81,6 +81,8 @@ struct Opened {
 pub struct Target {
     /// As typed, with what is not printable escaped: for people.
     pub name: Vec<u8>,
+    /// As typed.
+    pub typed: Vec<u8>,
     /// Where it is.
     pub path: Vec<u8>,
     dir: Result<OwnedFd, Errno>,
@@ -146,7 +148,19 @@ impl Target {
             };
             (path, dir)
         };
-        Target { name: say::printable(name).into_owned(), path, dir }
+        Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir }
+    }
+
+    /// The service at `path`, whatever it is called.
+    pub(super) fn at(name: &[u8], path: Vec<u8>) -> Self {
+        let dir = open_directory(CWD, &path);
+        Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir }
+    }
+
+    /// The path of the service that `name` means.
+    pub(super) fn path_of(name: &OsStr, base: &Base) -> Vec<u8> {
+        let name = name.as_bytes();
+        if is_path(name) { name.to_vec() } else { [base.path().as_bytes(), b"/", name].concat() }
     }
 
     /// Whether it was named by a path, so that SVDIR means nothing.

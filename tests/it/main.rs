@@ -5,6 +5,7 @@
 extern crate support_attribute;
 
 mod chpst;
+mod chpst_script;
 mod clients;
 mod hints;
 mod init;

@@ -6,6 +6,7 @@
 #[macro_use] // for #[test]
 extern crate support_attribute;
 
+mod chpst;
 mod command;
 mod hosted;
 mod output;

@@ -1,6 +1,11 @@
 //! The policy files of a service, under `runsvdir` and under `runsvinit`. Stock runit has none of them.
 
 mod ours {
+    mod cgroup;
     mod cost;
+    mod kill_group;
+    mod needs;
+    mod on_failure;
+    mod ready;
     mod restart;
 }

@@ -17,6 +17,7 @@
 #![allow(clippy::new_without_default, reason = "`new` makes directories")]
 
 mod cases;
+mod control_group;
 mod files;
 mod machine;
 mod needs;
@@ -31,6 +32,7 @@ pub mod truth;
 mod waiting;
 
 pub use cases::{Case, run_cases, run_cases_on_the_main_thread};
+pub use control_group::ControlGroup;
 pub use files::{TempDir, make_fifo, open_fifo, read, remove_served, send, write_script};
 #[doc(hidden)]
 pub use inventory;
@@ -45,5 +47,5 @@ pub use programs::{
 };
 pub use service::Service;
 pub use status::{State, Status, Want, stamp};
-pub use tree::{Tree, under_each_supervisor};
+pub use tree::{Tree, under_any_supervisor, under_each_supervisor};
 pub use waiting::{PATIENCE, eventually, holds_soon, promptly, steadily, time_of};
