@@ -72,14 +72,7 @@ pub fn of_file(dir: BorrowedFd<'_>, file: &CStr, path: &[u8], cause: &io::Error)
     }
     let mut buffer = [0; START_MAX];
     let start = files::read_start(dir, file, &mut buffer).unwrap_or_default();
-    let stat = files::look(dir, file).ok()?;
-    let interpreter = exec::interpreter(start).and_then(|it| CString::new(it.path()).ok());
-    let look = Look {
-        stat: stat.map(|stat| (files::is_dir(&stat), files::is_executable(&stat), stat.st_size == 0)),
-        link: readlinkat(dir, file, Vec::new()).ok(),
-        start,
-        lacks_interpreter: interpreter.is_some_and(|it| matches!(files::look(dir, &it), Ok(None))),
-    };
+    let look = Look::at(dir, file, start)?;
     of_look(&look, path, cause.raw_os_error()?)
 }
 
@@ -101,6 +94,74 @@ struct Look<'a> {
     start: &'a [u8],
     /// Its interpreter does not exist.
     lacks_interpreter: bool,
+}
+
+impl<'a> Look<'a> {
+    /// Looks at a file that begins with `start`; `None` if that fails.
+    fn at(dir: BorrowedFd<'_>, file: &CStr, start: &'a [u8]) -> Option<Self> {
+        let stat = files::look(dir, file).ok()?;
+        let interpreter = exec::interpreter(start).and_then(|it| CString::new(it.path()).ok());
+        Some(Look {
+            stat: stat.map(|stat| (files::is_dir(&stat), files::is_executable(&stat), stat.st_size == 0)),
+            link: readlinkat(dir, file, Vec::new()).ok(),
+            start,
+            lacks_interpreter: interpreter.is_some_and(|it| matches!(files::look(dir, &it), Ok(None))),
+        })
+    }
+}
+
+/// Why `file` in `dir` would not be executed, as far as a look at it tells before anybody tries. `path` leads to it from where
+/// the user is. `None` if nothing is wrong with it, or if there is no file.
+#[must_use]
+pub fn before_start(dir: BorrowedFd<'_>, file: &CStr, path: &[u8]) -> Option<String> {
+    let mut buffer = [0; START_MAX];
+    let start = files::read_start(dir, file, &mut buffer).unwrap_or_default();
+    let look = Look::at(dir, file, start)?;
+    of_look(&look, path, expected(&look, machine().as_ref())?)
+}
+
+/// The error that an execution would have; `None` if it would probably have none.
+fn expected(look: &Look<'_>, machine: Option<&Machine>) -> Option<i32> {
+    let Some((is_dir, is_executable, _)) = look.stat else { return Some(libc::ENOENT) };
+    if is_dir || !is_executable {
+        Some(libc::EACCES)
+    } else if look.start.starts_with(b"\x7fELF") {
+        let theirs = Machine::of(look.start);
+        let fits = machine.zip(theirs.as_ref()).is_none_or(|(ours, theirs)| ours.runs(theirs));
+        if fits { look.lacks_interpreter.then_some(libc::ENOENT) } else { Some(libc::ENOEXEC) }
+    } else if look.start.starts_with(b"#!") {
+        let is_missing = look.lacks_interpreter || of_carriage_return(look.start, b"").is_some();
+        is_missing.then_some(libc::ENOENT)
+    } else {
+        Some(libc::ENOEXEC)
+    }
+}
+
+/// What a program is for, from its ELF header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Machine {
+    /// 32 or 64 bits, and the order of bytes.
+    kind: [u8; 2],
+    number: [u8; 2],
+}
+
+impl Machine {
+    fn of(start: &[u8]) -> Option<Self> {
+        let [0x7f, b'E', b'L', b'F', bits, order, .., low, high] = start.get(..20)? else { return None };
+        Some(Machine { kind: [*bits, *order], number: [*low, *high] })
+    }
+
+    /// Whether a machine that runs `self` usually runs `other`, too: 64-bit ones of Intel and of Arm run 32-bit programs.
+    fn runs(&self, other: &Machine) -> bool {
+        const PAIRS: [([u8; 2], [u8; 2]); 2] = [([62, 0], [3, 0]), ([183, 0], [40, 0])];
+        self == other || PAIRS.contains(&(self.number, other.number))
+    }
+}
+
+/// What our own executable is for.
+fn machine() -> Option<Machine> {
+    let mut buffer = [0; 20];
+    Machine::of(files::read_start(CWD, c"/proc/self/exe", &mut buffer).ok()?)
 }
 
 fn of_look(look: &Look<'_>, path: &[u8], errno: i32) -> Option<String> {
@@ -258,6 +319,24 @@ mod tests {
         assert_eq!(format(b"", true), "it is empty");
         assert!(format(b"exec x\n", false).contains("\"#!/bin/sh\""));
         assert_eq!(format(b"\x7fELF\x02", false), "it is a program for another architecture");
+    }
+
+    #[test]
+    fn what_cannot_start_is_known_before() {
+        let elf = |bits: u8, number: u8| [b"\x7fELF".as_slice(), &[bits, 1], &[0; 12], &[number, 0]].concat();
+        let ours = Machine::of(&elf(2, 62));
+        let errno = |look: &Look<'_>| expected(look, ours.as_ref());
+        let with = |stat, start: &[u8]| errno(&Look { stat, start, ..SCRIPT });
+        assert_eq!(errno(&SCRIPT), None);
+        assert_eq!(errno(&Look { lacks_interpreter: true, ..SCRIPT }), Some(libc::ENOENT));
+        assert_eq!(with(SCRIPT.stat, b"#!/bin/sh\r\n"), Some(libc::ENOENT));
+        assert_eq!(with(None, b""), Some(libc::ENOENT));
+        assert_eq!(with(Some((true, true, false)), b""), Some(libc::EACCES));
+        assert_eq!(with(Some((false, false, false)), b"#!/bin/sh\n"), Some(libc::EACCES));
+        assert_eq!(with(SCRIPT.stat, b"echo\n"), Some(libc::ENOEXEC));
+        assert_eq!(with(SCRIPT.stat, &elf(2, 62)), None);
+        assert_eq!(with(SCRIPT.stat, &elf(1, 3)), None);
+        assert_eq!(with(SCRIPT.stat, &elf(2, 183)), Some(libc::ENOEXEC));
     }
 
     #[test]
