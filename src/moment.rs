@@ -33,7 +33,7 @@ impl Moment {
 
     /// The time between an earlier moment and this one; zero if the other is later.
     #[must_use]
-    pub(crate) const fn since(self, earlier: Moment) -> Duration {
+    pub const fn since(self, earlier: Moment) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
 }
