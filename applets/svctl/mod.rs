@@ -18,9 +18,12 @@ mod list;
 mod log;
 mod make;
 mod options;
+mod place;
 mod processes;
+mod programs;
 mod project;
 mod screen;
+mod script;
 mod table;
 mod text;
 mod tree;
@@ -149,7 +152,7 @@ const VERBS: &[Verb] = &[
     Verb { name: "lint", synopsis: "[--json] [dir ...]", options: &[Opt::Json], run: lint::run },
     Verb {
         name: "import",
-        synopsis: "[-n] [-o dir] [--env file] [--prune] Procfile",
+        synopsis: "[-n] [-o dir] [--env file] [--prune] [Procfile]",
         options: &[Opt::DryRun, Opt::Output, Opt::EnvFile, Opt::Prune],
         run: import::run,
     },
