@@ -139,7 +139,9 @@ mod here {
     /// The sender that the kernel named.
     fn sender(header: &libc::msghdr) -> Option<i32> {
         // SAFETY: the kernel has filled the header, whose buffer is still there.
-        let first = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }?;
+        let first = unsafe { libc::CMSG_FIRSTHDR(header) };
+        // SAFETY: it is null, or within the buffer and aligned as that is.
+        let first = unsafe { first.as_ref() }?;
         if (first.cmsg_level, first.cmsg_type) != (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) {
             return None;
         }
@@ -250,7 +252,9 @@ mod tests {
         // SAFETY: computes a length.
         header.msg_controllen = unsafe { libc::CMSG_SPACE(16) } as _;
         // SAFETY: the header is filled.
-        let first = unsafe { &mut *libc::CMSG_FIRSTHDR(&raw const header) };
+        let first = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+        // SAFETY: it is within the buffer, and aligned as that is.
+        let first = unsafe { &mut *first };
         (first.cmsg_level, first.cmsg_type) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
         // SAFETY: computes a length.
         first.cmsg_len = unsafe { libc::CMSG_LEN(16) } as _;

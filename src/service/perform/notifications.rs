@@ -3,6 +3,7 @@
 //! Each process of `./run` gets a pipe and a socket of its own, so nothing that was told of another process counts for
 //! it. Of messages to the socket only those count that `./run` or a process that descends from it has sent.
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::io;
 use std::time::Duration;
@@ -25,10 +26,20 @@ use crate::sys::notify_socket::NotifySocket;
 
 /// Without a newline in so many bytes, nothing more is read from the descriptor.
 const BYTES_MAX: usize = 4096;
-/// So many messages are read within [`WINDOW`]; others wait until it is over, as anybody may send messages.
-const MESSAGES_MAX: u32 = 16;
-/// See [`MESSAGES_MAX`].
+/// How many messages are read in one turn.
+const MESSAGES_MAX: usize = 64;
+/// What is read of messages within this time may cost no more than [`BUDGET`]; others wait until it is over, as anybody
+/// may send messages.
 const WINDOW: Duration = Duration::from_millis(100);
+/// See [`WINDOW`].
+const BUDGET: u32 = 1024;
+/// The cost of a message: most of it is to find out whose the sender is.
+const COST: u32 = 64;
+/// The cost of a message of a stranger who is known already. It is small, so that a stranger who sends without end does not keep
+/// the messages of the service waiting.
+const COST_OF_STRANGER: u32 = 1;
+/// How many strangers are known at a time.
+const STRANGERS_MAX: usize = 8;
 
 /// By what `./run` can tell something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +83,10 @@ struct Socket {
     watchdog: Option<CString>,
     /// When the present [`WINDOW`] ends.
     window_ends: Moment,
-    /// How many messages were read in it.
-    count: u32,
+    /// What the messages that were read in it have cost.
+    spent: u32,
+    /// The strangers who have sent something in it, the latest first.
+    strangers: VecDeque<i32>,
     /// It is not waited for before the end of the window.
     is_paused: bool,
     /// The host waits for it.
@@ -115,7 +128,8 @@ impl Socket {
             variable,
             watchdog: watchdog.transpose()?,
             window_ends: Moment::START,
-            count: 0,
+            spent: 0,
+            strangers: VecDeque::new(),
             is_paused: false,
             is_known: false,
         })
@@ -124,11 +138,16 @@ impl Socket {
     /// Whether a message may be read now. If not, none is waited for until the window is over.
     fn may_read(&mut self, now: Moment) -> bool {
         if now >= self.window_ends {
-            (self.window_ends, self.count) = (now.saturating_add(WINDOW), 0);
+            (self.window_ends, self.spent) = (now.saturating_add(WINDOW), 0);
+            self.strangers.clear();
         }
-        self.count = self.count.saturating_add(1);
-        self.is_paused = self.count > MESSAGES_MAX;
+        self.is_paused = self.spent >= BUDGET;
         !self.is_paused
+    }
+
+    fn note_stranger(&mut self, sender: i32) {
+        self.strangers.truncate(STRANGERS_MAX.saturating_sub(1));
+        self.strangers.push_front(sender);
     }
 }
 
@@ -213,13 +232,21 @@ impl Notifications {
     fn read_messages(&mut self, now: Moment, notices: &mut Vec<Notice>) -> bool {
         let mut buffer = vec![0; MESSAGE_MAX];
         let mut has_news = false;
-        loop {
+        for _ in 0..MESSAGES_MAX {
             let Some(socket) = &mut self.socket else { break };
             if !socket.may_read(now) {
                 break;
             }
             let Ok(Some(message)) = socket.socket.receive(&mut buffer) else { break };
-            if !message.sender.is_some_and(|sender| self.is_of_service(sender)) {
+            // Whoever has no number here is in none of our namespaces.
+            let sender = message.sender.filter(|sender| !socket.strangers.contains(sender));
+            socket.spent =
+                socket.spent.saturating_add(if sender.is_some() { COST } else { COST_OF_STRANGER });
+            let Some(sender) = sender else { continue };
+            if !self.is_of_service(sender) {
+                if let Some(socket) = &mut self.socket {
+                    socket.note_stranger(sender);
+                }
                 continue;
             }
             for word in notify::words(message.text) {

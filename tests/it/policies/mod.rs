@@ -2,5 +2,6 @@
 
 mod ours {
     mod cost;
+    mod ready;
     mod restart;
 }
