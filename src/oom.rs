@@ -35,6 +35,12 @@ pub fn killed(now: Moment) -> bool {
     rose > 0 && now.saturating_sub(rose) < TOGETHER
 }
 
+/// How many processes the kernel killed in our control group for lack of memory, since that exists.
+#[must_use]
+pub fn count() -> Option<u64> {
+    counted()
+}
+
 /// The counter of our control group, if it has one: in `memory.events`, or in version 1 of control groups in
 /// `memory.oom_control`.
 fn counted() -> Option<u64> {

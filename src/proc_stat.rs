@@ -36,6 +36,14 @@ impl ProcStat {
         Self::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
+    /// How long ago it started, in whole seconds; `None` where there is no `/proc`.
+    #[must_use]
+    pub fn age_in_seconds(&self) -> Option<u64> {
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        let since_boot: u64 = uptime.split('.').next()?.parse().ok()?;
+        Some(since_boot.saturating_sub(self.start / rustix::param::clock_ticks_per_second().max(1)))
+    }
+
     /// Reads our own, even if `/proc` is that of another PID namespace. `None` if there is no `/proc`.
     #[must_use]
     pub fn own() -> Option<Self> {

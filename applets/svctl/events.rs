@@ -38,6 +38,13 @@ impl Seen {
             log: service.log.as_ref().map(|log| log.condition(&service.now)),
         }
     }
+
+    /// Whether the supervisor has replaced only one of its files: the end of a process is told, and the status is still the one
+    /// from before. The other file follows at once, and is a change of its own.
+    fn is_half(&self) -> bool {
+        let end = self.last_end.as_ref().map(|end| end.at);
+        self.pid.is_some() && self.words != Condition::Finishing.word() && end > self.since
+    }
 }
 
 /// Runs the command. It ends by a signal.
@@ -50,6 +57,9 @@ pub(super) fn run(asked: &Asked) -> Result {
         let mut out = String::new();
         for service in list::services(names, &tree) {
             let seen = Seen::of(&service);
+            if seen.is_half() {
+                continue;
+            }
             let before = known.insert(service.name.clone(), seen.clone());
             if !is_first && before.as_ref() != Some(&seen) {
                 if asked.given.has(Opt::Json) {
@@ -61,8 +71,9 @@ pub(super) fn run(asked: &Asked) -> Result {
         }
         is_first = false;
         say::out(&[out.as_bytes()]);
-        Ok(())
-    })
+        Ok(watching::Next::Wait)
+    })?;
+    Ok(0)
 }
 
 fn write_json(service: &Service, out: &mut String) {

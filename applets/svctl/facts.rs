@@ -104,7 +104,7 @@ impl Unit {
         let is_wanted = status.want == Some(Want::Up);
         let flaps = self.flaps_until.is_some_and(|until| *now < until);
         match status.state {
-            _ if facts.given_up.is_some() => Condition::GivenUp,
+            State::Down if facts.given_up.is_some() => Condition::GivenUp,
             State::Run if status.pid.is_some() && status.paused => Condition::Paused,
             State::Run if status.pid.is_some() && (status.term || status.want == Some(Want::Exit)) => {
                 Condition::Stopping
@@ -201,7 +201,7 @@ pub(super) struct Supervising(BTreeMap<i32, bool>);
 
 impl Supervising {
     /// Whether `pid` is the number of a supervisor. Its children are those of services.
-    fn is_supervisor(&mut self, pid: i32) -> bool {
+    pub(super) fn is_supervisor(&mut self, pid: i32) -> bool {
         *self.0.entry(pid).or_insert_with(|| {
             let name = ProcStat::of(pid).map(|stat| stat.name);
             name.is_some_and(|name| name == b"runsv" || name == b"runsvinit")
@@ -228,7 +228,8 @@ impl Service {
 
     /// Whether it is up: it runs, and has told that it is ready if it can tell.
     pub(super) fn is_up(&self) -> bool {
-        matches!(self.condition(), Condition::Up | Condition::Flapping) && self.main.is_ready() != Some(false)
+        let runs = |status: &Status| status.state == State::Run && status.pid.is_some() && !status.paused;
+        self.main.status().is_some_and(runs) && self.main.is_ready() != Some(false)
     }
 
     /// Whether something is wrong with it or with its log service.

@@ -19,8 +19,11 @@ use super::{Asked, NOT_UP, watching};
 
 /// A service that has its state for a shorter time than this is shown as young, in seconds.
 const YOUNG: u64 = 60;
-const HEADS: [&str; 10] =
-    ["SERVICE", "STATE", "SINCE", "PID", "LAST END", "RESTARTS", "READY", "LOG", "ENABLED", "COMMAND"];
+/// The headings of the columns. A column without any text is left out, so `MEMORY` and `CPU` are there with `--tree` only.
+const HEADS: [&str; 12] = [
+    "SERVICE", "STATE", "SINCE", "PID", "MEMORY", "CPU", "LAST END", "RESTARTS", "READY", "LOG", "ENABLED",
+    "COMMAND",
+];
 
 /// Runs the command.
 pub(super) fn run(asked: &Asked) -> Result {
@@ -55,8 +58,9 @@ fn watch(asked: &Asked, tree: &Tree) -> Result {
             say::out(&[clear.as_bytes(), text.as_bytes()]);
             last = text;
         }
-        Ok(())
-    })
+        Ok(watching::Next::Wait)
+    })?;
+    Ok(0)
 }
 
 /// Looks at the services that are asked for, those with a problem first.
@@ -144,10 +148,11 @@ fn row_of_process(process: &Process) -> Vec<Cell> {
             *cell = Cell { text, style: Style::Faint };
         }
     };
-    fill(0, format!("{}\u{2514} {}", "  ".repeat(process.depth), process.pid));
-    fill(1, process.memory.map_or_else(String::new, text::memory));
+    fill(0, format!("{}\u{2514}", "  ".repeat(process.depth)));
+    fill(3, process.pid.to_string());
+    fill(4, process.memory.map_or_else(String::new, text::memory));
     let processor = process.processor.map(std::time::Duration::from_millis);
-    fill(2, processor.map_or_else(String::new, text::uptime));
+    fill(5, processor.map_or_else(String::new, text::uptime));
     fill(HEADS.len() - 1, text::command_line(&command_of(process.pid)));
     row
 }
@@ -170,6 +175,8 @@ fn row(service: &Service) -> Vec<Cell> {
         Cell { text: service.in_words(), style: style(service) },
         plain(service.age().map(text::age)),
         plain(pid.map(|pid| pid_number(pid).to_string())),
+        Cell::default(),
+        Cell::default(),
         plain(last_end),
         plain(service.main.restarts().map(|restarts| restarts.to_string())),
         plain(ready),

@@ -6,8 +6,7 @@
 //!
 //! Each command is a module with a function `run`.
 
-#![allow(dead_code, reason = "some commands are not there yet")]
-
+mod act;
 mod enable;
 mod events;
 mod facts;
@@ -24,17 +23,20 @@ mod programs;
 mod project;
 mod screen;
 mod script;
+mod silent;
 mod table;
 mod text;
 mod tree;
+mod wait;
 mod watching;
+mod why;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use svcore::multicall::{self, is_nearly};
 use svcore::say::{self, printable_text};
-use svcore::{Call, Error, Failed, Result};
+use svcore::{Call, Error, Result};
 
 use options::{COMMON, Given, Opt};
 
@@ -73,8 +75,8 @@ const VERBS: &[Verb] = &[
         options: &[Opt::Failed, Opt::Tree, Opt::Watch, Opt::Json],
         run: list::run,
     },
-    Verb { name: "status", synopsis: "[--json] name ...", options: &[Opt::Json], run: not_there_yet },
-    Verb { name: "why", synopsis: "name ...", options: &[], run: not_there_yet },
+    Verb { name: "status", synopsis: "[--json] name ...", options: &[Opt::Json], run: why::status },
+    Verb { name: "why", synopsis: "name ...", options: &[], run: why::run },
     Verb {
         name: "log",
         synopsis: "[-f] [-n lines] [--since time] [--grep regex] [--utc] [--raw | --json] [name ...]",
@@ -86,51 +88,51 @@ const VERBS: &[Verb] = &[
         name: "start",
         synopsis: "[-n] [-w sec] name ... | --all",
         options: &[Opt::DryRun, Opt::Wait, Opt::All],
-        run: not_there_yet,
+        run: act::start,
     },
     Verb {
         name: "stop",
         synopsis: "[-n] [-w sec] [--wait-kill] name ... | --all",
         options: &[Opt::DryRun, Opt::Wait, Opt::WaitKill, Opt::All],
-        run: not_there_yet,
+        run: act::stop,
     },
     Verb {
         name: "restart",
         synopsis: "[-n] [-w sec] [--wait-kill] name ... | --all",
         options: &[Opt::DryRun, Opt::Wait, Opt::WaitKill, Opt::All],
-        run: not_there_yet,
+        run: act::restart,
     },
     Verb {
         name: "reload",
         synopsis: "[-n] [-w sec] name ... | --all",
         options: &[Opt::DryRun, Opt::Wait, Opt::All],
-        run: not_there_yet,
+        run: act::reload,
     },
     Verb {
         name: "kill",
         synopsis: "[-n] [-s signal] name ... | --all",
         options: &[Opt::DryRun, Opt::Signal, Opt::All],
-        run: not_there_yet,
+        run: act::kill,
     },
     Verb {
         name: "wait",
         synopsis: "[-w sec] up|down|ready|done name ... | --all",
         options: &[Opt::Wait, Opt::All],
-        run: not_there_yet,
+        run: wait::wait,
     },
     Verb {
         name: "once",
         synopsis: "[-n] [-w sec] name",
         options: &[Opt::DryRun, Opt::Wait],
-        run: not_there_yet,
+        run: wait::once,
     },
     Verb {
         name: "reset",
         synopsis: "[-n] [-w sec] name ... | --all",
         options: &[Opt::DryRun, Opt::Wait, Opt::All],
-        run: not_there_yet,
+        run: act::reset,
     },
-    Verb { name: "is-up", synopsis: "name ... | --all", options: &[Opt::All], run: not_there_yet },
+    Verb { name: "is-up", synopsis: "name ... | --all", options: &[Opt::All], run: wait::is_up },
     Verb {
         name: "new",
         synopsis: "[-n] [--log] [--user user] [--env name=value] [-C dir] [-s dir] name -- command [arg ...]",
@@ -279,10 +281,6 @@ fn help(verb: &Verb) {
         text += &format!("  {:<22} {}\n", spec.shown(), spec.about);
     }
     say::out(&[text.as_bytes()]);
-}
-
-fn not_there_yet(_asked: &Asked) -> Result {
-    Err(Failed::without_cause("not there yet").into())
 }
 
 #[cfg(test)]

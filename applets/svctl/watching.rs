@@ -14,6 +14,7 @@ use rustix::fs::{Mode, OFlags, openat};
 use svcore::Result;
 use svcore::client::{Base, LOG, MAIN, Part, Target};
 use svcore::event::{self, Wait};
+use svcore::moment::{Moment, earlier};
 use svcore::sys::watch::Inotify;
 use svcore::sys::{clock, limits};
 
@@ -33,13 +34,28 @@ struct Watches {
     supervisors: BTreeMap<OsString, Vec<OwnedFd>>,
 }
 
-/// Calls `each` at once, and whenever a service that the words mean may have changed, with the names of those. Ends only by an
-/// error of `each`, or if the directory of services cannot be read at the start.
+/// What to do after a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Wait for the next change.
+    Wait,
+    /// Wait for the next change, but no longer than to this moment.
+    WaitUntil(Moment),
+    /// Wait no more.
+    Stop,
+}
+
+/// Calls `each` at once, and whenever a service that the words mean may have changed, with the names of those; with no
+/// name when the moment has come that it asked for.
+///
+/// # Errors
+///
+/// That the directory of services cannot be read at the start, and those of `each`.
 pub(super) fn each_change(
     words: &[OsString],
     tree: &Tree,
-    mut each: impl FnMut(&[OsString]) -> Result<()>,
-) -> Result {
+    mut each: impl FnMut(&[OsString]) -> Result<Next>,
+) -> Result<()> {
     limits::raise_open_files();
     let mut watches = Watches {
         inotify: Inotify::new().ok(),
@@ -50,13 +66,18 @@ pub(super) fn each_change(
     let mut names = tree.selected_or_all(words)?;
     watches.watch_tree(tree);
     watches.watch(&names, tree);
-    each(&names)?;
+    let mut next = each(&names)?;
     loop {
-        let (changed, has_tree_changed) = watches.wait();
+        let until = match next {
+            Next::Stop => return Ok(()),
+            Next::Wait => None,
+            Next::WaitUntil(moment) => Some(moment),
+        };
+        let (changed, has_tree_changed) = watches.wait(until);
         if !has_tree_changed {
             let changed: Vec<OsString> = changed.into_iter().collect();
             watches.watch(&changed, tree);
-            each(&changed)?;
+            next = each(&changed)?;
             continue;
         }
         // The directory may be away for a moment.
@@ -66,7 +87,7 @@ pub(super) fn each_change(
         watches.watch_tree(tree);
         watches.watch(&all, tree);
         names = now;
-        each(&all)?;
+        next = each(&all)?;
     }
 }
 
@@ -115,17 +136,18 @@ impl Watches {
         }
     }
 
-    /// Waits for a change. Returns the services that it is about, and whether services may have come or gone.
-    fn wait(&mut self) -> (BTreeSet<OsString>, bool) {
+    /// Waits for a change, no longer than to a moment. Returns the services that it is about, and whether services may have come or gone.
+    fn wait(&mut self, until: Option<Moment>) -> (BTreeSet<OsString>, bool) {
         let Some(inotify) = &self.inotify else {
-            event::wait(&mut [], Wait::Until(clock::monotonic().saturating_add(LOOK_EVERY)));
+            let look = clock::monotonic().saturating_add(LOOK_EVERY);
+            event::wait(&mut [], Wait::until(earlier(Some(look), until)));
             return (BTreeSet::new(), true);
         };
         let held: Vec<(&OsString, &OwnedFd)> =
             self.supervisors.iter().flat_map(|(name, fds)| fds.iter().map(move |fd| (name, fd))).collect();
         let mut fds = vec![PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN)];
         fds.extend(held.iter().map(|(_, fd)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::empty())));
-        event::wait(&mut fds, Wait::Forever);
+        event::wait(&mut fds, Wait::until(until));
         let mut changed = BTreeSet::new();
         for ((name, _), fd) in held.iter().zip(fds.iter().skip(1)) {
             if !fd.revents().is_empty() {

@@ -81,6 +81,8 @@ struct Opened {
 pub struct Target {
     /// As typed, with what is not printable escaped: for people.
     pub name: Vec<u8>,
+    /// As typed.
+    pub typed: Vec<u8>,
     /// Where it is.
     pub path: Vec<u8>,
     dir: Result<OwnedFd, Errno>,
@@ -146,7 +148,7 @@ impl Target {
             };
             (path, dir)
         };
-        Target { name: say::printable(name).into_owned(), path, dir }
+        Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir }
     }
 
     /// Whether it was named by a path, so that SVDIR means nothing.

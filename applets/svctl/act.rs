@@ -1,0 +1,413 @@
+//! `svctl start`, `stop`, `restart`, `reload`, `kill` and `reset`: sent to all services first, then waited for together.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use svcore::client::request::{Request, Until, Waits};
+use svcore::client::{self, Base, Observer, Supervisors, Target, Trouble};
+use svcore::control::Command;
+use svcore::moment::Moment;
+use svcore::status::{State, Status, Want};
+use svcore::sys::clock;
+use svcore::tai::{self, Tai64N};
+use svcore::{Error, Result, Signal, decimal, say};
+
+use super::facts::{Condition, Service, Supervising, pid_number};
+use super::options::{Given, Opt};
+use super::screen::Screen;
+use super::tree::Tree;
+use super::{Asked, FAILED, list, text, why};
+
+/// How long to wait if neither `-w` nor `SVWAIT` says so, in seconds.
+const PATIENCE: u64 = 10;
+/// How long the end may take after KILL.
+const KILLED: Duration = Duration::from_secs(5);
+/// From then on it is shown what is waited for.
+const PROGRESS_AFTER: Duration = Duration::from_secs(1);
+
+/// `svctl start`.
+pub(super) fn start(asked: &Asked) -> Result {
+    act(asked, &STARTING)
+}
+
+/// `svctl stop`.
+pub(super) fn stop(asked: &Asked) -> Result {
+    act(asked, &STOPPING)
+}
+
+/// `svctl restart`.
+pub(super) fn restart(asked: &Asked) -> Result {
+    act(asked, &RESTARTING)
+}
+
+/// `svctl reload`.
+pub(super) fn reload(asked: &Asked) -> Result {
+    act(asked, &sending(&[Command::Send(Signal::HUP)], "sent HUP"))
+}
+
+/// `svctl reset`: starts services that were given up, and leaves others alone.
+pub(super) fn reset(asked: &Asked) -> Result {
+    act(asked, &RESETTING)
+}
+
+/// `svctl kill`.
+pub(super) fn kill(asked: &Asked) -> Result {
+    let word = asked.given.value(Opt::Signal).unwrap_or(OsStr::new("TERM"));
+    let signal = word.to_str().and_then(Signal::from_text);
+    let commands = signal.and_then(commands_of).ok_or_else(|| {
+        let word = text::escaped(word.as_bytes());
+        let why = format!("a supervisor sends TERM HUP INT QUIT ALRM USR1 USR2 KILL STOP CONT, not {word}");
+        Error::Usage(Some(why))
+    })?;
+    let name = signal.map(text::signal_name).unwrap_or_default();
+    act(asked, &sending(commands, &format!("sent {name}")))
+}
+
+/// What makes a supervisor send a signal.
+fn commands_of(signal: Signal) -> Option<&'static [Command]> {
+    const COMMANDS: [&[Command]; 10] = [
+        &[Command::Term],
+        &[Command::Send(Signal::HUP)],
+        &[Command::Send(Signal::INT)],
+        &[Command::Send(Signal::QUIT)],
+        &[Command::Send(Signal::ALRM)],
+        &[Command::Send(Signal::USR1)],
+        &[Command::Send(Signal::USR2)],
+        &[Command::Kill],
+        &[Command::Pause],
+        &[Command::Continue],
+    ];
+    let signal_of = |command: &Command| match command {
+        Command::Term => Signal::from_text("TERM"),
+        Command::Kill => Some(Signal::KILL),
+        Command::Pause => Signal::from_text("STOP"),
+        Command::Continue => Some(Signal::CONT),
+        Command::Send(signal) => Some(*signal),
+        _ => None,
+    };
+    COMMANDS.into_iter().find(|commands| commands.first().and_then(signal_of) == Some(signal))
+}
+
+/// What is done to services.
+#[derive(Debug, Clone)]
+struct Deed {
+    request: Request,
+    /// What is reported as done; `None`: how the service is then.
+    done: Option<String>,
+    /// What is waited for, as in "web: waiting for it to end".
+    waiting: &'static str,
+    /// What is reported if it did not happen, as in "web: did not end within 10 s".
+    missing: &'static str,
+    /// What would be done, for `--dry-run`.
+    would: &'static str,
+    /// Only services that were given up are meant.
+    only_given_up: bool,
+    /// Only services that run are meant.
+    only_running: bool,
+}
+
+const STARTING: Deed = Deed {
+    request: Request { commands: &[Command::Up], until: &[Until::Up], waits: Waits::Always, kill: false },
+    done: None,
+    waiting: "waiting for it to be up",
+    missing: "is not up",
+    would: "would be started",
+    only_given_up: false,
+    only_running: false,
+};
+
+const STOPPING: Deed = Deed {
+    request: Request { commands: &[Command::Down], until: &[Until::Down], waits: Waits::Always, kill: false },
+    waiting: "waiting for it to end",
+    missing: "did not end",
+    would: "would be stopped",
+    ..STARTING
+};
+
+const RESTARTING: Deed = Deed {
+    request: Request {
+        commands: &[Command::Restart, Command::Up],
+        until: &[Until::Replaced, Until::Continued, Until::Up],
+        waits: Waits::Always,
+        kill: false,
+    },
+    waiting: "waiting for it to end and to be up again",
+    missing: "did not restart",
+    would: "would be restarted",
+    ..STARTING
+};
+
+const RESETTING: Deed = Deed { only_given_up: true, ..STARTING };
+
+/// Commands whose effect on the process nobody can see.
+fn sending(commands: &'static [Command], done: &str) -> Deed {
+    Deed {
+        request: Request { commands, until: &[], waits: Waits::Always, kill: false },
+        done: Some(done.to_owned()),
+        waiting: "waiting for its supervisor",
+        missing: "its supervisor did not answer",
+        would: "would get the signal",
+        only_given_up: false,
+        only_running: true,
+    }
+}
+
+/// How long to wait.
+pub(super) fn patience(given: &Given) -> Result<Option<Duration>> {
+    let Some(word) = given.value(Opt::Wait) else { return Ok(None) };
+    match decimal::whole(word.as_bytes()).filter(|_| !word.is_empty()) {
+        Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
+        None => {
+            let word = text::escaped(word.as_bytes());
+            Err(Error::Usage(Some(format!("--wait is a number of seconds, not {word}"))))
+        }
+    }
+}
+
+/// How long to wait, where nothing is asked for.
+pub(super) fn usual_patience() -> Duration {
+    let seconds = std::env::var_os("SVWAIT").map(|text| decimal::leading(text.as_bytes()).0);
+    Duration::from_secs(seconds.unwrap_or(PATIENCE))
+}
+
+fn act(asked: &Asked, deed: &Deed) -> Result {
+    let tree = Tree::new(&asked.given);
+    let names = tree.to_change(&asked.given, &asked.names)?;
+    let patience = patience(&asked.given)?.unwrap_or_else(usual_patience);
+    let mut reporter = Reporter::new(asked, &tree, deed, patience)?;
+    let (meant, mut out) = (meant(&names, &tree, deed), String::new());
+    let (mut left, mut hopeless) = (Vec::new(), Vec::new());
+    for (service, is_meant) in meant {
+        if let Err(why) = is_meant {
+            out += &format!("{}: {why}\n", text::escaped(service.name.as_bytes()));
+        } else if asked.given.has(Opt::DryRun) {
+            let name = text::escaped(service.name.as_bytes());
+            out += &format!("{name}: {}; it is {} now\n", deed.would, service.in_words());
+        } else if deed.request.is_for_up() && why::cannot_start(&service) {
+            hopeless.push(service.name);
+        } else {
+            left.push(service.name);
+        }
+    }
+    reporter.say(&out);
+    client::act(&hopeless, &deed.request, false, patience, &mut reporter);
+    for name in &hopeless {
+        reporter.cannot_start(name);
+    }
+    client::act(&left, &deed.request, true, patience, &mut reporter);
+    reporter.clear_progress();
+    if reporter.kills && !reporter.late.is_empty() {
+        reporter.kill_late(deed);
+    }
+    Ok(if reporter.has_failed { FAILED } else { 0 })
+}
+
+/// The services with what keeps each from being meant.
+fn meant(names: &[OsString], tree: &Tree, deed: &Deed) -> Vec<(Service, Result<(), String>)> {
+    let services = list::services(names, tree).into_iter();
+    let meant = services.map(|service| {
+        let condition = service.condition();
+        let is_served = service.main.status().is_some();
+        let runs = service.main.status().is_some_and(|status| status.pid.is_some());
+        let why = match () {
+            () if is_served && deed.only_given_up && condition != Condition::GivenUp => {
+                Err(format!("was not given up, it is {}", service.in_words()))
+            }
+            () if is_served && deed.only_running && !runs => {
+                Err(format!("{}, nothing is sent", service.in_words()))
+            }
+            () => Ok(()),
+        };
+        (service, why)
+    });
+    meant.collect()
+}
+
+/// Reports what becomes of services.
+struct Reporter<'a> {
+    base: Base,
+    supervisors: Supervisors,
+    screen: Screen,
+    deed: &'a Deed,
+    patience: Duration,
+    /// KILL is sent to services that do not end in time.
+    kills: bool,
+    /// These did not end in time.
+    late: Vec<OsString>,
+    out: String,
+    has_failed: bool,
+    has_progress: bool,
+    begin: Moment,
+    now: Tai64N,
+}
+
+impl<'a> Reporter<'a> {
+    fn new(asked: &Asked, tree: &Tree, deed: &'a Deed, patience: Duration) -> Result<Self> {
+        Ok(Reporter {
+            base: Base::at(tree.path().into()),
+            supervisors: Supervisors::default(),
+            screen: Screen::new(&asked.given)?,
+            deed,
+            patience,
+            kills: asked.given.has(Opt::WaitKill),
+            late: Vec::new(),
+            out: String::new(),
+            has_failed: false,
+            has_progress: false,
+            begin: clock::monotonic(),
+            now: tai::now(),
+        })
+    }
+
+    /// Prints lines, in place of what showed the progress.
+    fn say(&mut self, lines: &str) {
+        if !lines.is_empty() {
+            self.clear_progress();
+            say::out(&[lines.as_bytes()]);
+        }
+    }
+
+    fn clear_progress(&mut self) {
+        if std::mem::take(&mut self.has_progress) {
+            say::out(&[b"\r\x1b[K"]);
+        }
+    }
+
+    fn line(&mut self, target: &Target, words: &str) {
+        self.out += &format!("{}: {words}\n", text::escaped(&target.typed));
+    }
+
+    /// A service as it is now.
+    fn look(&self, target: &Target) -> Service {
+        let name = OsStr::from_bytes(&target.typed);
+        Service::look(name, &self.base, tai::now(), &mut Supervising::default())
+    }
+
+    /// Adds the cause, if it is known, and what to do.
+    fn add_cause(&mut self, target: &Target) {
+        let service = self.look(target);
+        for line in why::cause_lines(&service, &self.base, &mut self.supervisors) {
+            self.out += &format!("  {line}\n");
+        }
+    }
+
+    /// Reports that a service cannot be started, and why: it is wanted up now, and nothing is waited for.
+    fn cannot_start(&mut self, name: &OsStr) {
+        let target = Target::new(name, &self.base);
+        self.line(&target, "cannot be started");
+        self.add_cause(&target);
+        self.has_failed = true;
+        self.flush();
+    }
+
+    /// Sends KILL to the services that are late, and waits again.
+    fn kill_late(&mut self, deed: &Deed) {
+        let names = std::mem::take(&mut self.late);
+        let killing =
+            Deed { request: Request { commands: &[Command::Kill], ..deed.request }, ..deed.clone() };
+        self.kills = false;
+        self.patience = KILLED;
+        self.begin = clock::monotonic();
+        client::act(&names, &killing.request, true, KILLED, self);
+        self.clear_progress();
+    }
+}
+
+impl Observer for Reporter<'_> {
+    fn base(&self) -> &Base {
+        &self.base
+    }
+
+    fn supervisors(&mut self) -> &mut Supervisors {
+        &mut self.supervisors
+    }
+
+    fn looks_at(&mut self, now: Tai64N) {
+        self.now = now;
+    }
+
+    fn done(&mut self, target: &Target, status: &Status) {
+        let words = match (&self.deed.done, status.pid) {
+            (Some(done), _) => done.clone(),
+            (None, Some(pid)) if status.state == State::Run => format!("up, pid {}", pid_number(pid)),
+            (None, _) => "down".to_owned(),
+        };
+        self.line(target, &words);
+    }
+
+    fn late(&mut self, target: &Target, status: &Status, _killed: bool) {
+        let seconds = self.patience.as_secs();
+        let words = format!("{} within {seconds} s", self.deed.missing);
+        if self.kills && (status.want != Some(Want::Up) || status.term) {
+            self.line(target, &format!("{words}; sent KILL"));
+            self.late.push(OsStr::from_bytes(&target.typed).to_owned());
+            return;
+        }
+        let service = self.look(target);
+        self.line(target, &format!("{words}; it is {}", service.in_words()));
+        self.add_cause(target);
+        self.has_failed = true;
+    }
+
+    fn given_up(&mut self, target: &Target, _status: &Status) {
+        let service = self.look(target);
+        self.line(target, &service.in_words());
+        self.add_cause(target);
+        self.has_failed = true;
+    }
+
+    fn has_left(&mut self, target: &Target) {
+        self.line(target, "not supervised any more");
+    }
+
+    fn trouble(&mut self, target: &Target, _trouble: &Trouble) {
+        let service = self.look(target);
+        self.line(target, &service.in_words());
+        self.add_cause(target);
+        self.has_failed = true;
+    }
+
+    fn flush(&mut self) {
+        let lines = std::mem::take(&mut self.out);
+        self.say(&lines);
+    }
+
+    fn waits_for(&mut self, targets: &mut dyn Iterator<Item = &Target>, now: Moment) -> Option<Moment> {
+        let width = self.screen.width?;
+        let waited = now.since(self.begin);
+        let next = self.begin.saturating_add(Duration::from_secs(waited.as_secs().saturating_add(1)));
+        let first = targets.next()?;
+        if waited < PROGRESS_AFTER {
+            return Some(next);
+        }
+        let more = targets.count();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let then = if self.kills { ", then KILL" } else { "" };
+        let line = format!(
+            "{}{more}: {}, {} s of {} s{then}",
+            text::escaped(&first.typed),
+            self.deed.waiting,
+            waited.as_secs(),
+            self.patience.as_secs()
+        );
+        let line: String = line.chars().take(width.saturating_sub(1)).collect();
+        self.flush();
+        say::out(&[b"\r\x1b[K", line.as_bytes()]);
+        self.has_progress = true;
+        Some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supervisor_sends_ten_signals() {
+        for name in ["TERM", "HUP", "INT", "QUIT", "ALRM", "USR1", "USR2", "KILL", "STOP", "CONT"] {
+            assert!(commands_of(Signal::from_text(name).unwrap()).is_some(), "{name}");
+        }
+        assert!(commands_of(Signal::from_text("WINCH").unwrap()).is_none());
+    }
+}

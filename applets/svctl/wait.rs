@@ -1,0 +1,258 @@
+//! `svctl wait`, `once` and `is-up`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use svcore::client::request::{Request, Until, Waits};
+use svcore::client::{self, Base, Checker, Supervisors, Target, end_of};
+use svcore::control::Command;
+use svcore::facts::End;
+use svcore::moment::Moment;
+use svcore::process::Ended;
+use svcore::status::{State, Want};
+use svcore::sys::clock;
+use svcore::{Error, Result, say};
+
+use super::act::patience;
+use super::facts::Service;
+use super::options::Opt;
+use super::silent::Silent;
+use super::tree::Tree;
+use super::watching::{self, Next};
+use super::{Asked, FAILED, NOT_UP, list, text, why};
+
+/// How soon a `./check` that failed is run again.
+const CHECK_AGAIN: Duration = Duration::from_millis(400);
+/// How long `svctl once` waits for the start before it tells what is wrong.
+const STARTING: Duration = Duration::from_secs(3);
+/// What a shell adds to the number of a signal.
+const SIGNAL_CODE: i32 = 128;
+
+/// What `svctl wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum For {
+    Up,
+    Down,
+    Ready,
+    Done,
+}
+
+/// `svctl wait`.
+pub(super) fn wait(asked: &Asked) -> Result {
+    let (state, names) = asked.names.split_first().ok_or_else(|| wrong_state("nothing"))?;
+    let state = match state.as_bytes() {
+        b"up" => For::Up,
+        b"down" => For::Down,
+        b"ready" => For::Ready,
+        b"done" => For::Done,
+        other => return Err(wrong_state(&text::escaped(other))),
+    };
+    let tree = Tree::new(&asked.given);
+    let mut left = tree.to_change(&asked.given, names)?;
+    let until = patience(&asked.given)?.map(|patience| clock::monotonic().saturating_add(patience));
+    let mut look = Look::new(&tree);
+    let words = left.clone();
+    watching::each_change(&words, &tree, |changed| {
+        // A look without a name is one for a `./check`, or the last.
+        let names = if changed.is_empty() { &left } else { changed };
+        let mut arrived = Vec::new();
+        for service in list::services(names, &tree) {
+            if left.contains(&service.name) && look.is_there(&service, state) {
+                say::out(&[
+                    text::escaped(service.name.as_bytes()).as_bytes(),
+                    b": ",
+                    service.in_words().as_bytes(),
+                    b"\n",
+                ]);
+                arrived.push(service.name);
+            }
+        }
+        left.retain(|name| !arrived.contains(name));
+        let now = clock::monotonic();
+        Ok(match until {
+            _ if left.is_empty() => Next::Stop,
+            Some(until) if now >= until => Next::Stop,
+            _ => match svcore::moment::earlier(until, look.again(now)) {
+                Some(moment) => Next::WaitUntil(moment),
+                None => Next::Wait,
+            },
+        })
+    })?;
+    for service in list::services(&left, &tree) {
+        let line = format!("{}: {}\n", text::escaped(service.name.as_bytes()), service.in_words());
+        say::out(&[line.as_bytes()]);
+        let mut supervisors = Supervisors::default();
+        for line in why::cause_lines(&service, &look.base, &mut supervisors) {
+            say::out(&[b"  ", line.as_bytes(), b"\n"]);
+        }
+    }
+    Ok(if left.is_empty() { 0 } else { FAILED })
+}
+
+fn wrong_state(word: &str) -> Error {
+    Error::Usage(Some(format!("wait needs up, down, ready or done, not {word}")))
+}
+
+/// Whether services are as they are waited for.
+struct Look {
+    base: Base,
+    checker: Checker,
+    supervisors: Supervisors,
+    /// A `./check` failed: it is run again.
+    has_failed_check: bool,
+}
+
+impl Look {
+    fn new(tree: &Tree) -> Self {
+        Look {
+            base: Base::at(tree.path().into()),
+            checker: Checker::silent(),
+            supervisors: Supervisors::default(),
+            has_failed_check: false,
+        }
+    }
+
+    fn is_there(&mut self, service: &Service, state: For) -> bool {
+        let Some(status) = service.main.status() else { return state == For::Down };
+        let is_down = status.state == State::Down && status.pid.is_none();
+        let is_done = || service.main.facts().is_some_and(|facts| facts.done.is_some());
+        match state {
+            For::Down => is_down,
+            // A supervisor that does not tell of the end of a task leaves it down and unwanted.
+            For::Done => is_down && (is_done() || status.want != Some(Want::Up)),
+            For::Up => service.is_up() && !status.term,
+            For::Ready if is_done() => true,
+            For::Ready if !service.is_up() || status.term => false,
+            For::Ready if service.main.is_ready().is_some() => true,
+            For::Ready => {
+                let agrees = self.agrees(&service.target);
+                self.has_failed_check |= !agrees;
+                agrees
+            }
+        }
+    }
+
+    fn agrees(&mut self, target: &Target) -> bool {
+        let mut silent = Silent { base: &self.base, supervisors: &mut self.supervisors };
+        self.checker.agrees(target, end_of(CHECK_AGAIN), &mut silent)
+    }
+
+    /// When to look again though nothing changed.
+    fn again(&mut self, now: Moment) -> Option<Moment> {
+        std::mem::take(&mut self.has_failed_check).then(|| now.saturating_add(CHECK_AGAIN))
+    }
+}
+
+/// `svctl is-up`: prints nothing.
+pub(super) fn is_up(asked: &Asked) -> Result {
+    let tree = Tree::new(&asked.given);
+    let names = tree.to_change(&asked.given, &asked.names)?;
+    let services = list::services(&names, &tree);
+    Ok(if services.iter().all(Service::is_up) { 0 } else { NOT_UP })
+}
+
+/// `svctl once`: exits as the task does.
+pub(super) fn once(asked: &Asked) -> Result {
+    let tree = Tree::new(&asked.given);
+    let names = tree.selected(&asked.names)?;
+    let [name] = names.as_slice() else {
+        return Err(Error::Usage(Some("once runs one service".to_owned())));
+    };
+    let services = list::services(&names, &tree);
+    let Some(before) = services.first() else { return Ok(FAILED) };
+    let shown = text::escaped(name.as_bytes());
+    let base = Base::at(tree.path().into());
+    let mut supervisors = Supervisors::default();
+    let Some(status) = before.main.status().copied() else {
+        failed(&shown, before, &base, &mut supervisors);
+        return Ok(FAILED);
+    };
+    if status.pid.is_some() || status.want == Some(Want::Up) {
+        let line = format!("{shown}: {} already; stop it first\n", before.in_words());
+        say::out(&[line.as_bytes()]);
+        return Ok(FAILED);
+    }
+    if asked.given.has(Opt::DryRun) {
+        say::out(&[format!("{shown}: would be run once\n").as_bytes()]);
+        return Ok(0);
+    }
+    let until = patience(&asked.given)?.map(|patience| clock::monotonic().saturating_add(patience));
+    let start = clock::monotonic().saturating_add(STARTING);
+    send_once(&names, &base, &mut supervisors);
+    let mut ended = None;
+    let mut has_started = false;
+    watching::each_change(&names, &tree, |_| {
+        let services = list::services(&names, &tree);
+        let Some(service) = services.first() else { return Ok(Next::Stop) };
+        has_started |= has_run(before, service);
+        ended = end_after(before, service);
+        let now = clock::monotonic();
+        let is_late = !has_started && now >= start || until.is_some_and(|until| now >= until);
+        Ok(match until {
+            _ if ended.is_some() || is_late => Next::Stop,
+            _ if !has_started => Next::WaitUntil(start),
+            Some(until) => Next::WaitUntil(until),
+            None => Next::Wait,
+        })
+    })?;
+    Ok(match ended {
+        Some(Outcome::Ended(Ended::Code(code))) => code,
+        Some(Outcome::Ended(Ended::Signal { signal, .. })) => {
+            say::out(&[format!("{shown}: ended by signal {}\n", text::signal_name(signal)).as_bytes()]);
+            u8::try_from(SIGNAL_CODE.saturating_add(signal.number())).unwrap_or(FAILED)
+        }
+        Some(Outcome::Unknown) => {
+            say::out(&[format!("{shown}: ended; its supervisor does not tell how\n").as_bytes()]);
+            FAILED
+        }
+        None => {
+            let services = list::services(&names, &tree);
+            services.first().iter().for_each(|service| failed(&shown, service, &base, &mut supervisors));
+            FAILED
+        }
+    })
+}
+
+fn failed(shown: &str, service: &Service, base: &Base, supervisors: &mut Supervisors) {
+    let mut lines = format!("{shown}: {}\n", service.in_words());
+    for line in why::cause_lines(service, base, supervisors) {
+        lines += &format!("  {line}\n");
+    }
+    say::out(&[lines.as_bytes()]);
+}
+
+/// Sends the command to run once, and waits until it is executed.
+fn send_once(names: &[OsString], base: &Base, supervisors: &mut Supervisors) {
+    const ONCE: Request =
+        Request { commands: &[Command::Once], until: &[Until::Once], waits: Waits::Always, kill: false };
+    let mut silent = Silent { base, supervisors };
+    client::act(names, &ONCE, true, STARTING, &mut silent);
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Ended(Ended),
+    /// The supervisor does not tell.
+    Unknown,
+}
+
+/// Whether a process was started since `before`.
+fn has_run(before: &Service, now: &Service) -> bool {
+    let since = |service: &Service| service.main.status().map(|status| status.since);
+    now.main.status().is_some_and(|status| status.pid.is_some()) || since(before) != since(now)
+}
+
+/// How the task ended that was started after `before`; `None` while it runs.
+fn end_after(before: &Service, now: &Service) -> Option<Outcome> {
+    let last = |service: &Service| -> Option<End> { service.main.facts()?.ends.front().copied() };
+    let status = now.main.status()?;
+    if status.state != State::Down || !has_run(before, now) {
+        return None;
+    }
+    match last(now) {
+        Some(end) if last(before) != Some(end) => Some(Outcome::Ended(end.how)),
+        _ => Some(Outcome::Unknown),
+    }
+}

@@ -1,0 +1,389 @@
+//! The probable cause of how a service is, from what was found. Without I/O.
+
+use std::time::Duration;
+
+use svcore::Signal;
+use svcore::facts::End;
+use svcore::process::Ended;
+
+use crate::svctl::facts::Condition;
+use crate::svctl::text;
+
+/// A run shorter than this counts as an end at once.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// From so many equal ends on they are "again and again".
+const MANY: usize = 2;
+
+/// What was found about a service.
+#[derive(Debug, Default)]
+pub(super) struct Evidence {
+    /// Its name as a word of a shell.
+    pub(super) name: String,
+    pub(super) condition: Option<Condition>,
+    pub(super) has_down: bool,
+    /// Why it has no supervisor, and what to do.
+    pub(super) unserved: Option<String>,
+    /// What is wrong with the file `run`.
+    pub(super) run: Option<String>,
+    /// What is wrong with the file `log/run`.
+    pub(super) log_run: Option<String>,
+    /// The last ends, the latest first.
+    pub(super) ends: Vec<End>,
+    /// Whether its supervisor tells of ends.
+    pub(super) knows_ends: bool,
+    /// Seconds since its state began.
+    pub(super) age: Option<u64>,
+    pub(super) given_up: Option<String>,
+    /// The services it waits for, each with how that is.
+    pub(super) waits: Vec<(String, String)>,
+    /// How its log service is, if something is wrong with that.
+    pub(super) log: Option<Condition>,
+    /// The directory of its log, if its disk is full.
+    pub(super) full_disk: Option<String>,
+    /// The last lines of its log, the latest last.
+    pub(super) lines: Vec<String>,
+    /// A program in `control/` that runs: its name, its number, and for how many seconds.
+    pub(super) hook: Option<(String, i32, u64)>,
+    /// The number of its process.
+    pub(super) pid: Option<u64>,
+    /// How many processes the kernel killed in the control group of its supervisor, for lack of memory.
+    pub(super) killed_for_memory: Option<u64>,
+    /// The answer of its `./check`.
+    pub(super) check: Check,
+}
+
+/// The answer of `./check`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Check {
+    /// There is none, or it was not run.
+    #[default]
+    None,
+    Passes,
+    Fails,
+}
+
+/// A cause, and the command that mends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cause {
+    pub(super) what: String,
+    pub(super) mend: Option<String>,
+}
+
+fn cause(what: impl Into<String>, mend: impl Into<String>) -> Option<Cause> {
+    let mend: String = mend.into();
+    Some(Cause { what: what.into(), mend: (!mend.is_empty()).then_some(mend) })
+}
+
+/// The probable cause; `None` if nothing is wrong.
+pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
+    let name = &evidence.name;
+    let of_main = match evidence.condition? {
+        Condition::Unsupervised | Condition::Unknown => of_unserved(evidence),
+        Condition::Off => cause(
+            "it has a file down, and no supervisor",
+            evidence.unserved.clone().unwrap_or_else(|| format!("svctl start {name}")),
+        ),
+        Condition::Down if evidence.has_down => {
+            cause("it has a file down, so it is started only on command", format!("svctl start {name}"))
+        }
+        Condition::Down if last_failed(evidence) => {
+            let why = of_ends(evidence).map_or_else(|| "it ended".to_owned(), |cause| cause.what);
+            cause(format!("it is not wanted up; {why}"), format!("svctl start {name}"))
+        }
+        Condition::Down => cause("it was stopped by a command", format!("svctl start {name}")),
+        Condition::Waiting => of_waits(evidence),
+        Condition::GivenUp => {
+            let reason = evidence.given_up.clone().unwrap_or_default();
+            let why = of_start(evidence).map_or_else(String::new, |cause| format!("; {}", cause.what));
+            let mend = of_start(evidence).and_then(|cause| cause.mend);
+            let mend = mend.map_or_else(String::new, |mend| format!("{mend}; then: "));
+            cause(format!("it was given up: {reason}{why}"), format!("{mend}svctl reset {name}"))
+        }
+        Condition::Paused => cause("it was stopped by the signal STOP", format!("svctl kill -s CONT {name}")),
+        Condition::Stopping => {
+            cause("it was told to end, and has not yet ended", format!("svctl stop --wait-kill {name}"))
+        }
+        Condition::Finishing => {
+            let pid = evidence.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+            cause(
+                format!("./run has ended, and ./finish{pid} has not yet"),
+                format!("look at {name}/finish; svctl kill -s KILL {name}"),
+            )
+        }
+        Condition::NotReady => {
+            cause("it runs, and has not told that it is ready", format!("svctl log {name}"))
+        }
+        Condition::Restarting | Condition::Flapping => of_start(evidence),
+        Condition::Up if ends_at_once(evidence) => of_start(evidence),
+        Condition::Up if evidence.check == Check::Fails => {
+            cause("it runs, and its ./check fails", format!("run ./check in the directory of {name}"))
+        }
+        Condition::Up | Condition::Done => None,
+    };
+    of_main.or_else(|| of_log(evidence))
+}
+
+/// Why a service has no supervisor.
+fn of_unserved(evidence: &Evidence) -> Option<Cause> {
+    // What is wrong with the file is told first only where a supervisor could not even be asked for.
+    match &evidence.unserved {
+        Some(why) => match why.split_once(": ") {
+            // `not enabled: ln -s …` is a cause and what to do.
+            Some((what, mend)) => cause(what, mend),
+            None => cause(why.clone(), ""),
+        },
+        None => cause("no supervisor serves it", ""),
+    }
+}
+
+fn of_waits(evidence: &Evidence) -> Option<Cause> {
+    let waits: Vec<String> = evidence.waits.iter().map(|(name, state)| format!("{name} ({state})")).collect();
+    let first = evidence.waits.first().map(|(name, _)| format!("svctl why {name}"));
+    cause(format!("it waits for {}", waits.join(", ")), first.unwrap_or_default())
+}
+
+/// Why a service does not stay up that is wanted up.
+fn of_start(evidence: &Evidence) -> Option<Cause> {
+    if let Some((hook, pid, seconds)) = &evidence.hook {
+        return cause(
+            format!("{hook} (pid {pid}) runs since {seconds} s, and the supervisor waits for it"),
+            format!("look at {hook}; kill {pid}"),
+        );
+    }
+    if let Some(why) = &evidence.run {
+        return match why.split_once(": ") {
+            Some((what, mend)) => cause(format!("run cannot be started: {what}"), mend),
+            None => cause(format!("run cannot be started: {why}"), ""),
+        };
+    }
+    of_ends(evidence)
+}
+
+/// What the ends, and what was logged before them, tell.
+fn of_ends(evidence: &Evidence) -> Option<Cause> {
+    let name = &evidence.name;
+    let log = format!("svctl log {name}");
+    let last_line = evidence.lines.last().map_or_else(String::new, |line| format!("; its last line: {line}"));
+    if let Some(line) = evidence.lines.iter().rev().take(10).find(|line| is_about_port(line)) {
+        return cause(
+            format!("its port is in use: {line}"),
+            "find who has it: ss -ltnp; or choose another port",
+        );
+    }
+    let Some(last) = evidence.ends.first() else {
+        if evidence.knows_ends {
+            return cause("it has not ended since its supervisor began", log);
+        }
+        return cause(
+            format!("it ends, and is started again; its supervisor does not tell how it ends{last_line}"),
+            log,
+        );
+    };
+    let equal = evidence.ends.iter().take_while(|end| end.how == last.how).count();
+    let again = if equal >= MANY { " again and again" } else { "" };
+    let after = text::uptime(last.uptime);
+    match last.how {
+        Ended::Code(0) if last.uptime < AT_ONCE && equal >= MANY => cause(
+            format!("it exits with 0 after {after}{again}: the program probably goes into the background"),
+            "give it the option that keeps it in the foreground",
+        ),
+        Ended::Code(126) => {
+            cause(format!("126: a command in run is not executable{last_line}"), "chmod +x on that command")
+        }
+        Ended::Code(127) => cause(
+            format!("127: a command in run was not found{last_line}"),
+            "write its full path, or set PATH in run",
+        ),
+        Ended::Code(100) => {
+            cause(format!("it exits with 100{again}: as chpst does for a wrong option{last_line}"), log)
+        }
+        Ended::Code(111) => cause(
+            format!("it exits with 111{again}: as chpst does if it cannot start the program{last_line}"),
+            log,
+        ),
+        Ended::Code(code) => cause(format!("it exits with {code} after {after}{again}{last_line}"), log),
+        Ended::Signal { signal, .. } if signal == Signal::KILL => of_kill(evidence, again),
+        Ended::Signal { signal, .. } => {
+            let signal = text::signal_name(signal);
+            cause(format!("the signal {signal} ends it after {after}{again}{last_line}"), log)
+        }
+    }
+}
+
+fn of_kill(evidence: &Evidence, again: &str) -> Option<Cause> {
+    match evidence.killed_for_memory {
+        Some(count @ 1..) => cause(
+            format!(
+                "KILL ends it{again}: out of memory, the kernel killed {count} processes of its control group"
+            ),
+            "give it more memory, or make it need less",
+        ),
+        _ => cause(
+            format!("KILL ends it{again}: somebody sent it, or the kernel was out of memory"),
+            "dmesg | grep -i oom",
+        ),
+    }
+}
+
+fn of_log(evidence: &Evidence) -> Option<Cause> {
+    let name = &evidence.name;
+    if let Some(dir) = &evidence.full_disk {
+        return cause(
+            format!("the disk of its log {dir} is full: svlogd waits, and soon the service does"),
+            "make room; or let svlogd lose lines: svlogd -L",
+        );
+    }
+    let log = evidence.log?;
+    let why = match &evidence.log_run {
+        Some(why) => format!("; log/run cannot be started: {why}"),
+        None => String::new(),
+    };
+    cause(format!("its log service is {}{why}", log.word()), format!("svctl why {name}/log"))
+}
+
+/// Whether a run without a file `state` looks as if the service ends at once.
+fn ends_at_once(evidence: &Evidence) -> bool {
+    let ends = evidence.ends.iter().take(MANY);
+    !evidence.knows_ends && evidence.age.is_some_and(|age| age < 2) && evidence.run.is_some()
+        || evidence.ends.len() >= MANY
+            && ends.clone().all(|end| end.uptime < AT_ONCE)
+            && evidence.age.is_some_and(|age| age < AT_ONCE.as_secs())
+}
+
+/// Whether the last end is one that explains why it is down.
+fn last_failed(evidence: &Evidence) -> bool {
+    let asked = |signal: Signal| signal == Signal::TERM;
+    evidence.ends.first().is_some_and(|end| match end.how {
+        Ended::Code(code) => code != 0,
+        Ended::Signal { signal, .. } => !asked(signal),
+    })
+}
+
+/// Whether a line of a log tells that an address is in use already.
+fn is_about_port(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    ["address already in use", "address in use", "eaddrinuse", "errno 98", "port is already allocated"]
+        .iter()
+        .any(|words| line.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use svcore::tai::stamp;
+
+    use super::*;
+
+    fn end(how: Ended, millis: u64) -> End {
+        End { at: stamp(1, 0), how, uptime: Duration::from_millis(millis) }
+    }
+
+    fn web(condition: Condition) -> Evidence {
+        Evidence {
+            name: "web".to_owned(),
+            condition: Some(condition),
+            knows_ends: true,
+            ..Evidence::default()
+        }
+    }
+
+    #[track_caller]
+    fn check(evidence: &Evidence, what: &str, mend: &str) {
+        let found = of(evidence).unwrap();
+        assert_eq!((found.what.as_str(), found.mend.unwrap_or_default().as_str()), (what, mend));
+    }
+
+    fn ended(how: Ended) -> Evidence {
+        Evidence { ends: vec![end(how, 100); 3], ..web(Condition::Flapping) }
+    }
+
+    #[test]
+    fn what_is_well_has_no_cause() {
+        assert_eq!(of(&web(Condition::Up)), None);
+        assert_eq!(of(&web(Condition::Done)), None);
+        let young = Evidence { age: Some(0), ..web(Condition::Up) };
+        assert_eq!(of(&young), None);
+    }
+
+    #[test]
+    fn ends_are_explained() {
+        check(
+            &ended(Ended::Code(0)),
+            "it exits with 0 after 0.1s again and again: the program probably goes into the background",
+            "give it the option that keeps it in the foreground",
+        );
+        check(
+            &ended(Ended::Code(127)),
+            "127: a command in run was not found",
+            "write its full path, or set PATH in run",
+        );
+        check(&ended(Ended::Code(3)), "it exits with 3 after 0.1s again and again", "svctl log web");
+        let killed = ended(Ended::Signal { signal: Signal::KILL, core: false });
+        check(
+            &killed,
+            "KILL ends it again and again: somebody sent it, or the kernel was out of memory",
+            "dmesg | grep -i oom",
+        );
+        let for_memory = Evidence { killed_for_memory: Some(2), ..killed };
+        assert!(of(&for_memory).unwrap().what.contains("out of memory, the kernel killed 2"));
+        let port = Evidence {
+            lines: vec!["bind: Address already in use".to_owned(), "bye".to_owned()],
+            ..ended(Ended::Code(1))
+        };
+        assert_eq!(of(&port).unwrap().what, "its port is in use: bind: Address already in use");
+    }
+
+    #[test]
+    fn what_keeps_it_from_starting_comes_before_how_it_ended() {
+        let run = Some("not executable: chmod +x web/run".to_owned());
+        let evidence = Evidence { run, ..ended(Ended::Code(111)) };
+        check(&evidence, "run cannot be started: not executable", "chmod +x web/run");
+        let hook = Some(("control/u".to_owned(), 7, 9));
+        let evidence = Evidence { hook, ..web(Condition::Restarting) };
+        check(
+            &evidence,
+            "control/u (pid 7) runs since 9 s, and the supervisor waits for it",
+            "look at control/u; kill 7",
+        );
+    }
+
+    #[test]
+    fn states_that_are_asked_for_are_explained() {
+        check(
+            &Evidence { has_down: true, ..web(Condition::Down) },
+            "it has a file down, so it is started only on command",
+            "svctl start web",
+        );
+        check(&web(Condition::Down), "it was stopped by a command", "svctl start web");
+        check(
+            &Evidence { waits: vec![("db".to_owned(), "down".to_owned())], ..web(Condition::Waiting) },
+            "it waits for db (down)",
+            "svctl why db",
+        );
+        let given_up = Some("5 ends in 60 s".to_owned());
+        let given_up = Evidence { given_up, condition: Some(Condition::GivenUp), ..ended(Ended::Code(3)) };
+        check(
+            &given_up,
+            "it was given up: 5 ends in 60 s; it exits with 3 after 0.1s again and again",
+            "svctl log web; then: svctl reset web",
+        );
+        let unserved = Some("it is not enabled: ln -s /etc/sv/web /service/".to_owned());
+        check(
+            &Evidence { unserved, ..web(Condition::Unsupervised) },
+            "it is not enabled",
+            "ln -s /etc/sv/web /service/",
+        );
+    }
+
+    #[test]
+    fn a_log_service_is_a_cause_when_all_else_is_well() {
+        let log_run = Some("it is empty".to_owned());
+        let evidence = Evidence { log: Some(Condition::Restarting), log_run, ..web(Condition::Up) };
+        check(
+            &evidence,
+            "its log service is restarting; log/run cannot be started: it is empty",
+            "svctl why web/log",
+        );
+        let evidence = Evidence { full_disk: Some("/var/log/web".to_owned()), ..web(Condition::Up) };
+        assert!(of(&evidence).unwrap().what.contains("/var/log/web is full"));
+    }
+}

@@ -1,0 +1,314 @@
+//! `svctl why`: why a service is as it is, and what mends it; and `svctl status`, which shows all that is known.
+
+mod cause;
+mod tail;
+
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rustix::fs::statvfs;
+use svcore::client::{Base, Checker, MAIN, Supervisors, Target, end_of, hint};
+use svcore::facts::Readiness;
+use svcore::hint::{before_start, quoted};
+use svcore::proc_stat::ProcStat;
+use svcore::status::{State, Want};
+use svcore::sys::listing;
+use svcore::tai;
+use svcore::{Error, Result, files, oom, say};
+
+use super::act::usual_patience;
+use super::facts::{Condition, Service, Supervising, Unit, command_of, pid_number};
+use super::json::object;
+use super::options::Opt;
+use super::screen::Screen;
+use super::silent::Silent;
+use super::tree::Tree;
+use super::{Asked, NOT_UP, list, text};
+use cause::{Cause, Check, Evidence};
+
+/// How many lines of a log are looked at for a cause.
+const LINES: usize = 10;
+/// A program in `control/` that runs longer than this hangs, in seconds.
+const HANGS: u64 = 2;
+
+/// `svctl why`.
+pub(super) fn run(asked: &Asked) -> Result {
+    let (tree, services) = named(asked)?;
+    let screen = Screen::new(&asked.given)?;
+    let base = Base::at(tree.path().into());
+    let mut supervisors = Supervisors::default();
+    let mut out = String::new();
+    for service in &services {
+        let evidence = gather(service, &base, &mut supervisors, true);
+        head(service, &screen, &mut out);
+        explain(service, &evidence, &mut out);
+        match cause::of(&evidence) {
+            Some(cause) => add_cause(&cause, &mut out),
+            None => out += "  nothing is wrong\n",
+        }
+    }
+    say::out(&[out.as_bytes()]);
+    Ok(if services.iter().any(Service::has_problem) { NOT_UP } else { 0 })
+}
+
+/// `svctl status`.
+pub(super) fn status(asked: &Asked) -> Result {
+    let (tree, services) = named(asked)?;
+    let code = if services.iter().any(Service::has_problem) { NOT_UP } else { 0 };
+    if asked.given.has(Opt::Json) {
+        let mut out = String::new();
+        object(&mut out, |object| {
+            object.bytes("tree", tree.path().as_os_str().as_bytes());
+            object.objects("services", &services, |object, service| service.write(object));
+        });
+        say::out(&[out.as_bytes(), b"\n"]);
+        return Ok(code);
+    }
+    let screen = Screen::new(&asked.given)?;
+    let base = Base::at(tree.path().into());
+    let mut supervisors = Supervisors::default();
+    let mut out = String::new();
+    for service in &services {
+        let evidence = gather(service, &base, &mut supervisors, false);
+        head(service, &screen, &mut out);
+        explain(service, &evidence, &mut out);
+        if service.has_problem()
+            && let Some(cause) = cause::of(&evidence)
+        {
+            add_cause(&cause, &mut out);
+        }
+        let lines = tail::last_lines(service, LINES);
+        if !lines.is_empty() {
+            out += "  last lines of its log:\n";
+        }
+        for line in lines {
+            out += &format!("    {line}\n");
+        }
+    }
+    say::out(&[out.as_bytes()]);
+    Ok(code)
+}
+
+/// The services that are named; there has to be one.
+fn named(asked: &Asked) -> Result<(Tree, Vec<Service>)> {
+    if asked.names.is_empty() {
+        return Err(Error::Usage(Some("no service is named".to_owned())));
+    }
+    let tree = Tree::new(&asked.given);
+    let services = list::services(&tree.selected(&asked.names)?, &tree);
+    Ok((tree, services))
+}
+
+/// The probable cause in words, and what mends it, for a service that did not do what it should.
+pub(super) fn cause_lines(service: &Service, base: &Base, supervisors: &mut Supervisors) -> Vec<String> {
+    let found = cause::of(&gather(service, base, supervisors, false));
+    let lines = found.into_iter().flat_map(|cause| {
+        let mend = cause.mend.map(|mend| format!("mend: {mend}"));
+        [Some(format!("cause: {}", cause.what)), mend]
+    });
+    lines.flatten().collect()
+}
+
+fn add_cause(cause: &Cause, out: &mut String) {
+    *out += &format!("  cause: {}\n", cause.what);
+    if let Some(mend) = &cause.mend {
+        *out += &format!("  mend: {mend}\n");
+    }
+}
+
+/// The first line about a service.
+fn head(service: &Service, screen: &Screen, out: &mut String) {
+    let state = list::style(service).paint(&service.in_words(), screen.is_coloured);
+    let age = service.age().map_or_else(String::new, |age| format!(" for {}", text::age(age)));
+    let pid = service.main.status().and_then(|status| status.pid);
+    let pid = pid.map_or_else(String::new, |pid| format!(", pid {}", pid_number(pid)));
+    *out += &format!("{}: {state}{age}{pid}\n", text::escaped(service.name.as_bytes()));
+}
+
+/// What is known, a line each.
+fn explain(service: &Service, evidence: &Evidence, out: &mut String) {
+    let mut line = |what: &str, words: &str| *out += &format!("  {what}: {words}\n");
+    line("directory", &text::escaped(&service.target.path));
+    if let Some(wanted) = wanted(&service.main) {
+        line("wanted", wanted);
+    }
+    if !service.command.is_empty() {
+        line("command", &text::command_line(&service.command));
+    }
+    if let Some(supervisor) = supervisor(service) {
+        line("supervisor", &supervisor);
+    }
+    if let Some(facts) = service.main.facts() {
+        match &facts.readiness {
+            Some(Readiness::Ready(at)) => line("ready", &format!("since {}", text::clock(at))),
+            Some(Readiness::NotReady) => line("ready", "not yet"),
+            None => {}
+        }
+        if let Some(message) = &facts.message {
+            line("message", &text::escaped(message));
+        }
+        if let Some(restarts) = service.main.restarts() {
+            line("restarts", &restarts.to_string());
+        }
+        for end in &facts.ends {
+            let words = format!(
+                "{}, {} after {}",
+                text::clock(&end.at),
+                text::ended(end.how),
+                text::uptime(end.uptime)
+            );
+            line("ended", &words);
+        }
+    }
+    match evidence.check {
+        Check::None => {}
+        Check::Passes => line("check", "passes"),
+        Check::Fails => line("check", "fails"),
+    }
+    if let Some(log) = &service.log {
+        let pid = log.status().and_then(|status| status.pid);
+        let pid = pid.map_or_else(String::new, |pid| format!(", pid {}", pid_number(pid)));
+        let dir = tail::directory(service)
+            .map_or_else(String::new, |dir| format!(", in {}", text::escaped(dir.as_os_str().as_bytes())));
+        line("log service", &format!("{}{pid}{dir}", log.condition(&service.now).word()));
+    }
+}
+
+/// What is wanted, and by whom.
+fn wanted(unit: &Unit) -> Option<&'static str> {
+    Some(match (unit.status()?.want?, unit.has_down) {
+        (Want::Up, false) => "up",
+        (Want::Up, true) => "up, by a command; it has a file down",
+        (Want::Down | Want::Exit, true) => "down, it has a file down",
+        (Want::Down | Want::Exit, false) => "down, by a command",
+    })
+}
+
+/// The parent of the process of a service, if that is a supervisor.
+fn supervisor(service: &Service) -> Option<String> {
+    let pid = service.main.status()?.pid?.as_raw_nonzero().get();
+    let parent = ProcStat::of(pid)?.parent;
+    let name = ProcStat::of(parent)?.name;
+    Some(format!("{}, pid {parent}", text::escaped(&name))).filter(|_| !service.command.is_empty())
+}
+
+/// Looks for all that may be a cause. `runs_check`: the answer of `./check` is asked for.
+fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_check: bool) -> Evidence {
+    let target = &service.target;
+    let status = service.main.status();
+    let unserved = match &service.main.told {
+        Err(trouble) => hint(target, base.path(), trouble, supervisors),
+        Ok(_) => None,
+    };
+    let facts = match service.main.facts() {
+        Some(facts) => facts.clone(),
+        // Those from before.
+        None => target.last_facts(&MAIN),
+    };
+    let waits = facts.waits.iter().map(|name| (text::escaped(name), neighbour(target, name)));
+    let log_has_problem =
+        service.log.as_ref().filter(|log| service.main.told.is_ok() && log.has_problem(&service.now));
+    Evidence {
+        name: quoted(service.name.as_bytes()),
+        condition: Some(service.condition()),
+        has_down: service.main.has_down,
+        unserved,
+        run: not_startable(target, c"run"),
+        log_run: service.log.as_ref().and_then(|_| not_startable(target, c"log/run")),
+        knows_ends: facts.starts > 0 || !facts.ends.is_empty(),
+        ends: facts.ends.iter().copied().collect(),
+        age: service.age(),
+        given_up: facts.given_up.clone().map(|reason| text::escaped(reason.as_bytes())),
+        waits: waits.collect(),
+        log: log_has_problem.map(|log| log.condition(&service.now)),
+        full_disk: full_disk(service),
+        lines: tail::last_lines(service, LINES),
+        hook: hook(service),
+        pid: status.and_then(|status| status.pid).map(pid_number),
+        killed_for_memory: oom::count(),
+        check: if runs_check { check(service, base, supervisors) } else { Check::None },
+    }
+}
+
+/// How a service is that another one waits for.
+fn neighbour(target: &Target, name: &[u8]) -> String {
+    let path = PathBuf::from(OsStr::from_bytes(&target.path));
+    let is_path = name.starts_with(b"/");
+    let path = if is_path {
+        PathBuf::from(OsStr::from_bytes(name))
+    } else {
+        path.with_file_name(OsStr::from_bytes(name))
+    };
+    let absolute = std::path::absolute(&path).unwrap_or(path);
+    let base = Base::at("/".into());
+    Service::look(absolute.as_os_str(), &base, tai::now(), &mut Supervising::default()).in_words()
+}
+
+/// Whether a service that has a supervisor cannot be started, whatever is sent.
+pub(super) fn cannot_start(service: &Service) -> bool {
+    service.main.status().is_some_and(|status| status.pid.is_none())
+        && not_startable(&service.target, c"run").is_some()
+}
+
+/// What is wrong with a program of a service.
+fn not_startable(target: &Target, file: &CStr) -> Option<String> {
+    let dir = target.dir().ok()?;
+    let path = [&target.path, b"/".as_slice(), file.to_bytes()].concat();
+    let is_missing = rustix::fs::statat(dir, file, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_err();
+    if is_missing {
+        return Some("it is missing".to_owned());
+    }
+    before_start(dir, file, &path)
+}
+
+/// The directory of the log, if nothing more can be written there.
+fn full_disk(service: &Service) -> Option<String> {
+    service.log.as_ref()?;
+    let dir = tail::directory(service)?;
+    let space = statvfs(&dir).ok()?;
+    let is_full = space.f_bavail == 0 || space.f_files > 0 && space.f_favail == 0;
+    is_full.then(|| text::escaped(dir.as_os_str().as_bytes()))
+}
+
+/// A program in `control/` of this service that runs for longer than it should: a child of a supervisor in this directory.
+fn hook(service: &Service) -> Option<(String, i32, u64)> {
+    let has_hooks = matches!(service.target.look(c"control"), Ok(Some(stat)) if files::is_dir(&stat));
+    let is_waiting =
+        matches!(service.condition(), Condition::Restarting | Condition::Stopping | Condition::GivenUp);
+    if !has_hooks || !is_waiting && service.main.status()?.state != State::Down {
+        return None;
+    }
+    let path = std::fs::canonicalize(OsStr::from_bytes(&service.target.path)).ok()?;
+    let mut supervising = Supervising::default();
+    for pid in listing::numbers_in(b"/proc")? {
+        let Some(stat) = ProcStat::of(pid).filter(|stat| supervising.is_supervisor(stat.parent)) else {
+            continue;
+        };
+        let words = command_of(pid);
+        let Some(hook) = words
+            .iter()
+            .take(3)
+            .find(|word| word.starts_with(b"control/") || word.starts_with(b"./control/"))
+        else {
+            continue;
+        };
+        let age = stat.age_in_seconds()?;
+        let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+        if cwd == path && age >= HANGS {
+            return Some((text::escaped(hook), pid, age));
+        }
+    }
+    None
+}
+
+fn check(service: &Service, base: &Base, supervisors: &mut Supervisors) -> Check {
+    let has_check = matches!(service.target.look(c"check"), Ok(Some(_)));
+    let runs = service.main.status().is_some_and(|status| status.state == State::Run && status.pid.is_some());
+    if !has_check || !runs {
+        return Check::None;
+    }
+    let mut silent = Silent { base, supervisors };
+    let agrees = Checker::silent().agrees(&service.target, end_of(usual_patience()), &mut silent);
+    if agrees { Check::Passes } else { Check::Fails }
+}
