@@ -16,6 +16,7 @@ mod lint;
 mod list;
 mod log;
 mod make;
+mod names;
 mod options;
 mod place;
 mod processes;
@@ -170,6 +171,7 @@ const VERBS: &[Verb] = &[
         options: &[Opt::DryRun, Opt::Wait, Opt::Output],
         run: project::down,
     },
+    Verb { name: "names", synopsis: "[--log]", options: &[Opt::Log], run: names::run },
 ];
 
 /// Runs the applet.

@@ -67,10 +67,7 @@ mod ours {
         let (code, out) = told("-w1 start ./s");
         assert_eq!(code, Some(1));
         let lines: Vec<&str> = out.lines().collect();
-        assert!(
-            lines[0].starts_with("timeout: down: ./s: "),
-            "{out}"
-        );
+        assert!(lines[0].starts_with("timeout: down: ./s: "), "{out}");
         assert_eq!(lines[1], "  it has no file run");
         fs::write(service.path().join("run"), "#!/bin/sh\n").unwrap();
         fs::set_permissions(service.path().join("run"), fs::Permissions::from_mode(0o644)).unwrap();

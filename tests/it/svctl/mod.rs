@@ -2,6 +2,7 @@
 
 use support::*;
 
+mod completions;
 mod importing;
 mod making;
 mod words;
