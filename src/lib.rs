@@ -16,6 +16,7 @@ pub mod facts;
 pub mod files;
 pub mod hint;
 pub mod install;
+pub(crate) mod log_tail;
 pub mod moment;
 pub mod multicall;
 pub mod needs;

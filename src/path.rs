@@ -60,6 +60,20 @@ pub(crate) fn entries_to_watch(path: &[u8], end: bool) -> Vec<(CString, Vec<u8>)
     found
 }
 
+/// The path of the directory that the last name of `path` is in, by the text of the path.
+pub(crate) fn parent(path: &[u8]) -> Vec<u8> {
+    let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last.saturating_add(1));
+    let path = crate::slice::part(path, ..end);
+    let slash = path.iter().rposition(|&byte| byte == b'/');
+    let name = crate::slice::part(path, slash.map_or(0, |slash| slash.saturating_add(1))..);
+    match (name, slash) {
+        (b"." | b"..", _) => [path, b"/.."].concat(),
+        (b"", _) => b"/".to_vec(),
+        (_, None) => b".".to_vec(),
+        (_, Some(slash)) => crate::slice::part(path, ..slash.max(1)).to_vec(),
+    }
+}
+
 /// The names that a path consists of.
 pub(crate) fn names(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec)
@@ -70,6 +84,21 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
+
+    #[test]
+    fn a_parent_is_found_in_the_text() {
+        for (path, expected) in [
+            ("web", "."),
+            ("./web/", "."),
+            ("/web", "/"),
+            ("/srv/x//", "/srv"),
+            ("a/..", "a/../.."),
+            (".", "./.."),
+            ("/", "/"),
+        ] {
+            assert_eq!(String::from_utf8(parent(path.as_bytes())).unwrap(), expected, "{path}");
+        }
+    }
 
     #[test]
     fn the_way_has_the_directories_of_links_and_of_what_is_missing() {

@@ -4,6 +4,7 @@
 //! other. What a turn costs depends on what happened, not on how many services there are: the processes and the moments
 //! that each waits for are looked up, and the FIFOs of many are watched by [`Interest`].
 
+mod failures;
 mod needs;
 mod sorted;
 mod waiting;
@@ -30,6 +31,7 @@ use crate::sys::watch::Inotify;
 use crate::sys::{clock, ended};
 use crate::tai;
 
+use failures::Failures;
 use needs::{Needs, Waiting};
 use sorted::Sorted;
 use waiting::{Source, number_of};
@@ -64,6 +66,8 @@ pub struct Host {
     groups: Sorted<i32>,
     /// When the service at each place is due next.
     due: Sorted<Moment>,
+    /// The calls of `on-failure`.
+    failures: Failures,
     /// There may be ended children that are not reaped yet: when to look.
     reap_at: Option<Moment>,
     /// Whether the next wait is likely to be long; see [`Host::expect_long_wait`].
@@ -134,6 +138,7 @@ impl Host {
             processes: Sorted::new(),
             groups: Sorted::new(),
             due: Sorted::new(),
+            failures: Failures::new(),
             reap_at: None,
             expects_long_wait: false,
             needs: Needs::new(),
@@ -281,6 +286,7 @@ impl Host {
         touched.dedup();
         turn.happened = !touched.is_empty() || !turn.signals.is_empty() || turn.ready.contains(&true);
         self.settle(&now, touched, &mut turn, over);
+        self.advance_failures(&now);
         turn
     }
 
@@ -324,6 +330,7 @@ impl Host {
                     over(place, service);
                 }
             } else {
+                self.queue_failure(now, place);
                 self.note(place);
                 self.pass_on_readiness(place);
             }
@@ -487,6 +494,9 @@ impl Host {
                 }
             };
             let Some(how) = Ended::from_status(status) else { continue };
+            if self.note_end_of_call(pid, how) {
+                continue;
+            }
             let place = self.processes.find(key(pid));
             if let Some(place) = place {
                 self.processes.remove(key(pid), place);

@@ -383,7 +383,8 @@ impl Machine {
                 // runsv(8): a ./run that cannot be executed counts as one that exited 111.
                 let how = Ended::Code(111);
                 let _ = self.judge(now, how, Duration::ZERO, false);
-                Actions::from(Action::NoteUnexpectedExit(how)).and(self.run_ended(now, now.at, how, finish))
+                Actions::from(Action::NoteUnexpectedExit(how, Duration::ZERO))
+                    .and(self.run_ended(now, now.at, how, finish))
             }
             MachineState::Finishing(finishing) => self.go_down(now, finishing.started),
             MachineState::Down(_) | MachineState::Running(_) => Actions::none(),
@@ -432,8 +433,10 @@ impl Machine {
 
     /// `./run`, which was started at `started`, ended on its own.
     fn unexpected_exit(&mut self, now: Now, started: Moment, how: Ended) -> Actions {
-        let report = self.exits.report(now.at, how, now.at.since(started)).map(Action::ReportExit);
-        let actions = report.map_or_else(Actions::none, Actions::from).then(Action::NoteUnexpectedExit(how));
+        let uptime = now.at.since(started);
+        let report = self.exits.report(now.at, how, uptime).map(Action::ReportExit);
+        let actions =
+            report.map_or_else(Actions::none, Actions::from).then(Action::NoteUnexpectedExit(how, uptime));
         match self.exits.count(now.at) {
             Some(time) => actions.then(Action::MarkFlapping(time)),
             None => actions,

@@ -5,6 +5,7 @@
 //! and passes each what concerns it.
 
 pub(crate) mod departure;
+mod failure;
 pub mod host;
 pub(crate) mod machine;
 mod perform;

@@ -8,6 +8,7 @@ mod label;
 mod log;
 mod needs;
 mod notifications;
+mod on_failure;
 mod outputs;
 mod policies;
 mod repair;
@@ -33,6 +34,7 @@ use label::Label;
 use log::{LogUnit, find_log};
 use needs::Needs;
 use notifications::Notifications;
+use on_failure::OnFailure;
 use policies::Policies;
 use repair::Repair;
 use surroundings::Surroundings;
@@ -77,6 +79,7 @@ pub struct Service {
     notifications: Option<Box<Notifications>>,
     confinement: Confinement,
     needs: Needs,
+    on_failure: OnFailure,
     repair: Repair,
     end: End,
     /// The messages about programs that could not be started.
@@ -127,6 +130,7 @@ impl Service {
             notifications: None,
             confinement: Confinement::default(),
             needs: Needs::default(),
+            on_failure: OnFailure::default(),
             repair,
             end: End::default(),
             recent: Recent::default(),
@@ -240,6 +244,7 @@ impl Service {
     pub(crate) fn next_tick(&self) -> Option<Moment> {
         let of_units = self.units().map(|unit| unit.machine.next_tick()).fold(None, earlier);
         let of_service = earlier(self.departure.deadline(), self.surroundings.settled_at());
+        let of_service = earlier(of_service, self.on_failure.next_tick());
         let of_notifications =
             self.notifications.as_ref().and_then(|notifications| notifications.next_tick());
         earlier(earlier(earlier(of_units, of_service), self.repair.at()), of_notifications)
@@ -384,8 +389,11 @@ impl Service {
                 return Some(Event::Timeout(self.unit(role)?.timeout(script, &self.label)));
             }
             Action::KillOverdue(pid, script) => self.unit(role)?.kill_overdue(pid, script, &self.label),
-            Action::NoteUnexpectedExit(how) if role == Role::Main => self.note_unexpected_exit(how),
-            Action::NoteUnexpectedExit(_) => {}
+            Action::NoteUnexpectedExit(how, uptime) if role == Role::Main => {
+                self.note_unexpected_exit(how);
+                self.note_failure(now, how, uptime);
+            }
+            Action::NoteUnexpectedExit(..) => {}
             Action::MarkFlapping(time) => {
                 self.unit_mut(role)?.supervise.publish_flapping(&tai::later(&now.stamp, time));
             }
@@ -412,6 +420,7 @@ impl Service {
             }
             Action::ReportGivenUp(reason) => {
                 self.label.warn(format!("given up: {}", reason.in_words()).as_bytes(), None);
+                self.note_given_up(now);
             }
             Action::Start(script) => return Some(self.start(now, role, script)),
             Action::Hook(hook, target) => match role {

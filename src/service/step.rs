@@ -106,8 +106,8 @@ pub(crate) enum Action {
     AskTimeout(Script),
     /// The script has not ended within its timeout: kill it, and tell the user.
     KillOverdue(Pid, Script),
-    /// `./run` ended although nobody had asked it to; see the file `essential`.
-    NoteUnexpectedExit(Ended),
+    /// `./run` ended after this time, although nobody had asked it to; see the files `essential` and `on-failure`.
+    NoteUnexpectedExit(Ended, Duration),
     /// `./run` ended on its own too often. The service counts as flapping for this long.
     MarkFlapping(Duration),
     /// Tell the user that `./run` ended on its own.

@@ -46,6 +46,7 @@ impl Host {
         is_long: bool,
     ) -> Ready {
         let due = earlier(self.due.first().map(|(at, _)| at), self.reap_at);
+        let due = earlier(due, self.failures.deadline());
         let mut fds = Vec::with_capacity(others.len().saturating_add(3));
         let mut whose = Vec::new();
         let mut add = |fd, flags| fds.push(PollFd::from_borrowed_fd(fd, flags));

@@ -139,7 +139,11 @@ fn run_that_cannot_be_executed_counts_as_exit_111() {
     let how = Ended::Code(111);
     assert_eq!(
         actions,
-        [Action::NoteUnexpectedExit(how), Action::Publish, Action::Start(Script::Finish(how))]
+        [
+            Action::NoteUnexpectedExit(how, Duration::ZERO),
+            Action::Publish,
+            Action::Start(Script::Finish(how))
+        ]
     );
 }
 

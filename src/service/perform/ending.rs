@@ -33,7 +33,7 @@ impl Service {
                 now,
                 &self.main.machine,
                 log.map(|log| &log.unit.machine),
-                !self.hooks.is_empty() || is_ending,
+                !self.hooks.is_empty() || is_ending || self.on_failure.is_running(),
                 unread > 0,
                 || log.map_or(log::TIMEOUT, |log| log.exit_timeout()),
             );
@@ -72,6 +72,7 @@ impl Service {
         for running in &self.hooks {
             self.kill_hook(running, "does not end: killing it");
         }
+        self.kill_on_failure();
     }
 
     fn kill_hook(&self, running: &RunningHook, why: &str) {

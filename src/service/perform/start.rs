@@ -198,7 +198,7 @@ impl Service {
     }
 
     /// Where `./run`, `./finish` and the programs of `control/` write.
-    fn set_streams_of_main<'s>(&'s self, program: &mut Program<'s>) {
+    pub(super) fn set_streams_of_main<'s>(&'s self, program: &mut Program<'s>) {
         if let Some(outputs) = &self.outputs {
             program.stdout = Stream::Is(outputs.out.as_fd());
             program.stderr = Stream::Is(outputs.err.as_fd());

@@ -1,7 +1,10 @@
 //! The policy files of a service, under `runsvdir` and under `runsvinit`. Stock runit has none of them.
 
 mod ours {
+    mod cgroup;
     mod cost;
+    mod kill_group;
+    mod on_failure;
     mod ready;
     mod restart;
 }

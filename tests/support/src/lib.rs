@@ -17,6 +17,7 @@
 #![allow(clippy::new_without_default, reason = "`new` makes directories")]
 
 mod cases;
+mod control_group;
 mod files;
 mod machine;
 mod needs;
@@ -31,6 +32,7 @@ pub mod truth;
 mod waiting;
 
 pub use cases::{Case, run_cases, run_cases_on_the_main_thread};
+pub use control_group::ControlGroup;
 pub use files::{TempDir, make_fifo, open_fifo, read, remove_served, send, write_script};
 #[doc(hidden)]
 pub use inventory;

@@ -92,6 +92,17 @@ impl Tree {
         self.runsvdir = Some(run.start(&self.root.join("err")));
     }
 
+    /// Starts it by a shell command, which is to end with `exec "$@"`.
+    pub fn start_by(&mut self, command: &str) {
+        let run = run_file("/bin/sh").args(&["-c", command, "sh"]).arg(program(self.supervisor));
+        self.runsvdir = Some(run.arg("service").dir(self.root.path()).start(&self.root.join("err")));
+    }
+
+    /// The program that serves it.
+    pub const fn supervisor(&self) -> &'static str {
+        self.supervisor
+    }
+
     /// Its runsvdir.
     pub fn runsvdir(&mut self) -> &mut Running {
         self.runsvdir.as_mut().unwrap()

@@ -157,7 +157,7 @@ impl World {
                 }
             }
             Action::AskTimeout(_) => Some(Event::Timeout(self.timeout)),
-            Action::NoteUnexpectedExit(_) => {
+            Action::NoteUnexpectedExit(..) => {
                 self.unexpected += 1;
                 None
             }

@@ -1,0 +1,254 @@
+//! `cgroup/`. Most cases need root and control groups of version 2, those of limits also the controllers.
+
+use support::*;
+
+/// A service with a child that leaves its session.
+const ESCAPING: &str = "setsid sleep 1000 &\necho $! >escaped\nexec sleep 1000";
+
+/// Starts the service `web` with this script, in a group of the case.
+fn start(tree: &mut Tree, group: &ControlGroup, run: &str) {
+    tree.define("web", run);
+    tree.link("web");
+    tree.start_by(&format!("{}\nexec \"$@\"", group.enter()));
+}
+
+fn escaped(tree: &Tree) -> Option<i32> {
+    tree.read("web", "escaped").trim().parse().ok()
+}
+
+/// Ends the supervisor in order.
+fn stop(tree: &mut Tree) {
+    let signal = if tree.supervisor() == "runsvinit" { SIGTERM } else { SIGHUP };
+    tree.runsvdir().signal(signal);
+    tree.exit_code();
+}
+
+#[test]
+fn nothing_of_a_service_stays_behind() {
+    under_each_supervisor(|tree| {
+        let group = ControlGroup::new(&[]);
+        tree.file("web", "cgroup/cgroup.max.descendants", "7\n");
+        start(tree, &group, ESCAPING);
+        eventually("up", || tree.is_up("web") && group.processes_of("web").len() == 2);
+        let own = group.of("web").unwrap();
+        assert_eq!(read(own.join("cgroup.max.descendants")), "7\n");
+        let (run, child) = (tree.pid("web").unwrap(), escaped(tree).unwrap());
+        assert_eq!(group.processes_of("web"), [run, child]);
+        assert_eq!(tree.sv(&["restart", "web"]).code, Some(0));
+        eventually("the child ended", || !is_alive(child));
+        eventually("again", || escaped(tree) != Some(child) && group.processes_of("web").len() == 2);
+        assert!(!group.processes_of("web").contains(&child));
+        let child = escaped(tree).unwrap();
+        assert_eq!(tree.sv(&["stop", "web"]).code, Some(0));
+        eventually("all ended", || !is_alive(child) && group.processes_of("web").is_empty());
+        // A setting whose file is gone does not stay.
+        std::fs::remove_file(tree.root.join("sv/web/cgroup/cgroup.max.descendants")).unwrap();
+        assert_eq!(tree.sv(&["start", "web"]).code, Some(0));
+        assert_eq!(read(group.of("web").unwrap().join("cgroup.max.descendants")), "max\n");
+        eventually("again", || group.processes_of("web").len() == 2);
+        stop(tree);
+        eventually("the group is gone", || group.of("web").is_none());
+        assert_eq!(tree.messages(), "");
+    });
+}
+
+#[test]
+fn what_a_killed_supervisor_left_is_ended() {
+    under_each_supervisor(|tree| {
+        let group = ControlGroup::new(&[]);
+        tree.file("web", "cgroup/.keep", "");
+        start(tree, &group, ESCAPING);
+        eventually("up", || tree.is_up("web") && group.processes_of("web").len() == 2);
+        let before = group.processes_of("web");
+        // A stranger's group of a similar name is not touched.
+        let other = group.path().join("sv.web");
+        std::fs::create_dir(&other).unwrap();
+        tree.file("web", "down", "");
+        if tree.supervisor() == "runsvinit" {
+            tree.runsvdir().signal(SIGKILL);
+            tree.exit_code();
+            tree.start_by(&format!("{}\nexec \"$@\"", group.enter()));
+        } else {
+            kill(tree.runsv_of("web").unwrap(), SIGKILL);
+        }
+        // Also where the service is not to be started.
+        eventually("ended", || before.iter().all(|pid| !is_alive(*pid)));
+        assert!(other.exists());
+        std::fs::remove_dir(other).unwrap();
+        eventually("served", || tree.sv(&["status", "web"]).out.starts_with("down: "));
+    });
+}
+
+#[test]
+fn what_cannot_be_set_is_reported_and_the_service_runs() {
+    under_each_supervisor(|tree| {
+        let group = ControlGroup::new(&[]);
+        for (name, content) in [
+            ("cgroup.max.depth", "many"),
+            ("cgroup.procs", "1"),
+            ("nix.max", "1"),
+            ("README", "limits"),
+            (".hidden", "x"),
+        ] {
+            tree.file("web", &format!("cgroup/{name}"), content);
+        }
+        tree.file("web", "cgroup/cgroup.max.descendants", &"1".repeat(5000));
+        start(tree, &group, ESCAPING);
+        eventually("up", || tree.is_up("web"));
+        let told = tree.messages();
+        for what in [
+            "cgroup/README: not the name of a setting, ignored\n",
+            "cgroup/cgroup.max.depth: unable to set that: ",
+            "cgroup/cgroup.max.descendants: unable to read, ignored: file too big\n",
+            "cgroup/cgroup.procs: only the supervisor writes to that, ignored\n",
+            "cgroup/nix.max: the supervisor's control group has no controller nix to pass on: ",
+        ] {
+            assert_eq!(told.matches(&format!("web: warning: {what}")).count(), 1, "{what}{told}");
+        }
+        assert_eq!(told.lines().count(), 5, "{told}");
+    });
+}
+
+#[test]
+fn odd_names_have_groups_too() {
+    under_each_supervisor(|tree| {
+        let group = ControlGroup::new(&[]);
+        let names = ["a b", "new\nline", "\\x", "memory.max", &"l".repeat(200)];
+        for name in names {
+            tree.define(name, "exec sleep 1000");
+            tree.file(name, "cgroup/.keep", "");
+            tree.link(name);
+        }
+        start(tree, &group, "exec sleep 1000");
+        eventually("up", || names.iter().all(|name| tree.is_up(name)));
+        for name in ["a\\x20b", "new\\x0aline", "\\x5cx", "memory.max", &format!("{}~", "l".repeat(163))] {
+            let begin = name.strip_suffix('~').unwrap_or(name);
+            let entries: Vec<_> =
+                std::fs::read_dir(group.path()).unwrap().flatten().map(|it| it.file_name()).collect();
+            let is_its =
+                |entry: &std::ffi::OsString| entry.to_str().unwrap().starts_with(&format!("sv.{begin}"));
+            assert!(entries.iter().any(is_its), "{name} {entries:?}");
+        }
+    });
+}
+
+#[test]
+fn where_there_are_no_groups_the_process_group_stands_in() {
+    needs_root();
+    needs_unshare("--mount");
+    under_each_supervisor(|tree| {
+        for name in ["web", "db"] {
+            tree.define(name, "sleep 1000 & echo $! >child\nexec sleep 1000");
+            tree.file(name, "cgroup/pids.max", "10");
+            tree.link(name);
+        }
+        // Hidden, but still in the list of mounts.
+        tree.start_by(
+            "exec unshare --mount sh -c 'mount -t tmpfs none /sys/fs/cgroup && exec \"$@\"' sh \"$@\"",
+        );
+        let child = || tree.read("web", "child").trim().parse().ok();
+        eventually("up", || tree.is_up("web") && tree.is_up("db") && child().is_some());
+        let child = child().unwrap();
+        let told =
+            "cgroup: no control group can be had, kill-group holds in its place: file does not exist\n";
+        let times = if tree.supervisor() == "runsvinit" { 1 } else { 2 };
+        eventually("told", || tree.messages().matches(told).count() == times);
+        assert_eq!(tree.sv(&["stop", "web"]).code, Some(0));
+        eventually("the child ended", || !is_alive(child));
+        assert_eq!(tree.messages().lines().count(), times, "{}", tree.messages());
+    });
+}
+
+/// The first of these controllers that groups get, and that a group with processes cannot pass on.
+fn some_controller() -> &'static str {
+    let known = ["memory", "io", "hugetlb"];
+    let passed_on = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .map(|root| read(format!("{root}/cgroup.subtree_control")));
+    let is_passed_on =
+        |name: &&&str| passed_on.iter().any(|all| all.split_whitespace().any(|one| one == **name));
+    known.iter().find(is_passed_on).copied().unwrap_or("memory")
+}
+
+#[test]
+fn a_supervisor_makes_room_for_controllers() {
+    let controller = some_controller();
+    under_each_supervisor(|tree| {
+        let group = ControlGroup::new(&[controller]);
+        let file = if controller == "hugetlb" { "hugetlb.2MB.max" } else { &format!("{controller}.max") };
+        tree.file("web", &format!("cgroup/{file}"), if controller == "io" { "" } else { "1073741824\n" });
+        tree.define("db", "exec sleep 1000");
+        tree.link("db");
+        start(tree, &group, ESCAPING);
+        eventually("up", || tree.is_up("web") && tree.is_up("db"));
+        let own = group.of("web").unwrap();
+        if controller != "io" {
+            assert_eq!(read(own.join(file)), "1073741824\n", "{}", tree.messages());
+        }
+        let others: Vec<i32> = read(group.path().join("supervisor/cgroup.procs"))
+            .lines()
+            .map(|line| line.parse().unwrap())
+            .collect();
+        assert!(others.contains(&tree.runsvdir().pid()) && !others.contains(&tree.pid("web").unwrap()));
+        assert_eq!(tree.messages(), "");
+        // A supervisor that begins there finds the same groups.
+        if tree.supervisor() == "runsvdir" {
+            let before = group.processes_of("web");
+            kill(tree.runsv_of("web").unwrap(), SIGKILL);
+            eventually("another", || tree.is_up("web") && before.iter().all(|pid| !is_alive(*pid)));
+            eventually("in the same group", || {
+                group.processes_of("web").contains(&tree.pid("web").unwrap_or(0))
+            });
+        }
+    });
+}
+
+#[test]
+fn room_is_not_made_at_the_cost_of_others() {
+    let controller = some_controller();
+    under_each_supervisor(|tree| {
+        let group = ControlGroup::new(&[controller]);
+        let file = if controller == "hugetlb" { "hugetlb.2MB.max" } else { &format!("{controller}.max") };
+        tree.file("web", &format!("cgroup/{file}"), "1073741824\n");
+        tree.define("web", "exec sleep 1000");
+        tree.link("web");
+        // Another process is in the group, and it is not the supervisor's.
+        let mut other = run_file("/bin/sh")
+            .args(&["-c", &format!("{}\nexec sleep 1000", group.enter())])
+            .start(&tree.root.join("other"));
+        let procs = || read(group.path().join("cgroup.procs"));
+        eventually("there", || procs().contains(&other.pid().to_string()));
+        tree.start_by(&format!("{}\nexec \"$@\"", group.enter()));
+        eventually("up", || tree.is_up("web"));
+        assert!(
+            tree.messages().contains(&format!("has no controller {controller} to pass on: ")),
+            "{}",
+            tree.messages()
+        );
+        assert!(procs().contains(&other.pid().to_string()) && !group.path().join("supervisor").exists());
+        other.kill();
+    });
+}
+
+#[test]
+fn a_fork_bomb_is_held_and_gone_after_a_stop() {
+    under_each_supervisor(|tree| {
+        let group = ControlGroup::new(&["pids"]);
+        tree.file("web", "cgroup/pids.max", "40\n");
+        start(tree, &group, "bomb() { bomb | bomb & }\nbomb 2>/dev/null\nexec sleep 1000");
+        eventually("full", || group.processes_of("web").len() > 20);
+        assert_eq!(tree.sv(&["stop", "web"]).code, Some(0));
+        eventually("gone", || group.processes_of("web").is_empty());
+    });
+}
+
+#[test]
+fn an_end_for_lack_of_memory_is_reported_as_such() {
+    under_each_supervisor(|tree| {
+        let group = ControlGroup::new(&["memory"]);
+        tree.file("web", "cgroup/memory.max", "20000000\n");
+        tree.file("web", "cgroup/memory.swap.max", "0\n");
+        start(tree, &group, "exec tail /dev/zero");
+        let told = "web: warning: out of memory: the kernel has killed it\n";
+        eventually("told", || tree.messages().contains(told));
+    });
+}
