@@ -240,9 +240,7 @@ pub fn of_lock(path: &[u8]) -> Option<String> {
         return None;
     }
     let path = CString::new(path).ok()?;
-    let (_, stat) = trust::open_regular(CWD, &path, OFlags::RDONLY, Mode::empty()).ok()?;
-    let mut locks = vec![0; LOCKS_MAX];
-    let pid = holder(files::read_start(CWD, c"/proc/locks", &mut locks).ok()?, files::identity(&stat))?;
+    let pid = lock_holder(CWD, &path)?;
     let mut name = [0; 16];
     let path = CString::new(format!("/proc/{pid}/comm")).ok()?;
     let name = files::read_start(CWD, &path, &mut name).ok()?.trim_ascii_end();
@@ -252,6 +250,14 @@ pub fn of_lock(path: &[u8]) -> Option<String> {
         "runsv" => ["another runsv (pid ", &pid, ") supervises it"].concat(),
         name => [name, " (pid ", &pid, ") has the lock"].concat(),
     })
+}
+
+/// The process that holds the lock on a file, if the system tells.
+#[must_use]
+pub fn lock_holder(dir: BorrowedFd<'_>, file: &CStr) -> Option<u64> {
+    let (_, stat) = trust::open_regular(dir, file, OFlags::RDONLY, Mode::empty()).ok()?;
+    let mut locks = vec![0; LOCKS_MAX];
+    holder(files::read_start(CWD, c"/proc/locks", &mut locks).ok()?, files::identity(&stat))
 }
 
 /// The process that holds the lock of flock(2) on a file, from the text of `/proc/locks`:

@@ -35,16 +35,22 @@ pub fn killed(now: Moment) -> bool {
     rose > 0 && now.saturating_sub(rose) < TOGETHER
 }
 
-/// How many processes the kernel killed in our control group for lack of memory, since that exists.
+/// How many processes the kernel killed for lack of memory in the control group of a process, and in version 2 of control groups
+/// also below that, since the group exists.
 #[must_use]
-pub fn count() -> Option<u64> {
-    counted()
+pub fn count_around(pid: u64) -> Option<u64> {
+    counted_in(&format!("/proc/{pid}/cgroup"))
 }
 
 /// The counter of our control group, if it has one: in `memory.events`, or in version 1 of control groups in
 /// `memory.oom_control`.
 fn counted() -> Option<u64> {
-    let groups = read("/proc/self/cgroup")?;
+    counted_in("/proc/self/cgroup")
+}
+
+/// The same of the control group in this file of `/proc`.
+fn counted_in(file: &str) -> Option<u64> {
+    let groups = read(file)?;
     groups.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (kinds, path) = (parts.next()?, parts.next()?);

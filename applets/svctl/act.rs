@@ -196,6 +196,7 @@ fn act(asked: &Asked, deed: &Deed) -> Result {
         reporter.cannot_start(name);
     }
     client::act(&left, &deed.request, true, patience, &mut reporter);
+    reporter.flush();
     reporter.clear_progress();
     if reporter.kills && !reporter.late.is_empty() {
         reporter.kill_late(deed);
@@ -296,7 +297,10 @@ impl<'a> Reporter<'a> {
     fn cannot_start(&mut self, name: &OsStr) {
         let target = Target::new(name, &self.base);
         self.line(&target, "cannot be started");
-        self.add_cause(&target);
+        let service = self.look(&target);
+        for line in why::cause_lines_of_start(&service, &self.base, &mut self.supervisors) {
+            self.out += &format!("  {line}\n");
+        }
         self.has_failed = true;
         self.flush();
     }
@@ -310,6 +314,7 @@ impl<'a> Reporter<'a> {
         self.patience = KILLED;
         self.begin = clock::monotonic();
         client::act(&names, &killing.request, true, KILLED, self);
+        self.flush();
         self.clear_progress();
     }
 }

@@ -7,10 +7,11 @@ use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use rustix::fd::AsFd;
 use rustix::fs::statvfs;
 use svcore::client::{Base, Checker, MAIN, Supervisors, Target, end_of, hint};
 use svcore::facts::Readiness;
-use svcore::hint::{before_start, quoted};
+use svcore::hint::{before_start, lock_holder, quoted};
 use svcore::proc_stat::ProcStat;
 use svcore::status::{State, Want};
 use svcore::sys::listing;
@@ -102,7 +103,20 @@ fn named(asked: &Asked) -> Result<(Tree, Vec<Service>)> {
 
 /// The probable cause in words, and what mends it, for a service that did not do what it should.
 pub(super) fn cause_lines(service: &Service, base: &Base, supervisors: &mut Supervisors) -> Vec<String> {
-    let found = cause::of(&gather(service, base, supervisors, false));
+    lines_of(cause::of(&gather(service, base, supervisors, false)))
+}
+
+/// The same for a service that was just told to start: its files do not show that yet.
+pub(super) fn cause_lines_of_start(
+    service: &Service,
+    base: &Base,
+    supervisors: &mut Supervisors,
+) -> Vec<String> {
+    let evidence = gather(service, base, supervisors, false);
+    lines_of(cause::of(&Evidence { condition: Some(Condition::Restarting), ..evidence }))
+}
+
+fn lines_of(found: Option<Cause>) -> Vec<String> {
     let lines = found.into_iter().flat_map(|cause| {
         let mend = cause.mend.map(|mend| format!("mend: {mend}"));
         [Some(format!("cause: {}", cause.what)), mend]
@@ -136,8 +150,9 @@ fn explain(service: &Service, evidence: &Evidence, out: &mut String) {
     if !service.command.is_empty() {
         line("command", &text::command_line(&service.command));
     }
-    if let Some(supervisor) = supervisor(service) {
-        line("supervisor", &supervisor);
+    if let Some(pid) = supervisor(service) {
+        let name = i32::try_from(pid).ok().and_then(ProcStat::of).map(|stat| text::escaped(&stat.name));
+        line("supervisor", &format!("{}, pid {pid}", name.unwrap_or_default()));
     }
     if let Some(facts) = service.main.facts() {
         match &facts.readiness {
@@ -185,12 +200,10 @@ fn wanted(unit: &Unit) -> Option<&'static str> {
     })
 }
 
-/// The parent of the process of a service, if that is a supervisor.
-fn supervisor(service: &Service) -> Option<String> {
-    let pid = service.main.status()?.pid?.as_raw_nonzero().get();
-    let parent = ProcStat::of(pid)?.parent;
-    let name = ProcStat::of(parent)?.name;
-    Some(format!("{}, pid {parent}", text::escaped(&name))).filter(|_| !service.command.is_empty())
+/// The supervisor of a service: it holds the lock. `None` if the system does not tell.
+fn supervisor(service: &Service) -> Option<u64> {
+    let view = service.target.view(&MAIN).ok()?;
+    lock_holder(view.place.as_fd(), c"lock")
 }
 
 /// Looks for all that may be a cause. `runs_check`: the answer of `./check` is asked for.
@@ -226,7 +239,7 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         lines: tail::last_lines(service, LINES),
         hook: hook(service),
         pid: status.and_then(|status| status.pid).map(pid_number),
-        killed_for_memory: oom::count(),
+        killed_for_memory: supervisor(service).and_then(oom::count_around),
         check: if runs_check { check(service, base, supervisors) } else { Check::None },
     }
 }

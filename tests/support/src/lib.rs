@@ -47,5 +47,5 @@ pub use programs::{
 };
 pub use service::Service;
 pub use status::{State, Status, Want, stamp};
-pub use tree::{Tree, under_each_supervisor};
+pub use tree::{Tree, under_any_supervisor, under_each_supervisor};
 pub use waiting::{PATIENCE, eventually, holds_soon, promptly, steadily, time_of};

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use crate::*;
 
@@ -13,6 +14,8 @@ pub struct Tree {
     runsvdir: Option<Running>,
     /// The program that serves it.
     supervisor: &'static str,
+    /// It is Debian's.
+    is_stock: bool,
 }
 
 /// Runs a case under `runsvdir`, which has a `runsv` for each service, and under `runsvinit`, which hosts all of them.
@@ -25,6 +28,17 @@ pub fn under_each_supervisor(case: impl Fn(&mut Tree)) {
     }
 }
 
+/// The same, and under Debian's `runsvdir` and `runsv`, where that is installed. The case is told whether it is under those.
+pub fn under_any_supervisor(case: impl Fn(&mut Tree, bool)) {
+    under_each_supervisor(|tree| case(tree, false));
+    if Path::new("/usr/bin/runsvdir").exists() {
+        eprintln!("under stock:");
+        let mut tree = Tree::new();
+        tree.is_stock = true;
+        case(&mut tree, true);
+    }
+}
+
 impl Tree {
     /// An empty one.
     pub fn new() -> Self {
@@ -32,7 +46,7 @@ impl Tree {
         for dir in ["sv", "service"] {
             fs::create_dir_all(root.join(dir)).unwrap();
         }
-        Tree { root, runsvdir: None, supervisor: "runsvdir" }
+        Tree { root, runsvdir: None, supervisor: "runsvdir", is_stock: false }
     }
 
     /// Defines a service by its run script.
@@ -88,7 +102,11 @@ impl Tree {
 
     /// Starts runsvdir with these arguments.
     pub fn start_with(&mut self, args: &[&str]) {
-        let run = run(self.supervisor).args(args).dir(self.root.path());
+        let run = match self.is_stock {
+            true => run_file("/usr/bin/runsvdir").env("PATH", "/usr/bin:/bin"),
+            false => run(self.supervisor),
+        };
+        let run = run.args(args).dir(self.root.path());
         self.runsvdir = Some(run.start(&self.root.join("err")));
     }
 

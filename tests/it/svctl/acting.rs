@@ -1,0 +1,258 @@
+//! `svctl start`, `stop`, `restart`, `reload`, `kill`, `wait`, `once`, `reset` and `is-up`.
+
+use std::time::Duration;
+
+use super::{on_terminal, svctl_in};
+use support::*;
+
+fn go(tree: &Tree, words: &[&str]) -> (Option<i32>, String) {
+    let outcome = svctl_in(tree).args(words).env("SVWAIT", PATIENCE).go();
+    assert_eq!(outcome.err, "", "{words:?}");
+    (outcome.code, outcome.out)
+}
+
+fn pid(tree: &Tree, name: &str) -> i32 {
+    tree.pid(name).unwrap()
+}
+
+#[test]
+fn services_are_started_stopped_and_restarted() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        tree.sleeper("db");
+        tree.start();
+        eventually("up", || tree.is_up("web") && tree.is_up("db"));
+        assert_eq!(go(tree, &["is-up", "web", "db"]), (Some(0), String::new()));
+        let (code, out) = go(tree, &["stop", "web", "db"]);
+        let mut lines: Vec<&str> = out.lines().collect();
+        lines.sort_unstable();
+        assert_eq!((code, lines), (Some(0), vec!["db: down", "web: down"]));
+        assert_eq!(go(tree, &["is-up", "web"]), (Some(3), String::new()));
+        assert_eq!(tree.pid("web"), None);
+        let (code, out) = go(tree, &["start", "web"]);
+        assert_eq!((code, out), (Some(0), format!("web: up, pid {}\n", pid(tree, "web"))));
+        let old = pid(tree, "web");
+        let (code, out) = go(tree, &["restart", "web"]);
+        assert_ne!(pid(tree, "web"), old);
+        assert_eq!((code, out), (Some(0), format!("web: up, pid {}\n", pid(tree, "web"))));
+    });
+}
+
+#[test]
+fn nothing_is_changed_without_a_name_or_by_a_dry_run() {
+    let mut tree = Tree::new();
+    tree.sleeper("web");
+    tree.sleeper("web-2");
+    tree.start();
+    eventually("up", || tree.is_up("web") && tree.is_up("web-2"));
+    let outcome = svctl_in(&tree).arg("stop").go();
+    assert_eq!(outcome.code, Some(100));
+    assert!(outcome.err.starts_with("svctl: no service is named; --all is for all of them\n"), "{outcome:?}");
+    assert_eq!(
+        go(&tree, &["stop", "-n", "web"]),
+        (Some(0), "web: would be stopped; it is up now\n".to_owned())
+    );
+    assert_eq!(svctl_in(&tree).args(&["stop", "--all", "web"]).go().code, Some(100));
+    assert!(tree.is_up("web"));
+    // A name is not its group.
+    assert_eq!(go(&tree, &["stop", "web"]).0, Some(0));
+    assert!(tree.is_up("web-2"));
+    assert_eq!(go(&tree, &["stop", "w*"]).0, Some(0));
+    assert_eq!(tree.pid("web-2"), None);
+    let none = svctl_in(&tree).args(&["stop", "x*"]).go();
+    assert_eq!((none.code, none.err.as_str()), (Some(111), "svctl: fatal: no service matches x*\n"));
+}
+
+#[test]
+fn a_group_is_all_that_begin_with_its_name() {
+    let mut tree = Tree::new();
+    for name in ["rails-web", "rails-worker", "railsx"] {
+        tree.sleeper(name);
+    }
+    tree.start();
+    eventually("up", || ["rails-web", "rails-worker", "railsx"].iter().all(|name| tree.is_up(name)));
+    assert_eq!(go(&tree, &["stop", "rails"]).1.lines().count(), 2);
+    assert!(tree.is_up("railsx"));
+}
+
+#[test]
+fn a_start_that_cannot_work_tells_why_at_once() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        tree.start();
+        eventually("up", || tree.is_up("web"));
+        assert_eq!(go(tree, &["stop", "web"]).0, Some(0));
+        let run = tree.root.join("sv/web/run");
+        run_file("/bin/chmod").arg("-x").arg(&run).go();
+        promptly("the cause", Duration::from_secs(5), || {
+            time_of(|| {
+                let (code, out) = go(tree, &["start", "web"]);
+                assert_eq!(code, Some(1));
+                let start = "web: cannot be started\n  cause: run cannot be started: not executable\n  mend: chmod +x ";
+                assert!(out.starts_with(start), "{out}");
+            })
+        });
+        let (code, out) = go(tree, &["start", "nosuch"]);
+        assert_eq!(code, Some(1));
+        assert!(out.starts_with("nosuch: not supervised\n  cause: "), "{out}");
+    });
+}
+
+#[test]
+fn what_ignores_term_is_killed_only_if_asked_for() {
+    under_any_supervisor(|tree, _| {
+        tree.define("web", "trap : TERM\necho $$ >ready\nwhile :; do sleep 0.02; done");
+        tree.link("web");
+        tree.start();
+        eventually("up", || tree.is_up("web") && !tree.read("web", "ready").is_empty());
+        let (code, out) = go(tree, &["stop", "-w1", "web"]);
+        assert_eq!(code, Some(1));
+        assert!(out.starts_with("web: did not end within 1 s; it is stopping\n  cause: "), "{out}");
+        assert!(out.ends_with("  mend: svctl stop --wait-kill web\n"), "{out}");
+        assert!(tree.is_up("web"));
+        let (code, out) = go(tree, &["stop", "-w1", "--wait-kill", "web"]);
+        assert_eq!((code, out.as_str()), (Some(0), "web: did not end within 1 s; sent KILL\nweb: down\n"));
+    });
+}
+
+#[test]
+fn a_terminal_shows_what_is_waited_for() {
+    let mut tree = Tree::new();
+    tree.define("web", "trap : TERM\necho $$ >ready\nwhile :; do sleep 0.02; done");
+    tree.link("web");
+    tree.start();
+    eventually("up", || tree.is_up("web") && !tree.read("web", "ready").is_empty());
+    let outcome = on_terminal(&tree, 80, "", "stop -w3 --wait-kill web");
+    assert_eq!(outcome.code, Some(0));
+    let waiting = "\r\u{1b}[Kweb: waiting for it to end, 1 s of 3 s, then KILL";
+    assert!(outcome.out.contains(waiting), "{:?}", outcome.out);
+    assert!(
+        outcome.out.ends_with("\r\u{1b}[Kweb: did not end within 3 s; sent KILL\nweb: down\n"),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn signals_go_through_the_supervisor() {
+    under_any_supervisor(|tree, _| {
+        tree.define("web", "for s in HUP USR1 INT; do trap \"echo $s >>got\" $s; done\necho >ready\nwhile :; do sleep 0.02; done");
+        tree.link("web");
+        tree.start();
+        eventually("up", || tree.is_up("web") && !tree.read("web", "ready").is_empty());
+        assert_eq!(go(tree, &["reload", "web"]), (Some(0), "web: sent HUP\n".to_owned()));
+        eventually("HUP", || tree.read("web", "got") == "HUP\n");
+        assert_eq!(go(tree, &["kill", "-s", "SIGUSR1", "web"]), (Some(0), "web: sent USR1\n".to_owned()));
+        eventually("USR1", || tree.read("web", "got") == "HUP\nUSR1\n");
+        let wrong = svctl_in(tree).args(&["kill", "-s", "WINCH", "web"]).go();
+        assert_eq!(wrong.code, Some(100));
+        let old = pid(tree, "web");
+        assert_eq!(go(tree, &["kill", "-s", "9", "web"]).0, Some(0));
+        eventually("another", || tree.pid("web").is_some_and(|new| new != old));
+    });
+}
+
+#[test]
+fn a_state_is_waited_for() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        tree.start();
+        let up = go(tree, &["wait", "-w", PATIENCE, "up", "web"]);
+        assert_eq!(up, (Some(0), "web: up\n".to_owned()));
+        let out = tree.root.join("waited");
+        let mut wait = svctl_in(tree).args(&["wait", "down", "web"]).start(&out);
+        assert_eq!(wait.ended(), None);
+        send(&tree.root.join("sv/web/supervise/control"), "d");
+        assert_eq!(wait.exit_code(), 0);
+        assert_eq!(read(&out), "web: down\n");
+        let (code, out) = go(tree, &["wait", "-w1", "up", "web"]);
+        assert_eq!(code, Some(1));
+        assert!(out.starts_with("web: down\n  cause: it was stopped by a command\n"), "{out}");
+        assert_eq!(svctl_in(tree).args(&["wait", "wet", "web"]).go().code, Some(100));
+    });
+}
+
+#[test]
+fn a_service_is_waited_for_before_it_is_there() {
+    let mut tree = Tree::new();
+    tree.sleeper("other");
+    tree.start();
+    let out = tree.root.join("waited");
+    let mut wait = svctl_in(&tree).args(&["wait", "up", "web"]).start(&out);
+    eventually("other", || tree.is_up("other"));
+    assert_eq!(wait.ended(), None);
+    tree.sleeper("web");
+    assert_eq!(wait.exit_code(), 0);
+    assert_eq!(read(&out), "web: up\n");
+}
+
+#[test]
+fn a_task_is_run_once_and_its_code_is_ours() {
+    under_any_supervisor(|tree, is_stock| {
+        for (name, run) in [("task", "sleep 0.1; exit 7"), ("good", "sleep 0.1"), ("killed", "kill -9 $$")] {
+            tree.define(name, run);
+            tree.file(name, "down", "");
+            tree.link(name);
+        }
+        tree.sleeper("web");
+        tree.start();
+        eventually("served", || {
+            ["task", "good", "killed"].iter().all(|name| tree.read(name, "supervise/stat") == "down\n")
+        });
+        eventually("up", || tree.is_up("web"));
+        if is_stock {
+            let told = "task: ended; its supervisor does not tell how\n".to_owned();
+            assert_eq!(go(tree, &["once", "task"]), (Some(1), told));
+        } else {
+            assert_eq!(go(tree, &["once", "task"]), (Some(7), String::new()));
+            assert_eq!(go(tree, &["once", "good"]), (Some(0), String::new()));
+            assert_eq!(
+                go(tree, &["once", "killed"]),
+                (Some(137), "killed: ended by signal KILL\n".to_owned())
+            );
+            assert_eq!(go(tree, &["once", "task"]), (Some(7), String::new()));
+        }
+        assert_eq!(go(tree, &["once", "web"]), (Some(1), "web: up already; stop it first\n".to_owned()));
+    });
+}
+
+#[test]
+fn what_was_given_up_is_taken_back() {
+    under_each_supervisor(|tree| {
+        tree.define("web", "[ -e works ] && exec sleep 1000; exit 1");
+        tree.file("web", "restart-limit", "2 60");
+        tree.file("web", "restart-delay", "10");
+        tree.link("web");
+        tree.start();
+        eventually("given up", || tree.fact("web", "given-up").is_some());
+        let status = svctl_in(tree).args(&["why", "web"]).go();
+        assert!(
+            status.out.contains("cause: it was given up: ") && status.out.contains("exits with 1"),
+            "{status:?}"
+        );
+        assert!(status.out.contains("svctl reset web"), "{status:?}");
+        tree.file("web", "works", "");
+        let (code, out) = go(tree, &["reset", "web"]);
+        assert_eq!((code, out), (Some(0), format!("web: up, pid {}\n", pid(tree, "web"))));
+        let again = "web: was not given up, it is up\n".to_owned();
+        assert_eq!(go(tree, &["reset", "web"]), (Some(0), again));
+    });
+}
+
+#[test]
+fn ready_is_waited_for() {
+    under_each_supervisor(|tree| {
+        tree.define("web", "while [ ! -e go ]; do sleep 0.02; done; echo >&3; exec sleep 1000");
+        tree.file("web", "notification-fd", "3");
+        tree.link("web");
+        tree.start();
+        eventually("runs", || tree.pid("web").is_some());
+        let out = tree.root.join("waited");
+        let mut wait = svctl_in(tree).args(&["wait", "ready", "web"]).start(&out);
+        eventually("not ready", || svctl_in(tree).args(&["list"]).go().out.contains("not ready"));
+        assert_eq!(svctl_in(tree).args(&["is-up", "web"]).go().code, Some(3));
+        assert_eq!(wait.ended(), None);
+        tree.file("web", "go", "");
+        assert_eq!(wait.exit_code(), 0);
+        assert_eq!(svctl_in(tree).args(&["is-up", "web"]).go().code, Some(0));
+    });
+}

@@ -1,0 +1,244 @@
+//! `svctl why`: each cause is made for real, and named.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::{svctl, svctl_in};
+use support::*;
+
+/// Waits until `svctl why` has these words as cause, and these in what mends it.
+#[track_caller]
+fn because(tree: &Tree, name: &str, cause: &str, mend: &str) {
+    let mut out = String::new();
+    let is_told = holds_soon(|| {
+        out = svctl_in(tree).args(&["why", name]).go().out;
+        let found = out.lines().find_map(|line| line.strip_prefix("  cause: ")).unwrap_or_default();
+        let mended = out.lines().find_map(|line| line.strip_prefix("  mend: ")).unwrap_or_default();
+        found.contains(cause) && mended.contains(mend)
+    });
+    assert!(is_told, "not {cause}, {mend}:\n{out}");
+}
+
+/// A tree with a service of this run script under each supervisor.
+fn with_run(run: &str, case: impl Fn(&Tree, bool)) {
+    under_any_supervisor(|tree, is_stock| {
+        tree.define("web", run);
+        tree.link("web");
+        tree.start();
+        case(tree, is_stock);
+    });
+}
+
+#[test]
+fn nothing_is_wrong_with_what_is_up() {
+    with_run("exec sleep 1000", |tree, _| {
+        eventually("up", || tree.is_up("web"));
+        let outcome = svctl_in(tree).args(&["why", "web"]).go();
+        assert_eq!(outcome.code, Some(0));
+        assert!(outcome.out.ends_with("  nothing is wrong\n"), "{}", outcome.out);
+        assert!(outcome.out.contains("\n  supervisor: runsv"), "{}", outcome.out);
+    });
+}
+
+#[test]
+fn a_service_may_have_no_supervisor() {
+    let tree = Tree::new();
+    tree.sleeper("web");
+    because(&tree, "web", "no runsvdir serves ", "start it");
+    symlink("/nonexistent/db", tree.root.join("service/db")).unwrap();
+    because(&tree, "db", "it is a link to /nonexistent/db, which is not there", "");
+    because(&tree, "nosuch", "has no service of this name", "");
+    let outcome = svctl().args(&["-d", "/nonexistent", "why", "web"]).go();
+    assert!(outcome.err.contains("unable to read /nonexistent"), "{outcome:?}");
+    symlink("/nonexistent/state", tree.root.join("sv/web/supervise")).unwrap();
+    because(&tree, "web", "its link supervise leads to /nonexistent/state", "");
+}
+
+#[test]
+fn others_may_not_know() {
+    needs_root();
+    let mut tree = Tree::new();
+    fs::set_permissions(tree.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    tree.sleeper("web");
+    tree.start();
+    eventually("up", || tree.is_up("web"));
+    let executable = tree.root.join("runitbox");
+    fs::copy(support::executable(), &executable).unwrap();
+    let words = ["-u", "nobody", executable.to_str().unwrap(), "svctl", "why", "web"];
+    let outcome = run("chpst").args(&words).env("SVDIR", tree.root.join("service")).go();
+    assert!(outcome.out.starts_with("web: unknown\n"), "{outcome:?}");
+    assert!(outcome.out.contains("  cause: you have no permission\n  mend: become root"), "{outcome:?}");
+}
+
+#[test]
+fn run_may_be_no_program() {
+    with_run("exec sleep 1000", |tree, _| {
+        eventually("up", || tree.is_up("web"));
+        assert_eq!(svctl_in(tree).args(&["stop", "web"]).go().code, Some(0));
+        let run = tree.root.join("sv/web/run");
+        let start = || svctl_in(tree).args(&["start", "web"]).go();
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::remove_file(&run).unwrap();
+        start();
+        because(tree, "web", "run cannot be started: it is missing", "");
+        fs::create_dir(&run).unwrap();
+        because(tree, "web", "/run is a directory", "");
+        fs::remove_dir(&run).unwrap();
+        fs::write(&run, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+        because(tree, "web", "run cannot be started: not executable", "chmod +x ");
+        for (content, cause, mend) in [
+            (b"exec sleep 1000\n".as_slice(), "no \"#!/bin/sh\" line at its beginning", ""),
+            (b"#!/no/such/sh\n", "its interpreter /no/such/sh does not exist", ""),
+            (b"#!/bin/sh\r\nexec sleep 1000\r\n", "its first line ends in CR", "sed -i"),
+            (b"", "it is empty", ""),
+            (
+                b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x15\0",
+                "it is a program for another architecture",
+                "",
+            ),
+        ] {
+            fs::remove_file(&run).unwrap();
+            fs::write(&run, content).unwrap();
+            fs::set_permissions(&run, executable.clone()).unwrap();
+            because(tree, "web", cause, mend);
+        }
+    });
+}
+
+#[test]
+fn ends_have_their_reasons() {
+    for (run, cause, mend) in [
+        ("sleep 1000 & exit 0", "it exits with 0 after", "foreground"),
+        ("exec /no/such/program 2>/dev/null", "127: a command in run was not found", "PATH"),
+        ("exec ./data 2>/dev/null", "126: a command in run is not executable", "chmod +x"),
+        ("exit 42", "it exits with 42 after", "svctl log web"),
+        ("kill -KILL $$", "KILL ends it again and again", ""),
+        ("kill -SEGV $$", "the signal SEGV ends it", "svctl log web"),
+        ("exec chpst -Q x 2>/dev/null", "it exits with 100", "svctl log web"),
+    ] {
+        under_each_supervisor(|tree| {
+            tree.define("web", run);
+            tree.file("web", "data", "");
+            tree.file("web", "restart-delay", "100");
+            tree.link("web");
+            tree.start();
+            because(tree, "web", cause, mend);
+        });
+    }
+}
+
+#[test]
+fn stock_does_not_tell_how_a_service_ends() {
+    needs_stock("runsv");
+    with_run("exit 42", |tree, is_stock| {
+        if is_stock {
+            because(tree, "web", "its supervisor does not tell how it ends", "svctl log web");
+        }
+    });
+}
+
+#[test]
+fn a_port_in_use_is_found_in_the_last_lines() {
+    under_any_supervisor(|tree, _| {
+        tree.define("web", "exec 2>&1; echo 'bind(): Address already in use' >&2; exit 1");
+        tree.define("web/log", "mkdir -p main; exec svlogd main");
+        tree.link("web");
+        tree.start();
+        because(tree, "web", "its port is in use: bind(): Address already in use", "ss -ltnp");
+    });
+}
+
+#[test]
+fn commands_and_files_keep_a_service_down() {
+    with_run("exec sleep 1000", |tree, _| {
+        eventually("up", || tree.is_up("web"));
+        send(&tree.root.join("sv/web/supervise/control"), "p");
+        because(tree, "web", "it was stopped by the signal STOP", "svctl kill -s CONT web");
+        send(&tree.root.join("sv/web/supervise/control"), "cd");
+        because(tree, "web", "it was stopped by a command", "svctl start web");
+        tree.file("web", "down", "");
+        because(tree, "web", "it has a file down", "svctl start web");
+    });
+}
+
+#[test]
+fn finish_may_take_long() {
+    under_any_supervisor(|tree, _| {
+        tree.define("web", "exit 0");
+        write_script(&tree.root.join("sv/web/finish"), "exec sleep 1000");
+        tree.link("web");
+        tree.start();
+        because(tree, "web", "./run has ended, and ./finish (pid ", "look at web/finish");
+    });
+}
+
+#[test]
+fn a_hook_may_hang() {
+    under_each_supervisor(|tree| {
+        tree.define("web", "exec sleep 1000");
+        write_script(&tree.root.join("sv/web/control/u"), "sleep 1000");
+        tree.link("web");
+        tree.start();
+        because(tree, "web", "control/u (pid ", "kill ");
+    });
+}
+
+#[test]
+fn a_log_service_may_be_what_is_wrong() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        tree.root.file("sv/web/log/run", "#!/bin/sh\nexec cat\n");
+        tree.start();
+        eventually("up", || tree.is_up("web"));
+        because(tree, "web", "its log service is restarting; log/run cannot be started: not executable", "");
+    });
+}
+
+#[test]
+fn a_service_may_wait_for_another() {
+    under_each_supervisor(|tree| {
+        tree.define("db", "exec sleep 1000");
+        tree.file("db", "down", "");
+        tree.define("web", "exec sleep 1000");
+        tree.file("web", "needs", "db");
+        tree.link("db");
+        tree.link("web");
+        tree.start();
+        because(tree, "web", "it waits for db (down)", "svctl why db");
+    });
+}
+
+#[test]
+fn check_is_asked() {
+    with_run("exec sleep 1000", |tree, _| {
+        write_script(&tree.root.join("sv/web/check"), "exit 1");
+        eventually("up", || tree.is_up("web"));
+        because(tree, "web", "it runs, and its ./check fails", "");
+        write_script(&tree.root.join("sv/web/check"), "exit 0");
+        assert!(svctl_in(tree).args(&["why", "web"]).go().out.contains("\n  check: passes\n"));
+    });
+}
+
+#[test]
+fn a_full_disk_of_the_log_is_named() {
+    needs_root();
+    needs_unshare("-m");
+    let mut tree = Tree::new();
+    tree.sleeper("web");
+    tree.define("web/log", "exec cat >/dev/null");
+    fs::create_dir_all(tree.root.join("sv/web/log/main")).unwrap();
+    tree.start();
+    eventually("up", || tree.is_up("web"));
+    // A small file system of its own, seen by this command alone.
+    let script = "mount -t tmpfs -o size=16k none sv/web/log/main && echo x >sv/web/log/main/current &&
+        head -c 100000 /dev/zero >sv/web/log/main/full 2>/dev/null; exec \"$0\" svctl -d service why web";
+    let outcome = run_file("/usr/bin/unshare")
+        .args(&["-m", "sh", "-c", script])
+        .arg(executable())
+        .dir(tree.root.path());
+    let outcome = outcome.go();
+    assert!(
+        outcome.out.contains("  cause: the disk of its log ") && outcome.out.contains(" is full"),
+        "{outcome:?}"
+    );
+}
