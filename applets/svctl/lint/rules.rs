@@ -186,7 +186,7 @@ pub(super) fn log_directories(text: &[u8]) -> Vec<Vec<u8>> {
         while let Some(word) = words.next() {
             match word {
                 // Options whose value is the next word.
-                b"-r" | b"-R" | b"-l" | b"-b" => drop(words.next()),
+                [b'-', b'r' | b'R' | b'l' | b'b'] => drop(words.next()),
                 [b'-', ..] => {}
                 word if word.iter().all(is_plain) => directories.push(word.to_vec()),
                 // What a shell makes of it, or what follows it, is not known here.
