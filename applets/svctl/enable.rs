@@ -231,7 +231,12 @@ impl<'a> Change<'a> {
             }
         };
         let object: Vec<u8> = match step {
-            Step::MakeLink | Step::ReplaceLink => [&*link, b" to ", &*to].concat(),
+            Step::MakeLink | Step::ReplaceLink => {
+                let is_down = service.definition.join("down").exists() && !self.asked.given.has(Opt::Now);
+                let note: &[u8] =
+                    if is_down { b"; it has a file down, so svctl start has to start it" } else { b"" };
+                [&*link, b" to ", &*to, note].concat()
+            }
             Step::RemoveLink => link,
             Step::MakeDown | Step::RemoveDown => down,
             Step::Already | Step::NotDefined | Step::InTheWay => Vec::new(),

@@ -22,6 +22,7 @@ use svcore::hint::quoted as shown;
 use svcore::moment::Moment;
 use svcore::say::{self, printable, printable_text};
 use svcore::serving::{self, Process};
+use svcore::status::{State, Want};
 use svcore::sys::spawn::{self, Program, Stream};
 use svcore::sys::{clock, signal};
 use svcore::{Error, Failed, Result, Signal, decimal, own_file, policy, trust};
@@ -45,6 +46,8 @@ const PATIENCE: u64 = 7;
 const STARTING: Duration = Duration::from_secs(5);
 /// How long the supervisors have to leave when their services are down.
 const LEAVING: Duration = Duration::from_secs(10);
+/// How long a service has to stay up that was just started.
+const SETTLING: Duration = Duration::from_millis(300);
 /// How often to look where nothing tells of a change.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -85,7 +88,8 @@ pub(super) fn up(asked: &Asked) -> Result {
     }
     let names = to_wait_for(&path)?;
     wait_for_supervisors(&names, until);
-    let is_late = act(&names, &AS_WANTED, until.since(clock::monotonic()));
+    let mut is_late = act(&names, &AS_WANTED, until.since(clock::monotonic()));
+    is_late |= does_not_stay_up(&names);
     say::out(&[b"to stop all of it: svctl down", option_for(asked, &path).as_bytes(), b"\n"]);
     Ok(if is_late { LATE } else { 0 })
 }
@@ -292,6 +296,27 @@ fn wait_for_supervisors(names: &[OsString], until: Moment) {
     for name in names {
         wait_until(until, || is_supervised(name));
     }
+}
+
+/// Looks again after a moment at services that run, and names those whose process is another one by then. Whether there is
+/// one.
+fn does_not_stay_up(paths: &[OsString]) -> bool {
+    let pid = |path: &OsString| target(path).status(&MAIN).ok()?.pid;
+    let before: Vec<Option<Pid>> = paths.iter().map(pid).collect();
+    let until = clock::monotonic().saturating_add(SETTLING);
+    wait_until(until, || false);
+    let mut found = false;
+    for (path, before) in paths.iter().zip(before) {
+        let Ok(view) = target(path).view(&MAIN) else { continue };
+        let has_ended = before != view.status.pid || view.status.state != State::Run;
+        // A task that is done has ended as it should.
+        if has_ended && view.status.want == Some(Want::Up) && view.facts.done.is_none() {
+            let name = printable(base_name(path)).into_owned();
+            say::out(&[&name, b": does not stay up; to see why: svctl why ", shown(&name).as_bytes(), b"\n"]);
+            found = true;
+        }
+    }
+    found
 }
 
 fn target(path: &OsStr) -> Target {

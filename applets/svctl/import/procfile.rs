@@ -69,7 +69,7 @@ fn service(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
         return Err("a name has letters, digits and _-.@+ only, and begins with a letter, a digit or _");
     }
     let command = command.trim_ascii();
-    if command.is_empty() {
+    if command.is_empty() || command.starts_with(b"#") {
         return Err("it has no command");
     }
     if command.contains(&0) {
@@ -314,6 +314,7 @@ mod tests {
         assert!(why(b"web: a\nweb: b").contains("before"));
         assert!(why(b"web").contains("name: command"));
         assert!(why(b"web:  ").contains("no command"));
+        assert!(why(b"web: # x").contains("no command"));
         assert!(why(b"web: 'a").contains("quote"));
         for name in ["a/b", ".a", "-a", "a b", "", "..", "\u{e4}"] {
             assert!(why(format!("{name}: x").as_bytes()).contains("name has"), "{name}");

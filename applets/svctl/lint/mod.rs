@@ -85,8 +85,7 @@ pub(super) fn run(asked: &Asked) -> Result {
 /// What is wrong with a service directory, or with all in a directory of them: each with the path of its service.
 fn lint(dir: &Path) -> Result<Vec<(Vec<u8>, Finding)>> {
     let path = dir.as_os_str().as_bytes();
-    let has = |name: &&str| dir.join(name).symlink_metadata().is_ok();
-    if OF_SERVICE.iter().any(has) {
+    if is_service(dir) {
         let findings = rules::findings(&look(path));
         return Ok(findings.into_iter().map(|finding| (path.to_vec(), finding)).collect());
     }
@@ -107,6 +106,16 @@ fn lint(dir: &Path) -> Result<Vec<(Vec<u8>, Finding)>> {
         found.extend(findings.map(|finding| ([path, b"/", &*service.name].concat(), finding)));
     }
     Ok(found)
+}
+
+/// Whether a directory is that of a service, and not one of services, of which one may be called `log`.
+fn is_service(dir: &Path) -> bool {
+    let exists = |path: &Path| path.symlink_metadata().is_ok();
+    let is_other = |name: &[u8]| !OF_SERVICE.iter().any(|known| known.as_bytes() == name);
+    let names = Place::open(dir.as_os_str().as_bytes()).and_then(|place| place.names()).unwrap_or_default();
+    let mut others = names.iter().filter(|name| is_other(name) && !name.starts_with(b"."));
+    let has_services = others.any(|name| exists(&dir.join(OsStr::from_bytes(name)).join("run")));
+    !has_services && OF_SERVICE.iter().any(|name| exists(&dir.join(name)))
 }
 
 /// Looks at the service at a path.
@@ -167,15 +176,15 @@ fn look(path: &[u8]) -> Look {
 fn program(dir: &OwnedFd, service: &[u8], path: &'static str) -> Program {
     let mut program = Program { path, ..Program::default() };
     let Ok(name) = c_string(path.as_bytes()) else { return program };
-    let Ok(itself) = statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW) else {
+    if statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW).is_err() {
         program.is_missing = true;
         return program;
     };
     let shown = [service, b"/", path.as_bytes()].concat();
     program.cannot_start = hint::before_start(dir.as_fd(), &name, &shown);
-    let others_write = |stat: &Stat| stat.st_mode & 0o022 != 0 && kind(stat) == FileType::RegularFile;
-    program.others_may_write =
-        others_write(&itself) || statat(dir, &name, AtFlags::empty()).is_ok_and(|stat| others_write(&stat));
+    // A group that may write is usual where each user has a group of their own.
+    let is_open = |stat: &Stat| stat.st_mode & 0o002 != 0 && kind(stat) == FileType::RegularFile;
+    program.everybody_may_write = statat(dir, &name, AtFlags::empty()).is_ok_and(|stat| is_open(&stat));
     if let Ok(file) = trust::open_content(dir.as_fd(), &name) {
         program.text = trust::read_at_most(&file, TEXT_MAX).unwrap_or_default();
     }

@@ -43,8 +43,8 @@ pub(super) struct Program {
     pub(super) is_missing: bool,
     /// Why it cannot be started, if it cannot.
     pub(super) cannot_start: Option<String>,
-    /// Others than its owner may write to it.
-    pub(super) others_may_write: bool,
+    /// Everybody may write to it.
+    pub(super) everybody_may_write: bool,
     /// How it begins.
     pub(super) text: Vec<u8>,
 }
@@ -82,8 +82,8 @@ pub(super) fn findings(look: &Look) -> Vec<Finding> {
         if let Some(why) = &program.cannot_start {
             add(path, why.clone());
         }
-        if program.others_may_write {
-            add(path, "others than its owner may write to it: chmod go-w".to_owned());
+        if program.everybody_may_write {
+            add(path, "everybody may write to it: chmod o-w".to_owned());
         }
         if (is_needed || path == b"log/run") && goes_to_background(&program.text) {
             add(
@@ -223,7 +223,7 @@ mod tests {
         let one = |program| told(&service(vec![program])).concat();
         assert_eq!(one(Program { is_missing: true, ..run() }), "run: it does not exist");
         assert_eq!(one(Program { cannot_start: Some("x".to_owned()), ..run() }), "run: x");
-        assert!(one(Program { others_may_write: true, ..run() }).contains("chmod go-w"));
+        assert!(one(Program { everybody_may_write: true, ..run() }).contains("chmod o-w"));
         assert!(
             one(Program { text: b"#!/bin/sh\nhttpd &\n\n# x\n".to_vec(), ..run() }).contains("ends in &")
         );

@@ -108,6 +108,16 @@ fn what_up_starts_survives_the_terminal() {
 }
 
 #[test]
+fn a_service_that_ends_at_once_is_not_up() {
+    let project = Project::new("web: exec sleep 1000\nbad: exit 3\n");
+    project.works(&["import"]);
+    let outcome = project.svctl(&["up", "-w", "2"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.out.contains("bad: does not stay up; to see why: svctl why bad\n"), "{outcome:?}");
+    assert!(!outcome.out.contains("web: does not"), "{outcome:?}");
+}
+
+#[test]
 fn trees_stand_side_by_side_and_one_is_started_once() {
     let one = Project::new("web: exec sleep 1000\n");
     let two = Project::new("web: exec sleep 1000\n");

@@ -112,9 +112,13 @@ fn enabling_and_disabling_says_what_it_did_and_does_nothing_twice() {
     assert_eq!(out, "web: down\nweb: disabled, without the link /service/web\n");
     assert!(!is_alive(pid) && !link.is_symlink());
     assert_eq!(go(&["disable", "web"]), "web: is disabled already\n");
+    // Its definition says that it is started by hand.
+    tree.root.file("sv/web/down", "");
+    assert!(go(&["enable", "web"]).ends_with("; it has a file down, so svctl start has to start it\n"));
+    fs::remove_file(&link).unwrap();
     // A link to nothing is replaced.
     symlink("/nowhere", &link).unwrap();
-    assert_eq!(go(&["enable", "web"]), "web: enabled by the link /service/web to /sv/web\n");
+    assert!(go(&["enable", "web"]).starts_with("web: enabled by the link /service/web to /sv/web"));
 }
 
 #[test]
@@ -196,7 +200,7 @@ fn lint_finds_what_keeps_a_service_from_working() {
         ("exec x\n", 0o755, "run: no \"#!/bin/sh\" line at its beginning, or for another architecture\n"),
         ("#!/no/such\n", 0o755, "run: its interpreter /no/such does not exist\n"),
         ("#!/bin/sh\r\n", 0o755, "run: its first line ends in CR; mend with: sed -i 's/\\r$//' run\n"),
-        (GOOD, 0o777, "run: others than its owner may write to it: chmod go-w\n"),
+        (GOOD, 0o777, "run: everybody may write to it: chmod o-w\n"),
         (
             "#!/bin/sh\nhttpd &\n",
             0o755,
@@ -262,6 +266,10 @@ fn lint_looks_at_all_services_of_a_directory() {
          web/run: not executable: chmod +x web/run\n"
     );
     assert_eq!(svctl().args(&["lint", "/nowhere"]).go().code, Some(111));
+    // Also if one of them is called as a file of a service.
+    tree.root.script("sv/log/run", "exec sleep 1000");
+    tree.link("log");
+    assert_eq!(svctl_in(&tree).arg("lint").go().out, outcome.out);
     let json = svctl().args(&["lint", "--json"]).arg(tree.root.join("sv/web")).go();
     let service = tree.root.join("sv/web").display().to_string();
     let what = format!("not executable: chmod +x {service}/run");
