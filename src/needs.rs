@@ -273,6 +273,12 @@ impl EndOrder {
         next
     }
 
+    /// Whether all may end: nothing is left to be put in order.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.waits_for.iter().all(|waits_for| *waits_for == 0)
+    }
+
     /// Whether a service may end: all those that need it have ended.
     #[must_use]
     pub fn may_end(&self, service: usize) -> bool {

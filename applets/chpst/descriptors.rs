@@ -1,7 +1,5 @@
 //! What `chpst` does with open descriptors: keeps, replaces, closes and gives them away.
 
-use std::os::unix::ffi::OsStrExt;
-
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Uid, fchown, fstat, openat, statat};
 use rustix::io::Errno;
@@ -80,15 +78,13 @@ fn why_not_ours(fd: BorrowedFd<'_>) -> Option<&'static str> {
 
 /// Makes pipes those of the new user, so that it can open `/dev/stdout` and `/dev/stderr`. A pipe that somebody else owns
 /// is left alone.
-pub(crate) fn give_away(pipes: &[BorrowedFd<'static>], uid: u32, plan: &Plan) -> Result<(), Failed> {
+pub(crate) fn give_away(pipes: &[BorrowedFd<'static>], uid: u32) -> Result<(), Failed> {
     let us = rustix::process::geteuid().as_raw();
     for pipe in pipes {
-        let owner = fstat(pipe).while_doing(|| "unable to stat standard output")?.st_uid;
+        let owner = fstat(pipe).while_doing(|| "unable to give standard output away")?.st_uid;
         if owner == us {
-            fchown(pipe, Some(Uid::from_raw(uid)), None).while_doing(|| {
-                let user = plan.user.as_deref().map(OsStrExt::as_bytes).unwrap_or_default();
-                [b"unable to give standard output to ", user].concat()
-            })?;
+            fchown(pipe, Some(Uid::from_raw(uid)), None)
+                .while_doing(|| "unable to give standard output away")?;
         } else if owner != uid {
             let what = format!("standard output keeps its owner: it belongs to user {owner}");
             Message::warning("chpst", &what).print();

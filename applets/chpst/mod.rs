@@ -31,7 +31,9 @@ const DATABASE_MAX: usize = 16 * 1024 * 1024;
 
 /// Runs the applet. Returns only if the program could not be executed.
 pub(crate) fn main(call: &Call<'_>) -> Result {
-    let plan = match plan::script(call.name, call.args)? {
+    let script = plan::script(call.name, call.args)?;
+    let is_script = script.is_some();
+    let plan = match script {
         None => plan::parse(call.name, call.args)?,
         Some(words) => match script_file::plan(call.name, words)? {
             Some(plan) => plan,
@@ -84,7 +86,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     }
     if let Some(user) = &plan.user {
         let Some(ids) = find_ids_or_report(user, plan.plain_account) else { return Ok(call.codes.fatal) };
-        descriptors::give_away(&pipes, ids.uid, &plan)?;
+        descriptors::give_away(&pipes, ids.uid)?;
         if plan.caps.is_empty() {
             privilege::become_user(ids.uid, &ids.gids, 0)?;
         } else {
@@ -113,7 +115,11 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     }
     let name = plan.argv0.as_ref().or(plan.argv.first()).map(|name| name.as_bytes()).unwrap_or_default();
     let what = [b"unable to run: ", name].concat();
-    let hint = hint::of_candidates(&files, &error);
+    let is_missing = error.kind() == io::ErrorKind::NotFound;
+    let hint = hint::of_candidates(&files, &error).or_else(|| {
+        let hint = "no shell reads the script: exec, cd, export, A=b and the like are not known in it";
+        (is_script && is_missing).then(|| hint.to_owned())
+    });
     let message = Message::fatal("chpst", &what).because(&error);
     match &saved_stderr {
         Some(stderr) => say::write_all(stderr.as_fd(), &[&message.lines(hint.as_deref())]),

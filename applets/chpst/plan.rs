@@ -304,7 +304,7 @@ fn value_of<T>(option: &str, parser: &mut Parser, wrong: &str, read: fn(&[u8]) -
 }
 
 fn wrong_value(option: &str, value: &str, wrong: &str) -> Error {
-    Error::Usage(Some(format!("{option}: {value:?} {wrong}")))
+    Error::Usage(Some(format!("{option}: \"{value}\" {wrong}")))
 }
 
 /// Digits of this base, and at least one.

@@ -67,16 +67,20 @@ fn parse(name: &OsStr, script: &Script) -> std::result::Result<Plan, Wrong> {
     if let Some(first) = script.loose.first() {
         return loose(first);
     }
-    // Options are read one after the other, so a part of the words is wrong in the same way as soon as it includes the
-    // word that is wrong; unless something is missing at the end.
-    let is_wrong = |count: usize| {
-        let part = slice::part(words, ..count);
-        plan::parse(name, part).is_err_and(|error| text_of(&error).as_ref() == Some(&text))
+    let is_wrong = |words: &[OsString]| {
+        plan::parse(name, words).is_err_and(|error| text_of(&error).as_ref() == Some(&text))
     };
-    let (mut right, mut wrong) = (0, words.len());
-    while wrong.saturating_sub(right) > 1 {
-        let middle = right.midpoint(wrong);
-        if is_wrong(middle) { wrong = middle } else { right = middle }
+    let one_more = [words.as_slice(), &[OsString::from("x")]].concat();
+    let (mut right, mut wrong) = (words.len().saturating_sub(1), words.len());
+    // Otherwise something is missing at the end.
+    if is_wrong(&one_more) {
+        // Options are read one after the other, so a part of the words is wrong in the same way as soon as it includes
+        // the word that is wrong.
+        right = 0;
+        while wrong.saturating_sub(right) > 1 {
+            let middle = right.midpoint(wrong);
+            if is_wrong(slice::part(words, ..middle)) { wrong = middle } else { right = middle }
+        }
     }
     Err(Wrong::Script(Problem::new(line_of(right), text)))
 }

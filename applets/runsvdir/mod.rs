@@ -3,6 +3,7 @@
 //! Services that appear or vanish, and a runsv that ends, are handled at once: the directory and the links that lead to it
 //! are watched. As process 1 it stops all services and waits for them before it ends.
 
+mod ending;
 mod services;
 mod title;
 
@@ -25,6 +26,7 @@ use svcore::sys::spawn::{Program, Search, spawn};
 use svcore::sys::{clock, signal};
 use svcore::{Call, Context, Error, Failed, Result, Signal, exec, own_file, process_one};
 
+use ending::Untold;
 use services::{Runsv, Services, Unverified};
 use title::Title;
 
@@ -85,18 +87,15 @@ fn serve(dir: &OsStr, new_session: bool, log: Option<usize>) -> Result {
         let requests = Requests::taken_from(woken.has_signal.then_some(&signals));
         runsvdir.reap_if_due(now, requests.reap);
         match requests.end {
-            Some(code) if first => runsvdir.stop_all(code),
-            Some(code) => {
-                // Source: runsvdir(8). TERM leaves everything running; HUP tells every runsv to leave and waits for none.
-                if code == HUNG_UP {
-                    runsvdir.stop_all(code);
-                }
-                return Ok(code);
-            }
+            // Source: runsvdir(8). TERM leaves everything running; HUP tells every runsv to leave and waits for none.
+            Some(code) if first || code == HUNG_UP => runsvdir.stop_all(code),
+            Some(code) => return Ok(code),
             None => {}
         }
         if let Some(code) = runsvdir.ending {
-            if runsvdir.services.is_empty() {
+            runsvdir.untold = runsvdir.untold.take().and_then(|untold| untold.go_on(now));
+            let is_over = if first { runsvdir.services.is_empty() } else { runsvdir.untold.is_none() };
+            if is_over {
                 return Ok(code);
             }
             continue;
@@ -170,8 +169,10 @@ struct Runsvdir {
     unopened: Option<Unopened>,
     /// When to reap again, because that failed or there may be more.
     reap_at: Option<Moment>,
-    /// As process 1: the exit code after every runsv has ended.
+    /// The exit code after every runsv has ended, or was told to if we are not process 1.
     ending: Option<u8>,
+    /// Services that are told to end after those that need them.
+    untold: Option<Untold>,
 }
 
 /// A directory that cannot be opened.
@@ -194,12 +195,13 @@ impl Runsvdir {
             unopened: None,
             reap_at: None,
             ending: None,
+            untold: None,
         })
     }
 
     fn deadline(&self) -> Option<Moment> {
         if self.ending.is_some() {
-            return self.reap_at;
+            return earlier(self.reap_at, self.untold.as_ref().map(Untold::until));
         }
         let until = earlier(earlier(self.dir.look_at(), self.reap_at), self.services.verify_at());
         // While the directory cannot be opened, nothing is due in it.
@@ -309,6 +311,9 @@ impl Runsvdir {
                 Ok(Some((pid, status))) => {
                     if status.exit_status().is_some() || status.terminating_signal().is_some() {
                         self.services.child_ended(now, pid, status.exit_status());
+                        if let Some(untold) = &mut self.untold {
+                            untold.child_ended(pid);
+                        }
                     }
                 }
                 Ok(None) | Err(Errno::CHILD) => return,
@@ -321,9 +326,21 @@ impl Runsvdir {
         self.reap_at = Some(now);
     }
 
-    /// Tells every runsv to stop its service and exit. From now on nothing is started.
+    /// Tells every runsv to stop its service and exit; where services need others, each after those that need it. When told
+    /// twice, all at once. From now on nothing is started.
     fn stop_all(&mut self, code: u8) {
-        tell_to_leave(self.services.leave_all());
+        if self.ending.is_none() {
+            let found = self.services.found_with_runsv();
+            self.untold = Untold::of(self.dir.path().to_bytes(), &found);
+        } else if let Some(untold) = self.untold.take() {
+            untold.tell_all();
+        }
+        let all = self.services.leave_all();
+        let in_order = |pid: &Pid| self.untold.as_ref().is_some_and(|untold| untold.has(*pid));
+        tell_to_leave(all.into_iter().filter(|pid| !in_order(pid)));
+        if let Some(untold) = &mut self.untold {
+            untold.begin();
+        }
         self.ending.get_or_insert(code);
         // The end of a watch can take the kernel some milliseconds, which pass while the services stop.
         self.dir.stop_watching();

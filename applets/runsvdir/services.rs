@@ -124,6 +124,15 @@ impl Services {
         self.known.iter().map(|service| &service.found).collect()
     }
 
+    /// The names, each with its runsv if that is alive.
+    pub(crate) fn found_with_runsv(&self) -> Vec<(Vec<u8>, Option<Pid>)> {
+        let runsv = |service: &Known| match service.runsv {
+            Runsv::Alive { pid, .. } => Some(pid),
+            Runsv::Dead { .. } => None,
+        };
+        self.known.iter().map(|service| (service.found.name.to_bytes().to_vec(), runsv(service))).collect()
+    }
+
     /// Whether every runsv has ended.
     pub(crate) fn is_empty(&self) -> bool {
         self.known.is_empty() && self.leaving.is_empty()

@@ -3,7 +3,8 @@
 //! | phase    | told to end at its beginning             | killed at, in percent of the time | given up at |
 //! |----------|------------------------------------------|-----------------------------------|-------------|
 //! | command  | CMD, or the hook of `boot.d` that runs   | 60; 85 without services           | 65; 90      |
-//! | services | all services                             | 80                                | 92          |
+//! | services | all services; one that others need, when | 80                                | 92          |
+//! |          | they have ended, or after 70 percent     |                                   |             |
 //! | logs     | nothing: a log service ends by itself    | 88                                | 92          |
 //! |          | when it has read what its service wrote  |                                   |             |
 //! | others   | every other process                      | 95                                | 97          |
@@ -30,6 +31,8 @@ pub(crate) struct Remaining {
     pub(crate) command: bool,
     /// Services that have not ended.
     pub(crate) services: usize,
+    /// Some of them were not told to end yet, because others need them.
+    pub(crate) untold: bool,
     /// Ended services whose log service has not ended.
     pub(crate) logs: usize,
     /// Other children run.
@@ -45,8 +48,10 @@ pub(crate) enum Task {
     EndCommand,
     /// Kill it.
     KillCommand,
-    /// Tell all services to end.
+    /// Tell the services to end, each after those that need it.
     EndServices,
+    /// Tell those services to end that were not told yet.
+    EndUntold,
     /// Kill the services that have not ended.
     KillServices,
     /// Tell all processes but log services to end: some of them hold the input of a log service open.
@@ -91,6 +96,8 @@ impl Limit {
 #[derive(Debug)]
 struct Limits {
     command: Limit,
+    /// When all services are told to end, whatever needs them.
+    untold: Moment,
     services: Limit,
     logs: Limit,
     others: Limit,
@@ -146,6 +153,8 @@ pub(crate) struct Stop {
     limits: Limits,
     /// Whether there was a request to hurry.
     hurried: bool,
+    /// Some services were not told to end yet.
+    has_untold: bool,
 }
 
 impl Stop {
@@ -157,12 +166,14 @@ impl Stop {
             phase: StopPhase::Begin,
             limits: Limits {
                 command: if has_services { limit(60, 65) } else { limit(85, 90) },
+                untold: at(70),
                 services: limit(80, 92),
                 logs: limit(88, 92),
                 others: limit(95, 97),
                 hooks: at(98),
             },
             hurried: false,
+            has_untold: false,
         }
     }
 
@@ -181,6 +192,7 @@ impl Stop {
 
     /// The next task; to be called again until there is none.
     pub(crate) fn step(&mut self, now: Moment, remaining: &Remaining) -> Option<Task> {
+        self.has_untold = remaining.untold;
         loop {
             let limits = &self.limits;
             let (next, task) = match &mut self.phase {
@@ -193,6 +205,11 @@ impl Stop {
                         Next::Kill => return Some(Task::KillCommand),
                         Next::GoOn => (StopPhase::Services { killed: false }, Some(Task::EndServices)),
                     }
+                }
+                StopPhase::Services { killed: false }
+                    if remaining.untold && now >= limits.untold && now < limits.services.kill_at =>
+                {
+                    return Some(Task::EndUntold);
                 }
                 StopPhase::Services { killed } => {
                     match wait_or_kill(remaining.services > 0, now, limits.services, killed) {
@@ -242,6 +259,9 @@ impl Stop {
         match self.phase {
             StopPhase::Begin | StopPhase::Over => None,
             StopPhase::Command { killed } => Some(limits.command.next(killed)),
+            StopPhase::Services { killed: false } if self.has_untold => {
+                Some(limits.untold.min(limits.services.kill_at))
+            }
             StopPhase::Services { killed } => Some(limits.services.next(killed)),
             StopPhase::Logs { killed, end_writers_at } => {
                 earlier(Some(limits.logs.next(killed)), end_writers_at)
@@ -271,7 +291,8 @@ mod tests {
     #[test]
     fn each_is_told_after_those_before_it_are_gone() {
         let mut stop = Stop::new(at(0), TOTAL, true);
-        let mut remaining = Remaining { command: true, services: 2, logs: 0, others: true, hooks: true };
+        let mut remaining =
+            Remaining { command: true, services: 2, others: true, hooks: true, ..Remaining::default() };
         assert_eq!(all(&mut stop, at(0), &remaining), [Task::EndCommand]);
         assert_eq!(all(&mut stop, at(100), &remaining), []);
         remaining.command = false;
@@ -296,7 +317,8 @@ mod tests {
     #[test]
     fn what_does_not_end_is_killed_once_in_its_time() {
         let mut stop = Stop::new(at(0), TOTAL, true);
-        let mut remaining = Remaining { command: true, services: 1, logs: 1, others: true, hooks: true };
+        let mut remaining =
+            Remaining { command: true, services: 1, untold: false, logs: 1, others: true, hooks: true };
         assert_eq!(all(&mut stop, at(0), &remaining), [Task::EndCommand]);
         assert_eq!(stop.deadline(), Some(at(6000)));
         assert_eq!(all(&mut stop, at(5999), &remaining), []);
@@ -321,6 +343,24 @@ mod tests {
     }
 
     #[test]
+    fn those_that_others_need_are_told_before_they_are_killed() {
+        let mut stop = Stop::new(at(0), TOTAL, true);
+        let mut remaining = Remaining { services: 2, untold: true, ..Remaining::default() };
+        assert_eq!(all(&mut stop, at(0), &remaining), [Task::EndServices]);
+        assert_eq!(stop.deadline(), Some(at(7000)));
+        assert_eq!(all(&mut stop, at(6999), &remaining), []);
+        assert_eq!(stop.step(at(7000), &remaining), Some(Task::EndUntold));
+        remaining.untold = false;
+        assert_eq!((all(&mut stop, at(7001), &remaining), stop.deadline()), (vec![], Some(at(8000))));
+        // Where there is no time to tell them, they are killed with the others.
+        let mut stop = Stop::new(at(0), TOTAL, true);
+        remaining.untold = true;
+        assert_eq!(all(&mut stop, at(0), &remaining), [Task::EndServices]);
+        stop.hurry(at(100));
+        assert_eq!(all(&mut stop, at(100), &remaining), [Task::KillServices]);
+    }
+
+    #[test]
     fn holders_of_the_input_of_a_log_service_are_told_to_end_after_a_second() {
         let mut stop = Stop::new(at(0), TOTAL, true);
         let remaining = Remaining { logs: 1, others: true, ..Remaining::default() };
@@ -333,7 +373,8 @@ mod tests {
     #[test]
     fn a_request_to_hurry_leaves_time_to_log_services_only() {
         let mut stop = Stop::new(at(0), TOTAL, true);
-        let mut remaining = Remaining { command: true, services: 1, logs: 1, others: true, hooks: true };
+        let mut remaining =
+            Remaining { command: true, services: 1, untold: false, logs: 1, others: true, hooks: true };
         assert_eq!(all(&mut stop, at(0), &remaining), [Task::EndCommand]);
         stop.hurry(at(100));
         assert_eq!(all(&mut stop, at(100), &remaining), [Task::KillCommand]);
@@ -355,6 +396,7 @@ mod tests {
             ends in prop::array::uniform5(0_u64..30_000),
             hurries in prop::collection::vec(0_u64..20_000, 0..3),
             unkillable in prop::array::uniform4(prop::bool::weighted(0.2)),
+            untold: bool,
         ) {
             let total = Duration::from_millis(total);
             let mut stop = Stop::new(at(0), total, true);
@@ -373,6 +415,7 @@ mod tests {
                 let remaining = Remaining {
                     command: there(0, Task::KillCommand),
                     services: usize::from(there(1, Task::KillServices)),
+                    untold: untold && !told.contains(&Task::EndUntold) && !told.contains(&Task::KillServices),
                     logs: usize::from(there(2, Task::KillLogs)),
                     others: there(3, Task::KillOthers),
                     hooks: there(4, Task::KillHooks),

@@ -4,7 +4,6 @@ use std::ffi::CStr;
 
 use rustix::process::Pid;
 use svcore::Signal;
-use svcore::control::Command;
 use svcore::moment::Moment;
 use svcore::process::Ended;
 use svcore::role::Role;
@@ -118,6 +117,7 @@ impl Init<'_> {
         Remaining {
             command: self.cmd.pid().or(stopping.boot.running()).is_some(),
             services,
+            untold: self.host.ends_in_order(),
             logs: self.host.len().saturating_sub(services),
             others: others::have_children(),
             hooks: stopping.halt.is_any(),
@@ -143,12 +143,21 @@ impl Init<'_> {
                 self.signal_cmd(Signal::KILL);
             }
             Task::EndServices => {
-                self.host.command_all(now(), Command::Exit);
+                self.host.end_in_order(now());
                 // The end of a watch can take the kernel some milliseconds, which pass while the services end.
                 self.services.dir.stop_watching();
             }
-            Task::KillServices => self.host.kill_services(),
-            Task::KillLogs => self.host.kill_logs(),
+            Task::EndUntold => self.host.end_all(now()),
+            Task::KillServices => {
+                self.host.end_all(now());
+                self.host.kill_services();
+            }
+            Task::KillLogs => {
+                self.host.kill_logs();
+                if let Some(loggers) = &self.loggers {
+                    loggers.kill();
+                }
+            }
             Task::EndWriters => {
                 let logs: Vec<Pid> =
                     self.host.services().filter_map(|(_, service)| service.unit(Role::Log)?.pid()).collect();

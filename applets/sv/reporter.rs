@@ -98,6 +98,22 @@ impl Observer for Reporter {
         self.fail();
     }
 
+    fn needed_is_late(&mut self, target: &Target, status: &Status) {
+        self.outcome(b"timeout: ", target, status);
+    }
+
+    fn needed_is_in_trouble(&mut self, target: &Target, trouble: &Trouble) {
+        self.out.extend_from_slice(&trouble.line(&target.name));
+        self.out.push(b'\n');
+    }
+
+    fn is_needed_by(&mut self, target: &Target, names: &[Vec<u8>]) {
+        let names: Vec<_> = names.iter().map(|name| say::printable(name).into_owned()).collect();
+        let what = [target.name.as_slice(), b": needed by ", &names.join(b", ".as_slice())].concat();
+        self.out.extend_from_slice(&Message::warning("", &what).text());
+        self.out.push(b'\n');
+    }
+
     fn has_left(&mut self, target: &Target) {
         let line = [b"ok: ", target.name.as_slice(), b": runsv not running\n"].concat();
         self.out.extend_from_slice(&line);

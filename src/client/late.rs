@@ -47,7 +47,7 @@ fn cause(status: &Status, facts: &Facts, look: &Look<'_>) -> Option<String> {
         let names: Vec<String> = facts.waits.iter().map(|name| printable_text(name)).collect();
         return Some(format!("it waits for {}", names.join(", ")));
     }
-    let last = facts.ends.front();
+    let last = facts.ends.first();
     match status.state {
         State::Run if status.paused => Some("it is paused: sv cont".to_owned()),
         State::Run if facts.readiness == Some(Readiness::NotReady) => {

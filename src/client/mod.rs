@@ -7,6 +7,7 @@
 mod cause;
 mod check;
 mod late;
+mod needs;
 mod pending;
 pub mod request;
 mod sent;
@@ -47,6 +48,15 @@ pub trait Observer {
     fn given_up(&mut self, target: &Target, status: &Status) {
         self.late(target, status, false);
     }
+
+    /// A service that one of the others needs was not ready in time.
+    fn needed_is_late(&mut self, _target: &Target, _status: &Status) {}
+
+    /// A service that one of the others needs, and that was not ready in time, cannot be asked.
+    fn needed_is_in_trouble(&mut self, _target: &Target, _trouble: &Trouble) {}
+
+    /// Services with these names need a service that was told to end, and are up.
+    fn is_needed_by(&mut self, _target: &Target, _names: &[Vec<u8>]) {}
 
     /// The supervisor of a service has left, which is what was asked for.
     fn has_left(&mut self, target: &Target);

@@ -29,6 +29,8 @@ pub(super) enum Sending {
 /// A service that is waited for.
 pub(super) struct Pending {
     pub(super) target: Target,
+    /// Its place among those named.
+    pub(super) number: usize,
     pub(super) sending: Sending,
     /// The status before the request.
     pub(super) before: Option<Status>,
@@ -46,9 +48,10 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) const fn new(target: Target, sending: Sending) -> Self {
+    pub(super) const fn new(target: Target, number: usize, sending: Sending) -> Self {
         Pending {
             target,
+            number,
             sending,
             before: None,
             watch: None,

@@ -72,6 +72,12 @@ impl Request {
         self.until.iter().copied().any(is_for_up)
     }
 
+    /// Whether the service is to end, and to stay down.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        matches!(self.commands, [Command::Down | Command::Exit])
+    }
+
     /// Whether the service is only to be started.
     pub fn is_up(&self) -> bool {
         self.commands == [Command::Up]

@@ -151,6 +151,18 @@ impl Target {
         Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir }
     }
 
+    /// The service at `path`, whatever it is called.
+    pub(super) fn at(name: &[u8], path: Vec<u8>) -> Self {
+        let dir = open_directory(CWD, &path);
+        Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir }
+    }
+
+    /// The path of the service that `name` means.
+    pub(super) fn path_of(name: &OsStr, base: &Base) -> Vec<u8> {
+        let name = name.as_bytes();
+        if is_path(name) { name.to_vec() } else { [base.path().as_bytes(), b"/", name].concat() }
+    }
+
     /// Whether it was named by a path, so that SVDIR means nothing.
     pub const fn is_by_path(&self) -> bool {
         is_path(self.name.as_slice())

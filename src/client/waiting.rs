@@ -8,6 +8,7 @@ use crate::Signal;
 use crate::event::{self, Wait};
 use crate::facts::{Facts, Readiness};
 use crate::moment::{Moment, earlier};
+use crate::needs::EndOrder;
 use crate::sort::sort;
 use crate::status::{State, Status};
 use crate::sys::watch;
@@ -18,6 +19,7 @@ use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
 
 use super::check::Checker;
+use super::needs;
 use super::pending::{Pending, Sending};
 use super::request::{self, Effect, Request, Until};
 use super::sent::Sent;
@@ -47,6 +49,8 @@ struct Waiter<'a> {
     /// Only the writing is waited for, not the effect.
     only_sends: bool,
     until: Moment,
+    /// When those are told to end that others need.
+    middle: Moment,
     /// All descriptors that are held have a lower number.
     room: i32,
     /// How many services are suspended, for lack of descriptors.
@@ -69,14 +73,29 @@ pub fn act(
     let pipe_ignored = signal::ignore_pipe();
     let mut waiter = None;
     let mut pending: Vec<Pending> = Vec::new();
+    let mut needed = Vec::new();
+    let mut later: Option<Later<'_>> = None;
     if waits {
         let waiter = waiter.insert(Waiter::new(request, patience, pipe_ignored));
-        for name in names {
+        if request.is_end() {
+            later = needs::order_of(names, observer).map(|order| Later::new(names, order));
+        }
+        for (number, name) in names.iter().enumerate() {
+            if later.as_ref().is_some_and(|later| !later.order.may_end(number)) {
+                continue;
+            }
             let target = Target::new(name, observer.base());
-            pending.extend(waiter.begin(target, observer));
+            if request.is_up() {
+                needs::start(&target, &mut needed);
+            }
+            let begun = waiter.begin(target, number, observer);
+            match (begun, &mut later) {
+                (None, Some(later)) => later.next.extend(later.order.ended(number)),
+                (begun, _) => pending.extend(begun),
+            }
         }
     } else {
-        for name in names {
+        for (number, name) in names.iter().enumerate() {
             let target = Target::new(name, observer.base());
             match Sent::new(&target, request) {
                 Ok(sent) if sent.is_written() => {}
@@ -85,7 +104,7 @@ pub fn act(
                         only_sends: true,
                         ..Waiter::new(request, patience, pipe_ignored)
                     });
-                    let mut unwritten = Pending::new(target, Sending::Sent(sent));
+                    let mut unwritten = Pending::new(target, number, Sending::Sent(sent));
                     waiter.make_room(&mut unwritten);
                     pending.push(unwritten);
                 }
@@ -94,20 +113,53 @@ pub fn act(
         }
     }
     let Some(waiter) = &waiter else { return };
-    while !pending.is_empty() {
+    loop {
+        waiter.begin_later(&mut later, &mut pending, observer);
+        if pending.is_empty() {
+            break;
+        }
         let now = clock::monotonic();
         observer.looks_at(tai::now());
         let all = waiter.checker.take_missed() || now >= waiter.until;
         waiter.pause.set(for_each(EACH_ASKED, pending.len()));
         pending.retain_mut(|pending| {
             let is_due = pending.look_at.is_some_and(|at| now >= at);
-            !((pending.has_event || is_due || all) && waiter.is_over(pending, observer))
+            let is_over = (pending.has_event || is_due || all) && waiter.is_over(pending, observer);
+            if let Some(later) = later.as_mut().filter(|_| is_over) {
+                later.next.extend(later.order.ended(pending.number));
+            }
+            !is_over
         });
         let again = observer.waits_for(&mut pending.iter().map(|pending| &pending.target), now);
+        let again = earlier(again, later.as_ref().map(|_| waiter.middle));
         observer.flush();
         if !pending.is_empty() && !waiter.checker.has_missed() {
             waiter.wait(&mut pending, again);
         }
+    }
+    if waits && clock::monotonic() >= waiter.until {
+        needs::report_not_ready(&needed, observer);
+    }
+    if waits && request.is_end() {
+        needs::report_dependents(names, observer);
+    }
+    observer.flush();
+}
+
+/// Services that are told to end after others that need them.
+struct Later<'n> {
+    names: &'n [OsString],
+    order: EndOrder,
+    /// Those that may end now.
+    next: Vec<usize>,
+    /// Those that were told.
+    told: Vec<bool>,
+}
+
+impl<'n> Later<'n> {
+    fn new(names: &'n [OsString], order: EndOrder) -> Self {
+        let told = (0..names.len()).map(|number| order.may_end(number)).collect();
+        Later { names, order, next: Vec::new(), told }
     }
 }
 
@@ -136,6 +188,7 @@ impl<'a> Waiter<'a> {
             request,
             only_sends: false,
             until,
+            middle: clock::monotonic().saturating_add(patience / 2),
             room,
             suspended: Cell::new(0),
             pause: Cell::new(Duration::ZERO),
@@ -143,8 +196,36 @@ impl<'a> Waiter<'a> {
         }
     }
 
+    /// Sends the request to those whose turn has come: nothing that needs them is left, or half of the time is over.
+    fn begin_later(
+        &self,
+        later: &mut Option<Later<'_>>,
+        pending: &mut Vec<Pending>,
+        observer: &mut dyn Observer,
+    ) {
+        let Some(these) = later else { return };
+        let is_time = pending.is_empty() || clock::monotonic() >= self.middle;
+        if is_time && these.next.is_empty() {
+            these.next.extend(0..these.names.len());
+        }
+        while let Some(number) = these.next.pop() {
+            let (Some(name), Some(told @ false)) = (these.names.get(number), these.told.get_mut(number))
+            else {
+                continue;
+            };
+            *told = true;
+            match self.begin(Target::new(name, observer.base()), number, observer) {
+                Some(begun) => pending.push(begun),
+                None => these.next.extend(these.order.ended(number)),
+            }
+        }
+        if these.told.iter().all(|told| *told) {
+            *later = None;
+        }
+    }
+
     /// Sends the request to one service. `None` if it is not waited for; the reason was reported.
-    fn begin(&self, target: Target, observer: &mut dyn Observer) -> Option<Pending> {
+    fn begin(&self, target: Target, number: usize, observer: &mut dyn Observer) -> Option<Pending> {
         let watch = self.watch(&target);
         let before = target.read_status(&MAIN).ok();
         let sending = if self.request.commands.is_empty() {
@@ -159,7 +240,7 @@ impl<'a> Waiter<'a> {
                 }
             }
         };
-        let mut pending = Pending::new(target, sending);
+        let mut pending = Pending::new(target, number, sending);
         (pending.before, pending.watch) = (before, watch);
         self.make_room(&mut pending);
         Some(pending)

@@ -24,6 +24,7 @@ pub mod link;
 pub mod listing;
 pub(crate) mod notify_socket;
 pub mod output;
+pub mod packets;
 pub(crate) mod pipe;
 pub(crate) mod replace;
 pub(crate) mod residency;

@@ -323,3 +323,57 @@ fn beside_another_init_it_works_as_well() {
     let code = engine.podman(&["wait", &container.name]);
     assert_eq!(String::from_utf8(code.stdout).unwrap().trim(), "42");
 }
+
+#[test]
+fn redis_runs_as_its_own_user_in_an_image_without_a_shell() {
+    let engine = engine();
+    needs_program("redis-server");
+    needs_program("redis-cli");
+    let context = engine.context(
+        "redis",
+        "FROM scratch\nCOPY runitbox /sbin/runitbox\nRUN [\"/sbin/runitbox\", \"--install\", \"-s\", \"/sbin\"]\n\
+         COPY root /\nCOPY --chown=59999:59999 data /data\nCOPY service /etc/service\n\
+         ENTRYPOINT [\"/sbin/runsvinit\", \"--prefix\", \"/etc/service\", \"--\"]\n",
+    );
+    // The two programs, and the libraries that they are linked to.
+    let root = context.join("root");
+    let add = |file: &str| {
+        let to = root.join(file.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(file, to).unwrap();
+    };
+    for program in ["/usr/bin/redis-server", "/usr/bin/redis-cli"] {
+        add(program);
+        let libraries = Command::new("ldd").arg(program).output().unwrap();
+        for word in String::from_utf8(libraries.stdout).unwrap().split_whitespace() {
+            if word.starts_with('/') {
+                add(word);
+            }
+        }
+    }
+    fs::create_dir_all(root.join("etc")).unwrap();
+    fs::write(root.join("etc/passwd"), "root:x:0:0::/:\nredis:x:59999:59999::/data:\n").unwrap();
+    fs::create_dir_all(context.join("data")).unwrap();
+    let run = context.join("service/redis/run");
+    fs::create_dir_all(run.parent().unwrap()).unwrap();
+    let script = "#!/sbin/chpst -@\n# The account, and where the data is\n-u redis --stderr --umask 027 -C /data\n\
+                  --caps -all --no-new-privs --own-output\n\
+                  /usr/bin/redis-server --port 0 --unixsocket $SOCKET --save '' --logfile /dev/stdout\n";
+    fs::write(&run, script).unwrap();
+    fs::set_permissions(&run, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    engine.build("redis", &context);
+    let container = engine.run(&["-e", "SOCKET=/data/redis.sock", "redis"]);
+    container.shows("redis | ");
+    container.shows("ready to accept connections");
+    let ping = container.exec(&["/usr/bin/redis-cli", "-s", "/data/redis.sock", "ping"]);
+    assert_eq!((ping.code, ping.out.as_str()), (Some(0), "PONG\n"), "{ping:?}");
+    assert_ne!(container.exec(&["/bin/sh", "-c", "true"]).code, Some(0), "there is no shell");
+    let table = engine.podman(&["top", &container.name, "huser", "comm", "capeff"]);
+    let table = String::from_utf8(table.stdout).unwrap();
+    let redis: Vec<&str> =
+        table.lines().find(|line| line.contains("redis")).unwrap().split_whitespace().collect();
+    assert_eq!((redis[0], *redis.last().unwrap()), ("59999", "none"), "{table}");
+    container.stops_at_once();
+    // It was told to end, and did.
+    container.shows("bye bye");
+}

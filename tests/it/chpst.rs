@@ -610,4 +610,225 @@ mod ours {
         let outcome = run("chpst").arg("prog").env("PATH", path).go();
         assert_eq!(outcome.out, "two\n", "{}", outcome.err);
     }
+
+    /// A shell that is nobody's, and has no capabilities.
+    fn as_nobody(script: &str) -> Outcome {
+        let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+        run_file("/usr/bin/setpriv").args(&nobody).args(&["sh", "-c", script]).go()
+    }
+
+    #[test]
+    fn stderr_goes_where_stdout_goes_from_the_start() {
+        prints(&["--stderr", "sh", "-c", "echo one; echo two >&2"], "one\ntwo\n");
+        // Messages of chpst as well.
+        let outcome = chpst(&["--stderr", "-u", "no-such-user", "true"]);
+        assert_eq!(
+            (outcome.out.as_str(), outcome.err.as_str()),
+            ("chpst: fatal: unknown user/group: no-such-user\n", "")
+        );
+        let outcome = chpst(&["-1", "--stderr", "/nowhere/prog"]);
+        assert_eq!(outcome.out, "chpst: fatal: unable to run: /nowhere/prog: file does not exist\n");
+        let closed = format!("{} --stderr true >&-", program("chpst").display());
+        let outcome = run_file("/bin/sh").args(&["-c", &closed]).go();
+        let said = "chpst: fatal: unable to put stderr on stdout: file descriptor not open\n";
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(111), said));
+        let closed = format!("{} --stderr sh -c 'echo two >&2' 2>&-", program("chpst").display());
+        assert_eq!(run_file("/bin/sh").args(&["-c", &closed]).go().out, "two\n");
+    }
+
+    #[test]
+    fn umask_is_octal() {
+        prints(&["--umask", "027", "sh", "-c", "umask"], "0027\n");
+        prints(&["--umask=0", "sh", "-c", "umask"], "0000\n");
+        is_usage(&["--umask", "8", "true"], "chpst: --umask: \"8\" is no octal number up to 777\n");
+        is_usage(&["--umask", "u=rwx", "true"], "chpst: --umask: \"u=rwx\" is no octal number up to 777\n");
+        is_usage(&["--umask"], "chpst: option requires an argument -- umask\n");
+    }
+
+    #[test]
+    fn of_the_descriptors_those_are_kept_that_are_named() {
+        let root = TempDir::new();
+        let open = |options: &str| {
+            let chpst = program("chpst");
+            // A shell closes what it redirects for itself, so another program looks.
+            let look = "for f in 3 4 5 6; do [ -e /proc/$$/fd/$f ] && echo $f; done";
+            let script = format!(
+                "exec 4</dev/null 5</dev/null 6</dev/null; {} {options} sh -c '{look}'",
+                chpst.display()
+            );
+            let outcome = run_file("/bin/sh").args(&["-c", &script]).dir(root.path()).go();
+            if outcome.err.is_empty() { outcome.out } else { outcome.err }
+        };
+        assert_eq!(open(""), "4\n5\n6\n");
+        assert_eq!(open("--keep-fd 5"), "5\n");
+        assert_eq!(open("--keep-fd 6 --keep-fd 4"), "4\n6\n");
+        // The lock is held by a descriptor that chpst has opened.
+        assert_eq!(open("--keep-fd 5 -l lock"), "3\n5\n");
+        assert_eq!(
+            open("--keep-fd 9"),
+            "chpst: fatal: unable to keep descriptor 9: file descriptor not open\n"
+        );
+        for number in ["2", "x", "-1", "", "99999999999"] {
+            is_usage(
+                &["--keep-fd", number, "true"],
+                &format!("chpst: --keep-fd: {number:?} is no number from 3 on\n"),
+            );
+        }
+    }
+
+    #[test]
+    fn the_oom_score_is_set_by_who_may() {
+        needs_root();
+        prints(&["--oom-score", "300", "cat", "/proc/self/oom_score_adj"], "300\n");
+        // Root of a container often has no right to lower it.
+        let effective = capabilities(&fs::read_to_string("/proc/self/status").unwrap())[2];
+        if effective & (1 << 24) != 0 {
+            prints(&["--oom-score=-300", "-u", "nobody", "cat", "/proc/self/oom_score_adj"], "-300\n");
+        }
+        let chpst = program("chpst");
+        let score = |score: &str| {
+            as_nobody(&format!("{} --oom-score {score} cat /proc/self/oom_score_adj", chpst.display()))
+        };
+        assert_eq!(score("500").out, "500\n");
+        let outcome = score("-500");
+        assert_eq!(
+            (outcome.code, outcome.err.as_str()),
+            (Some(111), "chpst: fatal: unable to set OOM score: access denied\n")
+        );
+        is_usage(
+            &["--oom-score", "1001", "true"],
+            "chpst: --oom-score: \"1001\" is no number from -1000 to 1000\n",
+        );
+    }
+
+    #[test]
+    fn no_new_privileges_needs_no_right() {
+        needs_root();
+        let show = ["grep", "NoNewPrivs", "/proc/self/status"];
+        prints(&[&["-u", "nobody"][..], &show].concat(), "NoNewPrivs:\t0\n");
+        prints(&[&["--no-new-privs", "-u", "nobody"][..], &show].concat(), "NoNewPrivs:\t1\n");
+        let chpst = program("chpst");
+        let outcome = as_nobody(&format!("{} --no-new-privs {}", chpst.display(), show.join(" ")));
+        assert_eq!((outcome.out.as_str(), outcome.err.as_str()), ("NoNewPrivs:\t1\n", ""));
+    }
+
+    /// The five sets in the order Inh, Prm, Eff, Bnd, Amb, as hexadecimal numbers.
+    fn capabilities(status: &str) -> Vec<u64> {
+        let sets = status.lines().filter(|line| line.starts_with("Cap"));
+        sets.map(|line| u64::from_str_radix(line.split('\t').nth(1).unwrap(), 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn capabilities_are_exactly_those_that_are_named() {
+        needs_root();
+        let of = |options: &[&str]| {
+            let outcome = chpst(&[options, &["cat", "/proc/self/status"]].concat());
+            assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{options:?}");
+            capabilities(&outcome.out)
+        };
+        let all = of(&[])[3];
+        let (bind, kill) = (1 << 10, 1 << 5);
+        needs("all capabilities but a few", all & (bind | kill) == bind | kill);
+        assert_eq!(of(&["-u", "nobody", "--caps", "-all,+net_bind_service"]), [bind; 5]);
+        assert_eq!(of(&["-u", "nobody", "--caps=-all,+KILL,+cap_net_bind_service"]), [bind | kill; 5]);
+        assert_eq!(of(&["-u", "nobody", "--caps", "-all"]), [0; 5]);
+        assert_eq!(of(&["-u", "nobody", "--caps", "-kill"]), [0, 0, 0, all & !kill, 0]);
+        assert_eq!(of(&["-u", "nobody", "--caps", "+kill"]), [kill, kill, kill, all, kill]);
+        assert_eq!(of(&["-u", "nobody", "--caps", "+all"]), [all; 5]);
+        // Root has what is in the bounding set.
+        assert_eq!(of(&["--caps", "-all,+kill"]), [kill; 5]);
+        assert_eq!(of(&["--caps", "-kill"]), [0, all & !kill, all & !kill, all & !kill, 0]);
+        assert_eq!(of(&["-u", "root", "--caps", "-all,+kill"]), [kill; 5]);
+        assert_eq!(of(&["-u", "nobody", "--caps", "+setuid", "--no-new-privs"])[2], 1 << 7);
+    }
+
+    #[test]
+    fn capabilities_that_nobody_has_are_refused() {
+        needs_root();
+        let chpst = program("chpst");
+        let fails = |options: &str, why: &str| {
+            let outcome = as_nobody(&format!("{} {options} true", chpst.display()));
+            assert_eq!(
+                (outcome.code, outcome.err),
+                (Some(111), format!("chpst: fatal: {why}\n")),
+                "{options}"
+            );
+        };
+        fails("--caps +net_raw", "unable to add capability net_raw: chpst itself does not have it");
+        fails("--caps -net_raw", "unable to drop capabilities of the bounding set: permission denied");
+        fails("--caps -all", "unable to drop capabilities of the bounding set: permission denied");
+        // Those that it has may go on.
+        let held = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps", "+kill"];
+        let ambient = ["--ambient-caps", "+kill", "--bounding-set", "-all,+kill"];
+        let outcome = run_file("/usr/bin/setpriv")
+            .args(&held)
+            .args(&ambient)
+            .arg(&chpst)
+            .args(&["-u", "nobody", "--caps", "-all,+kill", "cat", "/proc/self/status"])
+            .go();
+        assert_eq!((capabilities(&outcome.out), outcome.err.as_str()), (vec![1 << 5; 5], ""));
+        for (list, item) in [("kill", "kill"), ("-all,", ""), ("+nothing", "+nothing")] {
+            let what = "is not - or + with the name of a capability or all";
+            is_usage(&["--caps", list, "true"], &format!("chpst: --caps: {item:?} {what}\n"));
+        }
+    }
+
+    #[test]
+    fn nobody_binds_port_80() {
+        needs_root();
+        needs_program("perl");
+        needs_unshare("-n");
+        let bind = "socket(S, PF_INET, SOCK_STREAM, 0); bind(S, sockaddr_in(80, INADDR_ANY)) or die \"$!\\n\"; \
+                    print \"bound\\n\"";
+        let outcome = |options: &[&str]| {
+            run_file("/usr/bin/unshare")
+                .args(&["-n"])
+                .arg(program("chpst"))
+                .args(options)
+                .args(&["-u", "nobody", "perl", "-MSocket", "-e", bind])
+                .go()
+        };
+        assert_eq!(outcome(&["--caps", "-all,+net_bind_service"]).out, "bound\n");
+        assert_eq!(outcome(&["--caps", "-all,+kill"]).err, "Permission denied\n");
+        assert_eq!(outcome(&[]).err, "Permission denied\n");
+    }
+
+    /// A service of this runsv that opens its standard output, and starts again; what it logs.
+    fn opens_its_output(runsv: &std::path::Path, options: &str) -> String {
+        let root = TempDir::new();
+        let chpst = program("chpst");
+        let open = "echo opened >/dev/stdout; echo too >/dev/stderr; echo end; exec sleep 1000";
+        let run = format!("exec {} --stderr -u nobody {options} sh -c '{open}'", chpst.display());
+        root.script("s/run", &run);
+        root.script("s/log/run", "exec cat >>out");
+        let mut runsv = run_file(runsv).arg("s").dir(root.path()).start(&root.join("err"));
+        let control = root.join("s/supervise/control");
+        let ends = |count| root.read("s/log/out").matches("end\n").count() == count;
+        eventually("logged", || ends(1));
+        send(&control, "t");
+        eventually("logged", || ends(2));
+        send(&control, "x");
+        runsv.exit_code();
+        root.read("s/log/out")
+    }
+
+    #[test]
+    fn a_service_opens_its_own_output() {
+        needs_root();
+        // The pipe is the user's already when the service starts again.
+        let all = "opened\ntoo\nend\n".repeat(2);
+        assert_eq!(opens_its_output(&program("runsv"), "--own-output"), all);
+        is_usage(&["--own-output", "true"], "chpst: --own-output: there is no -u\n");
+    }
+
+    #[test]
+    fn a_service_of_stock_runsv_opens_its_own_output() {
+        needs_root();
+        needs_stock("runsv");
+        let stock = std::path::Path::new("/usr/bin/runsv");
+        assert_eq!(opens_its_output(stock, "--own-output"), "opened\ntoo\nend\n".repeat(2));
+        // Root alone can open what it has made.
+        let without = opens_its_output(stock, "");
+        assert!(without.contains("Permission denied") && !without.contains("opened"), "{without}");
+    }
 }

@@ -5,8 +5,10 @@
 extern crate support_attribute;
 
 mod chpst;
+mod chpst_script;
 mod clients;
 mod hints;
+mod hosted_logs;
 mod init;
 mod install;
 mod policies;

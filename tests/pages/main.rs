@@ -41,6 +41,13 @@ const UNTOLD: &[(&str, &str)] = &[
     ("/proc/1/comm", "in /proc"),
     ("/proc/1/exe", "in /proc"),
     ("/proc/self", "in /proc"),
+    ("/proc/self/cgroup", "in /proc"),
+    ("/proc/self/mountinfo", "in /proc"),
+    ("cgroup.events", "the kernel's"),
+    ("cgroup.kill", "the kernel's"),
+    ("cgroup.procs", "the kernel's"),
+    ("cgroup.subtree_control", "the kernel's"),
+    ("memory.events", "the kernel's"),
     (".runitbox-new-", "there for a moment"),
     (".runitbox-old-", "there for a moment"),
     ("log/.", "the directory log itself"),
@@ -61,11 +68,25 @@ const UNTOLD: &[(&str, &str)] = &[
     ("/dev/console", "called the console"),
     ("/bin/sh", "a program"),
     ("runsv", "a program"),
+    ("svlogd", "a program"),
 ];
 
 /// Words in C strings that are no file names: arguments, kinds of file systems, process names.
-const NO_FILES: &[&str] =
-    &["-c", "-w", "9", "sh", "proc", "sysfs", "devtmpfs", "tmpfs", "mode=0755", "runsvdir", "runsvinit"];
+const NO_FILES: &[&str] = &[
+    "-c",
+    "-w",
+    "9",
+    "--hosted",
+    "--shared",
+    "sh",
+    "proc",
+    "sysfs",
+    "devtmpfs",
+    "tmpfs",
+    "mode=0755",
+    "runsvdir",
+    "runsvinit",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

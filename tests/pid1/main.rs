@@ -6,8 +6,10 @@
 #[macro_use] // for #[test]
 extern crate support_attribute;
 
+mod chpst;
 mod command;
 mod hosted;
+mod hosted_logs;
 mod output;
 mod runit;
 mod runsvinit;

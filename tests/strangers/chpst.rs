@@ -242,3 +242,86 @@ fn a_lock_that_a_stranger_linked_elsewhere_makes_no_file_there() {
     fs::write(&elsewhere, "").unwrap();
     assert_eq!(outcome("lock").code, Some(111));
 }
+
+#[test]
+fn a_script_that_a_stranger_may_change_is_not_read() {
+    needs_root();
+    let root = TempDir::new();
+    let script = root.file("run", "touch made");
+    let outcome = || run("chpst").args(&["-@", "run"]).dir(root.path()).go();
+    std::os::unix::fs::chown(&script, Some(12_345), None).unwrap();
+    let refused = outcome();
+    assert_eq!(refused.err, "chpst: fatal: unable to read run: belongs to another user\n");
+    assert!(!root.join("made").exists());
+    // A link of his own leads to nothing that he could not execute himself.
+    symlink("run", root.join("link")).unwrap();
+    std::os::unix::fs::lchown(root.join("link"), Some(12_345), None).unwrap();
+    assert_eq!(
+        run("chpst").args(&["-@", "link"]).dir(root.path()).go().err,
+        refused.err.replace("run:", "link:")
+    );
+    std::os::unix::fs::chown(&script, Some(0), None).unwrap();
+    assert_eq!((outcome().code, root.join("made").exists()), (Some(0), true));
+    // The stranger may use those of root.
+    let file = root.join("link").display().to_string();
+    assert_eq!(as_nobody(&["-@", &file]).err, "touch: cannot touch 'made': Permission denied\n");
+}
+
+/// The owner of standard output, as a shell script finds it where that is `chpst --own-output`.
+fn owner_of_output(script: &str) -> String {
+    let root = TempDir::new();
+    let chpst =
+        format!("{} -u nobody --own-output stat -L -c %u /proc/self/fd/1", program("chpst").display());
+    let shell = root.script("script", &script.replace("CHPST", &chpst));
+    let outcome = run_file(shell).dir(root.path()).go();
+    assert_eq!(outcome.err, "", "{script}");
+    outcome.out
+}
+
+#[test]
+fn only_a_pipe_of_ones_own_is_given_away() {
+    needs_root();
+    // Given away: the shell only makes this pipe, and so does runsv.
+    assert_eq!(owner_of_output("CHPST | cat"), format!("{NOBODY}\n"));
+    assert_eq!(owner_of_output("exec 3>&1; CHPST 2>&1 | cat >&3"), format!("{NOBODY}\n"));
+    // The parent writes there, too, so there may be others who do.
+    assert_eq!(owner_of_output("CHPST"), "0\n");
+    assert_eq!(owner_of_output("{ CHPST; echo another; } | cat"), "0\nanother\n");
+    assert_eq!(owner_of_output("{ CHPST; :; } 2>&1 >out; cat out"), "0\n");
+    // Files, and a FIFO, have names by which others reach them.
+    assert_eq!(owner_of_output("CHPST >out; cat out"), "0\n");
+    assert_eq!(owner_of_output("mkfifo f; cat f & CHPST >f; wait"), "0\n");
+    // A pipe that a stranger made, and passed to us.
+    let (read, write) = std::io::pipe().unwrap();
+    std::os::unix::fs::fchown(&write, Some(12_345), None).unwrap();
+    let output = std::process::Command::new(program("chpst"))
+        .args(["-u", "nobody", "--own-output", "stat", "-L", "-c", "%u", "/proc/self/fd/1"])
+        .stdout(write)
+        .output()
+        .unwrap();
+    let said = "chpst: warning: standard output keeps its owner: it belongs to user 12345\n";
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), said);
+    assert_eq!(std::io::read_to_string(read).unwrap(), "12345\n");
+}
+
+#[test]
+fn a_socket_and_a_terminal_keep_their_owner() {
+    needs_root();
+    needs_program("script");
+    let root = TempDir::new();
+    let chpst = program("chpst");
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let status = std::process::Command::new(&chpst)
+        .args(["-v", "-u", "nobody", "--own-output", "true"])
+        .stdout(std::os::fd::OwnedFd::from(theirs))
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(status.stderr).unwrap(),
+        "chpst: warning: standard output keeps its owner: it is not a pipe\n"
+    );
+    drop(ours);
+    let look = format!("{} -u nobody --own-output stat -L -c %u /proc/self/fd/1", chpst.display());
+    let outcome = run_file("/usr/bin/script").args(&["-qec", &look, "typescript"]).dir(root.path()).go();
+    assert_eq!(outcome.out.trim(), "0");
+}

@@ -230,7 +230,7 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         run: not_startable(target, c"run"),
         log_run: service.log.as_ref().and_then(|_| not_startable(target, c"log/run")),
         knows_ends: facts.starts > 0 || !facts.ends.is_empty(),
-        ends: facts.ends.iter().copied().collect(),
+        ends: facts.ends.clone(),
         age: service.age(),
         given_up: facts.given_up.clone().map(|reason| text::escaped(reason.as_bytes())),
         waits: waits.collect(),

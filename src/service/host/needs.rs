@@ -522,6 +522,7 @@ impl Host {
         let first: Vec<Place> =
             order.first().into_iter().filter_map(|number| places.get(number).copied()).collect();
         self.needs.ending = Some(Ending { order, places });
+        self.end_removals();
         for place in first {
             self.command(now, place, Command::Exit);
         }
@@ -546,6 +547,9 @@ impl Host {
         let Some(number) = ending.places.iter().position(|it| *it == place) else { return };
         let next = ending.order.ended(number);
         let next: Vec<Place> = next.into_iter().filter_map(|it| ending.places.get(it).copied()).collect();
+        if ending.order.is_over() {
+            self.needs.ending = None;
+        }
         for place in next {
             self.command(now, place, Command::Exit);
         }

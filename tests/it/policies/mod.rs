@@ -4,6 +4,7 @@ mod ours {
     mod cgroup;
     mod cost;
     mod kill_group;
+    mod needs;
     mod on_failure;
     mod ready;
     mod restart;
