@@ -47,6 +47,7 @@ pub mod status;
 pub mod supervise;
 pub mod sys;
 pub mod tai;
+pub mod template;
 pub mod trust;
 pub mod utmp;
 

@@ -13,6 +13,7 @@ use crate::say::Message;
 use crate::state::{Home, StateDirectory};
 use crate::status::{LEN, Status};
 use crate::tai::Tai64N;
+use crate::template::Instance;
 use crate::{files, say, serving, state, supervise, trust};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, Stat, openat};
@@ -88,6 +89,7 @@ pub struct Target {
     /// Where it is.
     pub path: Vec<u8>,
     dir: Result<OwnedFd, Errno>,
+    instance: Option<Instance>,
 }
 
 /// Names in a service directory.
@@ -150,13 +152,18 @@ impl Target {
             };
             (path, dir)
         };
-        Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir }
+        Target::opened(name, path, dir)
     }
 
     /// The service at `path`, whatever it is called.
     pub(super) fn at(name: &[u8], path: Vec<u8>) -> Self {
         let dir = open_directory(CWD, &path);
-        Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir }
+        Target::opened(name, path, dir)
+    }
+
+    fn opened(name: &[u8], path: Vec<u8>, dir: Result<OwnedFd, Errno>) -> Self {
+        let instance = Instance::of(Path::new(OsStr::from_bytes(&path)));
+        Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir, instance }
     }
 
     /// The path of the service that `name` means.
@@ -168,6 +175,11 @@ impl Target {
     /// Whether it was named by a path, so that SVDIR means nothing.
     pub const fn is_by_path(&self) -> bool {
         is_path(self.name.as_slice())
+    }
+
+    /// Which instance of a template it is, if it is one.
+    pub(super) const fn instance(&self) -> Option<&Instance> {
+        self.instance.as_ref()
     }
 
     /// Closes the directory. Until [`resume`](Target::resume) nothing can be asked.
@@ -257,7 +269,7 @@ impl Target {
         let log_dir = if part.role == Role::Log { Some(open_directory(dir, b"log")?) } else { None };
         let dir = log_dir.as_ref().map_or(dir, AsFd::as_fd);
         let path = Path::new(OsStr::from_bytes(&self.path));
-        then(&Home { dir, path, role: part.role, who: b"" })
+        then(&Home { dir, path, instance: self.instance(), role: part.role, who: b"" })
     }
 }
 

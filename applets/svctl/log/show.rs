@@ -175,10 +175,10 @@ impl<'z> Printer<'z> {
         self.object.clear();
         let name = self.names.get(line.service).map_or(&b""[..], Vec::as_slice);
         json::object(&mut self.object, |object| {
-            object.bytes("service", name);
             if let Some(time) = &time {
-                object.text("time", time);
+                object.text("at", time);
             }
+            object.bytes("name", name);
             object.text("line", &String::from_utf8_lossy(line.text));
             if std::str::from_utf8(line.text).is_err() {
                 object.text("base64", &base64(line.text));
@@ -316,11 +316,11 @@ mod tests {
         let stamp = Some(tai::stamp(1_795_161_600, 123_456_789));
         assert_eq!(
             printed(Form::Json, |_| (), &["a\\b"], "q\"\\\t\x01\u{e4}".as_bytes(), stamp),
-            "{\"service\":\"a\\\\\\\\b\",\"time\":\"2026-11-20T08:00:00.123456789Z\",\"line\":\"q\\\"\\\\\\u0009\\u0001\u{e4}\"}\n"
+            "{\"at\":\"2026-11-20T08:00:00.123456789Z\",\"name\":\"a\\\\\\\\b\",\"line\":\"q\\\"\\\\\\u0009\\u0001\u{e4}\"}\n"
         );
         assert_eq!(
             printed(Form::Json, |_| (), &["s"], b"a\xff\xfe!", None),
-            "{\"service\":\"s\",\"line\":\"a\u{fffd}\u{fffd}!\",\"base64\":\"Yf/+IQ==\"}\n"
+            "{\"name\":\"s\",\"line\":\"a\u{fffd}\u{fffd}!\",\"base64\":\"Yf/+IQ==\"}\n"
         );
     }
 }

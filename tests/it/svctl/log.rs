@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::svctl;
 use support::*;
 
 /// A directory of services with logs, without supervisors.
@@ -57,7 +58,7 @@ impl Tree {
     }
 
     fn svctl(&self, words: &[&str]) -> Run {
-        run("svctl").arg("log").arg("-d").arg(self.0.path()).args(words)
+        svctl().arg("log").arg("-d").arg(self.0.path()).args(words)
     }
 
     #[track_caller]
@@ -113,7 +114,7 @@ fn stamps_are_shown_as_local_time_or_utc() {
     assert_eq!(zone(&["--utc", "web"], "XYZ-2"), utc);
     assert_eq!(zone(&["web"], "XYZ-2"), utc.replace(" 08:", " 10:").replace('Z', ""));
     assert_eq!(zone(&["--raw", "web"], "XYZ-2"), read(tree.path("web/log/main/current")));
-    let json = "{\"service\":\"web\",\"time\":\"2026-11-20T08:00:00.000000000Z\",\"line\":\"a\"}";
+    let json = "{\"at\":\"2026-11-20T08:00:00.000000000Z\",\"name\":\"web\",\"line\":\"a\"}";
     assert_eq!(zone(&["--json", "web"], "XYZ-2").lines().next(), Some(json));
 }
 
@@ -218,7 +219,7 @@ fn names_and_lines_of_any_bytes_are_shown_without_loss() {
     let outcome = tree.svctl(&["--json"]).go();
     assert_eq!(
         outcome.out.lines().next(),
-        Some("{\"service\":\"a\\\\xff\\\\x0a b\",\"line\":\"x\u{fffd}\\u0000y\",\"base64\":\"eP4AeQ==\"}")
+        Some("{\"name\":\"a\\\\xff\\\\x0a b\",\"line\":\"x\u{fffd}\\u0000y\",\"base64\":\"eP4AeQ==\"}")
     );
     let outcome = tree.svctl(&[]).go();
     assert!(outcome.out.starts_with("a\\xff\\x0a b | x"), "{}", outcome.out);
@@ -259,7 +260,7 @@ impl Followed {
 fn a_followed_log_shows_each_line_once_over_rotations_and_compression() {
     // Each old log has some twenty lines, and all but three are removed soon.
     for (config, options) in [
-        ("s1000\nn3\n!gzip 1\n", &["-l", "100", "-b", "200", "-t"][..]),
+        ("s1000\nn3\n!gzip\n", &["-l", "100", "-b", "200", "-t"][..]),
         ("s1000\nn200\n", &["-l100", "-b200"]),
     ] {
         let mut followed = Followed::new(config, options, &["--raw"]);
@@ -288,7 +289,7 @@ fn without_stamp(line: &str) -> &str {
 
 #[test]
 fn a_fast_writer_loses_no_line_while_all_old_logs_are_kept() {
-    let mut followed = Followed::new("s2000\nn0\n!gzip 1\n", &["-l", "100", "-b", "200"], &["--raw"]);
+    let mut followed = Followed::new("s2000\nn0\n!gzip\n", &["-l", "100", "-b", "200"], &["--raw"]);
     let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
     followed.write(&text);
     eventually("all shown", || followed.shown().ends_with("line 19999\n"));
@@ -354,8 +355,8 @@ fn it_ends_when_nobody_reads_and_leaves_the_service_running() {
     eventually("logged", || service.read("log/main/current").ends_with(" one\n"));
     let pid = service.pid();
     let (reader, writer) = std::io::pipe().unwrap();
-    let mut command = std::process::Command::new(program("svctl"));
-    command.args(["log", "-f", "./s"]).current_dir(service.root()).stdout(writer);
+    let mut command = std::process::Command::new(executable());
+    command.args(["svctl", "log", "-f", "./s"]).current_dir(service.root()).stdout(writer);
     let mut svctl = Running::from(command.spawn().unwrap());
     drop(command);
     let mut line = String::new();
@@ -380,7 +381,7 @@ fn the_directory_is_that_of_the_svlogd_that_runs() {
         service.write("log/main/current", "old\n");
         let current = elsewhere.join("in/current");
         eventually("logged", || read(&current).ends_with(&format!("{is_child}\n")));
-        let outcome = run("svctl").args(&["log", "-n1", "./s"]).dir(service.root()).go();
+        let outcome = svctl().args(&["log", "-n1", "./s"]).dir(service.root()).go();
         assert!(outcome.out.ends_with(&format!("{is_child}\n")), "{outcome:?}");
     }
 }
@@ -388,7 +389,7 @@ fn the_directory_is_that_of_the_svlogd_that_runs() {
 #[test]
 fn a_service_without_svlogd_says_where_its_output_goes() {
     let told = |service: &Service| {
-        let outcome = run("svctl").args(&["log", "./s"]).dir(service.root()).go();
+        let outcome = svctl().args(&["log", "./s"]).dir(service.root()).go();
         assert_eq!((outcome.code, outcome.out.as_str()), (Some(1), ""));
         outcome.err
     };
@@ -406,18 +407,20 @@ fn a_service_without_svlogd_says_where_its_output_goes() {
     eventually("cat", || told(&service).contains("s: its log service runs cat (pid "));
     let service = Service::new().script("run", "exec sleep 1000");
     assert!(told(&service).contains("it is not supervised"));
-    let outcome = run("svctl").args(&["log", "./none"]).dir(service.root()).go();
+    let outcome = svctl().args(&["log", "./none"]).dir(service.root()).go();
     assert_eq!(
         (outcome.code, outcome.err.as_str()),
         (Some(1), "svctl: warning: none: there is no such service\n")
     );
 }
 
-/// What a command shows on a terminal with so many columns.
-fn on_terminal(columns: u32, variables: &str, command: &str, dir: &Path) -> String {
-    let line = format!("stty cols {columns} -onlcr; exec env {variables} {command}");
-    let outcome = run_file("/usr/bin/script").args(&["-qefc", &line, "/dev/null"]).dir(dir).go();
-    outcome.out
+/// What `svctl log` shows on a terminal with so many columns; `variables` are those of the shell.
+fn on_terminal(columns: u32, variables: &str, tree: &Tree) -> String {
+    needs_program("script");
+    let (program, dir) = (executable().display(), tree.0.path().display());
+    let line = format!("stty cols {columns} -onlcr; {variables} exec {program} svctl log --utc -d {dir}");
+    let shown = run_file("/usr/bin/script").args(&["-qefc", &line, "/dev/null"]).env("TERM", "xterm");
+    shown.dir(tree.0.path()).go().out
 }
 
 #[test]
@@ -426,15 +429,14 @@ fn a_terminal_gets_colours_and_nothing_that_controls_it() {
     let long = "x".repeat(250);
     tree.file("web", "current", stamped(0, &format!("\x1b[31mred\x1b[2J {long}")));
     tree.file("worker", "current", stamped(1, "plain"));
-    let command = format!("svctl log --utc -d {}", tree.path("").display());
     for columns in [80, 200] {
-        let shown = on_terminal(columns, "", &command, tree.0.path());
+        let shown = on_terminal(columns, "", &tree);
         let expected = format!(
             "\x1b[36mweb    | \x1b[0m\x1b[2m2026-11-20 08:00:00.000Z\x1b[0m \x1b[31mred\\x1b[2J {long}\x1b[0m\n\
             \x1b[33mworker | \x1b[0m\x1b[2m2026-11-20 08:00:01.000Z\x1b[0m plain\n"
         );
         assert_eq!(shown, expected);
-        let shown = on_terminal(columns, "NO_COLOR=1", &command, tree.0.path());
+        let shown = on_terminal(columns, "NO_COLOR=1", &tree);
         let expected = format!(
             "web    | 2026-11-20 08:00:00.000Z \\x1b[31mred\\x1b[2J {long}\nworker | 2026-11-20 08:00:01.000Z plain\n"
         );
