@@ -5,6 +5,7 @@
 
 use std::cell::OnceCell;
 use std::ffi::{CString, OsStr};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -187,8 +188,11 @@ fn usual(service: &Path) -> Option<PathBuf> {
 }
 
 fn has_log(directory: &Path) -> bool {
-    if directory.join("current").is_file() {
-        return true;
+    match std::fs::symlink_metadata(directory.join("current")) {
+        Ok(_) => return true,
+        // Whoever opens it is told so.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return true,
+        Err(_) => {}
     }
     let Ok(entries) = std::fs::read_dir(directory) else { return false };
     entries.flatten().any(|entry| OldLog::from_name(entry.file_name().as_bytes()).is_some())
