@@ -47,6 +47,7 @@ const UNTOLD: &[(&str, &str)] = &[
     ("cgroup.kill", "the kernel's"),
     ("cgroup.procs", "the kernel's"),
     ("cgroup.subtree_control", "the kernel's"),
+    ("cgroup.type", "the kernel's"),
     ("memory.events", "the kernel's"),
     (".runitbox-new-", "there for a moment"),
     (".runitbox-old-", "there for a moment"),
