@@ -427,6 +427,8 @@ pub const CATALOG: &[Entry] = &[
                 "lose lines while the disk is full, instead of waiting;\nsay in the log how many; -LL also warns",
             ),
             ("-v", "say what is done"),
+            ("--hosted dir", "for runsv: the log of a service without log/run, here; messages call it dir"),
+            ("--shared user", "for runsvinit: the logs of many services, as this user"),
             ("-V", "print the version"),
         ],
         verbs: &[],

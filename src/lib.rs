@@ -18,6 +18,7 @@ pub mod hint;
 pub mod install;
 pub mod label;
 pub(crate) mod log_tail;
+pub mod logger;
 pub mod moment;
 pub mod multicall;
 pub mod needs;
@@ -46,6 +47,7 @@ pub mod status;
 pub mod supervise;
 pub mod sys;
 pub mod tai;
+pub mod template;
 pub mod trust;
 pub mod utmp;
 

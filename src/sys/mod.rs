@@ -25,6 +25,7 @@ pub mod listing;
 pub mod local_time;
 pub(crate) mod notify_socket;
 pub mod output;
+pub mod packets;
 pub(crate) mod pipe;
 pub(crate) mod replace;
 pub(crate) mod residency;

@@ -8,6 +8,7 @@ mod chpst;
 mod chpst_script;
 mod clients;
 mod hints;
+mod hosted_logs;
 mod init;
 mod install;
 mod policies;

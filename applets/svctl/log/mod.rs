@@ -67,6 +67,30 @@ struct Kept {
     is_ended: bool,
 }
 
+/// The log directory of a service by the path of its directory, if it has one.
+pub(super) fn directory_of(service: &Path) -> Option<PathBuf> {
+    match Finder::default().find(service) {
+        Found::Directory(directory) => Some(directory),
+        Found::Elsewhere(_) => None,
+    }
+}
+
+/// The last lines in a log directory, without their timestamps, and those; the latest last, and none if it cannot be read.
+pub(super) fn last_lines(directory: &Path, count: usize) -> Vec<(Option<Tai64N>, Vec<u8>)> {
+    let name = directory.as_os_str().as_bytes();
+    let Ok(mut log) = Log::open(name, directory, false) else { return Vec::new() };
+    log.buffer_size = SMALL;
+    log.skip_to_last(u64::try_from(count).unwrap_or(u64::MAX));
+    let (mut filter, mut last) = (Filter::default(), VecDeque::new());
+    while log.next(&mut filter) {
+        if last.len() >= count {
+            last.pop_front();
+        }
+        last.push_back((log.stamp(), log.text().to_vec()));
+    }
+    last.into()
+}
+
 /// Runs the command.
 pub(super) fn run(asked: &Asked) -> Result {
     let mut plan = plan(&asked.given)?;

@@ -6,7 +6,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, fsync, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use svcore::moment::Moment;
-use svcore::sys::clock;
+use svcore::sys::{clock, output};
 use svcore::tai::{self, Tai64N};
 use svcore::{Context, Failed, trust};
 
@@ -29,6 +29,11 @@ impl Current {
     fn new(file: OwnedFd, stat: &Stat) -> Self {
         let length = u64::try_from(stat.st_size).unwrap_or(0);
         Current { file, length, since: clock::monotonic() }
+    }
+
+    /// Has the kernel begin to write it to the disk.
+    pub(super) fn begin_to_sync(&self) {
+        output::begin_to_sync(self.file.as_fd());
     }
 
     /// Syncs it, marks it as complete and closes it.
