@@ -10,13 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
-use svcore::client::{Base, LOG, MAIN, Target};
+use svcore::client::{Base, LOG, MAIN, Part, Target};
 use svcore::old_log::OldLog;
 use svcore::proc_stat::ProcStat;
-use svcore::role::Role;
 use svcore::say::printable_text;
-
-use svcore::status::Status;
 use svcore::sys::listing;
 use svcore::{files, hint};
 
@@ -54,8 +51,12 @@ impl Finder {
                 .to_owned(),
             );
         }
-        let logger = status(service, Role::Log).and_then(|status| status.pid);
-        let logger = logger.map(|pid| pid.as_raw_nonzero().get());
+        // With a `.` in front it is a path in any case.
+        let target = Target::new(Path::new(".").join(service).as_os_str(), &Base::default());
+        let logger = match running(&target, &LOG) {
+            Running::Process(pid) => Some(pid),
+            Running::Unknown | Running::No => None,
+        };
         let told = logger.and_then(|pid| self.told_by(pid, service));
         if let Some(directory) = told.as_ref().filter(|directory| directory.is_dir()) {
             return Found::Directory(directory.clone());
@@ -66,7 +67,7 @@ impl Finder {
         if let Some(directory) = told {
             return Found::Directory(directory);
         }
-        Found::Elsewhere(self.elsewhere(service, logger))
+        Found::Elsewhere(elsewhere(service, &target, logger))
     }
 
     /// The directory in the command line of the svlogd that a log service runs.
@@ -101,42 +102,47 @@ impl Finder {
         };
         svlogds.iter().find(|(_, parent)| descends(*parent)).map(|(pid, _)| *pid)
     }
+}
 
-    /// Where the output of a service goes that no svlogd writes.
-    fn elsewhere(&self, service: &Path, logger: Option<i32>) -> String {
-        if let Some(pid) = logger.filter(|pid| *pid > 0) {
-            let name = ProcStat::of(pid).map(|stat| printable_text(&stat.name)).unwrap_or_default();
-            return format!("its log service runs {name} (pid {pid}), and no log directory is known");
+/// Where the output of a service goes that no svlogd writes.
+fn elsewhere(service: &Path, target: &Target, logger: Option<i32>) -> String {
+    if let Some(pid) = logger {
+        let name = ProcStat::of(pid).map(|stat| printable_text(&stat.name)).unwrap_or_default();
+        return format!("its log service runs {name} (pid {pid}), and no log directory is known");
+    }
+    if service.join("log").is_dir() {
+        return "its log service does not run, and there is no log directory".to_owned();
+    }
+    let pid = match running(target, &MAIN) {
+        Running::Process(pid) => pid,
+        Running::No => return "no svlogd writes its output, and it does not run".to_owned(),
+        Running::Unknown => return "no svlogd writes its output, and it is not supervised".to_owned(),
+    };
+    let [out, err] = [1, 2].map(|fd| goes_to(pid, fd));
+    match (out, err) {
+        (Some(out), Some(err)) if out == err => format!("no svlogd writes its output, which goes to {out}"),
+        (Some(out), Some(err)) => {
+            format!("no svlogd writes its output, which goes to {out}; its errors go to {err}")
         }
-        if service.join("log").is_dir() {
-            return "its log service does not run, and there is no log directory".to_owned();
-        }
-        let Some(status) = status(service, Role::Main) else {
-            return "no svlogd writes its output, and it is not supervised".to_owned();
-        };
-        let Some(pid) = status.pid else {
-            return "no svlogd writes its output, and it does not run".to_owned();
-        };
-        let pid = pid.as_raw_nonzero().get();
-        let [out, err] = [1, 2].map(|fd| goes_to(pid, fd));
-        match (out, err) {
-            (Some(out), Some(err)) if out == err => {
-                format!("no svlogd writes its output, which goes to {out}")
-            }
-            (Some(out), Some(err)) => {
-                format!("no svlogd writes its output, which goes to {out}; its errors go to {err}")
-            }
-            _ => format!("no svlogd writes its output, and you may not see where process {pid} writes to"),
-        }
+        _ => format!("no svlogd writes its output, and you may not see where process {pid} writes to"),
     }
 }
 
-/// What a service or its log service is doing, if a supervisor serves it.
-fn status(service: &Path, role: Role) -> Option<Status> {
-    // With a slash at the end it is a path, whatever it begins with.
-    let target = Target::new(service.join("").as_os_str(), &Base::default());
-    let part = if role == Role::Log { &LOG } else { &MAIN };
-    target.status(part).ok()
+/// The process of a service, or of its log service.
+enum Running {
+    /// No supervisor tells of one.
+    Unknown,
+    /// It does not run.
+    No,
+    /// This one.
+    Process(i32),
+}
+
+fn running(target: &Target, part: &Part) -> Running {
+    match target.status(part) {
+        Ok(status) => status.pid.map_or(Running::No, |pid| Running::Process(pid.as_raw_nonzero().get())),
+        Err(_) => Running::Unknown,
+    }
 }
 
 fn is_svlogd(pid: i32) -> bool {
