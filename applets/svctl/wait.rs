@@ -126,7 +126,7 @@ impl Look {
             For::Ready if !service.is_up() || status.term => false,
             For::Ready if service.main.is_ready().is_some() => true,
             For::Ready => {
-                let agrees = self.agrees(&service.target);
+                let agrees = self.agrees(&Target::new(&service.name, &self.base));
                 self.has_failed_check |= !agrees;
                 agrees
             }

@@ -33,7 +33,6 @@ mod completion;
 mod config;
 mod gzip;
 mod input;
-mod label;
 mod limit;
 mod line;
 mod logdir;

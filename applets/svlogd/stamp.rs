@@ -2,7 +2,7 @@
 
 use svcore::tai::{self, Tai64N};
 
-use super::label::label_of;
+use svcore::label::label_of;
 
 /// The kind of timestamp that is written before each line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

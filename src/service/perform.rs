@@ -19,6 +19,7 @@ mod unit;
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fd::AsFd;
@@ -47,7 +48,7 @@ use super::machine::Machine;
 use super::step::{Action, Actions, Event, Now, Script};
 use crate::control::{Command, Hook};
 use crate::error::{Context, Failed, Result};
-use crate::files::{self, Identity};
+use crate::files;
 use crate::logger::Loggers;
 use crate::moment::{Moment, earlier};
 use crate::policy::PolicyFile;
@@ -57,6 +58,7 @@ use crate::role::Role;
 use crate::say::Message;
 use crate::status::Want;
 use crate::sys::watch;
+use crate::template::{Instance, ServiceIdentity};
 use crate::{Signal, hint, oom, tai};
 
 /// A program of `control/` that runs.
@@ -110,7 +112,8 @@ impl Service {
         let failed = || "unable to change to directory";
         let path = CString::new(name.as_bytes()).map_err(|_| Failed::without_cause(failed()))?;
         let dir = open_directory(CWD, &path).while_doing(failed)?;
-        let label = Label { who, path };
+        let instance = Instance::of(Path::new(name)).map(Box::new);
+        let label = Label { who, path, instance };
         // Listed after the watch is set.
         let mut contents = None;
         let mut main = Unit::open(Role::Main, dir, &label, now, |dir| {
@@ -163,10 +166,17 @@ impl Service {
         self.publish(now);
     }
 
-    /// Which directory it serves; `None` if that cannot be found out.
+    /// Which service it is; `None` if that cannot be found out.
     #[must_use]
-    pub fn identity(&self) -> Option<Identity> {
-        rustix::fs::fstat(&self.main.dir).map(|stat| files::identity(&stat)).ok()
+    pub fn identity(&self) -> Option<ServiceIdentity> {
+        let directory = files::identity(&rustix::fs::fstat(&self.main.dir).ok()?);
+        Some(ServiceIdentity::new(directory, self.instance()))
+    }
+
+    /// Which instance of a template it is, if it is one.
+    #[must_use]
+    pub(crate) fn instance(&self) -> Option<&Instance> {
+        self.label.instance.as_deref()
     }
 
     /// Lets its programs write elsewhere than to the standard output and error of the supervisor.

@@ -22,6 +22,7 @@ pub mod interest;
 pub mod limits;
 pub mod link;
 pub mod listing;
+pub mod local_time;
 pub(crate) mod notify_socket;
 pub mod output;
 pub mod packets;

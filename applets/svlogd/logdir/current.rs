@@ -11,10 +11,10 @@ use svcore::tai::{self, Tai64N};
 use svcore::{Context, Failed, trust};
 
 use super::super::completion::{is_complete, mark_complete, mark_incomplete};
-use super::super::label::next_label;
 use super::super::old_log::{Kind, OldLog};
 use super::super::report::Report;
 use super::locked_directory::is_name_of;
+use svcore::label::next_label;
 
 /// The open `current`.
 pub(super) struct Current {

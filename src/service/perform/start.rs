@@ -48,18 +48,9 @@ impl Service {
         }
         let Some(unit) = self.unit(role) else { return Event::NotStarted { finish: false } };
         let (code, status);
-        let mut argv: Vec<&CStr> = Vec::new();
-        let mut environment: Vec<&CStr> = Vec::new();
         let file = match script {
-            Script::Run => {
-                argv.push(c"./run");
-                c"./run"
-            }
-            Script::Finish(how) => {
-                (code, status) = how.finish_arguments();
-                argv.extend([c"./finish", &code, &status]);
-                c"./finish"
-            }
+            Script::Run => c"./run",
+            Script::Finish(_) => c"./finish",
         };
         let found = statat(&unit.dir, file, AtFlags::empty());
         if role == Role::Log {
@@ -71,6 +62,16 @@ impl Service {
             self.log_becomes_script();
         }
         let Some(unit) = self.unit(role) else { return Event::NotStarted { finish: false } };
+        let mut argv: Vec<&CStr> = vec![file];
+        let mut environment: Vec<&CStr> = Vec::new();
+        if let Some(instance) = self.instance() {
+            argv.push(&instance.argument);
+            environment.push(&instance.variable);
+        }
+        if let Script::Finish(how) = script {
+            (code, status) = how.finish_arguments();
+            argv.extend([code.as_c_str(), &status]);
+        }
         let told_by = self.notifications.as_deref().filter(|_| (role, script) == (Role::Main, Script::Run));
         environment.extend(told_by.into_iter().flat_map(Notifications::environment).map(CString::as_c_str));
         let descriptor = told_by.and_then(Notifications::descriptor);
@@ -78,7 +79,7 @@ impl Service {
             files: &[file],
             argv: &argv,
             environment: &environment,
-            pid_variable: told_by.filter(|it| it.has_watchdog()).map(|_| c"WATCHDOG_PID"),
+            pid_variable: told_by.filter(|it| it.has_watchdog()).map(|_| "WATCHDOG_PID"),
             others: descriptor.as_slice(),
             directory: Some(unit.dir.as_fd()),
             new_session: self.of_init,
@@ -153,9 +154,16 @@ impl Service {
         self.publish(now);
         let pid = target.map(|pid| pid.as_raw_nonzero().to_string()).unwrap_or_default();
         let Ok(pid) = CString::new(pid) else { return done };
+        let instance = self.instance();
+        let argv: &[&CStr] = match instance {
+            Some(instance) => &[&name, &instance.argument, &pid],
+            None => &[&name, &pid],
+        };
+        let environment = instance.map(|instance| instance.variable.as_c_str());
         let mut program = Program {
             files: &[&name],
-            argv: &[&name, &pid],
+            argv,
+            environment: environment.as_slice(),
             directory: Some(self.main.dir.as_fd()),
             new_session: self.of_init,
             bounded,

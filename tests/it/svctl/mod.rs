@@ -8,6 +8,7 @@ mod acting;
 mod causes;
 mod completions;
 mod importing;
+mod log;
 mod making;
 mod schema;
 mod seeing;
