@@ -1,6 +1,5 @@
 //! `svctl up` and `svctl down`: start and end a directory of services, such as the one that `svctl import` makes.
 
-mod order;
 mod reporter;
 
 use std::ffi::{CString, OsStr, OsString};
@@ -20,12 +19,13 @@ use svcore::event::{self, Wait};
 use svcore::files::{self, Identity};
 use svcore::hint::quoted as shown;
 use svcore::moment::Moment;
+use svcore::needs::survey;
 use svcore::say::{self, printable, printable_text};
 use svcore::serving::{self, Process};
 use svcore::status::{State, Want};
 use svcore::sys::spawn::{self, Program, Stream};
 use svcore::sys::{clock, signal};
-use svcore::{Error, Failed, Result, Signal, decimal, own_file, policy, trust};
+use svcore::{Error, Failed, Result, Signal, decimal, own_file, trust};
 
 use super::Asked;
 use super::import::MANIFEST;
@@ -104,32 +104,25 @@ pub(super) fn down(asked: &Asked) -> Result {
     may_be_ended(&process)?;
     let pid = process.pid.to_string();
     let names = Tree::at(path.clone()).names()?;
-    let ranks = order::ranks(&names.iter().map(|name| needs(&path, name)).collect::<Vec<_>>());
-    let ranked = |rank: usize| {
-        let of_rank = names.iter().zip(&ranks).filter(move |(_, its)| **its == rank);
-        of_rank.map(|(name, _)| path.join(name).into_os_string())
-    };
-    let ranks = ranks.iter().max().map_or(0, |highest| highest.saturating_add(1));
+    let paths: Vec<OsString> = names.iter().map(|name| path.join(name).into_os_string()).collect();
+    let rounds = rounds(&paths);
     if asked.given.has(Opt::DryRun) {
-        for rank in 0..ranks {
-            for name in ranked(rank) {
-                say::out(&[b"would stop ", &printable(base_name(&name)), b"\n"]);
-            }
+        for path in rounds.into_iter().flatten() {
+            say::out(&[b"would stop ", &printable(base_name(path)), b"\n"]);
         }
         say::out(&[b"would end runsvdir (pid ", pid.as_bytes(), b")\n"]);
         return Ok(0);
     }
     let patience = patience(asked)?;
-    for rank in 0..ranks {
-        let of_rank: Vec<OsString> = ranked(rank).filter(|name| is_supervised(name)).collect();
-        act(&of_rank, &FORCE_STOP, patience);
+    for round in rounds {
+        let supervised = round.into_iter().filter(|path| is_supervised(path)).cloned();
+        act(&supervised.collect::<Vec<_>>(), &FORCE_STOP, patience);
     }
     end(&process)?;
     let until = clock::monotonic().saturating_add(LEAVING);
     let mut is_over = wait_until(until, || process.has_ended());
-    for name in &names {
-        let name = path.join(name).into_os_string();
-        is_over &= wait_until(until, || !is_supervised(&name) && !is_log_supervised(&name));
+    for path in &paths {
+        is_over &= wait_until(until, || !is_supervised(path) && !is_log_supervised(path));
     }
     if !is_over {
         let what = "some supervisors have not left yet; svctl list --tree shows their processes";
@@ -332,15 +325,19 @@ fn is_log_supervised(path: &OsStr) -> bool {
     target(path).status(&LOG).is_ok()
 }
 
-/// What a service needs, by the file of that name; nothing if it cannot be read.
-fn needs(tree: &Path, name: &OsStr) -> order::Node {
-    let read = || -> io::Result<Vec<u8>> {
-        let path = tree.join(name).join("needs");
-        trust::read_at_most(&trust::open_content(CWD, &c_string(path.as_os_str().as_bytes())?)?, 64 * 1024)
+/// The services at these paths in the order in which they stop: those of a round together, after all that need them.
+fn rounds(paths: &[OsString]) -> Vec<Vec<&OsString>> {
+    let bytes: Vec<&[u8]> = paths.iter().map(|path| path.as_bytes()).collect();
+    let Some(mut order) = survey::end_order(&bytes, &trust::ours()) else {
+        return vec![paths.iter().collect()];
     };
-    let needs = read().ok().and_then(|text| policy::needs(&text).ok()).unwrap_or_default();
-    let needs = needs.into_iter().map(|need| base_name(OsStr::from_bytes(&need.name)).to_vec()).collect();
-    order::Node { name: name.as_bytes().to_vec(), needs }
+    let mut rounds = Vec::new();
+    let mut round = order.first();
+    while !round.is_empty() {
+        rounds.push(round.iter().filter_map(|number| paths.get(*number)).collect());
+        round = round.into_iter().flat_map(|number| order.ended(number)).collect();
+    }
+    rounds
 }
 
 /// The last part of a path.
