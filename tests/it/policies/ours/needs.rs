@@ -154,7 +154,7 @@ fn a_task_is_waited_for_until_it_is_done() {
         });
         tree.file("migration", "go", "");
         eventually("up", || tree.is_up("app"));
-        assert_eq!(order(tree), ["migration", "app"]);
+        eventually("in order", || order(tree) == ["migration", "app"]);
         // It stays done.
         assert_eq!(tree.sv(&["restart", "app"]).code, Some(0));
         eventually("again", || order(tree) == ["migration", "app", "app"]);
@@ -214,7 +214,7 @@ fn one_that_is_missing_is_waited_for_unless_it_is_optional() {
         eventually("waits", || waits(tree, "app") == ["cache"]);
         noted(tree, "cache", "");
         eventually("up", || tree.is_up("app"));
-        assert_eq!(order(tree), ["web", "cache", "app"]);
+        eventually("in order", || order(tree) == ["web", "cache", "app"]);
     });
 }
 
