@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::WHO;
@@ -11,6 +12,7 @@ use rustix::fd::AsRawFd;
 use rustix::fs::{AtFlags, CWD, FileType, Stat, statat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use svcore::control::Command;
+use svcore::logger::Loggers;
 use svcore::moment::{Moment, earlier};
 use svcore::say::{Class, Message};
 use svcore::scan::{Directory, Found, Leaving, Listing, Retry, Scan};
@@ -93,6 +95,8 @@ pub(crate) struct Services {
     next_start: Option<Moment>,
     /// Whether a look has found the directory.
     has_looked: bool,
+    /// What keeps the logs without `log/run`.
+    loggers: Option<Rc<Loggers>>,
 }
 
 /// Why a service is not hosted.
@@ -106,7 +110,7 @@ enum Obstacle {
 
 impl Services {
     /// The services of `dir`; none is hosted yet.
-    pub(crate) fn new(dir: &OsStr) -> Result<Self, Failed> {
+    pub(crate) fn new(dir: &OsStr, loggers: Option<Rc<Loggers>>) -> Result<Self, Failed> {
         Ok(Services {
             dir: Directory::new(WHO, dir)?,
             scan: Scan::default(),
@@ -116,6 +120,7 @@ impl Services {
             reported_without_room: 0,
             next_start: None,
             has_looked: false,
+            loggers,
         })
     }
 
@@ -308,6 +313,9 @@ impl Services {
         let label = OsStr::from_bytes(name.to_bytes());
         let mut service = Service::open(WHO, label, OsStr::from_bytes(&path), now())?;
         service.set_of_init();
+        if let Some(loggers) = &self.loggers {
+            service.set_loggers(Rc::clone(loggers));
+        }
         if let Some(output) = output {
             let has_log = service.has_log();
             let outputs =

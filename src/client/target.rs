@@ -64,6 +64,8 @@ pub struct View {
     pub status: Status,
     /// What the file `state` tells. Without that file it is empty.
     pub facts: Facts,
+    /// Until when it counts as flapping, if its supervisor ever published that.
+    pub flaps_until: Option<Tai64N>,
 }
 
 /// The directory that services with plain names are in. It is looked for when the first of them is.
@@ -214,7 +216,8 @@ impl Target {
         let (place, ok) = self.find(part, "open supervise/ok", open_ok)?;
         let status = read_status_in(place.dir.as_fd())?;
         let facts = read_facts_in(place.dir.as_fd());
-        Ok(View { place: place.dir, ok, status, facts })
+        let flaps_until = flaps_until_in(place.dir.as_fd());
+        Ok(View { place: place.dir, ok, status, facts, flaps_until })
     }
 
     /// What the file `state` tells, whoever wrote it and whenever.
@@ -238,11 +241,7 @@ impl Target {
     /// Until when the service counts as flapping, if its supervisor ever published that.
     pub fn flaps_until(&self, part: &Part) -> Option<Tai64N> {
         let (place, _) = self.find(part, "", open_ok).ok()?;
-        let (file, _) =
-            trust::open_regular(place.dir.as_fd(), supervise::FLAPS, OFlags::RDONLY, Mode::empty()).ok()?;
-        let mut bytes = [0; 12];
-        let length = rustix::io::read(&file, &mut bytes).ok()?;
-        Tai64N::from_slice(bytes.get(..length)?).ok()
+        flaps_until_in(place.dir.as_fd())
     }
 
     /// Finds where a supervisor serves, and opens something there; see [`crate::state`]. `what` is attempted.
@@ -289,6 +288,13 @@ fn read_status_in(place: BorrowedFd<'_>) -> Result<Status, Trouble> {
         return Err(Trouble::BadFormat);
     }
     Status::decode(&bytes).map_err(|_| Trouble::BadFormat)
+}
+
+fn flaps_until_in(place: BorrowedFd<'_>) -> Option<Tai64N> {
+    let (file, _) = trust::open_regular(place, supervise::FLAPS, OFlags::RDONLY, Mode::empty()).ok()?;
+    let mut bytes = [0; 12];
+    let length = rustix::io::read(&file, &mut bytes).ok()?;
+    Tai64N::from_slice(bytes.get(..length)?).ok()
 }
 
 fn read_facts_in(place: BorrowedFd<'_>) -> Facts {

@@ -68,11 +68,25 @@ const UNTOLD: &[(&str, &str)] = &[
     ("/dev/console", "called the console"),
     ("/bin/sh", "a program"),
     ("runsv", "a program"),
+    ("svlogd", "a program"),
 ];
 
 /// Words in C strings that are no file names: arguments, kinds of file systems, process names.
-const NO_FILES: &[&str] =
-    &["-c", "-w", "9", "sh", "proc", "sysfs", "devtmpfs", "tmpfs", "mode=0755", "runsvdir", "runsvinit"];
+const NO_FILES: &[&str] = &[
+    "-c",
+    "-w",
+    "9",
+    "--hosted",
+    "--shared",
+    "sh",
+    "proc",
+    "sysfs",
+    "devtmpfs",
+    "tmpfs",
+    "mode=0755",
+    "runsvdir",
+    "runsvinit",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -52,6 +52,16 @@ impl Service {
             Script::Run => c"./run",
             Script::Finish(_) => c"./finish",
         };
+        let found = statat(&unit.dir, file, AtFlags::empty());
+        if role == Role::Log {
+            if matches!(found, Err(Errno::NOENT))
+                && let Some(event) = self.start_hosted_log(now)
+            {
+                return event;
+            }
+            self.log_becomes_script();
+        }
+        let Some(unit) = self.unit(role) else { return Event::NotStarted { finish: false } };
         let mut argv: Vec<&CStr> = vec![file];
         let mut environment: Vec<&CStr> = Vec::new();
         if let Some(instance) = self.instance() {
@@ -73,9 +83,9 @@ impl Service {
             others: descriptor.as_slice(),
             directory: Some(unit.dir.as_fd()),
             new_session: self.of_init,
+            bounded: found.is_ok_and(|stat| trust::is_of_others(&stat)),
             new_group: confined.is_group,
             control_group: confined.entrance.as_ref().map(AsFd::as_fd),
-            bounded: is_of_others(unit.dir.as_fd(), file),
             ..Program::default()
         };
         match role {
@@ -237,9 +247,4 @@ impl Service {
     pub(super) fn has_finish(&self) -> bool {
         !self.end.killed && files::open_read(self.main.dir.as_fd(), c"finish").is_ok()
     }
-}
-
-/// Whether a file belongs to a user other than root and us.
-fn is_of_others(dir: BorrowedFd<'_>, name: &CStr) -> bool {
-    statat(dir, name, AtFlags::empty()).is_ok_and(|stat| trust::is_of_others(&stat))
 }
