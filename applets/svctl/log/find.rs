@@ -5,19 +5,20 @@
 
 use std::cell::OnceCell;
 use std::ffi::{CString, OsStr};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::CWD;
+use svcore::client::{Base, LOG, MAIN, Target};
 use svcore::old_log::OldLog;
 use svcore::proc_stat::ProcStat;
 use svcore::role::Role;
 use svcore::say::printable_text;
-use svcore::state::{self, Home};
-use svcore::status::{LEN, Status};
+
+use svcore::status::Status;
 use svcore::sys::listing;
-use svcore::{files, hint, trust};
+use svcore::{files, hint};
 
 /// The longest command line that is looked at, in bytes.
 const LINE_MAX: usize = 64 * 1024;
@@ -132,19 +133,10 @@ impl Finder {
 
 /// What a service or its log service is doing, if a supervisor serves it.
 fn status(service: &Path, role: Role) -> Option<Status> {
-    let open = |at: BorrowedFd<'_>, path: &Path| {
-        openat(at, path, svcore::sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
-    };
-    let mut dir = open(CWD, service)?;
-    if role == Role::Log {
-        dir = open(dir.as_fd(), Path::new("log"))?;
-    }
-    let home = Home { dir: dir.as_fd(), path: service, role, who: b"" };
-    let (place, _) = state::find(&home, |place| trust::open_fifo(place, c"ok", OFlags::WRONLY)).ok()?;
-    let (file, _) = trust::open_regular(place.dir.as_fd(), c"status", OFlags::RDONLY, Mode::empty()).ok()?;
-    let mut bytes = [0; LEN];
-    (rustix::io::read(&file, &mut bytes).ok()? == LEN).then_some(())?;
-    Status::decode(&bytes).ok()
+    // With a slash at the end it is a path, whatever it begins with.
+    let target = Target::new(service.join("").as_os_str(), &Base::default());
+    let part = if role == Role::Log { &LOG } else { &MAIN };
+    target.status(part).ok()
 }
 
 fn is_svlogd(pid: i32) -> bool {
@@ -196,8 +188,11 @@ fn usual(service: &Path) -> Option<PathBuf> {
 }
 
 fn has_log(directory: &Path) -> bool {
-    if directory.join("current").is_file() {
-        return true;
+    match std::fs::symlink_metadata(directory.join("current")) {
+        Ok(_) => return true,
+        // Whoever opens it is told so.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return true,
+        Err(_) => {}
     }
     let Ok(entries) = std::fs::read_dir(directory) else { return false };
     entries.flatten().any(|entry| OldLog::from_name(entry.file_name().as_bytes()).is_some())

@@ -84,7 +84,10 @@ impl Follower {
             self.inotify.iter().map(|inotify| PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN)),
         );
         event::wait(&mut fds, until);
-        if fds.first().is_some_and(|out| out.revents().intersects(PollFlags::ERR | PollFlags::NVAL)) {
+        if fds
+            .first()
+            .is_some_and(|out| out.revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL))
+        {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let mut changed = std::mem::take(&mut self.unwatched);

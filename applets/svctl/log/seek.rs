@@ -134,3 +134,90 @@ fn read_at(opened: &Opened, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     }
     Ok(filled)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+    use svcore::label::label_of;
+    use svcore::tai;
+
+    use super::super::directory::Directory;
+    use super::*;
+
+    /// A log directory with only a `current`.
+    struct Log(PathBuf);
+
+    impl Log {
+        fn new(name: &str, content: &[u8]) -> Self {
+            let path = std::env::temp_dir().join(format!("svctl-seek-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::File::create(path.join("current")).unwrap().write_all(content).unwrap();
+            Log(path)
+        }
+
+        fn opened(&self) -> Opened {
+            Directory::open(&self.0).unwrap().current().unwrap().unwrap()
+        }
+    }
+
+    impl Drop for Log {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(50))]
+        /// After the place are exactly as many lines as wanted, wherever blocks end.
+        #[test]
+        fn after_the_place_are_the_lines_that_were_wanted(
+            lengths in prop::collection::vec(prop_oneof![0_usize..40, 60_000_usize..70_000], 0..12),
+            is_ended: bool,
+            wanted in 1_u64..14,
+        ) {
+            let mut content: Vec<u8> =
+                lengths.iter().flat_map(|length| [vec![b'x'; *length], vec![b'\n']].concat()).collect();
+            if !is_ended {
+                content.extend_from_slice(b"end");
+            }
+            let log = Log::new("lines", &content);
+            let lines = |bytes: &[u8]| bytes.split_inclusive(|byte| *byte == b'\n').count() as u64;
+            let all = lines(&content);
+            match from_end(&log.opened(), wanted).unwrap() {
+                Found::At(place) => {
+                    let after = &content[usize::try_from(place).unwrap()..];
+                    prop_assert_eq!(lines(after), wanted);
+                    prop_assert_eq!(content[usize::try_from(place).unwrap() - 1], b'\n');
+                }
+                Found::Lines(lines) => {
+                    prop_assert_eq!(lines, all);
+                    prop_assert!(all <= wanted);
+                }
+            }
+        }
+
+        /// No line that is late enough is before the place, and the place is near where the time begins.
+        #[test]
+        fn a_time_is_found(steps in prop::collection::vec(0_u32..3, 3000..4000), since in 0_i64..4000, width in 1_usize..60) {
+            let mut time = 0;
+            let mut content = Vec::new();
+            let mut begins = None;
+            for step in steps {
+                time += i64::from(step);
+                if time >= since && begins.is_none() {
+                    begins = Some(content.len());
+                }
+                let label = label_of(&tai::stamp(time, 0));
+                content.extend_from_slice(&[&label[..], b" ", &vec![b'y'; width], b"\nmore\n"].concat());
+            }
+            let begins = begins.unwrap_or(content.len());
+            let log = Log::new("time", &content);
+            let place = usize::try_from(to_time(&log.opened(), tai::stamp(since, 0))).unwrap();
+            prop_assert!(place <= begins, "{} {}", place, begins);
+            prop_assert!(begins - place <= 2 * BLOCK, "{} {}", place, begins);
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::svctl;
+use super::{schema, svctl};
 use support::*;
 
 /// A directory of services with logs, without supervisors.
@@ -223,6 +223,62 @@ fn names_and_lines_of_any_bytes_are_shown_without_loss() {
     );
     let outcome = tree.svctl(&[]).go();
     assert!(outcome.out.starts_with("a\\xff\\x0a b | x"), "{}", outcome.out);
+}
+
+#[test]
+fn lines_as_json_are_as_the_schema_has_them() {
+    schema::needs_validator();
+    let tree = Tree::new();
+    tree.file("web", "current", stamped(0, "a \"b\\") + "no stamp\n");
+    fs::write(tree.path("web/log/main").join(SECOND), b"\xff\x1b[0m\n").unwrap();
+    let outcome = tree.svctl(&["--json"]).go();
+    assert_eq!((outcome.code, outcome.out.lines().count()), (Some(0), 3), "{outcome:?}");
+    schema::validate(&outcome.out);
+}
+
+#[test]
+fn a_log_that_one_may_not_read_is_told() {
+    needs_root();
+    let tree = Tree::new();
+    tree.file("web", "current", "a\n");
+    tree.file("api", "current", "b\n");
+    fs::set_permissions(tree.path("web/log/main"), fs::Permissions::from_mode(0o700)).unwrap();
+    // The executable is where others may not go.
+    let program = TempDir::in_memory();
+    fs::copy(executable(), program.join("svctl")).unwrap();
+    let words = [
+        "-u",
+        "nobody",
+        program.join("svctl").to_str().unwrap(),
+        "log",
+        "-d",
+        tree.path("").to_str().unwrap(),
+    ]
+    .map(str::to_owned);
+    let outcome = run("chpst").args(&words).go();
+    let log = tree.path("web/log/main");
+    let expected = format!("svctl: warning: web: unable to read {}: access denied\n", log.display());
+    assert_eq!((outcome.code, outcome.out.as_str(), outcome.err), (Some(1), "b\n", expected));
+}
+
+#[test]
+fn several_logs_are_followed() {
+    let tree = Tree::new();
+    let services: Vec<String> = (0..50).map(|number| format!("s{number:02}")).collect();
+    let mut logs: Vec<_> = services
+        .iter()
+        .map(|name| {
+            tree.file(name, "current", "");
+            fs::OpenOptions::new().append(true).open(tree.path(name).join("log/main/current")).unwrap()
+        })
+        .collect();
+    let _svctl = tree.svctl(&["-f", "--grep", "shown"]).start(&tree.path("out"));
+    let mut expected = String::new();
+    for (number, log) in logs.iter_mut().enumerate() {
+        log.write_all(b"other\nshown\n").unwrap();
+        expected += &format!("s{number:02} | shown\n");
+        eventually("shown", || tree.0.read("out") == expected);
+    }
 }
 
 /// A log that svlogd writes, and `svctl log -f` of it, whose output goes to a file.
