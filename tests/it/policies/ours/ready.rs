@@ -116,14 +116,15 @@ fn what_an_old_process_left_behind_does_not_count() {
         tree.define(
             "web",
             &format!(
-                "if [ ! -e old ]; then : >old\n({}; echo >&3; : >told) >/dev/null 2>&1 &\nfi\nexec sleep 1000",
+                "if [ ! -e old ]; then\n({}; echo >&3; : >told) >/dev/null 2>&1 &\n: >old\nfi\nexec sleep 1000",
                 until("late")
             ),
         );
         tree.file("web", "notification-fd", "3");
         tree.link("web");
         tree.start();
-        eventually("up", || tree.is_up("web") && is_unready(tree, "web"));
+        // The process that it leaves behind was started.
+        eventually("up", || is_unready(tree, "web") && tree.root.join("sv/web/old").exists());
         let pid = tree.pid("web");
         send(&tree.root.join("sv/web/supervise/control"), "t");
         eventually("another", || tree.is_up("web") && tree.pid("web") != pid);
