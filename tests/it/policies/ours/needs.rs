@@ -132,7 +132,7 @@ fn one_that_can_tell_is_waited_for_until_it_has() {
         tree.root.script("sv/db/check", ": >asked");
         tree.link("db");
         tree.start();
-        eventually("it runs", || order(tree) == ["db"]);
+        eventually("it runs", || order(tree) == ["db"] && waits(tree, "web") == ["db"]);
         steadily("web waits", A_WHILE, || waits(tree, "web") == ["db"] && order(tree) == ["db"]);
         tree.file("db", "go", "");
         eventually("up", || tree.is_up("web"));
@@ -148,7 +148,7 @@ fn a_task_is_waited_for_until_it_is_done() {
         tree.file("migration", "restart", "never");
         tree.link("migration");
         tree.start();
-        eventually("it runs", || order(tree) == ["migration"]);
+        eventually("it runs", || order(tree) == ["migration"] && waits(tree, "app") == ["migration"]);
         steadily("app waits", A_WHILE, || {
             order(tree) == ["migration"] && waits(tree, "app") == ["migration"]
         });
