@@ -163,7 +163,10 @@ fn all_graphs_of_up_to_four_services() {
         (seed >> 33) % number
     };
     for services in 1..=4_usize {
-        for bits in 0..1_u64 << (services * services) {
+        // That a service needs itself is a cycle of its own; with four, it would only take time.
+        let of_itself = (0..services).fold(0_u64, |bits, node| bits | 1 << (node * services + node));
+        let is_left_out = |bits: u64| services == 4 && bits & of_itself != 0;
+        for bits in (0..1_u64 << (services * services)).filter(|bits| !is_left_out(*bits)) {
             let graph = graph(services, bits);
             let is_reversed = bits.count_ones() % 2 == 1;
             check(&graph, |node| if is_reversed { services - node } else { node }, &mut choice);

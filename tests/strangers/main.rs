@@ -10,6 +10,7 @@ mod announcements;
 mod chpst;
 mod init;
 mod logs;
+mod needs;
 mod processes;
 mod state;
 

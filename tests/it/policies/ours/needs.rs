@@ -120,6 +120,27 @@ fn a_check_that_hangs_holds_up_nobody_else() {
 }
 
 #[test]
+fn one_that_can_tell_is_waited_for_until_it_has() {
+    under_each_supervisor(|tree| {
+        noted(tree, "web", "db");
+        tree.define(
+            "db",
+            "echo db >>../../order\nuntil [ -e go ]; do sleep 0.02; done\necho >&3\nexec sleep 1000",
+        );
+        tree.file("db", "notification-fd", "3\n");
+        // It is not asked where the service tells.
+        tree.root.script("sv/db/check", ": >asked");
+        tree.link("db");
+        tree.start();
+        eventually("it runs", || order(tree) == ["db"]);
+        steadily("web waits", A_WHILE, || waits(tree, "web") == ["db"] && order(tree) == ["db"]);
+        tree.file("db", "go", "");
+        eventually("up", || tree.is_up("web"));
+        assert!(!tree.root.join("sv/db/asked").exists());
+    });
+}
+
+#[test]
 fn a_task_is_waited_for_until_it_is_done() {
     under_each_supervisor(|tree| {
         noted(tree, "app", "migration");
@@ -127,16 +148,16 @@ fn a_task_is_waited_for_until_it_is_done() {
         tree.file("migration", "restart", "never");
         tree.link("migration");
         tree.start();
-        eventually("it runs", || tree.is_up("migration"));
+        eventually("it runs", || order(tree) == ["migration"]);
         steadily("app waits", A_WHILE, || {
             order(tree) == ["migration"] && waits(tree, "app") == ["migration"]
         });
         tree.file("migration", "go", "");
         eventually("up", || tree.is_up("app"));
-        assert_eq!(order(tree), ["migration", "app"]);
+        eventually("in order", || order(tree) == ["migration", "app"]);
         // It stays done.
         assert_eq!(tree.sv(&["restart", "app"]).code, Some(0));
-        assert_eq!(order(tree), ["migration", "app", "app"]);
+        eventually("again", || order(tree) == ["migration", "app", "app"]);
     });
 }
 
@@ -193,7 +214,7 @@ fn one_that_is_missing_is_waited_for_unless_it_is_optional() {
         eventually("waits", || waits(tree, "app") == ["cache"]);
         noted(tree, "cache", "");
         eventually("up", || tree.is_up("app"));
-        assert_eq!(order(tree), ["web", "cache", "app"]);
+        eventually("in order", || order(tree) == ["web", "cache", "app"]);
     });
 }
 
