@@ -20,7 +20,6 @@
 //!
 //! Source: runit-service(5), "supervise/state".
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::Signal;
@@ -51,7 +50,7 @@ pub struct Facts {
     /// How often `./run` was started since the supervisor began.
     pub starts: u64,
     /// The last ends of `./run`, the latest first.
-    pub ends: VecDeque<End>,
+    pub ends: Vec<End>,
 }
 
 /// Whether a service is ready.
@@ -242,18 +241,16 @@ mod tests {
             message: Some(b"listening".to_vec()),
             main_pid: Some(812),
             starts: 9,
-            ends: VecDeque::new(),
+            ends: Vec::new(),
         };
         for code in 3..7 {
             let how = Ended::Code(code);
-            facts.ends.push_front(End {
-                at: stamp(i64::from(code), 1),
-                how,
-                uptime: Duration::from_millis(1234),
-            });
+            facts
+                .ends
+                .insert(0, End { at: stamp(i64::from(code), 1), how, uptime: Duration::from_millis(1234) });
         }
         let how = Ended::Signal { signal: Signal::KILL, core: false };
-        facts.ends.push_front(End { at: stamp(2000, 999_999_999), how, uptime: Duration::ZERO });
+        facts.ends.insert(0, End { at: stamp(2000, 999_999_999), how, uptime: Duration::ZERO });
         facts
     }
 

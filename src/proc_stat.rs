@@ -1,5 +1,14 @@
 //! The line `stat` of a process in `/proc`. Source: proc_pid_stat(5).
 
+use std::ffi::CString;
+
+use rustix::fs::CWD;
+
+use crate::files;
+
+/// The line is never longer: a name of at most 15 bytes and numbers.
+const LINE_MAX: usize = 1024;
+
 /// The fields that we use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcStat {
@@ -33,7 +42,9 @@ impl ProcStat {
     /// Reads that of process `pid`, a number in the PID namespace of `/proc`. `None` if it has ended, or there is no `/proc`.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
-        Self::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+        let path = CString::new(format!("/proc/{pid}/stat")).ok()?;
+        let mut line = [0; LINE_MAX];
+        Self::parse(files::read_start(CWD, &path, &mut line).ok()?)
     }
 
     /// How long ago it started, in whole seconds; `None` where there is no `/proc`.

@@ -8,11 +8,13 @@
 //! 4. `/dev/shm/runit-UID/NAME`.
 //! 5. `/tmp/runit-UID/NAME`.
 //!
-//! NAME is the last part of the path of the service directory, after all links in it were followed; a log service has
-//! `.log` appended. So the state of a service is found by whichever link the service is reached. Two services can have the
+//! An instance of a [`template`](crate::template) such as `getty@tty1` uses `@tty1` in the directory of 2.
+//!
+//! NAME is the last part of the path of the service directory, after all links in it were followed; of an instance it is the
+//! name of the link. A log service has `.log` appended. So the state of a service is found by whichever link the service is reached. Two services can have the
 //! same NAME, and so can services of two containers that share a file system: the second uses NAME.1, the third NAME.2. The
 //! file `owner` tells them apart: it holds device and inode of the service directory (of `log` for a log service), the
-//! number of the mount namespace, and on a second line the path, for people.
+//! number of the mount namespace, for an instance its number, and on a second line the path, for people.
 //!
 //! Other users can make something of these names before us. So each directory that is made for state, and NAME in it, has
 //! to belong to us or to the user root, nobody else may be able to write to it, and no link is followed unless we or the
@@ -42,6 +44,7 @@ use rustix::io::Errno;
 use crate::files;
 use crate::role::Role;
 use crate::say::Message;
+use crate::template::Instance;
 use crate::trust::{self, Make, Refusal};
 
 pub(crate) use owner::{OWNER, Owner};
@@ -64,6 +67,8 @@ pub struct Home<'a> {
     pub dir: BorrowedFd<'a>,
     /// The path of the service directory.
     pub path: &'a Path,
+    /// Which instance of a template it is, if it is one.
+    pub instance: Option<&'a Instance>,
     /// Which of the two it is.
     pub role: Role,
     /// How messages about it begin.
@@ -97,6 +102,9 @@ impl Home<'_> {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             path = parent.map_or_else(|| ".".into(), Path::to_owned);
         }
+        if let Some(instance) = self.instance {
+            return Some([instance.name().as_bytes(), &b".log".repeat(logs)].concat());
+        }
         // The path may have ended in a link to a log service, or in `.`.
         let mut real = std::fs::canonicalize(path).ok()?;
         while real.file_name().is_some_and(|last| last == "log") && real.parent()?.file_name().is_some() {
@@ -108,7 +116,15 @@ impl Home<'_> {
 
     /// What `owner` says in a place for this service.
     pub(crate) fn owner(&self) -> io::Result<Owner> {
-        Owner::of(self.dir)
+        Owner::of(self.dir, self.instance)
+    }
+
+    /// Where its own state is, from the service directory on.
+    pub(crate) fn own_path(&self) -> CString {
+        let instance = self.instance.map(|instance| [b"/", instance.state_name().as_slice()].concat());
+        let path = [b"supervise".as_slice(), &instance.unwrap_or_default()].concat();
+        // An argument that was part of a path has no null in it.
+        CString::new(path).unwrap_or_default()
     }
 
     /// The users who may have made the target of a link in the service directory: those of `users`, and the owner of the
@@ -123,7 +139,25 @@ impl Home<'_> {
     ///
     /// A directory is what the owner of the service directory wants it to be. But strangers may have made the target of a
     /// link first. So it has to belong to the owner, to us or to the user root, or nobody else could have made it.
+    ///
+    /// In either of them, an instance has a directory of its own.
     fn open_own_for(&self, users: &[u32], make: Make) -> io::Result<Own> {
+        let own = self.open_own_of_all(users, make)?;
+        let Some(instance) = self.instance else { return Ok(own) };
+        let name = CString::new(instance.state_name())?;
+        let made = if make == Make::Nothing { Ok(()) } else { mkdirat(&own.dir, &name, PRIVATE) };
+        match (trust::search_directory(own.dir.as_fd(), &name), made) {
+            (Err(error), Err(errno))
+                if error.kind() == io::ErrorKind::NotFound && UNWRITABLE.contains(&errno) =>
+            {
+                Err(errno.into())
+            }
+            (opened, _) => Ok(Own { dir: opened?.0, linked: own.linked }),
+        }
+    }
+
+    /// The same without regard to instances.
+    fn open_own_of_all(&self, users: &[u32], make: Make) -> io::Result<Own> {
         match trust::search_directory(self.dir, c"supervise") {
             Ok((dir, _)) => return Ok(Own { dir, linked: false }),
             Err(error) if trust::refusal(&error) == Some(Refusal::Link) => {}
@@ -354,7 +388,7 @@ mod tests {
         let dir = rustix::fs::open(&root, OFlags::RDONLY, Mode::empty()).unwrap();
         let name = |path: &Path, log: bool| {
             let role = if log { Role::Log } else { Role::Main };
-            let home = Home { dir: dir.as_fd(), path, role, who: b"" };
+            let home = Home { dir: dir.as_fd(), path, instance: None, role, who: b"" };
             home.name().map(|name| String::from_utf8(name).unwrap())
         };
         for (path, log, expected) in [

@@ -31,7 +31,7 @@ use rustix::io::Errno;
 
 use crate::error::{Context, Failed, Result};
 use crate::role::Role;
-use crate::state;
+use crate::state::{self, Home};
 use crate::trust::{self, Refusal};
 use crate::{files, slice, sys};
 
@@ -48,6 +48,8 @@ const PRIVATE: Mode = Mode::from_raw_mode(0o600);
 pub struct Supervise {
     role: Role,
     dir: OwnedFd,
+    /// Where it is, from the service directory on.
+    own_path: CString,
     /// Where it is, if not in the service directory.
     elsewhere: Option<CString>,
     control: OwnedFd,
@@ -59,7 +61,8 @@ pub struct Supervise {
 
 impl Supervise {
     /// Locks the directory and opens `control`.
-    fn open_at(dir: OwnedFd, role: Role) -> Result<Self, Failed> {
+    fn open_at(dir: OwnedFd, home: &Home<'_>) -> Result<Self, Failed> {
+        let role = home.role;
         let lock = open_lock(dir.as_fd(), role)?;
         take_lock(&lock, role)?;
         let control = open_control(dir.as_fd(), role)?;
@@ -71,6 +74,7 @@ impl Supervise {
         let supervise = Supervise {
             role,
             dir,
+            own_path: home.own_path(),
             elsewhere: None,
             control,
             ok: None,
@@ -167,7 +171,7 @@ impl Supervise {
     pub(crate) fn is_in_place(&self, parent: BorrowedFd<'_>) -> bool {
         let ours = fstat(&self.dir).map(|stat| files::identity(&stat)).ok();
         let there = match &self.elsewhere {
-            None => statat(parent, c"supervise", AtFlags::empty()),
+            None => statat(parent, &self.own_path, AtFlags::empty()),
             Some(place) => statat(CWD, place, AtFlags::empty()),
         };
         let there = there.map(|stat| files::identity(&stat)).ok();

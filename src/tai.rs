@@ -26,6 +26,12 @@ pub fn now() -> Tai64N {
     stamp(seconds, nanos)
 }
 
+/// Seconds and nanoseconds after 1970-01-01 00:00:00 UTC. A stamp before that counts as that moment.
+#[must_use]
+pub fn since_1970(stamp: &Tai64N) -> (i64, u32) {
+    (i64::try_from(stamp.0.0.saturating_sub(EPOCH)).unwrap_or(i64::MAX), stamp.1)
+}
+
 /// The stamp that is `after` later than `stamp`.
 #[must_use]
 pub(crate) fn later(stamp: &Tai64N, after: std::time::Duration) -> Tai64N {
@@ -70,6 +76,20 @@ pub fn human(stamp: &Tai64N, between: u8) -> [u8; 25] {
     text
 }
 
+/// The days from 1970-01-01 to a date in the Gregorian calendar; `None` if there is no such date, or it is before 1970 or
+/// after 9999.
+#[must_use]
+pub fn days_to(year: u64, month: u64, day: u64) -> Option<u64> {
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let (of_year, year) = if month > 2 { (month - 3, year) } else { (month + 9, year - 1) };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + (153 * of_year + 2) / 5 + day - 1;
+    let days = (era * 146_097 + of_era).checked_sub(719_468)?;
+    (date(days).2 == day).then_some(days)
+}
+
 /// Year, month and day of a day after 1970-01-01, in the Gregorian calendar.
 ///
 /// It counts years from March, so that the leap day is the last day of a year.
@@ -98,6 +118,18 @@ mod tests {
         assert_eq!(shown(951_782_400, 12_345_678), "2000-02-29_00:00:00.01234");
         assert_eq!(shown(4_107_542_400, 0), "2100-03-01_00:00:00.00000");
         assert_eq!(shown(1_795_161_600, 0), "2026-11-20_08:00:00.00000");
+    }
+
+    #[test]
+    fn dates_and_days_are_the_same() {
+        for days in 0..50_000 {
+            let (year, month, day) = date(days);
+            assert_eq!(days_to(year, month, day), Some(days));
+        }
+        for (year, month, day) in [(2026, 2, 29), (2026, 13, 1), (2026, 0, 1), (1969, 12, 31), (2026, 4, 31)]
+        {
+            assert_eq!(days_to(year, month, day), None);
+        }
     }
 
     #[test]

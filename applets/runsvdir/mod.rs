@@ -17,13 +17,13 @@ use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, wait as reap};
 use svcore::event::{self, Wait, Woken};
-use svcore::files::Identity;
 use svcore::moment::{Moment, earlier};
 use svcore::say::Message;
 use svcore::scan::{Directory, Scan, again_at};
 use svcore::sys::signals::Signals;
 use svcore::sys::spawn::{Program, Search, spawn};
 use svcore::sys::{clock, signal};
+use svcore::template::ServiceIdentity;
 use svcore::{Call, Context, Error, Failed, Result, Signal, exec, own_file, process_one};
 
 use ending::Untold;
@@ -224,7 +224,7 @@ impl Runsvdir {
     }
 
     /// Whether the runsv of a service serves the directory to which its name leads now.
-    fn has_followed(&self, place: usize, identity: Identity) -> bool {
+    fn has_followed(&self, place: usize, identity: ServiceIdentity) -> bool {
         let Some(service) = self.services.get(place) else { return false };
         let Runsv::Alive { pid, .. } = service.runsv else { return false };
         !self.services.is_leaving(identity)
@@ -256,7 +256,7 @@ impl Runsvdir {
         self.unopened = None;
         for place in due {
             let Some(service) = self.services.get(place) else { return };
-            if Directory::leads_to(dir.as_fd(), &service.found.name, service.found.identity) {
+            if Directory::leads_to(dir.as_fd(), &service.found.name, service.found.identity.directory) {
                 if service.waits(now) && self.dir.is_served(&service.found.name) {
                     self.services.is_served_by_another(now, place);
                     continue;
@@ -355,14 +355,14 @@ fn tell_to_leave(runsv: impl IntoIterator<Item = Pid>) {
 }
 
 /// Whether a process has this directory open, as runsv has the one that it serves. `None` if that is unknown.
-fn has_open(pid: Pid, identity: Identity) -> Option<bool> {
+fn has_open(pid: Pid, identity: ServiceIdentity) -> Option<bool> {
     let path = CString::new(format!("/proc/{}/fd", pid.as_raw_nonzero())).ok()?;
     let dir = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     // A runsv has a dozen descriptors.
     let mut names = Dir::read_from(&dir).ok()?.flatten().take(100);
     // Stock's runsv has it as its working directory.
     Some(
-        names.any(|entry| Directory::leads_to(dir.as_fd(), entry.file_name(), identity))
-            || Directory::leads_to(dir.as_fd(), c"../cwd", identity),
+        names.any(|entry| Directory::leads_to(dir.as_fd(), entry.file_name(), identity.directory))
+            || Directory::leads_to(dir.as_fd(), c"../cwd", identity.directory),
     )
 }

@@ -11,10 +11,10 @@
 use std::time::Duration;
 
 use rustix::process::Pid;
-use svcore::files::Identity;
 use svcore::moment::{Moment, earlier};
 use svcore::recent::{EVERY, Recent};
 use svcore::scan::{Found, Leaving, Plan};
+use svcore::template::ServiceIdentity;
 
 /// A runsv that ends sooner than this after its start, twice in a row, or that was told to exit, is started again
 /// only after a pause of this length.
@@ -100,7 +100,7 @@ pub(crate) struct Unverified {
     pub(crate) place: usize,
     pub(crate) pid: Pid,
     /// The directory that it should have open.
-    pub(crate) identity: Identity,
+    pub(crate) identity: ServiceIdentity,
 }
 
 /// All services.
@@ -139,7 +139,7 @@ impl Services {
     }
 
     /// Whether a runsv that was told to exit still has this directory.
-    pub(crate) fn is_leaving(&self, identity: Identity) -> bool {
+    pub(crate) fn is_leaving(&self, identity: ServiceIdentity) -> bool {
         self.leaving.has(identity)
     }
 
@@ -290,13 +290,17 @@ fn number_of(pid: Pid) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use svcore::files::Identity;
+
+    fn identity(device: u64, inode: u64) -> ServiceIdentity {
+        ServiceIdentity::new(Identity { device, inode }, None)
+    }
 
     #[test]
     fn a_runsv_is_started_again_at_once_unless_it_was_told_or_ends_again_and_again() {
         let at = |millis| Moment::from_start(Duration::from_millis(millis));
         let pid = Pid::from_raw(7).unwrap();
-        let mut service =
-            Known::new(Found { name: c"a".to_owned(), identity: Identity { device: 1, inode: 1 } });
+        let mut service = Known::new(Found { name: c"a".to_owned(), identity: identity(1, 1) });
         let alive = |started| Runsv::Alive { pid, started: at(started) };
         let dead = |not_before| Runsv::Dead { not_before: at(not_before) };
         service.runsv = alive(0);
@@ -318,7 +322,7 @@ mod tests {
     }
 
     fn found(name: &std::ffi::CStr, inode: u64) -> Found {
-        Found { name: name.to_owned(), identity: Identity { device: 1, inode } }
+        Found { name: name.to_owned(), identity: identity(1, inode) }
     }
 
     fn started(services: &mut Services, place: usize, pid: i32) {

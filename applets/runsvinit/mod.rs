@@ -10,6 +10,7 @@
 mod environment;
 mod halt;
 mod lines;
+mod logger;
 mod options;
 mod others;
 mod output;
@@ -19,10 +20,12 @@ mod stop;
 mod stopping;
 
 use std::ffi::CStr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::process::Pid;
+use svcore::logger::Loggers;
 use svcore::moment::{Moment, earlier};
 use svcore::process::Ended;
 use svcore::say::{Class, Message};
@@ -82,6 +85,8 @@ struct Init<'o> {
     host: Host,
     services: Services,
     output: Option<Output>,
+    /// What keeps the logs without `log/run`.
+    loggers: Option<Rc<Loggers>>,
     cmd: Cmd,
     /// When the kernel gets back the pages of the executable, unless something happens before. `None`: it has them back.
     idle_at: Option<Moment>,
@@ -115,18 +120,21 @@ impl<'o> Init<'o> {
             environment::write(dir)?;
         }
         let dir = options.dir.clone().unwrap_or_else(serving::usual_directory);
-        let services = Services::new(&dir)?;
+        let output = options.prefix.then(|| Output::new(options.stamp)).transpose();
+        let output = output.while_doing(|| "unable to create pipe")?;
+        let loggers = logger::new(output.as_ref());
+        let services = Services::new(&dir, loggers.clone())?;
         let announcement = serving::announce(&dir);
         if announcement.is_none() && options.verbose {
             info(b"the directory is announced nowhere: sv may need SVDIR");
         }
-        let output = options.prefix.then(|| Output::new(options.stamp)).transpose();
         Ok(Init {
             options,
             phase: Phase::Boot(Hooks::all_or_none(BOOT)),
             host: Host::of_many(signals),
             services,
-            output: output.while_doing(|| "unable to create pipe")?,
+            output,
+            loggers,
             cmd: Cmd::new(&options.command),
             idle_at: Some(clock::monotonic().saturating_add(IDLE)),
             code: None,
@@ -178,6 +186,12 @@ impl<'o> Init<'o> {
         if let Some(output) = &mut self.output {
             output.pass_on();
         }
+        if let Some(loggers) = &self.loggers
+            && loggers.awaited().is_some()
+            && turn.ready.last() == Some(&true)
+        {
+            logger::pass_on(loggers, &mut self.host);
+        }
         for came in &turn.signals {
             self.react_to(came);
         }
@@ -202,9 +216,13 @@ impl<'o> Init<'o> {
         let until = self.deadline();
         let changes = self.services.dir.changes().filter(|_| matches!(self.phase, Phase::Serve));
         let changes = changes.map(|fd| (fd, PollFlags::IN));
-        let others: Vec<_> = changes.into_iter().chain(self.output.as_ref().map(Output::awaited)).collect();
+        let output = self.output.as_ref().map(Output::awaited);
+        let loggers = self.loggers.as_ref().and_then(|loggers| loggers.awaited());
+        let loggers = loggers.map(|fd| (fd, PollFlags::IN));
+        let others: Vec<_> = changes.into_iter().chain(output).chain(loggers).collect();
         let own = self.own_processes();
-        let is_own = |(pid, _): &(Pid, Ended)| own.contains(&Some(*pid));
+        let is_logger = |pid: Pid| self.loggers.as_ref().is_some_and(|loggers| loggers.is_logger(pid));
+        let is_own = |(pid, _): &(Pid, Ended)| own.contains(&Some(*pid)) || is_logger(*pid);
         let is_stopping = matches!(self.phase, Phase::Stop(_));
         loop {
             let turn = self.host.turn(&others, until, |place, service| departed.push((place, service)));
@@ -313,6 +331,11 @@ impl<'o> Init<'o> {
 
     /// A process ended that is not one of a service: CMD, a hook, or an orphan.
     fn other_ended(&mut self, pid: Pid, how: Ended) {
+        if let Some(loggers) = &self.loggers
+            && logger::process_ended(loggers, &mut self.host, pid, how)
+        {
+            return;
+        }
         if self.cmd.note_end(pid) {
             if matches!(how, Ended::Signal { signal: Signal::KILL, .. }) && oom::killed(clock::monotonic()) {
                 let what = b"out of memory: the kernel has killed the command";

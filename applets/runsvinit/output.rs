@@ -197,16 +197,20 @@ impl Output {
         let (out, err) = self.pipes(name)?;
         let name = [name, b"/log"].concat();
         let log = if has_log { Some(self.pipes(&name)?) } else { None };
-        let new_writers = Rc::clone(&self.new_writers);
-        let late = Late(Box::new(move || {
+        Ok(Outputs { out, err, log, late: self.late(&name) })
+    }
+
+    /// Makes pipes for the program called `name` later.
+    pub(crate) fn late(&self, name: &[u8]) -> Late {
+        let (name, new_writers) = (name.to_vec(), Rc::clone(&self.new_writers));
+        Late(Box::new(move || {
             let (out, out_end) = Writer::new(&name, Standard::Output)?;
             let (err, err_end) = Writer::new(&name, Standard::Error)?;
             let mut all = new_writers.0.take();
             all.extend([out, err]);
             new_writers.0.set(all);
             Ok((out_end, err_end))
-        }));
-        Ok(Outputs { out, err, log, late })
+        }))
     }
 
     /// Pipes for the standard output and error of a program.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::WHO;
@@ -11,13 +12,14 @@ use rustix::fd::AsRawFd;
 use rustix::fs::{AtFlags, CWD, FileType, Stat, statat};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use svcore::control::Command;
-use svcore::files::Identity;
+use svcore::logger::Loggers;
 use svcore::moment::{Moment, earlier};
 use svcore::say::{Class, Message};
 use svcore::scan::{Directory, Found, Leaving, Listing, Retry, Scan};
 use svcore::service::Service;
 use svcore::service::host::{Host, Place, now};
 use svcore::sys::{clock, limits};
+use svcore::template::ServiceIdentity;
 use svcore::{Context, Failed, Result, files, hint};
 
 use super::output::Output;
@@ -82,9 +84,9 @@ impl Entry {
 pub(crate) struct Services {
     pub(crate) dir: Directory,
     scan: Scan,
-    entries: BTreeMap<Identity, Entry>,
+    entries: BTreeMap<ServiceIdentity, Entry>,
     /// The service that is hosted at each place.
-    hosted: BTreeMap<Place, Identity>,
+    hosted: BTreeMap<Place, ServiceIdentity>,
     /// Services that vanished, whose entry is gone, and that are still hosted until they have ended.
     leaving: Leaving,
     /// How many services had no room, by the last report.
@@ -93,6 +95,8 @@ pub(crate) struct Services {
     next_start: Option<Moment>,
     /// Whether a look has found the directory.
     has_looked: bool,
+    /// What keeps the logs without `log/run`.
+    loggers: Option<Rc<Loggers>>,
 }
 
 /// Why a service is not hosted.
@@ -106,7 +110,7 @@ enum Obstacle {
 
 impl Services {
     /// The services of `dir`; none is hosted yet.
-    pub(crate) fn new(dir: &OsStr) -> Result<Self, Failed> {
+    pub(crate) fn new(dir: &OsStr, loggers: Option<Rc<Loggers>>) -> Result<Self, Failed> {
         Ok(Services {
             dir: Directory::new(WHO, dir)?,
             scan: Scan::default(),
@@ -116,6 +120,7 @@ impl Services {
             reported_without_room: 0,
             next_start: None,
             has_looked: false,
+            loggers,
         })
     }
 
@@ -174,7 +179,7 @@ impl Services {
 
     /// Applies what a look found.
     fn apply(&mut self, listing: &Listing, host: &mut Host) {
-        let identities: Vec<Identity> = self.entries.keys().copied().collect();
+        let identities: Vec<ServiceIdentity> = self.entries.keys().copied().collect();
         let known: Vec<&Found> = self.entries.values().map(|entry| &entry.found).collect();
         let plan = self.scan.compare(clock::monotonic(), &known, listing, |_, _| false);
         self.dir.look_again_at(plan.again);
@@ -238,7 +243,7 @@ impl Services {
         let is_due = |entry: &&Entry| at >= entry.not_before && self.may_start(entry);
         let limit = limits::open_files();
         let due = self.entries.values().filter(is_due).map(|entry| entry.found.identity);
-        let due: Vec<Identity> = due.take(STARTS_MAX).collect();
+        let due: Vec<ServiceIdentity> = due.take(STARTS_MAX).collect();
         for identity in due {
             let Some(entry) = self.entries.get(&identity) else { continue };
             let hosted = self.host(entry, limit, host, output);
@@ -308,6 +313,9 @@ impl Services {
         let label = OsStr::from_bytes(name.to_bytes());
         let mut service = Service::open(WHO, label, OsStr::from_bytes(&path), now())?;
         service.set_of_init();
+        if let Some(loggers) = &self.loggers {
+            service.set_loggers(Rc::clone(loggers));
+        }
         if let Some(output) = output {
             let has_log = service.has_log();
             let outputs =

@@ -152,7 +152,12 @@ impl Init<'_> {
                 self.host.end_all(now());
                 self.host.kill_services();
             }
-            Task::KillLogs => self.host.kill_logs(),
+            Task::KillLogs => {
+                self.host.kill_logs();
+                if let Some(loggers) = &self.loggers {
+                    loggers.kill();
+                }
+            }
             Task::EndWriters => {
                 let logs: Vec<Pid> =
                     self.host.services().filter_map(|(_, service)| service.unit(Role::Log)?.pid()).collect();

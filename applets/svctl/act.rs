@@ -184,7 +184,7 @@ fn act(asked: &Asked, deed: &Deed) -> Result {
         } else if asked.given.has(Opt::DryRun) {
             let name = text::escaped(service.name.as_bytes());
             out += &format!("{name}: {}; it is {} now\n", deed.would, service.in_words());
-        } else if deed.request.is_for_up() && why::cannot_start(&service) {
+        } else if deed.request.is_for_up() && why::cannot_start(&service, &reporter.base) {
             hopeless.push(service.name);
         } else {
             left.push(service.name);

@@ -34,7 +34,7 @@ impl Seen {
             words: service.in_words(),
             pid: status.and_then(|status| status.pid),
             since: status.map(|status| status.since),
-            last_end: service.main.facts().and_then(|facts| facts.ends.front().copied()),
+            last_end: service.main.facts().and_then(|facts| facts.ends.first().copied()),
             log: service.log.as_ref().map(|log| log.condition(&service.now)),
         }
     }

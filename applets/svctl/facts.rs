@@ -24,7 +24,8 @@ const COMMAND_MAX: usize = 4096;
 pub(super) struct Service {
     /// Its name as in the directory, or as typed.
     pub(super) name: OsString,
-    pub(super) target: Target,
+    /// Where its directory is.
+    pub(super) path: Vec<u8>,
     pub(super) main: Unit,
     /// Its log service, if it has a directory `log`.
     pub(super) log: Option<Unit>,
@@ -87,9 +88,10 @@ pub(super) enum Condition {
 
 impl Unit {
     fn new(target: &Target, part: &Part) -> Self {
-        let told = target.view(part).map(|view| Told { status: view.status, facts: view.facts });
+        let view = target.view(part);
+        let flaps_until = view.as_ref().ok().and_then(|view| view.flaps_until);
+        let told = view.map(|view| Told { status: view.status, facts: view.facts });
         let has_down = target.has_down(part).unwrap_or(false);
-        let flaps_until = if told.is_ok() { target.flaps_until(part) } else { None };
         Unit { told, has_down, flaps_until }
     }
 
@@ -218,7 +220,7 @@ impl Service {
         let log = has_log.then(|| Unit::new(&target, &LOG));
         let pid = main.status().and_then(|status| status.pid);
         let command = pid.map_or_else(Vec::new, |pid| command(pid, supervising));
-        Service { name: name.to_owned(), target, main, log, command, now }
+        Service { name: name.to_owned(), path: target.path, main, log, command, now }
     }
 
     /// How it is.
@@ -267,7 +269,7 @@ impl Service {
     /// Writes all that is known.
     pub(super) fn write(&self, object: &mut Object<'_>) {
         object.bytes("name", self.name.as_bytes());
-        object.bytes("path", &self.target.path);
+        object.bytes("path", &self.path);
         object.text("condition", self.condition().word());
         object.boolean("problem", self.has_problem());
         object.boolean("up", self.is_up());

@@ -160,7 +160,7 @@ fn row_of_process(process: &Process) -> Vec<Cell> {
 fn row(service: &Service) -> Vec<Cell> {
     let facts = service.main.facts();
     let plain = |text: Option<String>| Cell::from(text.unwrap_or_default());
-    let last_end = facts.and_then(|facts| facts.ends.front()).map(|end| {
+    let last_end = facts.and_then(|facts| facts.ends.first()).map(|end| {
         format!("{}, {} ago", text::ended(end.how), text::age(seconds_between(&end.at, &service.now)))
     });
     let ready = service.main.is_ready().map(|ready| if ready { "yes" } else { "no" }.to_owned());

@@ -1,10 +1,11 @@
-//! Names, times and amounts as text. Without I/O.
+//! Names, times and amounts as text. Without I/O, but for the local time zone.
 
 use std::time::Duration;
 
 use svcore::process::Ended;
 use svcore::say::printable_text;
-use svcore::tai::{Tai64N, human};
+use svcore::sys::local_time;
+use svcore::tai::{self, Tai64N, human};
 
 /// A name or another text of somebody else, so that it can be shown and nothing of it is lost: a backslash is `\\`, and each
 /// byte that is not printable or not UTF-8 is `\xNN`.
@@ -47,10 +48,16 @@ pub(super) fn time(stamp: &Tai64N) -> String {
     format!("{to_seconds}.{:09}Z", stamp.1)
 }
 
-/// A stamp for people: to the second, in UTC.
+/// A stamp for people: to the second, in local time.
 pub(super) fn clock(stamp: &Tai64N) -> String {
-    let text = human(stamp, b' ');
-    format!("{} UTC", String::from_utf8_lossy(text.get(..19).unwrap_or_default()))
+    clock_at(stamp, local_time::ahead_of_utc(tai::since_1970(stamp).0))
+}
+
+/// The same in a zone that is so many seconds ahead of UTC.
+fn clock_at(at: &Tai64N, ahead: i64) -> String {
+    let there = tai::stamp(tai::since_1970(at).0.saturating_add(ahead), at.1);
+    let text = human(&there, b' ');
+    String::from_utf8_lossy(text.get(..19).unwrap_or_default()).into_owned()
 }
 
 /// How a process ended: `exit 1`, `KILL`.
@@ -135,6 +142,6 @@ mod tests {
         assert_eq!(ended(Ended::Code(111)), "exit 111");
         assert_eq!(ended(Ended::Signal { signal: Signal::KILL, core: false }), "signal KILL");
         assert_eq!(time(&stamp(0, 5)), "1970-01-01T00:00:00.000000005Z");
-        assert_eq!(clock(&stamp(86_400, 5)), "1970-01-02 00:00:00 UTC");
+        assert_eq!(clock_at(&stamp(86_400, 5), 3600), "1970-01-02 01:00:00");
     }
 }

@@ -126,7 +126,7 @@ impl Look {
             For::Ready if !service.is_up() || status.term => false,
             For::Ready if service.main.is_ready().is_some() => true,
             For::Ready => {
-                let agrees = self.agrees(&service.target);
+                let agrees = self.agrees(&Target::new(&service.name, &self.base));
                 self.has_failed_check |= !agrees;
                 agrees
             }
@@ -246,7 +246,7 @@ fn has_run(before: &Service, now: &Service) -> bool {
 
 /// How the task ended that was started after `before`; `None` while it runs.
 fn end_after(before: &Service, now: &Service) -> Option<Outcome> {
-    let last = |service: &Service| -> Option<End> { service.main.facts()?.ends.front().copied() };
+    let last = |service: &Service| -> Option<End> { service.main.facts()?.ends.first().copied() };
     let status = now.main.status()?;
     if status.state != State::Down || !has_run(before, now) {
         return None;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use svcore::decimal;
 
 use super::pattern;
+use super::stamp::LineStamp;
 
 /// The default port: that of syslog.
 const PORT: u16 = 514;
@@ -68,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) udp: Option<Udp>,
     /// Written before each line, after the timestamp.
     pub(crate) prefix: Vec<u8>,
+    /// The timestamp before each line, by a line `t`, `tt` or `ttt`; only for the log of a service without `log/run`.
+    pub(crate) stamp: LineStamp,
     rules: Vec<Rule>,
 }
 
@@ -81,9 +84,19 @@ impl Default for Config {
             processor: None,
             udp: None,
             prefix: Vec::new(),
+            stamp: LineStamp::None,
             rules: Vec::new(),
         }
     }
+}
+
+/// For whom `config` is parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// A log directory on the command line of svlogd.
+    Stock,
+    /// The log of a service without `log/run`: the timestamp has no option, so `config` may have a line for it.
+    Hosted,
 }
 
 /// The number of a line that cannot be used, or not all of it, counted from 1, and what is wrong with it.
@@ -92,11 +105,11 @@ pub(crate) type Complaint = (usize, String);
 impl Config {
     /// Parses the text of `config`. Lines that cannot be used are skipped; these, and lines that do something else than
     /// what they look like, are returned as complaints.
-    pub(crate) fn parse(text: &[u8]) -> (Self, Vec<Complaint>) {
+    pub(crate) fn parse(text: &[u8], dialect: Dialect) -> (Self, Vec<Complaint>) {
         let mut config = Config::default();
         let mut complaints = Vec::new();
         for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
-            if let Err(what) = config.set(line) {
+            if let Err(what) = config.set(line, dialect) {
                 complaints.push((index.saturating_add(1), what));
             }
         }
@@ -104,7 +117,7 @@ impl Config {
     }
 
     /// Applies one line, as far as it can be used. The error is what is wrong with it.
-    fn set(&mut self, line: &[u8]) -> Result<(), String> {
+    fn set(&mut self, line: &[u8], dialect: Dialect) -> Result<(), String> {
         let Some((letter, value)) = line.split_first() else { return Ok(()) };
         let rule = |effect: Effect| Rule { effect, pattern: value.to_vec() };
         match letter {
@@ -118,6 +131,9 @@ impl Config {
                 let number = Number::parse(value, &[])?;
                 *(if *letter == b'n' { &mut self.keep } else { &mut self.keep_when_full }) = number.value;
                 number.check("files")?;
+            }
+            b't' if dialect == Dialect::Hosted && value.iter().all(|&byte| byte == b't') => {
+                self.stamp = LineStamp::of_letters(line.len());
             }
             b't' => {
                 let seconds = Number::parse(value, &[(b'm', 60), (b'h', 3600)])?;
@@ -252,8 +268,12 @@ mod tests {
 
     use super::*;
 
+    fn parse(text: &[u8]) -> (Config, Vec<Complaint>) {
+        Config::parse(text, Dialect::Stock)
+    }
+
     fn good(text: &str) -> Config {
-        let (config, complaints) = Config::parse(text.as_bytes());
+        let (config, complaints) = parse(text.as_bytes());
         assert_eq!(complaints, []);
         config
     }
@@ -275,9 +295,23 @@ mod tests {
     }
 
     #[test]
+    fn letters_t_alone_are_a_timestamp_in_a_hosted_log_only() {
+        let stamp = |text: &[u8]| {
+            let (config, complaints) = Config::parse(text, Dialect::Hosted);
+            (config.stamp, config.age, complaints.len())
+        };
+        assert_eq!(stamp(b"t"), (LineStamp::Label, None, 0));
+        assert_eq!(stamp(b"tt\nt60"), (LineStamp::Utc(b'_'), Some(Duration::from_secs(60)), 0));
+        assert_eq!(stamp(b"ttt"), (LineStamp::Utc(b'T'), None, 0));
+        assert_eq!(stamp(b"tx"), (LineStamp::None, None, 1));
+        let (config, complaints) = parse(b"tt");
+        assert_eq!((config.stamp, complaints), (LineStamp::None, vec![(1, "not a number: t".to_owned())]));
+    }
+
+    #[test]
     fn only_the_very_word_gzip_means_the_built_in_compression() {
         let gzip = |text: &str| {
-            let (config, complaints) = Config::parse(text.as_bytes());
+            let (config, complaints) = parse(text.as_bytes());
             (config.processor.unwrap(), complaints.len())
         };
         assert_eq!(gzip("!gzip"), (Processor::Gzip(6), 0));
@@ -298,7 +332,7 @@ mod tests {
 
     #[test]
     fn what_is_ignored_in_a_line_is_reported() {
-        let (config, complaints) = Config::parse(b"t5d\ns10kb\nn3 old logs\nN2x\nt1h \n!gzip 12\n!cat\0x");
+        let (config, complaints) = parse(b"t5d\ns10kb\nn3 old logs\nN2x\nt1h \n!gzip 12\n!cat\0x");
         assert_eq!((config.size, config.keep, config.keep_when_full), (10_240, 3, 2));
         assert_eq!(config.age, Some(Duration::from_secs(3600)));
         assert_eq!(config.processor, Some(Processor::Shell(c"gzip 12".to_owned())));
@@ -319,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_reported_with_its_number_and_skipped() {
-        let (config, complaints) = Config::parse(b"s10\nwhat\nnx\nu1.2.3\nu1.2.3.4:0\nn5");
+        let (config, complaints) = parse(b"s10\nwhat\nnx\nu1.2.3\nu1.2.3.4:0\nn5");
         assert_eq!((config.size, config.keep, config.udp), (10, 5, None));
         let numbers: Vec<usize> = complaints.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, [2, 3, 4, 5]);
@@ -347,7 +381,7 @@ mod tests {
         fn any_text_can_be_parsed(text in prop::collection::vec(prop_oneof![
             3 => prop::sample::select(b"snNt!uUp+-eE#\n019km.:*".to_vec()), 1 => any::<u8>()], 0..200)
         ) {
-            let (_, complaints) = Config::parse(&text);
+            let (_, complaints) = parse(&text);
             let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
             for (number, line) in lines.iter().enumerate() {
                 let known = line.first().is_none_or(|letter| b"snNt!uUp+-eE#".contains(letter));

@@ -1,10 +1,12 @@
-//! Standard input: read in large blocks, cut into lines, and handed to every log directory that selects them.
+//! The input: read in large blocks, cut into lines, and handed to every log directory that selects them.
 
 use memchr::memrchr;
 use rustix::buffer::spare_capacity;
+use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use svcore::say::{self, Message};
-use svcore::sys::clock;
+use svcore::slice;
+use svcore::sys::{clock, output};
 use svcore::tai;
 
 use super::line::{Cutter, Piece};
@@ -19,10 +21,31 @@ const BLOCK_LARGE: usize = 64 * 1024;
 /// Once this many bytes are pending for a directory they are written, even while a block is being cut into lines.
 const PENDING_ENOUGH: usize = 128 * 1024;
 
-/// Standard input.
+/// The bytes of one read. All inputs of a process share it, so that an idle one takes little memory.
+#[derive(Default)]
+pub(crate) struct Block(Vec<u8>);
+
+impl Block {
+    /// Makes room for one read after the `held` bytes, of lines up to `line_max` bytes.
+    fn begin(&mut self, held: &[u8], line_max: usize) {
+        self.0.clear();
+        self.0.reserve(BLOCK_SMALL.max(line_max.saturating_mul(2)));
+        self.0.extend_from_slice(held);
+    }
+
+    /// The read filled the room: the next one gets more.
+    fn grow(&mut self, line_max: usize) {
+        if self.0.capacity() < BLOCK_LARGE {
+            let wanted = BLOCK_LARGE.saturating_add(line_max);
+            self.0.reserve_exact(wanted.saturating_sub(self.0.len()));
+        }
+    }
+}
+
+/// What one descriptor is read from.
 pub(crate) struct Input {
-    /// What was read and not handed on yet. Between two reads, that is the beginning of an incomplete line.
-    bytes: Vec<u8>,
+    /// What was read and not handed on yet: the beginning of an incomplete line.
+    held: Vec<u8>,
     lines: Lines,
 }
 
@@ -30,7 +53,7 @@ impl Input {
     pub(crate) fn new(options: &Options) -> Self {
         let settings = options.settings();
         Input {
-            bytes: Vec::with_capacity(BLOCK_SMALL.max(settings.line_max.saturating_mul(2))),
+            held: Vec::new(),
             lines: Lines {
                 cutter: Cutter::new(settings.line_max),
                 settings,
@@ -42,59 +65,65 @@ impl Input {
 
     /// Whether everything that was read ended with a newline.
     pub(crate) const fn is_between_lines(&self) -> bool {
-        self.bytes.is_empty() && !self.lines.cutter.is_in_long_line()
+        self.held.is_empty() && !self.lines.cutter.is_in_long_line()
     }
 
     /// Reads once, and hands the complete lines to the log directories. Returns whether the input has ended.
-    pub(crate) fn read_block(&mut self, logs: &mut [LogDir]) -> bool {
-        // The incomplete line has less than `line_max` bytes, so that this much is always free.
-        self.bytes.reserve(self.lines.settings.line_max.max(1));
-        let room = self.bytes.capacity().saturating_sub(self.bytes.len());
-        let result = rustix::io::read(rustix::stdio::stdin(), spare_capacity(&mut self.bytes));
-        let ended = self.hand_on(result, logs);
-        if result == Ok(room) && self.bytes.capacity() < BLOCK_LARGE {
-            let wanted = BLOCK_LARGE.saturating_add(self.lines.settings.line_max);
-            self.bytes.reserve_exact(wanted.saturating_sub(self.bytes.len()));
+    pub(crate) fn read_block(&mut self, fd: BorrowedFd<'_>, block: &mut Block, logs: &mut [LogDir]) -> bool {
+        let line_max = self.lines.settings.line_max;
+        block.begin(&self.held, line_max);
+        let room = block.0.capacity().saturating_sub(block.0.len());
+        let read = rustix::io::read(fd, spare_capacity(&mut block.0));
+        if matches!(read, Ok(1..)) {
+            let incomplete = self.lines.hand_on(&block.0, logs);
+            let complete = block.0.len().saturating_sub(incomplete);
+            self.held.clear();
+            self.held.extend_from_slice(slice::part(&block.0, complete..));
         }
-        ended
+        if read == Ok(room) {
+            block.grow(line_max);
+        }
+        has_ended(read)
     }
 
     /// The same for one byte: whatever follows the current line stays unread, for the next svlogd.
-    pub(crate) fn read_byte(&mut self, logs: &mut [LogDir]) -> bool {
+    pub(crate) fn read_byte(&mut self, fd: BorrowedFd<'_>, logs: &mut [LogDir]) -> bool {
         let mut byte = [0];
-        let result = rustix::io::read(rustix::stdio::stdin(), &mut byte);
-        if result == Ok(1) {
-            self.bytes.extend_from_slice(&byte);
+        let read = rustix::io::read(fd, &mut byte);
+        if read == Ok(1) {
+            self.held.extend_from_slice(&byte);
+            let incomplete = self.lines.hand_on(&self.held, logs);
+            let complete = self.held.len().saturating_sub(incomplete);
+            self.held.drain(..complete);
         }
-        self.hand_on(result, logs)
-    }
-
-    /// Hands on what a read has added to the input. Returns whether the input has ended.
-    fn hand_on(&mut self, read: Result<usize, Errno>, logs: &mut [LogDir]) -> bool {
-        match read {
-            Ok(0) => true,
-            Ok(_) => {
-                let incomplete = self.lines.hand_on(&self.bytes, logs);
-                let complete = self.bytes.len().saturating_sub(incomplete);
-                self.bytes.drain(..complete);
-                false
-            }
-            // AGAIN: another process that has the same descriptor was faster, or made it non-blocking.
-            Err(Errno::INTR | Errno::AGAIN) => false,
-            Err(errno) => {
-                let cause = std::io::Error::from(errno);
-                Message::warning("svlogd", "unable to read standard input").because(&cause).print();
-                true
-            }
-        }
+        has_ended(read)
     }
 
     /// After the end of the input: ends the last line if it has no newline, and hands it on.
     pub(crate) fn end_last_line(&mut self, logs: &mut [LogDir]) {
         if !self.is_between_lines() {
-            self.bytes.push(b'\n');
-            self.lines.hand_on(&self.bytes, logs);
-            self.bytes.clear();
+            self.held.push(b'\n');
+            self.lines.hand_on(&self.held, logs);
+            self.held.clear();
+        }
+    }
+
+    /// Frees memory that an idle input does not need: one of many inputs of a process.
+    pub(crate) fn release_memory(&mut self) {
+        self.held.shrink_to_fit();
+    }
+}
+
+/// Whether a read found the end of the input. If it failed, that is reported, and counts as the end.
+fn has_ended(read: Result<usize, Errno>) -> bool {
+    match read {
+        Ok(length) => length == 0,
+        // AGAIN: another process that has the same descriptor was faster, or made it non-blocking.
+        Err(Errno::INTR | Errno::AGAIN) => false,
+        Err(errno) => {
+            let cause = std::io::Error::from(errno);
+            Message::warning("svlogd", "unable to read standard input").because(&cause).print();
+            true
         }
     }
 }
@@ -112,7 +141,9 @@ impl Lines {
     /// Hands on all complete lines in `bytes`. Returns how many bytes at the end are an incomplete line.
     fn hand_on(&mut self, bytes: &[u8], logs: &mut [LogDir]) -> usize {
         let mut bytes = bytes;
-        let is_plain = self.settings.stamp == LineStamp::None && self.replacements.is_none();
+        // All of them have the same.
+        let stamp = logs.first().map_or(self.settings.stamp, LogDir::stamp);
+        let is_plain = stamp == LineStamp::None && self.replacements.is_none();
         if is_plain
             && logs.iter().all(|log| log.config.is_plain())
             && let Some(last) = memrchr(b'\n', bytes)
@@ -127,7 +158,7 @@ impl Lines {
             bytes = incomplete;
         }
         if !bytes.is_empty() {
-            let stamp = self.settings.stamp.text(tai::now);
+            let stamp = stamp.text(tai::now);
             while let Some(piece) = self.cutter.cut(&mut bytes) {
                 self.hand_on_piece(piece, stamp.as_ref(), logs);
                 for log in logs.iter_mut().filter(|log| log.pending() >= PENDING_ENOUGH && !log.is_pausing())
@@ -137,7 +168,12 @@ impl Lines {
             }
         }
         if !self.for_stderr.is_empty() {
-            say::err(&[&self.for_stderr]);
+            if self.settings.is_shared {
+                // The other logs do not wait for it.
+                let _ = output::write(rustix::stdio::stderr(), &self.for_stderr);
+            } else {
+                say::err(&[&self.for_stderr]);
+            }
             self.for_stderr.clear();
         }
         bytes.len()

@@ -11,9 +11,6 @@ mod pending;
 mod rotation;
 mod writing;
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-
 use rustix::process::Pid;
 use svcore::moment::Moment;
 use svcore::sys::clock;
@@ -22,9 +19,10 @@ use svcore::{Context, Failed};
 
 use super::config::Config;
 use super::options::Settings;
+use super::place::Place;
 use super::processor::Processing;
 use super::report::{PAUSE, Report};
-use super::stamp::StampText;
+use super::stamp::{LineStamp, StampText};
 use super::udp::Sender;
 use current::{Current, Opened};
 use locked_directory::LockedDirectory;
@@ -59,11 +57,11 @@ pub(crate) struct LogDir {
 
 impl LogDir {
     /// Opens and locks a directory, and opens its `current`. If that fails it is reported, and `None` is returned.
-    pub(crate) fn open(name: &OsStr, settings: Settings) -> Option<Self> {
-        let report = Report::new(name.as_bytes(), settings.verbose);
+    pub(crate) fn open(place: &Place, settings: Settings) -> Option<Self> {
+        let report = Report::new(place.name(), settings);
         let warn = |failed: Failed| report.failure(&failed);
-        let directory = LockedDirectory::open(report.directory(), None).map_err(warn).ok()?;
-        let config = config_file::read(&directory, &report).while_doing(|| "unable to read config");
+        let directory = LockedDirectory::open(place, None).map_err(warn).ok()?;
+        let config = config_file::read(place, &directory, &report).while_doing(|| "unable to read config");
         let config = config.map_err(warn).unwrap_or_default();
         let mut last_stamp = old_logs::newest_stamp(&directory.fd, &report).map_err(warn).ok()?;
         let opened = current::open_or_create(&directory.fd, None, &mut last_stamp).map_err(warn).ok()?;
@@ -90,8 +88,8 @@ impl LogDir {
 
     /// Opens the directory again and reads its `config` again. If that fails it is reported, and everything stays as it
     /// was. Either way, no pending byte is lost. Returns whether the directory can still be used.
-    pub(crate) fn reopen(&mut self) -> bool {
-        match self.try_reopen() {
+    pub(crate) fn reopen(&mut self, place: &Place) -> bool {
+        match self.try_reopen(place) {
             Ok(()) => true,
             Err(failed) => {
                 self.report.failure(&failed);
@@ -100,9 +98,10 @@ impl LogDir {
         }
     }
 
-    fn try_reopen(&mut self) -> Result<(), Failed> {
-        let directory = LockedDirectory::open(self.report.directory(), Some(&self.directory))?;
-        let config = config_file::read(&directory, &self.report).while_doing(|| "unable to read config")?;
+    fn try_reopen(&mut self, place: &Place) -> Result<(), Failed> {
+        let directory = LockedDirectory::open(place, Some(&self.directory))?;
+        let config =
+            config_file::read(place, &directory, &self.report).while_doing(|| "unable to read config")?;
         self.last_stamp = self.last_stamp.max(old_logs::newest_stamp(&directory.fd, &self.report)?);
         let opened = current::open_or_create(&directory.fd, self.current.as_ref(), &mut self.last_stamp)?;
         if !directory.is_same(&self.directory) {
@@ -145,6 +144,16 @@ impl LogDir {
     /// The directory as typed.
     pub(crate) fn name(&self) -> &[u8] {
         self.report.directory()
+    }
+
+    /// The timestamp before each line, by the command line or by `config`.
+    pub(crate) fn stamp(&self) -> LineStamp {
+        if self.settings.stamp == LineStamp::None { self.config.stamp } else { self.settings.stamp }
+    }
+
+    /// Frees memory that an idle log does not need: one of many logs of a process.
+    pub(crate) fn release_memory(&mut self) {
+        self.pending.release_memory();
     }
 
     /// Appends whole lines, or a part of a long line, to the pending bytes.
@@ -277,6 +286,13 @@ impl LogDir {
     pub(crate) fn finish(&mut self, now: Moment) {
         self.processing.is_ending = true;
         self.advance(now);
+    }
+
+    /// Has the kernel begin to write `current` to the disk.
+    pub(crate) fn begin_to_sync(&self) {
+        if let Some(current) = &self.current {
+            current.begin_to_sync();
+        }
     }
 
     /// Kills the processor and completes `current`. Bytes that are still pending are lost, which is reported.

@@ -13,9 +13,11 @@
 //! | subject                           | decided by (pure)             | done by                                                       |
 //! |-----------------------------------|-------------------------------|---------------------------------------------------------------|
 //! | options                           | `options`                     | `options`                                                     |
+//! | one input and its directories     |                               | `stream`                                                      |
+//! | logs of services without `log/run` | `config`                     | `place`, `shared`                                             |
 //! | standard input, `-l`, `-r`, `-R`  | `line`, `replace`             | `input`                                                       |
 //! | timestamps, `-t`                  | `stamp`, `label`              | `input`                                                       |
-//! | log directory, `lock`             |                               | `logdir`, `logdir/locked_directory`                           |
+//! | log directory, `lock`             |                               | `place`, `logdir`, `logdir/locked_directory`                  |
 //! | `current`                         | `logdir/pending`, `limit`     | `logdir/current`, `logdir/writing`, `completion`              |
 //! | `config`, patterns                | `config`, `pattern`           | `logdir/config_file`                                          |
 //! | rotation, old logs                | `limit`, `label`, `old_log`   | `logdir/rotation`, `logdir/old_logs`                          |
@@ -31,69 +33,76 @@ mod completion;
 mod config;
 mod gzip;
 mod input;
-mod label;
 mod limit;
 mod line;
 mod logdir;
 mod old_log;
 mod options;
 mod pattern;
+mod place;
 mod processor;
 mod replace;
 mod report;
+mod shared;
 mod stamp;
+mod stream;
 mod udp;
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::AsFd;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{WaitOptions, wait};
 use svcore::event::{self, Wait, Woken};
+use svcore::logger::account;
 use svcore::moment::Moment;
 use svcore::say::Message;
 use svcore::sys::clock;
 use svcore::sys::signals::Signals;
 use svcore::{Call, Context, Failed, Result, Signal};
 
-use input::Input;
-use logdir::LogDir;
-use options::{Options, Settings};
-
-/// After TERM: how long svlogd waits for the end of the current line.
-const LINE_END_PATIENCE: Duration = Duration::from_secs(1);
-/// After TERM: when svlogd exits, whatever is left to do.
-const EXIT_PATIENCE: Duration = Duration::from_secs(4);
+use input::Block;
+use options::Logs;
+use place::Place;
+use stream::Stream;
 
 /// Runs the applet until its input ends or TERM arrives.
 pub(crate) fn main(call: &Call<'_>) -> Result {
-    let options = options::parse(call.args)?;
+    let mut options = options::parse(call.args)?;
     let signals = Signals::wait_for(&[Signal::TERM, Signal::HUP, Signal::ALRM, Signal::CHLD])
         .while_doing(|| "unable to open current working directory")?;
-    let mut svlogd = Svlogd::new(options);
+    let operands = std::mem::take(&mut options.directories);
+    let places = match options.logs {
+        Logs::Named => operands.into_iter().map(Place::Named).collect(),
+        Logs::Hosted => operands.into_iter().map(hosted).collect::<Result<_, Failed>>()?,
+        Logs::Shared => return shared::serve(&options, operands.first(), &signals),
+    };
+    let mut svlogd = Svlogd {
+        stream: Stream::new(&options, places),
+        block: Block::default(),
+        verbose: options.settings().verbose,
+    };
     svlogd.open_all()?;
     svlogd.serve(&signals)?;
     Ok(0)
 }
 
-struct Svlogd {
-    /// The log directories as typed.
-    names: Vec<OsString>,
-    settings: Settings,
-    input: Input,
-    /// Those of the directories that can be used.
-    logs: Vec<LogDir>,
+/// The log of a service without `log/run`, in whose directory `log` runsv has started us. Becomes the user in `log/user`.
+fn hosted(name: OsString) -> Result<Place, Failed> {
+    svcore::sys::arguments::set_process_name("svlogd");
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let log = openat(CWD, c".", flags, Mode::empty()).while_doing(|| "unable to open log directory")?;
+    if let Some(account) = account::of(log.as_fd())? {
+        account::become_it(&account)?;
+    }
+    Ok(Place::Hosted { log, name })
 }
 
-/// The deadlines that TERM sets.
-#[derive(Clone, Copy)]
-struct Termination {
-    /// Until then the rest of the current line is read.
-    line_end: Moment,
-    /// Then svlogd exits, whatever is left to do.
-    exit: Moment,
+struct Svlogd {
+    stream: Stream,
+    block: Block,
+    verbose: bool,
 }
 
 /// What a wait found.
@@ -103,100 +112,39 @@ struct Ready {
 }
 
 impl Svlogd {
-    fn new(options: Options) -> Self {
-        Svlogd {
-            settings: options.settings(),
-            input: Input::new(&options),
-            names: options.directories,
-            logs: Vec::new(),
-        }
-    }
-
-    /// Opens all directories; those that are open are reopened.
     fn open_all(&mut self) -> Result<(), Failed> {
-        let mut before = std::mem::take(&mut self.logs);
-        for name in &self.names {
-            let open = before.iter().position(|log| log.name() == name.as_bytes());
-            match open.map(|at| before.remove(at)) {
-                Some(mut log) => {
-                    if log.reopen() {
-                        self.logs.push(log);
-                    } else {
-                        log.close();
-                    }
-                }
-                None => self.logs.extend(LogDir::open(name, self.settings)),
-            }
-        }
-        if self.logs.is_empty() {
-            Err(Failed::without_cause("no functional log directories."))
-        } else {
+        if self.stream.open_all() {
             Ok(())
+        } else {
+            Err(Failed::without_cause("no functional log directories."))
         }
     }
 
     /// Logs until the input has ended and everything is written and processed, or until the deadline after TERM.
     fn serve(&mut self, signals: &Signals) -> Result<(), Failed> {
-        let mut termination: Option<Termination> = None;
-        let mut input_ended = false;
-        loop {
-            let now = self.now(termination.is_some());
-            for log in &mut self.logs {
-                log.advance(now);
-            }
-            if termination.is_some_and(|at| now >= at.line_end || self.input.is_between_lines()) {
-                input_ended = true;
-            }
-            let is_behind = self.logs.iter().any(LogDir::is_behind);
-            if input_ended && !is_behind && self.is_finished(now) {
-                break;
-            }
-            if termination.is_some_and(|at| now >= at.exit) {
-                break;
-            }
-            let deadline = termination.map(|at| if input_ended { at.exit } else { at.line_end });
-            let ready = self.wait(signals, !input_ended && !is_behind, deadline);
-            if ready.signal && self.handle_signals(signals)? && termination.is_none() {
+        while !self.stream.advance(self.now()) {
+            let wants_input = self.stream.wants_input();
+            let ready = self.wait(signals, wants_input);
+            if ready.signal && self.handle_signals(signals)? && self.stream.terminate(clock::monotonic()) {
                 self.info("sigterm received.");
-                let now = clock::monotonic();
-                termination = Some(Termination {
-                    line_end: now.saturating_add(LINE_END_PATIENCE),
-                    exit: now.saturating_add(EXIT_PATIENCE),
-                });
-                self.logs.iter_mut().for_each(LogDir::hurry);
                 continue;
             }
-            if ready.input && !input_ended {
-                input_ended = match termination {
-                    None => self.input.read_block(&mut self.logs),
-                    Some(_) => self.input.read_byte(&mut self.logs),
-                };
+            if ready.input {
+                self.stream.read(rustix::stdio::stdin(), &mut self.block);
             }
         }
-        for log in &mut self.logs {
-            log.close();
-        }
+        self.stream.close();
         Ok(())
     }
 
     /// The monotonic clock, if anything depends on it; otherwise the call is saved.
-    fn now(&self, is_terminating: bool) -> Moment {
-        let is_needed = is_terminating || self.logs.iter().any(LogDir::needs_clock);
-        if is_needed { clock::monotonic() } else { Moment::START }
-    }
-
-    /// After the end of the input: writes its last line. Returns whether everything is written and processed.
-    fn is_finished(&mut self, now: Moment) -> bool {
-        self.input.end_last_line(&mut self.logs);
-        for log in &mut self.logs {
-            log.finish(now);
-        }
-        !self.logs.iter().any(|log| log.is_behind() || log.is_processing())
+    fn now(&self) -> Moment {
+        if self.stream.needs_clock() { clock::monotonic() } else { Moment::START }
     }
 
     /// Waits for a signal, for input if `wants_input`, and for the first deadline.
-    fn wait(&self, signals: &Signals, wants_input: bool, deadline: Option<Moment>) -> Ready {
-        let deadline = self.logs.iter().map(LogDir::deadline).chain([deadline]).flatten().min();
+    fn wait(&self, signals: &Signals, wants_input: bool) -> Ready {
+        let deadline = self.stream.deadline();
         let mut fds = [
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN),
@@ -210,43 +158,54 @@ impl Svlogd {
 
     /// Does what the signals that have arrived ask for. Returns whether TERM is among them.
     fn handle_signals(&mut self, signals: &Signals) -> Result<bool, Failed> {
-        let (mut term, mut hangup, mut alarm, mut child) = (false, false, false, false);
-        signals.read_each(|came| match came.signal {
-            Signal::TERM => term = true,
-            Signal::HUP => hangup = true,
-            Signal::ALRM => alarm = true,
-            Signal::CHLD => child = true,
-            _ => {}
-        });
-        if child {
+        let arrived = Arrived::read(signals);
+        if arrived.child {
             self.reap(clock::monotonic());
         }
-        if alarm {
+        if arrived.alarm {
             self.info("sigalarm received.");
-            self.logs.iter_mut().for_each(LogDir::rotate);
+            self.stream.rotate();
         }
-        if hangup {
+        if arrived.hangup {
             self.info("sighangup received.");
             self.open_all()?;
         }
-        Ok(term)
+        Ok(arrived.term)
     }
 
     fn reap(&mut self, now: Moment) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             self.info("sigchild received.");
-            let succeeded = status.exit_status() == Some(0);
-            for log in &mut self.logs {
-                if log.processor_ended(pid, succeeded, now) {
-                    break;
-                }
-            }
+            self.stream.processor_ended(pid, status.exit_status() == Some(0), now);
         }
     }
 
     fn info(&self, what: &str) {
-        if self.settings.verbose {
+        if self.verbose {
             Message::info("svlogd", what).print();
         }
+    }
+}
+
+/// The signals that have arrived.
+#[derive(Default)]
+struct Arrived {
+    term: bool,
+    hangup: bool,
+    alarm: bool,
+    child: bool,
+}
+
+impl Arrived {
+    fn read(signals: &Signals) -> Self {
+        let mut arrived = Arrived::default();
+        signals.read_each(|came| match came.signal {
+            Signal::TERM => arrived.term = true,
+            Signal::HUP => arrived.hangup = true,
+            Signal::ALRM => arrived.alarm = true,
+            Signal::CHLD => arrived.child = true,
+            _ => {}
+        });
+        arrived
     }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-use lexopt::Arg::{Short, Value};
+use lexopt::Arg::{Long, Short, Value};
 use svcore::{Error, Result, decimal, multicall};
 
 use super::replace::Replacements;
@@ -19,7 +19,7 @@ const LINE_MAX_LIMIT: usize = 16 * 1024 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     /// How many times `-t` is given.
-    t: u32,
+    t: usize,
     /// `-r`: replaces non-printable bytes.
     replacement: Option<u8>,
     /// `-R`: bytes that are replaced too.
@@ -31,8 +31,23 @@ pub(crate) struct Options {
     /// How many times `-L` is given.
     lose: u32,
     verbose: bool,
-    /// The log directories.
+    /// Whose logs are written.
+    pub(crate) logs: Logs,
+    /// The log directories, or what `logs` says.
     pub(crate) directories: Vec<OsString>,
+}
+
+/// Whose logs are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Logs {
+    /// Standard input is written to the directories on the command line.
+    Named,
+    /// `--hosted`: standard input is the log of a service without `log/run`. The working directory is its `log`, and the
+    /// one operand is what messages call that.
+    Hosted,
+    /// `--shared`: standard input is a socket of runsvinit, which sends any number of logs. The one operand, if there is
+    /// one, is the account whose files they are.
+    Shared,
 }
 
 /// What to do when the disk is full.
@@ -54,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) line_max: usize,
     pub(crate) when_full: WhenFull,
     pub(crate) stamp: LineStamp,
+    /// Whether the process has logs of other services, too, which must not wait for what this one does.
+    pub(crate) is_shared: bool,
 }
 
 impl Options {
@@ -67,12 +84,8 @@ impl Options {
                 1 => WhenFull::Drop,
                 _ => WhenFull::DropAndWarn,
             },
-            stamp: match self.t {
-                0 => LineStamp::None,
-                1 => LineStamp::Label,
-                2 => LineStamp::Utc(b'_'),
-                _ => LineStamp::Utc(b'T'),
-            },
+            stamp: LineStamp::of_letters(self.t),
+            is_shared: self.logs == Logs::Shared,
         }
     }
 
@@ -96,6 +109,7 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
         buffer: BUFFER_DEFAULT,
         lose: 0,
         verbose: false,
+        logs: Logs::Named,
         directories: Vec::new(),
     };
     let or = |value: u64, default: u64| if value == 0 { default } else { value };
@@ -120,6 +134,8 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
             Short('L') => options.lose = options.lose.saturating_add(1),
             Short('v') => options.verbose = true,
             Short('V') => return Err(multicall::version()),
+            Long("hosted") => options.logs = Logs::Hosted,
+            Long("shared") => options.logs = Logs::Shared,
             Value(directory) => {
                 options.directories.push(directory);
                 options.directories.extend(parser.raw_args()?);
@@ -131,7 +147,12 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
         let Options { buffer, line_max, .. } = options;
         return Err(Error::WrongValue(format!("-b {buffer}: has to be more than -l {line_max}")));
     }
-    if options.directories.is_empty() {
+    let is_right_number = match options.logs {
+        Logs::Named => !options.directories.is_empty(),
+        Logs::Hosted => options.directories.len() == 1,
+        Logs::Shared => options.directories.len() <= 1,
+    };
+    if !is_right_number {
         return Err(Error::usage());
     }
     Ok(options)
@@ -163,6 +184,14 @@ mod tests {
         ] {
             assert!(matches!(options(words), Err(Error::Usage(_) | Error::WrongValue(_))), "{words:?}");
         }
+    }
+
+    #[test]
+    fn logs_of_services_have_at_most_one_operand() {
+        assert_eq!(options(&["--hosted", "/s/log"]).unwrap().logs, Logs::Hosted);
+        assert_eq!(options(&["--shared"]).unwrap().logs, Logs::Shared);
+        assert!(options(&["--shared", "log"]).unwrap().settings().is_shared);
+        assert!(options(&["--hosted"]).is_err() && options(&["--shared", "a", "b"]).is_err());
     }
 
     #[test]

@@ -26,10 +26,10 @@ use svcore::{Context, Signal, trust};
 
 use super::completion::is_complete;
 use super::config::Processor;
-use super::label::Label;
 use super::old_log::{Kind, OldLog};
 use super::report::{PAUSE, Report};
 use job::FinishStep;
+use svcore::label::Label;
 
 /// The old log that is being processed.
 #[derive(Debug, Clone, Copy)]

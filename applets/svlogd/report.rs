@@ -8,6 +8,8 @@ use rustix::io::Errno;
 use svcore::say::{Class, Message};
 use svcore::{Failed, hint};
 
+use super::options::Settings;
+
 /// How long svlogd waits after a `pausing` message before it tries again. Source: svlogd(8).
 pub(crate) const PAUSE: Duration = Duration::from_secs(3);
 
@@ -17,12 +19,14 @@ pub(crate) struct Report {
     directory: Vec<u8>,
     /// Whether `info` messages are written (`-v`).
     verbose: bool,
+    /// Whether other logs must not wait until standard error accepts a message.
+    is_shared: bool,
 }
 
 impl Report {
     /// Messages about `directory`, which is named as typed.
-    pub(crate) fn new(directory: &[u8], verbose: bool) -> Self {
-        Report { directory: directory.to_vec(), verbose }
+    pub(crate) fn new(directory: &[u8], settings: Settings) -> Self {
+        Report { directory: directory.to_vec(), verbose: settings.verbose, is_shared: settings.is_shared }
     }
 
     /// The directory as typed.
@@ -39,7 +43,7 @@ impl Report {
     pub(crate) fn failure(&self, failed: &Failed) {
         let what = [&failed.doing, b": ".as_slice(), &self.directory].concat();
         let message = Message::warning("svlogd", &what).because(failed.cause.as_ref());
-        message.print_with(self.hint(failed).as_deref());
+        self.write(&message, self.hint(failed).as_deref());
     }
 
     /// What to do about a directory that cannot be opened.
@@ -82,12 +86,20 @@ impl Report {
     /// A line of `config` cannot be used, or not all of it.
     pub(crate) fn config_warning(&self, number: usize, what: &str) {
         let what = [&self.directory, format!("/config:{number}: ").as_bytes(), what.as_bytes()].concat();
-        Message::warning("svlogd", &what).print();
+        self.write(&Message::warning("svlogd", &what), None);
     }
 
     fn print(&self, class: Class, what: &[u8], file: Option<&str>, cause: Option<&io::Error>) {
         let file = file.map(|file| [b"/", file.as_bytes()].concat()).unwrap_or_default();
         let what = [what, b": ", &self.directory, &file].concat();
-        Message::new(class, "svlogd", &what).because(cause).print();
+        self.write(&Message::new(class, "svlogd", &what).because(cause), None);
+    }
+
+    fn write(&self, message: &Message<'_>, hint: Option<&str>) {
+        if self.is_shared {
+            message.print_now_with(hint);
+        } else {
+            message.print_with(hint);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use svcore::tai::{self, Tai64N};
 
-use super::label::label_of;
+use svcore::label::label_of;
 
 /// The kind of timestamp that is written before each line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,16 @@ pub(crate) enum LineStamp {
 pub(crate) type StampText = [u8; 26];
 
 impl LineStamp {
+    /// The kind for this number of letters `t`: `-t`, `-tt`, `-ttt`; more are as three.
+    pub(crate) const fn of_letters(number: usize) -> Self {
+        match number {
+            0 => LineStamp::None,
+            1 => LineStamp::Label,
+            2 => LineStamp::Utc(b'_'),
+            _ => LineStamp::Utc(b'T'),
+        }
+    }
+
     /// The text for lines that were read now, if lines have a timestamp. Only then is the clock read.
     pub(crate) fn text(self, clock: impl FnOnce() -> Tai64N) -> Option<StampText> {
         let text = match self {

@@ -15,6 +15,8 @@ mod line;
 mod old_log;
 #[path = "../../applets/svlogd/pattern.rs"]
 mod pattern;
+#[path = "../../applets/svlogd/stamp.rs"]
+mod stamp;
 
 use libfuzzer_sys::fuzz_target;
 use line::{Cutter, Piece};
@@ -25,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
     let [max, step, rest @ ..] = data else { return };
     let at = memchr::memchr(0, rest).unwrap_or(rest.len());
     let (text, input) = rest.split_at(at);
-    let (config, complaints) = config::Config::parse(text);
+    let (config, complaints) = config::Config::parse(text, config::Dialect::Hosted);
     assert!(complaints.len() <= text.iter().filter(|&&byte| byte == b'\n').count() + 1);
     names(input, config.keep);
     let mut cutter = Cutter::new(usize::from(*max).max(1));

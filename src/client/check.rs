@@ -1,6 +1,7 @@
 //! `./check`: asks a service whether it is well.
 
 use std::cell::Cell;
+use std::ffi::CStr;
 use std::time::Duration;
 
 use crate::Signal;
@@ -83,11 +84,18 @@ impl Checker {
         // What was reported so far comes before what the script prints.
         observer.flush();
         let Ok(dir) = target.dir() else { return false };
+        let instance = target.instance();
+        let argv: &[&CStr] = match instance {
+            Some(instance) => &[c"./check", &instance.argument],
+            None => &[c"./check"],
+        };
+        let environment = instance.map(|instance| instance.variable.as_c_str());
         let program = Program {
             files: &[c"./check"],
             // The owner of the file cannot make us wait for longer than we want to.
             bounded: true,
-            argv: &[c"./check"],
+            argv,
+            environment: environment.as_slice(),
             directory: Some(dir),
             stdout: Stream::Closed,
             // A check that hangs is killed with its children. In exchange, ^C at a terminal does not reach it.

@@ -13,6 +13,7 @@ use crate::say::Message;
 use crate::state::{Home, StateDirectory};
 use crate::status::{LEN, Status};
 use crate::tai::Tai64N;
+use crate::template::Instance;
 use crate::{files, say, serving, state, supervise, trust};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, Stat, openat};
@@ -63,6 +64,8 @@ pub struct View {
     pub status: Status,
     /// What the file `state` tells. Without that file it is empty.
     pub facts: Facts,
+    /// Until when it counts as flapping, if its supervisor ever published that.
+    pub flaps_until: Option<Tai64N>,
 }
 
 /// The directory that services with plain names are in. It is looked for when the first of them is.
@@ -86,6 +89,7 @@ pub struct Target {
     /// Where it is.
     pub path: Vec<u8>,
     dir: Result<OwnedFd, Errno>,
+    instance: Option<Instance>,
 }
 
 /// Names in a service directory.
@@ -148,13 +152,18 @@ impl Target {
             };
             (path, dir)
         };
-        Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir }
+        Target::opened(name, path, dir)
     }
 
     /// The service at `path`, whatever it is called.
     pub(super) fn at(name: &[u8], path: Vec<u8>) -> Self {
         let dir = open_directory(CWD, &path);
-        Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir }
+        Target::opened(name, path, dir)
+    }
+
+    fn opened(name: &[u8], path: Vec<u8>, dir: Result<OwnedFd, Errno>) -> Self {
+        let instance = Instance::of(Path::new(OsStr::from_bytes(&path)));
+        Target { name: say::printable(name).into_owned(), typed: name.to_vec(), path, dir, instance }
     }
 
     /// The path of the service that `name` means.
@@ -166,6 +175,11 @@ impl Target {
     /// Whether it was named by a path, so that SVDIR means nothing.
     pub const fn is_by_path(&self) -> bool {
         is_path(self.name.as_slice())
+    }
+
+    /// Which instance of a template it is, if it is one.
+    pub(super) const fn instance(&self) -> Option<&Instance> {
+        self.instance.as_ref()
     }
 
     /// Closes the directory. Until [`resume`](Target::resume) nothing can be asked.
@@ -202,7 +216,8 @@ impl Target {
         let (place, ok) = self.find(part, "open supervise/ok", open_ok)?;
         let status = read_status_in(place.dir.as_fd())?;
         let facts = read_facts_in(place.dir.as_fd());
-        Ok(View { place: place.dir, ok, status, facts })
+        let flaps_until = flaps_until_in(place.dir.as_fd());
+        Ok(View { place: place.dir, ok, status, facts, flaps_until })
     }
 
     /// What the file `state` tells, whoever wrote it and whenever.
@@ -226,11 +241,7 @@ impl Target {
     /// Until when the service counts as flapping, if its supervisor ever published that.
     pub fn flaps_until(&self, part: &Part) -> Option<Tai64N> {
         let (place, _) = self.find(part, "", open_ok).ok()?;
-        let (file, _) =
-            trust::open_regular(place.dir.as_fd(), supervise::FLAPS, OFlags::RDONLY, Mode::empty()).ok()?;
-        let mut bytes = [0; 12];
-        let length = rustix::io::read(&file, &mut bytes).ok()?;
-        Tai64N::from_slice(bytes.get(..length)?).ok()
+        flaps_until_in(place.dir.as_fd())
     }
 
     /// Finds where a supervisor serves, and opens something there; see [`crate::state`]. `what` is attempted.
@@ -258,7 +269,7 @@ impl Target {
         let log_dir = if part.role == Role::Log { Some(open_directory(dir, b"log")?) } else { None };
         let dir = log_dir.as_ref().map_or(dir, AsFd::as_fd);
         let path = Path::new(OsStr::from_bytes(&self.path));
-        then(&Home { dir, path, role: part.role, who: b"" })
+        then(&Home { dir, path, instance: self.instance(), role: part.role, who: b"" })
     }
 }
 
@@ -277,6 +288,13 @@ fn read_status_in(place: BorrowedFd<'_>) -> Result<Status, Trouble> {
         return Err(Trouble::BadFormat);
     }
     Status::decode(&bytes).map_err(|_| Trouble::BadFormat)
+}
+
+fn flaps_until_in(place: BorrowedFd<'_>) -> Option<Tai64N> {
+    let (file, _) = trust::open_regular(place, supervise::FLAPS, OFlags::RDONLY, Mode::empty()).ok()?;
+    let mut bytes = [0; 12];
+    let length = rustix::io::read(&file, &mut bytes).ok()?;
+    Tai64N::from_slice(bytes.get(..length)?).ok()
 }
 
 fn read_facts_in(place: BorrowedFd<'_>) -> Facts {

@@ -20,6 +20,7 @@ use crate::state::{self, Home, Root};
 use crate::status::{LEN, State, Status};
 use crate::supervise::STATE;
 use crate::sys::{self, watch};
+use crate::template::{Instance, ServiceIdentity};
 use crate::{path, trust};
 
 /// The longest file `needs` that is read, in bytes.
@@ -53,7 +54,9 @@ pub struct Neighbour<'p> {
     /// The directory.
     pub dir: OwnedFd,
     /// Which directory it is.
-    pub identity: Identity,
+    pub identity: ServiceIdentity,
+    /// Which instance of a template it is, if it is one.
+    pub instance: Option<Instance>,
 }
 
 impl<'p> Neighbour<'p> {
@@ -67,12 +70,14 @@ impl<'p> Neighbour<'p> {
         let dir = openat(CWD, path, flags, Mode::empty())?;
         let stat = fstat(&dir)?;
         check_owner(&stat, believed)?;
-        Ok(Neighbour { path, dir, identity: files::identity(&stat) })
+        let instance = Instance::of(Path::new(OsStr::from_bytes(path.to_bytes())));
+        let identity = ServiceIdentity::new(files::identity(&stat), instance.as_ref());
+        Ok(Neighbour { path, dir, identity, instance })
     }
 
     fn home(&self) -> Home<'_> {
         let path = Path::new(OsStr::from_bytes(self.path.to_bytes()));
-        Home { dir: self.dir.as_fd(), path, role: Role::Main, who: b"" }
+        Home { dir: self.dir.as_fd(), path, instance: self.instance.as_ref(), role: Role::Main, who: b"" }
     }
 
     /// The directory in which its supervisor publishes, if there is one.
@@ -233,7 +238,8 @@ fn watched(dir: BorrowedFd<'_>) -> Option<OwnedFd> {
 
 /// Watches the directories in which a supervisor of the service at `path` will be seen to come.
 fn around(path: &CStr, neighbour: Option<&Neighbour<'_>>) -> Vec<OwnedFd> {
-    let mut places = vec![[path.to_bytes(), b"/supervise"].concat()];
+    let own = neighbour.map_or_else(|| c"supervise".to_owned(), |neighbour| neighbour.home().own_path());
+    let mut places = vec![[path.to_bytes(), b"/", own.to_bytes()].concat()];
     if let Some(neighbour) = neighbour
         && let Some(name) = neighbour.home().name()
     {

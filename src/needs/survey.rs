@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::neighbour::Neighbour;
 use super::{EndOrder, Ignored, cycles, resolve};
-use crate::files::Identity;
 use crate::path;
+use crate::template::ServiceIdentity;
 
 /// No more services than this are looked at.
 const SERVICES_MAX: usize = 16 * 1024;
@@ -16,13 +16,13 @@ const SERVICES_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 struct Service {
     path: Vec<u8>,
-    key: Key,
+    /// Which service it is, whatever path leads to it.
+    key: ServiceIdentity,
+    /// The argument of its instance, if it is one.
+    argument: Vec<u8>,
     /// The paths of those that it needs.
     needs: Vec<Vec<u8>>,
 }
-
-/// Which service it is, whatever path leads to it: its directory, and the name of the instance if that is a template.
-type Key = (Identity, Vec<u8>);
 
 /// A need that is ignored because it closes a cycle.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,22 +39,16 @@ impl Service {
         let name = CString::new(path).ok()?;
         let neighbour = Neighbour::open(&name, believed).ok()?;
         let needs = neighbour.needs().iter().map(|need| resolve(path, &need.name)).collect();
-        Some(Service { path: path.to_vec(), key: (neighbour.identity, instance(path)), needs })
+        let argument = neighbour.instance.map(|instance| instance.argument.into_bytes()).unwrap_or_default();
+        Some(Service { path: path.to_vec(), key: neighbour.identity, argument, needs })
     }
 
     /// By what the services of a cycle are ordered: all supervisors have to find the same.
     fn order(&self) -> Vec<u8> {
         let path = OsStr::from_bytes(&self.path);
         let real = std::fs::canonicalize(path).map_or_else(|_| path.to_owned(), Into::into);
-        [real.as_bytes(), &self.key.1].concat()
+        [real.as_bytes(), &self.argument].concat()
     }
-}
-
-/// The part of the last name of a path that begins with an `@`.
-fn instance(path: &[u8]) -> Vec<u8> {
-    let name = path::names(path).last().unwrap_or_default();
-    let at = name.iter().position(|&byte| byte == b'@');
-    at.and_then(|at| name.get(at..)).unwrap_or_default().to_vec()
 }
 
 /// Services, each with a number.

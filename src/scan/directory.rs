@@ -1,9 +1,10 @@
 //! Watching and reading the directory of service directories.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,6 +22,7 @@ use crate::say::{Class, Message};
 use crate::state::{self, Home};
 use crate::sys::watch::{self, Inotify};
 use crate::sys::{self, clock};
+use crate::template::{Instance, ServiceIdentity, may_be_instance};
 use crate::{files, path};
 
 /// How often to look if the directory cannot be watched.
@@ -56,7 +58,7 @@ pub struct Directory {
 }
 
 /// A link in it, and the directory that it leads to, if any.
-type Link = (CString, Option<Identity>);
+type Link = (CString, Option<ServiceIdentity>);
 
 /// What changed.
 #[derive(Debug, Default)]
@@ -154,7 +156,7 @@ impl Directory {
         }
         // A link may have been switched before its target was watched.
         let Ok(dir) = self.open() else { return };
-        if !new.iter().all(|(name, identity)| Self::leads_to(dir.as_fd(), name, *identity)) {
+        if !new.iter().all(|(name, identity)| Self::leads_to(dir.as_fd(), name, identity.directory)) {
             self.look_again_at(Some(now));
         }
     }
@@ -322,7 +324,10 @@ impl Directory {
             }
             let kind = match statat(&dir, name, AtFlags::empty()) {
                 Ok(stat) if files::is_dir(&stat) => Kind::Directory {
-                    identity: files::identity(&stat),
+                    identity: ServiceIdentity::new(
+                        files::identity(&stat),
+                        self.instance(name, entry.file_type()).as_ref(),
+                    ),
                     settled_at: settled_at(dir.as_fd(), name, &stat, now, wall),
                 },
                 Ok(_) => Kind::Other,
@@ -370,6 +375,19 @@ impl Directory {
         statat(dir, name, AtFlags::empty()).is_ok_and(|stat| files::identity(&stat) == identity)
     }
 
+    /// The path of a name in it.
+    fn path_of(&self, name: &CStr) -> OsString {
+        OsString::from_vec([self.path.to_bytes(), b"/", name.to_bytes()].concat())
+    }
+
+    /// Which instance of a template a name is. Only a link can be one.
+    fn instance(&self, name: &CStr, kind: FileType) -> Option<Instance> {
+        if matches!(kind, FileType::Directory) || !may_be_instance(name.to_bytes()) {
+            return None;
+        }
+        Instance::of(Path::new(&self.path_of(name)))
+    }
+
     /// Opens it, to start a runsv in it.
     ///
     /// # Errors
@@ -382,11 +400,13 @@ impl Directory {
     /// Whether a supervisor serves the service `name`: its `ok` has a reader.
     #[must_use]
     pub fn is_served(&self, name: &CStr) -> bool {
-        let path = [self.path.to_bytes(), b"/", name.to_bytes()].concat();
-        let path = OsStr::from_bytes(&path);
+        let path = self.path_of(name);
+        let path = Path::new(&path);
         let flags = sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         openat(CWD, path, flags, Mode::empty()).is_ok_and(|dir| {
-            let home = Home { dir: dir.as_fd(), path: path.as_ref(), role: Role::Main, who: b"" };
+            let instance = Instance::of(path);
+            let instance = instance.as_ref();
+            let home = Home { dir: dir.as_fd(), path, instance, role: Role::Main, who: b"" };
             state::is_served(&home)
         })
     }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
 use std::time::Duration;
 
-use crate::files::Identity;
 use crate::moment::{Moment, earlier};
+use crate::template::ServiceIdentity;
 
 /// A service directory that is being made has settled when it was not changed for this long.
 pub(super) const CALM: Duration = Duration::from_millis(50);
@@ -29,7 +29,7 @@ pub struct Found {
     /// Its name there.
     pub name: CString,
     /// The identity of the directory.
-    pub identity: Identity,
+    pub identity: ServiceIdentity,
 }
 
 /// The kind of file that a name leads to.
@@ -38,7 +38,7 @@ pub enum Kind {
     /// A directory.
     Directory {
         /// Its identity.
-        identity: Identity,
+        identity: ServiceIdentity,
         /// When it has settled, by its timestamps; [`Moment::START`] if it was not changed lately.
         settled_at: Moment,
     },
@@ -78,7 +78,7 @@ pub struct Plan {
     /// New services.
     pub start: Vec<Found>,
     /// Places of services whose runsv has followed the name to another directory, and that directory.
-    pub follow: Vec<(usize, Identity)>,
+    pub follow: Vec<(usize, ServiceIdentity)>,
     /// Places of services whose directory has another name now, and that name.
     pub rename: Vec<(usize, CString)>,
     /// Places of services that are kept although their directory was not seen, ascending.
@@ -91,7 +91,7 @@ pub struct Plan {
 #[derive(Debug, Default)]
 pub struct Scan {
     /// New directories that have not settled, and when each was first seen.
-    unsettled: BTreeMap<Identity, Moment>,
+    unsettled: BTreeMap<ServiceIdentity, Moment>,
     /// Names of which [`Kind::Unknown`] or [`Kind::Nothing`] was found, which of the two, and since when.
     failing: BTreeMap<CString, (Kind, Moment)>,
     /// Since when listings are incomplete; `None` if the last was complete.
@@ -111,11 +111,11 @@ impl Scan {
         now: Moment,
         known: &[&Found],
         listing: &Listing,
-        mut follows: impl FnMut(usize, Identity) -> bool,
+        mut follows: impl FnMut(usize, ServiceIdentity) -> bool,
     ) -> Plan {
         let mut plan = Plan { again: self.note_failures(now, listing), ..Plan::default() };
         let mut kinds: BTreeMap<&CStr, Kind> = BTreeMap::new();
-        let mut names: BTreeMap<Identity, &CStr> = BTreeMap::new();
+        let mut names: BTreeMap<ServiceIdentity, &CStr> = BTreeMap::new();
         for (name, kind) in &listing.entries {
             kinds.entry(name).or_insert(*kind);
             if let Kind::Directory { identity, .. } = kind {
@@ -185,7 +185,13 @@ impl Scan {
     }
 
     /// Adds services to the plan that are new and have settled. `served` are the directories of known services.
-    fn find_new(&mut self, now: Moment, listing: &Listing, mut served: BTreeSet<Identity>, plan: &mut Plan) {
+    fn find_new(
+        &mut self,
+        now: Moment,
+        listing: &Listing,
+        mut served: BTreeSet<ServiceIdentity>,
+        plan: &mut Plan,
+    ) {
         let mut unsettled = BTreeMap::new();
         let named = if self.has_looked { NAMED } else { Duration::ZERO };
         for (name, kind) in &listing.entries {
@@ -241,17 +247,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::files::Identity;
+
+    fn identity(device: u64, inode: u64) -> ServiceIdentity {
+        ServiceIdentity::new(Identity { device, inode }, None)
+    }
 
     const fn at(millis: u64) -> Moment {
         Moment::from_start(Duration::from_millis(millis))
     }
 
     fn found(name: &str, inode: u64) -> Found {
-        Found { name: CString::new(name).unwrap(), identity: Identity { device: 1, inode } }
+        Found { name: CString::new(name).unwrap(), identity: identity(1, inode) }
     }
 
-    const fn directory(inode: u64) -> Kind {
-        Kind::Directory { identity: Identity { device: 1, inode }, settled_at: Moment::START }
+    fn directory(inode: u64) -> Kind {
+        Kind::Directory { identity: identity(1, inode), settled_at: Moment::START }
     }
 
     fn listing(entries: &[(&str, Kind)]) -> Listing {
@@ -292,6 +303,20 @@ mod tests {
     }
 
     #[test]
+    fn instances_of_a_template_are_different_services() {
+        let of = |instance| ServiceIdentity { instance, ..identity(1, 7) };
+        let kind = |instance| Kind::Directory { identity: of(instance), settled_at: Moment::START };
+        let found = |name: &CStr, instance| Found { name: name.to_owned(), identity: of(instance) };
+        let all = [("g@", kind(0)), ("g@a", kind(1)), ("g@b", kind(2))];
+        let known = [found(c"g@", 0), found(c"g@a", 1), found(c"g@b", 2)];
+        assert_eq!(plan(&[], &all, false).start, known);
+        assert_eq!(plan(&known, &all, false), Plan::default());
+        // Under another name it gets another argument, so it is another service.
+        let renamed = plan(&known, &[("g@", kind(0)), ("g@a", kind(1)), ("g@c", kind(3))], false);
+        assert_eq!((renamed.stop, renamed.start), (vec![2], vec![found(c"g@c", 3)]));
+    }
+
+    #[test]
     fn a_link_that_was_switched_is_another_service() {
         let plan = self::plan(&[found("a", 1)], &[("a", directory(2))], false);
         assert_eq!((plan.stop, plan.start), (vec![0], vec![found("a", 2)]));
@@ -300,7 +325,7 @@ mod tests {
     #[test]
     fn a_runsv_that_followed_its_name_is_kept() {
         let plan = self::plan(&[found("a", 1)], &[("a", directory(2))], true);
-        assert_eq!(plan, Plan { follow: vec![(0, Identity { device: 1, inode: 2 })], ..Plan::default() });
+        assert_eq!(plan, Plan { follow: vec![(0, identity(1, 2))], ..Plan::default() });
         let known = [found("a", 1), found("b", 2)];
         let to_served = self::plan(&known, &[("a", directory(2)), ("b", directory(2))], true);
         assert_eq!(to_served.stop, [0]);
@@ -351,8 +376,7 @@ mod tests {
 
     #[test]
     fn a_new_directory_settles_first() {
-        let changed =
-            |settled| Kind::Directory { identity: Identity { device: 1, inode: 1 }, settled_at: at(settled) };
+        let changed = |settled| Kind::Directory { identity: identity(1, 1), settled_at: at(settled) };
         let mut scan = Scan::default();
         assert_eq!(compare(&mut scan, 0, &[], &[], false), Plan::default());
         let mut look = |now, settled| {
@@ -443,7 +467,7 @@ mod tests {
                     let kind = match kind {
                         _ if Some(*name) == fails => Kind::Unknown,
                         Kind::Directory { identity, .. } => {
-                            let made = made.entry(identity.inode).or_insert(now);
+                            let made = made.entry(identity.directory.inode).or_insert(now);
                             Kind::Directory { identity: *identity, settled_at: *made + CALM }
                         }
                         kind => *kind,
@@ -454,7 +478,7 @@ mod tests {
                 let plan = scan.compare(now, &known.iter().collect::<Vec<_>>(), &listing, |_, _| false);
                 again = plan.again;
                 for place in &plan.stop {
-                    let inode = known[*place].identity.inode;
+                    let inode = known[*place].identity.directory.inode;
                     prop_assert!(!truth.values().any(|kind| *kind == directory(inode)), "stopped, but is there");
                 }
                 for (place, name) in &plan.rename {
@@ -465,16 +489,16 @@ mod tests {
                 }
                 known.extend(plan.start);
             }
-            let served: BTreeSet<Identity> = known.iter().map(|known| known.identity).collect();
+            let served: BTreeSet<ServiceIdentity> = known.iter().map(|known| known.identity).collect();
             prop_assert_eq!(served.len(), known.len());
-            let there: BTreeSet<Identity> = truth
+            let there: BTreeSet<ServiceIdentity> = truth
                 .values()
                 .filter_map(|kind| if let Kind::Directory { identity, .. } = kind { Some(*identity) } else { None })
                 .collect();
             prop_assert_eq!(served, there);
             for known in &known {
                 let name = known.name.to_bytes()[0] - b'a';
-                let seen = directory(known.identity.inode);
+                let seen = directory(known.identity.directory.inode);
                 prop_assert_eq!(truth.get(&name), Some(&seen));
             }
         }

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString};
 
-use crate::files::Identity;
 use crate::path;
 use crate::sys::watch::Inotify;
+use crate::template::ServiceIdentity;
 
 /// An entry on the way to a target: the number of the watch of its directory, and its name.
 type WatchedEntry = (i32, Vec<u8>);
@@ -17,7 +17,7 @@ type WatchedEntry = (i32, Vec<u8>);
 #[derive(Debug, Default)]
 pub(super) struct Targets {
     /// By the name of the link: the directory that it led to when its way was looked up, and the way.
-    ways: BTreeMap<CString, (Option<Identity>, Vec<WatchedEntry>)>,
+    ways: BTreeMap<CString, (Option<ServiceIdentity>, Vec<WatchedEntry>)>,
     /// All steps of all ways.
     steps: BTreeSet<WatchedEntry>,
 }
@@ -25,14 +25,20 @@ pub(super) struct Targets {
 impl Targets {
     /// Whether the way of this link is known, and led to this directory. The way of a link to nothing is looked up each
     /// time.
-    pub(super) fn has(&self, name: &CStr, identity: Option<Identity>) -> bool {
+    pub(super) fn has(&self, name: &CStr, identity: Option<ServiceIdentity>) -> bool {
         identity.is_some() && self.ways.get(name).is_some_and(|(known, _)| *known == identity)
     }
 
     /// Watches the way of the link `name` in the directory at `base`, which leads to the directory `identity` or to nothing.
     ///
     /// If a directory on the way cannot be watched, a change in it is noticed at the next look.
-    pub(super) fn add(&mut self, watch: &Inotify, base: &CStr, name: &CStr, identity: Option<Identity>) {
+    pub(super) fn add(
+        &mut self,
+        watch: &Inotify,
+        base: &CStr,
+        name: &CStr,
+        identity: Option<ServiceIdentity>,
+    ) {
         let path = [base.to_bytes(), b"/", name.to_bytes()].concat();
         let steps = path::entries_to_watch(&path, true)
             .into_iter()

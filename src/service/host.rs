@@ -20,6 +20,7 @@ use super::perform::{Service, Unit};
 use super::step::Now;
 use crate::Signal;
 use crate::control::Command;
+use crate::logger::protocol::LogNumber;
 use crate::moment::{Moment, earlier};
 use crate::needs::Known;
 use crate::process::Ended;
@@ -221,6 +222,18 @@ impl Host {
             let runs = service.unit(Role::Main).and_then(Unit::pid).is_some();
             self.note(place);
             self.look_at_latest(place, if runs { now.at.saturating_add(time) } else { now.at });
+        }
+    }
+
+    /// Passes on the ends of logs that loggers kept. `how` says how the log of a number has ended, if it has.
+    pub fn end_logs(&mut self, now: Now, how: impl Fn(LogNumber) -> Option<Ended>) {
+        for place in 0..self.places.len() {
+            let Some(service) = self.service(place) else { continue };
+            if let Some(how) = service.log_at_logger().and_then(&how) {
+                service.log_ended(now, how);
+                self.note(place);
+                self.look_at_latest(place, now.at);
+            }
         }
     }
 
@@ -548,7 +561,10 @@ impl Host {
         let is_changed = |fd: i32| changed.binary_search(&fd).is_ok();
         for place in 0..self.places.len() {
             let Some(service) = self.service(place) else { continue };
-            if overflow || service.watches().any(is_changed) {
+            if !overflow && service.has_only_hosted_log_changed(is_changed) {
+                service.look_at_hosted_log(now());
+                touched.push(place);
+            } else if overflow || service.watches().any(is_changed) {
                 service.look_again(now());
                 touched.push(place);
             } else if service.units().any(|unit| is_changed(unit.supervise_dir().as_raw_fd())) {

@@ -61,7 +61,6 @@ mod policies;
 mod state;
 mod unexpected;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -109,8 +108,8 @@ pub(crate) struct Machine {
 #[derive(Debug, Clone, Default)]
 struct History {
     starts: u32,
-    /// The last ends; `None` before the first.
-    ends: Option<Box<VecDeque<End>>>,
+    /// The last ends, the latest first.
+    ends: Vec<End>,
     /// One of the ends was unexpected.
     has_unexpected: bool,
 }
@@ -139,7 +138,7 @@ impl Machine {
         if self.policies.is_none() && !self.history.has_unexpected {
             return None;
         }
-        let ends = self.history.ends.as_deref().cloned().unwrap_or_default();
+        let ends = self.history.ends.clone();
         let mut facts = Facts { starts: self.history.starts.into(), ends, ..Facts::default() };
         self.note_facts(&mut facts);
         Some(facts)
@@ -484,9 +483,8 @@ impl Machine {
 impl History {
     fn add(&mut self, end: End, is_unexpected: bool) {
         self.has_unexpected |= is_unexpected;
-        let ends = self.ends.get_or_insert_default();
-        ends.truncate(facts::ENDS_MAX.saturating_sub(1));
-        ends.push_front(end);
+        self.ends.truncate(facts::ENDS_MAX.saturating_sub(1));
+        self.ends.insert(0, end);
     }
 }
 

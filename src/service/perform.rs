@@ -4,6 +4,7 @@
 mod confinement;
 mod contents;
 mod ending;
+mod hosted_log;
 mod label;
 mod log;
 mod needs;
@@ -18,6 +19,8 @@ mod unit;
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fd::AsFd;
 use rustix::fs::CWD;
@@ -45,7 +48,8 @@ use super::machine::Machine;
 use super::step::{Action, Actions, Event, Now, Script};
 use crate::control::{Command, Hook};
 use crate::error::{Context, Failed, Result};
-use crate::files::{self, Identity};
+use crate::files;
+use crate::logger::Loggers;
 use crate::moment::{Moment, earlier};
 use crate::policy::PolicyFile;
 use crate::process::Ended;
@@ -54,6 +58,7 @@ use crate::role::Role;
 use crate::say::Message;
 use crate::status::Want;
 use crate::sys::watch;
+use crate::template::{Instance, ServiceIdentity};
 use crate::{Signal, hint, oom, tai};
 
 /// A program of `control/` that runs.
@@ -86,6 +91,8 @@ pub struct Service {
     recent: Recent,
     /// Standard output and error of the programs, where they are not those of the supervisor.
     outputs: Option<Box<Outputs>>,
+    /// What keeps the log if there is no `log/run`; without them it is an svlogd of its own.
+    loggers: Option<Rc<Loggers>>,
     /// The supervisor is an init; see [`Service::set_of_init`].
     of_init: bool,
 }
@@ -105,7 +112,8 @@ impl Service {
         let failed = || "unable to change to directory";
         let path = CString::new(name.as_bytes()).map_err(|_| Failed::without_cause(failed()))?;
         let dir = open_directory(CWD, &path).while_doing(failed)?;
-        let label = Label { who, path };
+        let instance = Instance::of(Path::new(name)).map(Box::new);
+        let label = Label { who, path, instance };
         // Listed after the watch is set.
         let mut contents = None;
         let mut main = Unit::open(Role::Main, dir, &label, now, |dir| {
@@ -135,6 +143,7 @@ impl Service {
             end: End::default(),
             recent: Recent::default(),
             outputs: None,
+            loggers: None,
             of_init: false,
         }))
     }
@@ -157,10 +166,17 @@ impl Service {
         self.publish(now);
     }
 
-    /// Which directory it serves; `None` if that cannot be found out.
+    /// Which service it is; `None` if that cannot be found out.
     #[must_use]
-    pub fn identity(&self) -> Option<Identity> {
-        rustix::fs::fstat(&self.main.dir).map(|stat| files::identity(&stat)).ok()
+    pub fn identity(&self) -> Option<ServiceIdentity> {
+        let directory = files::identity(&rustix::fs::fstat(&self.main.dir).ok()?);
+        Some(ServiceIdentity::new(directory, self.instance()))
+    }
+
+    /// Which instance of a template it is, if it is one.
+    #[must_use]
+    pub(crate) fn instance(&self) -> Option<&Instance> {
+        self.label.instance.as_deref()
     }
 
     /// Lets its programs write elsewhere than to the standard output and error of the supervisor.
@@ -226,7 +242,13 @@ impl Service {
 
     /// The processes of both, and of hooks.
     pub(crate) fn processes(&self) -> impl Iterator<Item = Pid> {
-        self.units().filter_map(Unit::pid).chain(self.hooks.iter().map(|hook| hook.pid))
+        // A logger has logs of other services, too.
+        let log = self.log.iter().filter(|log| log.hosting.at_logger().is_none()).map(|log| &log.unit);
+        [&self.main]
+            .into_iter()
+            .chain(log)
+            .filter_map(Unit::pid)
+            .chain(self.hooks.iter().map(|hook| hook.pid))
     }
 
     /// The process of `./run`, if it leads a process group that is to end with it.
@@ -381,14 +403,16 @@ impl Service {
     fn perform(&mut self, now: Now, role: Role, action: Action) -> Option<Event> {
         match action {
             Action::Publish => self.unit_mut(role)?.publish_later(),
-            Action::Send(pid, signal) => {
-                self.unit(role)?.send(pid, signal);
-            }
-            Action::SendDownSignal(pid) => self.unit(role)?.send_down_signal(pid, &self.label),
+            Action::Send(pid, signal) => self.send(role, pid, signal),
+            Action::SendDownSignal(pid) => self.send_down(role, pid),
             Action::AskTimeout(script) => {
                 return Some(Event::Timeout(self.unit(role)?.timeout(script, &self.label)));
             }
-            Action::KillOverdue(pid, script) => self.unit(role)?.kill_overdue(pid, script, &self.label),
+            Action::KillOverdue(pid, script) => {
+                let name = self.program_name(role, script);
+                self.unit(role)?.report_overdue(name, script, &self.label);
+                self.send(role, pid, Signal::KILL);
+            }
             Action::NoteUnexpectedExit(how, uptime) if role == Role::Main => {
                 self.note_unexpected_exit(how);
                 self.note_failure(now, how, uptime);
@@ -396,6 +420,12 @@ impl Service {
             Action::NoteUnexpectedExit(..) => {}
             Action::MarkFlapping(time) => {
                 self.unit_mut(role)?.supervise.publish_flapping(&tai::later(&now.stamp, time));
+            }
+            // The logger reports why it closed a log, or its supervisor that the logger ended.
+            Action::ReportExit(_) if role == Role::Log && self.log_at_logger().is_some() => {}
+            Action::ReportExit(report) if role == Role::Log && self.log_is_hosted() => {
+                let name = self.program_name(role, Script::Run);
+                self.label.warn(report.in_words(name).as_bytes(), None);
             }
             Action::ReportExit(report) => {
                 let unit = self.unit(role)?;

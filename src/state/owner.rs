@@ -10,6 +10,7 @@ use rustix::fd::BorrowedFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, renameat, statat, unlinkat};
 
 use crate::files::{self, Identity};
+use crate::template::{Instance, ServiceIdentity};
 use crate::{slice, trust};
 
 /// The name of the file.
@@ -20,21 +21,22 @@ const NUMBERS_MAX: usize = 128;
 /// The service that a place for state belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
-    /// Device and inode of the service directory, or of `log` in it.
-    directory: Identity,
+    /// The service directory, or `log` in it, and which instance.
+    service: ServiceIdentity,
     /// The mount namespace of the supervisor; 0 if it is not known.
     namespace: u64,
 }
 
 impl Owner {
     /// The owner of what we keep for a service, by its open directory.
-    pub(super) fn of(dir: BorrowedFd<'_>) -> io::Result<Self> {
-        Ok(Owner { directory: files::identity(&fstat(dir)?), namespace: our_namespace() })
+    pub(super) fn of(dir: BorrowedFd<'_>, instance: Option<&Instance>) -> io::Result<Self> {
+        let service = ServiceIdentity::new(files::identity(&fstat(dir)?), instance);
+        Ok(Owner { service, namespace: our_namespace() })
     }
 
     /// Whether both are the same service. An unknown namespace counts as the same.
     pub(crate) fn is(&self, other: &Owner) -> bool {
-        self.directory == other.directory && self.may_share_namespace(other.namespace)
+        self.service == other.service && self.may_share_namespace(other.namespace)
     }
 
     /// Whether its supervisor surely runs in another mount namespace, as in another container.
@@ -59,13 +61,19 @@ impl Owner {
         let mut numbers = std::str::from_utf8(text.get(..end)?).ok()?.split(' ').map(str::parse);
         let mut number = || numbers.next()?.ok();
         let directory = Identity { device: number()?, inode: number()? };
-        let owner = Owner { directory, namespace: number()? };
-        numbers.next().is_none().then_some(owner)
+        let namespace = number()?;
+        let instance = match numbers.next() {
+            None => 0,
+            Some(number) => number.ok().filter(|&number| number != 0)?,
+        };
+        let service = ServiceIdentity { directory, instance };
+        numbers.next().is_none().then_some(Owner { service, namespace })
     }
 
     fn text(&self, path: &Path) -> Vec<u8> {
-        let Identity { device, inode } = self.directory;
-        let numbers = format!("{device} {inode} {}\n", self.namespace);
+        let ServiceIdentity { directory: Identity { device, inode }, instance } = self.service;
+        let instance = if instance == 0 { String::new() } else { format!(" {instance}") };
+        let numbers = format!("{device} {inode} {}{instance}\n", self.namespace);
         [numbers.as_bytes(), path.as_os_str().as_bytes(), b"\n"].concat()
     }
 
@@ -103,7 +111,20 @@ mod tests {
     use super::*;
 
     const fn owner(device: u64, inode: u64, namespace: u64) -> Owner {
-        Owner { directory: Identity { device, inode }, namespace }
+        of_instance(device, inode, namespace, 0)
+    }
+
+    const fn of_instance(device: u64, inode: u64, namespace: u64, instance: u64) -> Owner {
+        Owner { service: ServiceIdentity { directory: Identity { device, inode }, instance }, namespace }
+    }
+
+    #[test]
+    fn instances_of_a_template_are_not_the_same() {
+        assert!(of_instance(1, 2, 3, 4).is(&of_instance(1, 2, 3, 4)));
+        assert!(
+            !of_instance(1, 2, 3, 4).is(&of_instance(1, 2, 3, 5))
+                && !of_instance(1, 2, 3, 4).is(&owner(1, 2, 3))
+        );
     }
 
     #[test]
@@ -117,9 +138,17 @@ mod tests {
 
     #[test]
     fn what_is_no_owner_is_none() {
-        for text in
-            ["", "\n", "1 2 3", "1 2\n", "1 2 3 4\n", "1 2 -3\n", " 1 2 3\n", "1 2 99999999999999999999\n"]
-        {
+        for text in [
+            "",
+            "\n",
+            "1 2 3",
+            "1 2\n",
+            "1 2 3 4 5\n",
+            "1 2 3 0\n",
+            "1 2 -3\n",
+            " 1 2 3\n",
+            "1 2 99999999999999999999\n",
+        ] {
             assert_eq!(Owner::parse(text.as_bytes()), None, "{text:?}");
         }
     }
@@ -127,8 +156,8 @@ mod tests {
     proptest! {
         /// Whatever the path is, the owner that was written is the one that is read.
         #[test]
-        fn an_owner_is_read_as_it_was_written(device: u64, inode: u64, namespace: u64, path: Vec<u8>) {
-            let owner = owner(device, inode, namespace);
+        fn an_owner_is_read_as_it_was_written(device: u64, inode: u64, namespace: u64, instance: u64, path: Vec<u8>) {
+            let owner = of_instance(device, inode, namespace, instance);
             let text = owner.text(Path::new(OsStr::from_bytes(&path)));
             prop_assert_eq!(Owner::parse(&text), Some(owner));
             prop_assert!(text.iter().position(|&byte| byte == b'\n').unwrap() < NUMBERS_MAX);

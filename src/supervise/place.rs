@@ -90,7 +90,7 @@ impl Supervise {
             }
         })?;
         let is_of_others = own.is_of_other_container();
-        match Self::open_at(own.dir, home.role) {
+        match Self::open_at(own.dir, home) {
             Err(failed) if failed.is_any_of(&UNWRITABLE) => Err(OwnUnusable::Elsewhere(failed)),
             // Two containers have the same link in their image, and share the directory that it leads to.
             Err(failed) if failed.is_any_of(&[Errno::AGAIN]) && is_of_others => {
@@ -170,7 +170,7 @@ impl Supervise {
             let owner = place.ok().and_then(|(place, _)| Owner::read(place.as_fd()));
             owner.is_some_and(|owner| owner.is(mine))
         };
-        match Self::open_at(place, home.role) {
+        match Self::open_at(place, home) {
             Ok(supervise) => Ok(Candidate::Opened(supervise)),
             Err(failed) if failed.is_any_of(&[Errno::AGAIN]) && is_ours() => Err(conflict(home.role, path)),
             Err(failed) if failed.is_any_of(&[Errno::AGAIN]) => Ok(Candidate::Taken),

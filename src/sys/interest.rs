@@ -5,6 +5,9 @@
 
 pub use here::Interest;
 
+/// Whether there can be an [`Interest`].
+pub const MAY_WORK: bool = cfg!(target_os = "linux");
+
 #[cfg(target_os = "linux")]
 mod here {
     use std::io;
@@ -42,7 +45,18 @@ mod here {
             Ok(epoll::add(&self.0, fd, epoll::EventData::new_u64(number), epoll::EventFlags::IN)?)
         }
 
-        /// Removes a descriptor. One that is not there does no harm.
+        /// For a descriptor of the set: whether it is also waited for until it can be written to.
+        ///
+        /// # Errors
+        ///
+        /// That of epoll_ctl(2).
+        pub fn also_writable(&self, fd: BorrowedFd<'_>, number: u64, also: bool) -> io::Result<()> {
+            let flags = epoll::EventFlags::IN;
+            let flags = if also { flags | epoll::EventFlags::OUT } else { flags };
+            Ok(epoll::modify(&self.0, fd, epoll::EventData::new_u64(number), flags)?)
+        }
+
+        /// Removes a descriptor. If it is not in the set, nothing changes.
         pub fn remove(&self, fd: BorrowedFd<'_>) {
             let _ = epoll::delete(&self.0, fd);
         }
@@ -97,7 +111,16 @@ mod here {
             Err(io::ErrorKind::Unsupported.into())
         }
 
-        /// Does nothing.
+        /// Never succeeds.
+        ///
+        /// # Errors
+        ///
+        /// Always.
+        pub fn also_writable(&self, _fd: BorrowedFd<'_>, _number: u64, _also: bool) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        /// There is none.
         pub fn remove(&self, _fd: BorrowedFd<'_>) {}
 
         /// None.

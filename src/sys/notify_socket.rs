@@ -102,7 +102,7 @@ mod here {
                 libc::getsockname(self.0.as_raw_fd(), (&raw mut address).cast(), &raw mut length)
             })?;
             let name = (length as usize).saturating_sub(mem::size_of::<libc::sa_family_t>());
-            let name = slice::part(&address.sun_path, 1..name).iter().map(|&byte| byte.cast_unsigned());
+            let name = slice::part(&address.sun_path, 1..name).iter().flat_map(|byte| byte.to_ne_bytes());
             Ok(std::iter::once(b'@').chain(name).collect())
         }
 

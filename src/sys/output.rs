@@ -101,6 +101,15 @@ mod here {
     }
 }
 
+/// Has the kernel begin to write a file to the disk, without waiting. Where that is not possible, nothing happens.
+pub fn begin_to_sync(file: BorrowedFd<'_>) {
+    // Linux begins to write before it drops pages; those that are not written yet stay.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}
+
 #[cfg(test)]
 mod tests {
     use rustix::fd::AsFd;

@@ -37,7 +37,7 @@ impl Signal {
     /// A fault: memory that is not mapped.
     pub const SEGV: Signal = Signal(libc::SIGSEGV);
     /// Stop until CONT.
-    pub(crate) const STOP: Signal = Signal(libc::SIGSTOP);
+    pub const STOP: Signal = Signal(libc::SIGSTOP);
     /// Terminate.
     pub const TERM: Signal = Signal(libc::SIGTERM);
     /// Stop until CONT, typed at a terminal.

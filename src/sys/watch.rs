@@ -125,6 +125,22 @@ mod here {
             Ok(inotify::add_watch(&self.0, directory, flags)?)
         }
 
+        /// Watches a directory for entries that are created, renamed or written to, and for its own removal.
+        ///
+        /// # Errors
+        ///
+        /// That of inotify_add_watch(2).
+        pub fn add_writes(&self, directory: &CStr) -> io::Result<i32> {
+            let flags = WatchFlags::CREATE
+                | WatchFlags::MOVED_FROM
+                | WatchFlags::MOVED_TO
+                | WatchFlags::MODIFY
+                | WatchFlags::DELETE_SELF
+                | WatchFlags::MOVE_SELF
+                | WatchFlags::ONLYDIR;
+            Ok(inotify::add_watch(&self.0, directory, flags)?)
+        }
+
         /// Watches an open directory for entries that are removed, but not for renames.
         ///
         /// # Errors
@@ -270,6 +286,15 @@ mod here {
         ///
         /// Always.
         pub(crate) fn add_removals(&self, _directory: BorrowedFd<'_>) -> io::Result<i32> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        /// Never succeeds.
+        ///
+        /// # Errors
+        ///
+        /// Always.
+        pub fn add_writes(&self, _directory: &CStr) -> io::Result<i32> {
             Err(io::ErrorKind::Unsupported.into())
         }
 

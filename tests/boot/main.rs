@@ -376,3 +376,61 @@ fn a_debian_ends_by_init_0_and_by_ctrl_alt_del() {
         ],
     );
 }
+
+/// Two services under each kind of supervisor, in a group of its own: one forks without end, one uses memory without end.
+const LIMITS: &str = r#"
+groups=/sys/fs/cgroup
+mkdir -p $groups
+mountpoint -q $groups || mount -t cgroup2 none $groups
+echo '+pids +memory' >$groups/cgroup.subtree_control
+until_it() { until "$@" 2>/dev/null; do sleep 0.2; done; }
+for kind in runsvdir runsvinit container; do
+	tree=/run/$kind group=$groups/$kind
+	mkdir -p $group $tree/bomb/cgroup $tree/eater/cgroup
+	echo 40 >$tree/bomb/cgroup/pids.max
+	printf '#!/bin/bash\n[ "$(cat '$group'/sv.bomb.*/pids.max)" = 40 ] || exec sleep 1000\nbomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 1000\n' >$tree/bomb/run
+	echo 20000000 >$tree/eater/cgroup/memory.max
+	printf '#!/bin/sh\nexec tail /dev/zero\n' >$tree/eater/run
+	chmod +x $tree/*/run
+	case $kind in
+	container) start='exec unshare -pfmC --kill-child sh -c "mount -t proc proc /proc; mount -t cgroup2 none '$groups'; exec runsvinit '$tree'"' ;;
+	*) start="exec $kind $tree" ;;
+	esac
+	sh -c "echo 0 >$group/cgroup.procs; $start" 2>/run/err.$kind &
+	held() { [ "$(cat $group/sv.bomb.*/pids.current)" -gt 30 ] && [ "$(cat $group/sv.bomb.*/pids.current)" -le 40 ]; }
+	gone() { [ "$(cat $group/sv.bomb.*/cgroup.procs | wc -l)" = 0 ]; }
+	until_it held
+	echo "$kind: the bomb is held"
+	sv -w60 stop $tree/bomb
+	until_it gone
+	echo "$kind: the bomb is gone"
+	until_it grep -q 'eater: warning: out of memory: the kernel has killed it$' /run/err.$kind
+	echo "$kind: the eater was killed"
+	[ -d $group/supervisor ] && echo "$kind: moved"
+	grep -v 'eater: warning: ' /run/err.$kind
+	case $kind in
+	runsvdir) kill -HUP $! ;;
+	runsvinit) kill -TERM $! ;;
+	container) kill -TERM $(cat /proc/$!/task/$!/children) ;;
+	esac
+	wait $!
+	removed() { ! ls -d $group/sv.*; }
+	until_it removed
+	echo "$kind: removed"
+done
+init 0
+"#;
+
+#[test]
+fn control_groups_hold_what_forks_and_eats_without_end() {
+    needs_emulator();
+    let mut machine = debian(LIMITS);
+    assert_eq!(machine.ends(), "guest-shutdown");
+    let mut lines = Vec::new();
+    for kind in ["runsvdir", "runsvinit", "container"] {
+        for what in ["the bomb is held", "the bomb is gone", "the eater was killed", "moved", "removed"] {
+            lines.push(format!("{kind}: {what}"));
+        }
+    }
+    in_order(&machine.serial(), &lines.iter().map(String::as_str).collect::<Vec<_>>());
+}

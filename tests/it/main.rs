@@ -8,6 +8,7 @@ mod chpst;
 mod chpst_script;
 mod clients;
 mod hints;
+mod hosted_logs;
 mod init;
 mod install;
 mod policies;
@@ -18,6 +19,7 @@ mod suite;
 mod sv;
 mod svctl;
 mod svlogd;
+mod terminal;
 
 fn main() -> std::process::ExitCode {
     support::run_cases(env!("CARGO_BIN_EXE_runitbox"))

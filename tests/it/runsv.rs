@@ -802,10 +802,11 @@ mod ours {
     }
 
     #[test]
-    fn a_log_directory_without_run_is_waited_for() {
+    fn a_log_run_that_cannot_be_executed_yet_is_waited_for() {
         let service = Service::sleeper().up();
-        fs::create_dir(service.path().join("log")).unwrap();
+        service.write("log/run", "");
         steadily("quiet", Duration::from_millis(200), || service.messages().is_empty());
+        assert_eq!(service.log_stat(), "");
         let service = service.logged();
         eventually("log up", || service.log_stat() == "run\n");
     }

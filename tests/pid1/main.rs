@@ -9,6 +9,7 @@ extern crate support_attribute;
 mod chpst;
 mod command;
 mod hosted;
+mod hosted_logs;
 mod output;
 mod runit;
 mod runsvinit;

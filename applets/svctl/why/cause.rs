@@ -1,10 +1,12 @@
 //! The probable cause of how a service is, from what was found. Without I/O.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use svcore::Signal;
 use svcore::facts::End;
 use svcore::process::Ended;
+use svcore::tai::Tai64N;
 
 use crate::svctl::facts::Condition;
 use crate::svctl::text;
@@ -40,14 +42,18 @@ pub(super) struct Evidence {
     pub(super) log: Option<Condition>,
     /// The directory of its log, if its disk is full.
     pub(super) full_disk: Option<String>,
-    /// The last lines of its log, the latest last.
-    pub(super) lines: Vec<String>,
+    /// The directory of its log.
+    pub(super) log_dir: Option<PathBuf>,
+    /// The last lines of its log with their times, the latest last.
+    pub(super) lines: Vec<(Option<Tai64N>, String)>,
     /// A program in `control/` that runs: its name, its number, and for how many seconds.
     pub(super) hook: Option<(String, i32, u64)>,
     /// The number of its process.
     pub(super) pid: Option<u64>,
     /// How many processes the kernel killed in the control group of its supervisor, for lack of memory.
     pub(super) killed_for_memory: Option<u64>,
+    /// The number of its supervisor, if that is known.
+    pub(super) supervisor: Option<u64>,
     /// The answer of its `./check`.
     pub(super) check: Check,
 }
@@ -163,8 +169,9 @@ fn of_start(evidence: &Evidence) -> Option<Cause> {
 fn of_ends(evidence: &Evidence) -> Option<Cause> {
     let name = &evidence.name;
     let log = format!("svctl log {name}");
-    let last_line = evidence.lines.last().map_or_else(String::new, |line| format!("; its last line: {line}"));
-    if let Some(line) = evidence.lines.iter().rev().take(10).find(|line| is_about_port(line)) {
+    let last_line =
+        evidence.lines.last().map_or_else(String::new, |(_, line)| format!("; its last line: {line}"));
+    if let Some((_, line)) = evidence.lines.iter().rev().find(|(_, line)| is_about_port(line)) {
         return cause(
             format!("its port is in use: {line}"),
             "find who has it: ss -ltnp; or choose another port",
@@ -326,7 +333,7 @@ mod tests {
         let for_memory = Evidence { killed_for_memory: Some(2), ..killed };
         assert!(of(&for_memory).unwrap().what.contains("out of memory, the kernel killed 2"));
         let port = Evidence {
-            lines: vec!["bind: Address already in use".to_owned(), "bye".to_owned()],
+            lines: ["bind: Address already in use", "bye"].map(|line| (None, line.to_owned())).to_vec(),
             ..ended(Ended::Code(1))
         };
         assert_eq!(of(&port).unwrap().what, "its port is in use: bind: Address already in use");

@@ -1,11 +1,10 @@
 //! `svctl why`: why a service is as it is, and what mends it; and `svctl status`, which shows all that is known.
 
 mod cause;
-mod tail;
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fd::AsFd;
 use rustix::fs::statvfs;
@@ -25,7 +24,7 @@ use super::options::Opt;
 use super::screen::Screen;
 use super::silent::Silent;
 use super::tree::Tree;
-use super::{Asked, NOT_UP, list, text};
+use super::{Asked, NOT_UP, list, log, text};
 use cause::{Cause, Check, Evidence};
 
 /// How many lines of a log are looked at for a cause.
@@ -79,12 +78,12 @@ pub(super) fn status(asked: &Asked) -> Result {
         {
             add_cause(&cause, &mut out);
         }
-        let lines = tail::last_lines(service, LINES);
-        if !lines.is_empty() {
+        if !evidence.lines.is_empty() {
             out += "  last lines of its log:\n";
         }
-        for line in lines {
-            out += &format!("    {line}\n");
+        for (stamp, line) in &evidence.lines {
+            let stamp = stamp.as_ref().map_or_else(String::new, |stamp| text::clock(stamp) + "  ");
+            out += &format!("    {stamp}{line}\n");
         }
     }
     say::out(&[out.as_bytes()]);
@@ -143,14 +142,14 @@ fn head(service: &Service, screen: &Screen, out: &mut String) {
 /// What is known, a line each.
 fn explain(service: &Service, evidence: &Evidence, out: &mut String) {
     let mut line = |what: &str, words: &str| *out += &format!("  {what}: {words}\n");
-    line("directory", &text::escaped(&service.target.path));
+    line("directory", &text::escaped(&service.path));
     if let Some(wanted) = wanted(&service.main) {
         line("wanted", wanted);
     }
     if !service.command.is_empty() {
         line("command", &text::command_line(&service.command));
     }
-    if let Some(pid) = supervisor(service) {
+    if let Some(pid) = evidence.supervisor {
         let name = i32::try_from(pid).ok().and_then(ProcStat::of).map(|stat| text::escaped(&stat.name));
         line("supervisor", &format!("{}, pid {pid}", name.unwrap_or_default()));
     }
@@ -184,8 +183,9 @@ fn explain(service: &Service, evidence: &Evidence, out: &mut String) {
     if let Some(log) = &service.log {
         let pid = log.status().and_then(|status| status.pid);
         let pid = pid.map_or_else(String::new, |pid| format!(", pid {}", pid_number(pid)));
-        let dir = tail::directory(service)
-            .map_or_else(String::new, |dir| format!(", in {}", text::escaped(dir.as_os_str().as_bytes())));
+        let dir = evidence.log_dir.as_ref();
+        let dir = dir.map(|dir| format!(", in {}", text::escaped(dir.as_os_str().as_bytes())));
+        let dir = dir.unwrap_or_default();
         line("log service", &format!("{}{pid}{dir}", log.condition(&service.now).word()));
     }
 }
@@ -201,14 +201,14 @@ fn wanted(unit: &Unit) -> Option<&'static str> {
 }
 
 /// The supervisor of a service: it holds the lock. `None` if the system does not tell.
-fn supervisor(service: &Service) -> Option<u64> {
-    let view = service.target.view(&MAIN).ok()?;
+fn supervisor(target: &Target) -> Option<u64> {
+    let view = target.view(&MAIN).ok()?;
     lock_holder(view.place.as_fd(), c"lock")
 }
 
 /// Looks for all that may be a cause. `runs_check`: the answer of `./check` is asked for.
 fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_check: bool) -> Evidence {
-    let target = &service.target;
+    let target = &Target::new(&service.name, base);
     let status = service.main.status();
     let unserved = match &service.main.told {
         Err(trouble) => hint(target, base.path(), trouble, supervisors),
@@ -219,6 +219,10 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         // Those from before.
         None => target.last_facts(&MAIN),
     };
+    let supervisor = supervisor(target);
+    let log_dir = log::directory_of(Path::new(OsStr::from_bytes(&service.path)));
+    let lines = log_dir.iter().flat_map(|dir| log::last_lines(dir, LINES));
+    let lines = lines.map(|(stamp, line)| (stamp, text::escaped(&line))).collect();
     let waits = facts.waits.iter().map(|name| (text::escaped(name), neighbour(target, name)));
     let log_has_problem =
         service.log.as_ref().filter(|log| service.main.told.is_ok() && log.has_problem(&service.now));
@@ -230,17 +234,19 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         run: not_startable(target, c"run"),
         log_run: service.log.as_ref().and_then(|_| not_startable(target, c"log/run")),
         knows_ends: facts.starts > 0 || !facts.ends.is_empty(),
-        ends: facts.ends.iter().copied().collect(),
+        ends: facts.ends.clone(),
         age: service.age(),
         given_up: facts.given_up.clone().map(|reason| text::escaped(reason.as_bytes())),
         waits: waits.collect(),
         log: log_has_problem.map(|log| log.condition(&service.now)),
-        full_disk: full_disk(service),
-        lines: tail::last_lines(service, LINES),
-        hook: hook(service),
+        full_disk: log_dir.as_deref().and_then(full_disk),
+        log_dir,
+        lines,
+        hook: hook(service, target),
         pid: status.and_then(|status| status.pid).map(pid_number),
-        killed_for_memory: supervisor(service).and_then(oom::count_around),
-        check: if runs_check { check(service, base, supervisors) } else { Check::None },
+        killed_for_memory: supervisor.and_then(oom::count_around),
+        supervisor,
+        check: if runs_check { check(service, target, base, supervisors) } else { Check::None },
     }
 }
 
@@ -259,9 +265,9 @@ fn neighbour(target: &Target, name: &[u8]) -> String {
 }
 
 /// Whether a service that has a supervisor cannot be started, whatever is sent.
-pub(super) fn cannot_start(service: &Service) -> bool {
+pub(super) fn cannot_start(service: &Service, base: &Base) -> bool {
     service.main.status().is_some_and(|status| status.pid.is_none())
-        && not_startable(&service.target, c"run").is_some()
+        && not_startable(&Target::new(&service.name, base), c"run").is_some()
 }
 
 /// What is wrong with a program of a service.
@@ -276,23 +282,21 @@ fn not_startable(target: &Target, file: &CStr) -> Option<String> {
 }
 
 /// The directory of the log, if nothing more can be written there.
-fn full_disk(service: &Service) -> Option<String> {
-    service.log.as_ref()?;
-    let dir = tail::directory(service)?;
-    let space = statvfs(&dir).ok()?;
+fn full_disk(dir: &Path) -> Option<String> {
+    let space = statvfs(dir).ok()?;
     let is_full = space.f_bavail == 0 || space.f_files > 0 && space.f_favail == 0;
     is_full.then(|| text::escaped(dir.as_os_str().as_bytes()))
 }
 
 /// A program in `control/` of this service that runs for longer than it should: a child of a supervisor in this directory.
-fn hook(service: &Service) -> Option<(String, i32, u64)> {
-    let has_hooks = matches!(service.target.look(c"control"), Ok(Some(stat)) if files::is_dir(&stat));
+fn hook(service: &Service, target: &Target) -> Option<(String, i32, u64)> {
+    let has_hooks = matches!(target.look(c"control"), Ok(Some(stat)) if files::is_dir(&stat));
     let is_waiting =
         matches!(service.condition(), Condition::Restarting | Condition::Stopping | Condition::GivenUp);
     if !has_hooks || !is_waiting && service.main.status()?.state != State::Down {
         return None;
     }
-    let path = std::fs::canonicalize(OsStr::from_bytes(&service.target.path)).ok()?;
+    let path = std::fs::canonicalize(OsStr::from_bytes(&service.path)).ok()?;
     let mut supervising = Supervising::default();
     for pid in listing::numbers_in(b"/proc")? {
         let Some(stat) = ProcStat::of(pid).filter(|stat| supervising.is_supervisor(stat.parent)) else {
@@ -315,13 +319,13 @@ fn hook(service: &Service) -> Option<(String, i32, u64)> {
     None
 }
 
-fn check(service: &Service, base: &Base, supervisors: &mut Supervisors) -> Check {
-    let has_check = matches!(service.target.look(c"check"), Ok(Some(_)));
+fn check(service: &Service, target: &Target, base: &Base, supervisors: &mut Supervisors) -> Check {
+    let has_check = matches!(target.look(c"check"), Ok(Some(_)));
     let runs = service.main.status().is_some_and(|status| status.state == State::Run && status.pid.is_some());
     if !has_check || !runs {
         return Check::None;
     }
     let mut silent = Silent { base, supervisors };
-    let agrees = Checker::silent().agrees(&service.target, end_of(usual_patience()), &mut silent);
+    let agrees = Checker::silent().agrees(target, end_of(usual_patience()), &mut silent);
     if agrees { Check::Passes } else { Check::Fails }
 }

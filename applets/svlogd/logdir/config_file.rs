@@ -2,12 +2,14 @@
 
 use std::io;
 
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, Stat};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, Stat, fstat};
+use svcore::files;
 use svcore::sys::link::read_link;
 use svcore::trust::{self, Refusal};
 
-use super::super::config::{Config, Processor};
+use super::super::config::{Config, Dialect, Processor};
+use super::super::place::Place;
 use super::super::report::Report;
 use super::locked_directory::LockedDirectory;
 
@@ -15,21 +17,35 @@ use super::locked_directory::LockedDirectory;
 const CONFIG_MAX: usize = 128 * 1024;
 
 /// Reads `config`, and reports the lines in it that cannot be used. Without `config` the defaults hold.
-pub(super) fn read(directory: &LockedDirectory, report: &Report) -> io::Result<Config> {
-    let (file, stat) = match open(&directory.fd) {
-        Ok(opened) => opened,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Config::default()),
-        Err(error) => return Err(error),
-    };
+///
+/// That of a hosted log is looked for in the directory `log` of the service first, then beside the log.
+pub(super) fn read(place: &Place, directory: &LockedDirectory, report: &Report) -> io::Result<Config> {
+    let beside = (directory.fd.as_fd(), directory.stat);
+    let in_log = place.log().map(|log| Ok::<_, io::Error>((log, fstat(log)?))).transpose()?;
+    let mut found = None;
+    let is_same = in_log.is_some_and(|(_, stat)| files::identity(&stat) == files::identity(&beside.1));
+    let beside = (!is_same).then_some(beside);
+    for (directory, stat) in in_log.into_iter().chain(beside) {
+        match open(directory) {
+            Ok((file, config)) => {
+                found = Some((file, config, stat));
+                break;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let Some((file, stat, of_directory)) = found else { return Ok(Config::default()) };
     let text = trust::read_at_most(&file, CONFIG_MAX)?;
     report.file_info("read", "config");
-    let (mut config, complaints) = Config::parse(&text);
+    let dialect = if in_log.is_some() { Dialect::Hosted } else { Dialect::Stock };
+    let (mut config, complaints) = Config::parse(&text, dialect);
     for (number, what) in complaints {
         report.config_warning(number, &what);
     }
     if matches!(config.processor, Some(Processor::Shell(_))) {
         // Without their processor, old logs are kept as they are.
-        if let Err(refusal) = check_owner(&directory.stat) {
+        if let Err(refusal) = check_owner(&directory.stat).and_then(|()| check_owner(&of_directory)) {
             report.warning("processor refused", Some(&refusal.into()));
             config.processor = None;
         } else if let Err(refusal) = check_owner(&stat).and_then(|()| check_mode(&stat)) {
@@ -42,18 +58,18 @@ pub(super) fn read(directory: &LockedDirectory, report: &Report) -> io::Result<C
 
 /// Opens `config`. A link is followed only if it belongs to root or to our own user: with a link of his own, a stranger
 /// could make svlogd read any file.
-fn open(directory: &OwnedFd) -> io::Result<(OwnedFd, Stat)> {
-    let opened = trust::open_regular(directory.as_fd(), c"config", OFlags::RDONLY, Mode::empty());
+fn open(directory: BorrowedFd<'_>) -> io::Result<(OwnedFd, Stat)> {
+    let opened = trust::open_regular(directory, c"config", OFlags::RDONLY, Mode::empty());
     let is_link = |error: &io::Error| trust::refusal(error) == Some(Refusal::Link);
     match opened {
         Err(error) if is_link(&error) => {}
         opened => return opened,
     }
-    let (link, target) = read_link(directory.as_fd(), c"config")?;
+    let (link, target) = read_link(directory, c"config")?;
     if trust::is_of_others(&link) {
         return Err(Refusal::Link.into());
     }
-    trust::open_regular(directory.as_fd(), &target, OFlags::RDONLY, Mode::empty())
+    trust::open_regular(directory, &target, OFlags::RDONLY, Mode::empty())
 }
 
 /// Refuses a directory or `config` of another user: he could have commands run with our rights.

@@ -6,15 +6,15 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, fsync, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use svcore::moment::Moment;
-use svcore::sys::clock;
+use svcore::sys::{clock, output};
 use svcore::tai::{self, Tai64N};
 use svcore::{Context, Failed, trust};
 
 use super::super::completion::{is_complete, mark_complete, mark_incomplete};
-use super::super::label::next_label;
 use super::super::old_log::{Kind, OldLog};
 use super::super::report::Report;
 use super::locked_directory::is_name_of;
+use svcore::label::next_label;
 
 /// The open `current`.
 pub(super) struct Current {
@@ -29,6 +29,11 @@ impl Current {
     fn new(file: OwnedFd, stat: &Stat) -> Self {
         let length = u64::try_from(stat.st_size).unwrap_or(0);
         Current { file, length, since: clock::monotonic() }
+    }
+
+    /// Has the kernel begin to write it to the disk.
+    pub(super) fn begin_to_sync(&self) {
+        output::begin_to_sync(self.file.as_fd());
     }
 
     /// Syncs it, marks it as complete and closes it.

@@ -1,12 +1,14 @@
 //! An open log directory with its lock.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::io;
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Stat, flock, fstat, openat, statat};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat, flock, fstat, openat, statat};
 use rustix::io::fcntl_dupfd_cloexec;
 use svcore::{Context, Failed, files, trust};
+
+use super::super::place::Place;
 
 /// An open log directory, locked against another svlogd.
 pub(super) struct LockedDirectory {
@@ -18,10 +20,9 @@ pub(super) struct LockedDirectory {
 impl LockedDirectory {
     /// Opens and locks a directory. If `held` is the same directory and its lock is still the file `lock`, that lock is
     /// kept, so that no other svlogd can get it meanwhile.
-    pub(super) fn open(name: &[u8], held: Option<&Self>) -> Result<Self, Failed> {
-        let path = CString::new(name).while_doing(|| "unable to open log directory")?;
+    pub(super) fn open(place: &Place, held: Option<&Self>) -> Result<Self, Failed> {
+        let fd = place.open().while_doing(|| "unable to open log directory")?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = openat(CWD, &path, flags, Mode::empty()).while_doing(|| "unable to open log directory")?;
         // Stock svlogd has another message for a directory that can be opened but not entered.
         openat(&fd, c".", flags, Mode::empty()).while_doing(|| "unable to change directory")?;
         let stat = fstat(&fd).while_doing(|| "unable to open log directory")?;

@@ -9,10 +9,10 @@ use svcore::tai::{self, Tai64N};
 use svcore::{Context, Failed};
 
 use super::super::config::Processor;
-use super::super::label::Label;
 use super::super::old_log::{self, Kind, OldLog};
 use super::super::report::Report;
 use super::LogDir;
+use svcore::label::Label;
 
 /// The old logs in a directory.
 pub(super) fn list(directory: &OwnedFd) -> io::Result<Vec<OldLog>> {

@@ -61,6 +61,13 @@ impl Pending {
         }
     }
 
+    /// Frees the memory, if everything is written.
+    pub(super) fn release_memory(&mut self) {
+        if self.is_empty() {
+            self.bytes = Vec::new();
+        }
+    }
+
     /// Drops the unwritten bytes, but keeps the rest of a line whose beginning is written. Returns how many lines were
     /// dropped.
     pub(super) fn drop_lines(&mut self) -> u64 {

@@ -34,6 +34,7 @@ impl LogDir {
         if self.pending.is_empty() {
             return Ok(Written::All);
         }
+        let stamp = self.stamp();
         let Some(current) = &mut self.current else {
             self.step = Some(RotationStep::Create);
             return Ok(Written::Some);
@@ -45,7 +46,7 @@ impl LogDir {
             return Ok(Written::Some);
         }
         if self.dropped.lines > 0 && !self.pending.is_in_line() {
-            let stamp = self.settings.stamp.text(tai::now);
+            let stamp = stamp.text(tai::now);
             let stamp = stamp.as_ref().map_or(b"".as_slice(), |stamp| stamp);
             let line = format!("svlogd: lost {} lines: out of disk space\n", self.dropped.lines);
             let line = [stamp, line.as_bytes()].concat();

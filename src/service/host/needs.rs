@@ -5,7 +5,7 @@
 //!
 //! Services that wait are looked at in turns like those that are due, so that a thousand that wait for one hold up nobody.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::Duration;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -15,7 +15,7 @@ use rustix::process::Pid;
 use super::{Host, Hosted, Place, sorted::Sorted};
 use crate::Signal;
 use crate::control::Command;
-use crate::files::{self, Identity};
+use crate::files;
 use crate::moment::{Moment, earlier};
 use crate::needs::neighbour::{Found, Neighbour, Watched, believed_by};
 use crate::needs::{EndOrder, Known, Standing, resolve, standing, survey};
@@ -25,6 +25,7 @@ use crate::service::step::Now;
 use crate::status::Status;
 use crate::sys::spawn::{Program, Stream, spawn};
 use crate::sys::{signal, watch};
+use crate::template::{Instance, ServiceIdentity};
 use crate::trust;
 
 /// How long a service waits before it is looked for a cycle; each pause before the next look is twice as long.
@@ -88,7 +89,7 @@ struct Needed {
     /// If it is hosted elsewhere.
     watched: Watched,
     /// The directory whose `./check` is asked.
-    checked: Option<Identity>,
+    checked: Option<ServiceIdentity>,
     /// It closes a cycle.
     is_ignored: bool,
 }
@@ -97,7 +98,7 @@ struct Needed {
 #[derive(Debug)]
 struct Check {
     /// The service directory.
-    identity: Identity,
+    identity: ServiceIdentity,
     /// While it runs, and when it is killed.
     runs: Option<(Pid, Moment)>,
     /// The process for which it was run the last time.
@@ -107,6 +108,16 @@ struct Check {
     /// It is not run again before this moment.
     not_before: Moment,
     pause: Duration,
+}
+
+/// A service whose `./check` is asked.
+struct Asked<'a> {
+    identity: ServiceIdentity,
+    /// The service directory.
+    dir: BorrowedFd<'a>,
+    /// Which instance of a template it is, if it is one.
+    instance: Option<&'a Instance>,
+    status: &'a Status,
 }
 
 /// Whether a service that is needed is ready, and when to ask again although nothing has happened.
@@ -350,8 +361,13 @@ impl Host {
                 Standing::IfChecked => match Neighbour::open(&needed.path, &waiting.believed) {
                     Ok(neighbour) => {
                         needed.checked = Some(neighbour.identity);
-                        let checked =
-                            self.check(now, neighbour.identity, neighbour.dir.as_fd(), &known.status);
+                        let asked = Asked {
+                            identity: neighbour.identity,
+                            dir: neighbour.dir.as_fd(),
+                            instance: neighbour.instance.as_ref(),
+                            status: &known.status,
+                        };
+                        let checked = self.check(now, &asked);
                         (checked.0, earlier(checked.1, again))
                     }
                     Err(_) => (false, again),
@@ -376,15 +392,20 @@ impl Host {
                 needed.checked = Some(identity);
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 match openat(directory, c".", flags, Mode::empty()) {
-                    Ok(directory) => self.check(now, identity, directory.as_fd(), &known.status),
+                    Ok(directory) => {
+                        let instance = hosted.service.instance().cloned();
+                        let (dir, instance, status) = (directory.as_fd(), instance.as_ref(), &known.status);
+                        self.check(now, &Asked { identity, dir, instance, status })
+                    }
                     Err(_) => (false, Some(now.saturating_add(LOOK_EVERY))),
                 }
             }
         }
     }
 
-    /// Asks `./check` in the service directory `dir`, whose service has this status.
-    fn check(&mut self, now: Moment, identity: Identity, dir: BorrowedFd<'_>, status: &Status) -> Answer {
+    /// Asks `./check` of a service.
+    fn check(&mut self, now: Moment, asked: &Asked<'_>) -> Answer {
+        let Asked { identity, dir, instance, status } = *asked;
         let number = self.needs.checks.iter().position(|check| check.identity == identity);
         let number = number.unwrap_or_else(|| {
             self.needs.checks.push(Check {
@@ -415,7 +436,7 @@ impl Host {
         }
         check.asked_for = *status;
         check.has_agreed = false;
-        match start_check(dir) {
+        match start_check(dir, instance) {
             Ok(pid) => {
                 let kill_at = now.saturating_add(CHECK_TIME);
                 check.runs = Some((pid, kill_at));
@@ -603,20 +624,26 @@ impl Waiting {
     }
 
     /// Whether it waits for the `./check` in this directory.
-    fn asks(&self, identity: Identity) -> bool {
+    fn asks(&self, identity: ServiceIdentity) -> bool {
         self.needs.iter().any(|needed| needed.checked == Some(identity))
     }
 }
 
 /// Starts `./check`. The error tells whether that may work later.
-fn start_check(dir: BorrowedFd<'_>) -> Result<Pid, bool> {
+fn start_check(dir: BorrowedFd<'_>, instance: Option<&Instance>) -> Result<Pid, bool> {
+    let argv: &[&CStr] = match instance {
+        Some(instance) => &[c"./check", &instance.argument],
+        None => &[c"./check"],
+    };
+    let environment = instance.map(|instance| instance.variable.as_c_str());
     let null = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok();
     let silence = || null.as_ref().map_or(Stream::Closed, |null| Stream::Is(null.as_fd()));
     let program = Program {
         files: &[c"./check"],
         // The owner of the file cannot make us wait for longer than we want to.
         bounded: true,
-        argv: &[c"./check"],
+        argv,
+        environment: environment.as_slice(),
         directory: Some(dir),
         stdin: silence(),
         stdout: silence(),

@@ -7,9 +7,10 @@ use super::{RunningHook, Service, log};
 use crate::Signal;
 use crate::files;
 use crate::process::Ended;
+use crate::role::Role;
 use crate::service::departure::Leave;
 use crate::service::machine::Machine;
-use crate::service::step::Now;
+use crate::service::step::{Now, Script};
 use crate::status::Want;
 use crate::sys::signal;
 
@@ -61,9 +62,9 @@ impl Service {
             let what = b"the log service does not end, something else still writes to it: leaving";
             self.label.warn(what, None);
             // It would be in the way of the next log service. It may have just ended.
-            let _ = signal::send(pid, Signal::TERM);
+            self.send(Role::Log, pid, Signal::TERM);
             // A stopped process would not handle TERM, and keep the lock, for ever.
-            let _ = signal::send(pid, Signal::CONT);
+            self.send(Role::Log, pid, Signal::CONT);
         }
         if lost > 0 {
             let what = format!("the log service cannot be started: {lost} bytes for it are lost");
@@ -120,18 +121,25 @@ impl Service {
     /// Kills what still runs of the service but its log service, with a line for each. After that no `./finish` is run.
     pub(crate) fn kill(&mut self) {
         self.end.killed = true;
-        self.main.kill(&self.label);
+        self.kill_overdue(Role::Main);
         self.confinement.kill();
         for running in &self.hooks {
             self.kill_hook(running, "did not end in time: killed");
         }
     }
 
+    /// Kills the process of one of the two, with a line, if there is one.
+    fn kill_overdue(&self, role: Role) {
+        let Some((unit, pid)) = self.unit(role).and_then(|unit| Some((unit, unit.pid()?))) else { return };
+        let script = if unit.machine.is_running() { Script::Run } else { Script::Finish(Ended::Code(0)) };
+        let what = format!("{} did not end in time: killed", self.program_name(role, script));
+        self.label.warn(what.as_bytes(), None);
+        self.send(role, pid, Signal::KILL);
+    }
+
     /// Kills the log service, with a line, if it still runs.
     pub(crate) fn kill_log(&self) {
-        if let Some(log) = &self.log {
-            log.unit.kill(&self.label);
-        }
+        self.kill_overdue(Role::Log);
     }
 
     /// From now on nothing is started but `./finish`, and the log service as long as it has something to read.

@@ -11,6 +11,7 @@ use crate::error::Failed;
 use crate::role::Role;
 use crate::say::{Class, Message};
 use crate::state::Home;
+use crate::template::Instance;
 
 /// The names of a service.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Label {
     pub(super) who: Vec<u8>,
     /// The path of its directory, from where the supervisor is.
     pub(super) path: CString,
+    /// Which instance of a template it is, if it is one.
+    pub(super) instance: Option<Box<Instance>>,
 }
 
 impl Label {
@@ -34,7 +37,8 @@ impl Label {
 
     /// What the state of the service, or of its log service, is found by; `dir` is the directory of that one.
     pub(super) fn home<'a>(&'a self, dir: BorrowedFd<'a>, role: Role) -> Home<'a> {
-        Home { dir, path: Path::new(self.name()), role, who: &self.who }
+        let instance = self.instance.as_deref();
+        Home { dir, path: Path::new(self.name()), instance, role, who: &self.who }
     }
 
     pub(super) fn name(&self) -> &OsStr {

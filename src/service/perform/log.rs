@@ -4,9 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, fstat};
+use rustix::fs::{Mode, Stat, fstat};
 use rustix::io::Errno;
 
+use super::hosted_log::Hosting;
 use super::label::Label;
 use super::unit::{Unit, open_directory, wanted_at_start};
 use crate::decimal;
@@ -28,6 +29,9 @@ pub(super) struct LogUnit {
     pub(super) unit: Unit,
     identity: Identity,
     pub(super) pipe: Pipe,
+    pub(super) hosting: Hosting,
+    /// `log/run` was started once.
+    pub(super) ever_started: bool,
 }
 
 /// The pipe from the service to the log service.
@@ -57,16 +61,20 @@ impl Pipe {
 impl LogUnit {
     pub(super) fn open(dir: OwnedFd, label: &Label, now: Now) -> Result<Box<Self>, Failed> {
         let pipe = Pipe::new()?;
-        let identity = identity(&dir)?;
+        // Before anything of ours is made in it.
+        let stat = stat(&dir)?;
+        let (identity, hosting) = (files::identity(&stat), Hosting::of(&stat, now));
         let unit = Unit::open(Role::Log, dir, label, now, |dir| wanted_at_start(dir) == Want::Down)?;
-        Ok(Box::new(LogUnit { unit, identity, pipe }))
+        Ok(Box::new(LogUnit { unit, identity, pipe, hosting, ever_started: false }))
     }
 
     /// Goes on in another directory, with the same pipe.
-    pub(super) fn move_to(&mut self, dir: OwnedFd, label: &Label) -> Result<(), Failed> {
-        let identity = identity(&dir)?;
+    /// `is_complete`: it counts as complete without `run`.
+    pub(super) fn move_to(&mut self, dir: OwnedFd, label: &Label, is_complete: bool) -> Result<(), Failed> {
+        let stat = stat(&dir)?;
         self.unit.move_to(dir, label)?;
-        self.identity = identity;
+        self.identity = files::identity(&stat);
+        self.hosting.is_complete = is_complete;
         Ok(())
     }
 
@@ -85,8 +93,8 @@ impl LogUnit {
     }
 }
 
-fn identity(dir: &OwnedFd) -> Result<Identity, Failed> {
-    fstat(dir).map(|stat| files::identity(&stat)).while_doing(|| "unable to stat ./log")
+fn stat(dir: &OwnedFd) -> Result<Stat, Failed> {
+    fstat(dir).while_doing(|| "unable to stat ./log")
 }
 
 /// The directory `log`, if there is one. What is permanently wrong with it is reported.

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -48,19 +48,30 @@ impl Service {
         }
         let Some(unit) = self.unit(role) else { return Event::NotStarted { finish: false } };
         let (code, status);
-        let mut argv: Vec<&CStr> = Vec::new();
-        let mut environment: Vec<&CStr> = Vec::new();
         let file = match script {
-            Script::Run => {
-                argv.push(c"./run");
-                c"./run"
-            }
-            Script::Finish(how) => {
-                (code, status) = how.finish_arguments();
-                argv.extend([c"./finish", &code, &status]);
-                c"./finish"
-            }
+            Script::Run => c"./run",
+            Script::Finish(_) => c"./finish",
         };
+        let found = statat(&unit.dir, file, AtFlags::empty());
+        if role == Role::Log {
+            if matches!(found, Err(Errno::NOENT))
+                && let Some(event) = self.start_hosted_log(now)
+            {
+                return event;
+            }
+            self.log_becomes_script();
+        }
+        let Some(unit) = self.unit(role) else { return Event::NotStarted { finish: false } };
+        let mut argv: Vec<&CStr> = vec![file];
+        let mut environment: Vec<&CStr> = Vec::new();
+        if let Some(instance) = self.instance() {
+            argv.push(&instance.argument);
+            environment.push(&instance.variable);
+        }
+        if let Script::Finish(how) = script {
+            (code, status) = how.finish_arguments();
+            argv.extend([code.as_c_str(), &status]);
+        }
         let told_by = self.notifications.as_deref().filter(|_| (role, script) == (Role::Main, Script::Run));
         environment.extend(told_by.into_iter().flat_map(Notifications::environment).map(CString::as_c_str));
         let descriptor = told_by.and_then(Notifications::descriptor);
@@ -68,13 +79,13 @@ impl Service {
             files: &[file],
             argv: &argv,
             environment: &environment,
-            pid_variable: told_by.filter(|it| it.has_watchdog()).map(|_| c"WATCHDOG_PID"),
+            pid_variable: told_by.filter(|it| it.has_watchdog()).map(|_| "WATCHDOG_PID"),
             others: descriptor.as_slice(),
             directory: Some(unit.dir.as_fd()),
             new_session: self.of_init,
+            bounded: found.is_ok_and(|stat| trust::is_of_others(&stat)),
             new_group: confined.is_group,
             control_group: confined.entrance.as_ref().map(AsFd::as_fd),
-            bounded: is_of_others(unit.dir.as_fd(), file),
             ..Program::default()
         };
         match role {
@@ -143,9 +154,16 @@ impl Service {
         self.publish(now);
         let pid = target.map(|pid| pid.as_raw_nonzero().to_string()).unwrap_or_default();
         let Ok(pid) = CString::new(pid) else { return done };
+        let instance = self.instance();
+        let argv: &[&CStr] = match instance {
+            Some(instance) => &[&name, &instance.argument, &pid],
+            None => &[&name, &pid],
+        };
+        let environment = instance.map(|instance| instance.variable.as_c_str());
         let mut program = Program {
             files: &[&name],
-            argv: &[&name, &pid],
+            argv,
+            environment: environment.as_slice(),
             directory: Some(self.main.dir.as_fd()),
             new_session: self.of_init,
             bounded,
@@ -229,9 +247,4 @@ impl Service {
     pub(super) fn has_finish(&self) -> bool {
         !self.end.killed && files::open_read(self.main.dir.as_fd(), c"finish").is_ok()
     }
-}
-
-/// Whether a file belongs to a user other than root and us.
-fn is_of_others(dir: BorrowedFd<'_>, name: &CStr) -> bool {
-    statat(dir, name, AtFlags::empty()).is_ok_and(|stat| trust::is_of_others(&stat))
 }

@@ -19,7 +19,7 @@ use super::unit::{is_removed, open_directory, wanted_at_start};
 use crate::control::Command;
 use crate::error::Failed;
 use crate::files;
-use crate::moment::Moment;
+use crate::moment::{Moment, earlier};
 use crate::path;
 use crate::role::Role;
 use crate::service::step::{Event, Now};
@@ -44,6 +44,10 @@ pub(super) struct Surroundings {
     settling: Option<Settling>,
     /// `log/` is there but not `log/run`; held open because it is watched.
     log_to_come: Option<OwnedFd>,
+    /// `log/` has no `run`, and does not count as complete yet.
+    log_settling: Option<Settling>,
+    /// `log/`, which is not taken up yet, counts as complete without `run`.
+    pub(super) log_is_complete: bool,
     /// Directories in which the service directory vanishes or the new one appears; held open because they are watched.
     around: Vec<OwnedFd>,
     /// Removals in `supervise` are signalled to us.
@@ -77,6 +81,12 @@ impl Settling {
     fn at(self) -> Moment {
         self.calm_at.min(self.latest)
     }
+
+    /// Something has changed now.
+    fn again(before: Option<Self>, now: Moment) -> Self {
+        let latest = before.map_or(now.saturating_add(SETTLED_LAST), |settling| settling.latest);
+        Settling { calm_at: now.saturating_add(SETTLED), latest }
+    }
 }
 
 impl Surroundings {
@@ -97,7 +107,12 @@ impl Surroundings {
 
     /// When a directory that is being filled counts as complete, if there is one.
     pub(super) fn settled_at(&self) -> Option<Moment> {
-        self.settling.map(Settling::at)
+        earlier(self.settling.map(Settling::at), self.log_settling.map(Settling::at))
+    }
+
+    /// `log/` has no `run` now: perhaps somebody is filling it.
+    pub(super) fn settle_log(&mut self, now: Moment) {
+        self.log_settling = Some(Settling::again(self.log_settling, now));
     }
 }
 
@@ -191,6 +206,10 @@ impl Service {
         let is_new = |stat: &_| files::is_dir(stat) && known != Some(files::identity(stat));
         if !stat.as_ref().is_some_and(is_new) {
             self.surroundings.log_to_come = None;
+            if self.surroundings.log_settling.is_some() && self.log.is_some() {
+                self.surroundings.settle_log(now.at);
+            }
+            self.give_way_to_log_run(now);
             return;
         }
         let Ok(dir) = open_directory(self.main.dir.as_fd(), c"log") else {
@@ -199,24 +218,32 @@ impl Service {
         };
         // Before the look at `run`, so that none is missed.
         let _ = watch::signal_changes(dir.as_fd());
-        let can_run = files::look(dir.as_fd(), c"run")
-            .is_ok_and(|run| run.is_some_and(|run| files::is_executable(&run)));
-        if !can_run {
+        let run = files::look(dir.as_fd(), c"run");
+        let is_missing = matches!(run, Ok(None));
+        let can_run = run.is_ok_and(|run| run.is_some_and(|run| files::is_executable(&run)));
+        // Without `run` it is kept by this suite, once nobody is filling it any more.
+        let is_complete = std::mem::take(&mut self.surroundings.log_is_complete) && is_missing;
+        if !can_run && !is_complete {
             self.surroundings.log_to_come = Some(dir);
+            if is_missing {
+                self.surroundings.settle_log(now.at);
+            }
             return;
         }
-        self.surroundings.log_to_come = None;
-        if let Err(error) = self.take_up_log(now, dir) {
+        (self.surroundings.log_to_come, self.surroundings.log_settling) = (None, None);
+        if let Err(error) = self.take_up_log(now, dir, is_complete) {
             self.failed(now, &error);
         }
     }
 
-    fn take_up_log(&mut self, now: Now, dir: OwnedFd) -> Result<(), Failed> {
+    fn take_up_log(&mut self, now: Now, dir: OwnedFd, is_complete: bool) -> Result<(), Failed> {
         let is_first = self.log.is_none();
         match &mut self.log {
-            Some(log) => log.move_to(dir, &self.label)?,
+            Some(log) => log.move_to(dir, &self.label, is_complete)?,
             None => {
-                self.log = Some(LogUnit::open(dir, &self.label, now)?);
+                let mut log = LogUnit::open(dir, &self.label, now)?;
+                log.hosting.is_complete |= is_complete;
+                self.log = Some(log);
                 if let Some(outputs) = self.outputs.as_mut().filter(|outputs| outputs.log.is_none()) {
                     // Where they cannot be had, it writes to those of the supervisor.
                     outputs.log = (outputs.late.0)().ok();
@@ -247,8 +274,7 @@ impl Service {
             return;
         }
         let settling = &mut self.surroundings.settling;
-        let latest = settling.map_or(now.at.saturating_add(SETTLED_LAST), |settling| settling.latest);
-        *settling = Some(Settling { calm_at: now.at.saturating_add(SETTLED), latest });
+        *settling = Some(Settling::again(*settling, now.at));
     }
 
     /// Has the new `./run` started once the directory counts as complete.
@@ -256,6 +282,9 @@ impl Service {
         if self.surroundings.settling.take_if(|settling| now.at >= settling.at()).is_some() {
             let down = wanted_at_start(self.main.dir.as_fd()) == Want::Down;
             self.handle(now, Role::Main, Event::RunChanged { down });
+        }
+        if self.surroundings.log_settling.take_if(|settling| now.at >= settling.at()).is_some() {
+            self.log_is_complete(now);
         }
     }
 

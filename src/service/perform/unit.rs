@@ -11,7 +11,6 @@ use rustix::process::Pid;
 
 use super::label::Label;
 use crate::error::{Failed, Result};
-use crate::process::Ended;
 use crate::role::Role;
 use crate::service::machine::Machine;
 use crate::service::step::{Now, Script};
@@ -218,16 +217,20 @@ impl Unit {
         }
     }
 
-    /// Sends the signal that asks it to end: the one in the file `down-signal`, or TERM.
-    pub(super) fn send_down_signal(&self, pid: Pid, label: &Label) {
+    /// The signal that asks it to end: the one in the file `down-signal`, or TERM.
+    pub(super) fn down_signal(&self, label: &Label) -> Signal {
         let mut buffer = [0; 32];
-        let signal = match self.setting(c"down-signal", &mut buffer) {
+        match self.setting(c"down-signal", &mut buffer) {
             None => Signal::TERM,
             Some(text) => std::str::from_utf8(text).ok().and_then(Signal::from_text).unwrap_or_else(|| {
                 label.warn(b"down-signal: neither a name nor a number of a signal, sending TERM", None);
                 Signal::TERM
             }),
-        };
+        }
+    }
+
+    /// Sends the signal that asks it to end.
+    pub(super) fn send_down(&self, pid: Pid, signal: Signal) {
         self.send_to(pid, signal, true);
     }
 
@@ -282,21 +285,11 @@ impl Unit {
         }
     }
 
-    /// A script has not ended within its timeout: kills it.
-    pub(super) fn kill_overdue(&self, pid: Pid, script: Script, label: &Label) {
+    /// A script has not ended within its timeout: reports that it is killed.
+    pub(super) fn report_overdue(&self, name: &str, script: Script, label: &Label) {
         let time = self.timeout(script, label).map_or(0, |timeout| timeout.as_millis());
-        let what = format!("{} did not end in {time} ms: killed", self.script_name(script));
+        let what = format!("{name} did not end in {time} ms: killed");
         label.warn(what.as_bytes(), None);
-        self.send(pid, Signal::KILL);
-    }
-
-    /// Kills `./run` or `./finish`, with a line, if one of them still runs.
-    pub(super) fn kill(&self, label: &Label) {
-        let Some(pid) = self.pid() else { return };
-        let script = if self.machine.is_running() { Script::Run } else { Script::Finish(Ended::Code(0)) };
-        let what = format!("{} did not end in time: killed", self.script_name(script));
-        label.warn(what.as_bytes(), None);
-        self.send(pid, Signal::KILL);
     }
 
     /// The word in a file of the directory; `None` if there is no such file, or nothing in it.

@@ -56,8 +56,8 @@ impl<'a> PidVariable<'a> {
     const DIGITS: usize = 10;
 
     /// The variable, so far without a value.
-    pub(super) fn new(name: &'a CStr) -> Self {
-        let name = name.to_bytes();
+    pub(super) fn new(name: &'a str) -> Self {
+        let name = name.as_bytes();
         let text = name.iter().chain(b"=").chain(&[0; Self::DIGITS + 1]).copied().map(Cell::new).collect();
         PidVariable { name, text }
     }
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn a_number_is_written_into_its_variable() {
         for (number, text) in [(0, "0"), (7, "7"), (4_194_304, "4194304"), (u32::MAX, "4294967295")] {
-            let variable = PidVariable::new(c"X");
+            let variable = PidVariable::new("X");
             write_number(number, variable.value());
             let bytes: Vec<u8> = variable.text.iter().map(Cell::get).collect();
             let expected = std::ffi::CString::new(format!("X={text}")).unwrap();

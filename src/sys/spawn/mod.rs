@@ -48,7 +48,7 @@ pub struct Program<'a> {
     /// Variables, as `NAME=VALUE`, that it gets beside ours, or in the place of those of ours that have the same name.
     pub environment: &'a [&'a CStr],
     /// The name of one more variable, which gets the number of its process as value.
-    pub pid_variable: Option<&'a CStr>,
+    pub pid_variable: Option<&'a str>,
     /// Its working directory; `None` for ours.
     pub directory: Option<BorrowedFd<'a>>,
     /// Its descriptor 0.
@@ -240,7 +240,7 @@ mod tests {
             files: &[c"/bin/sh"],
             argv: &[c"sh", c"-c", script],
             environment: &[c"PATH=/nowhere", c"SERVICE=a b"],
-            pid_variable: Some(c"MY_PID"),
+            pid_variable: Some("MY_PID"),
             ..Program::default()
         };
         assert_eq!(ended(spawn(&program).unwrap()).exit_status(), Some(7));

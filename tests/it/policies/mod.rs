@@ -6,6 +6,8 @@ mod ours {
     mod kill_group;
     mod needs;
     mod on_failure;
+    mod programs;
     mod ready;
     mod restart;
+    mod template;
 }

@@ -21,14 +21,14 @@ for line in sys.stdin:
     print("valid")
 "#;
 
-fn needs_validator() {
+pub(super) fn needs_validator() {
     let import = Command::new("/usr/bin/env").args(["python3", "-c", "import jsonschema"]).output();
     let has_it = import.is_ok_and(|output| output.status.success());
     needs("python3 with jsonschema (apt-get install python3-jsonschema)", has_it);
 }
 
 #[track_caller]
-fn validate(text: &str) {
+pub(super) fn validate(text: &str) {
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/svctl.schema.json");
     let python = run_file("/usr/bin/env").args(&["python3", "-c", VALIDATE, schema]);
     let outcome = python.env("PATH", std::env::var_os("PATH").unwrap()).input(text).go();

@@ -174,7 +174,14 @@ impl Drop for Tree {
             runsvdir.kill();
         }
         for service in fs::read_dir(self.root.join("sv")).unwrap().flatten().map(|entry| entry.path()) {
-            for part in ["supervise", "log/supervise"] {
+            let mut parts = vec!["supervise".to_owned(), "log/supervise".to_owned()];
+            for part in parts.clone() {
+                // Those of instances, if it is a template.
+                let entries = fs::read_dir(service.join(&part)).into_iter().flatten().flatten();
+                let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+                parts.extend(names.filter(|name| name.starts_with('@')).map(|name| format!("{part}/{name}")));
+            }
+            for part in &parts {
                 let pid =
                     || read(service.join(part).join("pid")).trim().parse().ok().filter(|&pid| is_alive(pid));
                 // First whoever would start it again, while its child still names it.

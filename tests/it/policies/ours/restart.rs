@@ -25,8 +25,8 @@ fn a_task_that_exits_0_is_done_and_not_started_again() {
             tree.file("task", "restart", policy);
             tree.link("task");
             tree.start();
-            eventually("done", || tree.fact("task", "done").is_some());
-            assert_eq!(tree.read("task", "supervise/stat"), "down\n");
+            // The status is published last.
+            eventually("done", || tree.fact("task", "done").is_some() && is_down(tree, "task"));
             let status = tree.sv(&["status", "task"]).out;
             assert!(
                 status.starts_with("down: task: ") && status.ends_with("s, normally up, done\n"),
@@ -72,6 +72,7 @@ fn a_failure_with_never_is_given_up_and_up_takes_that_back() {
             "{}",
             tree.messages()
         );
+        eventually("down", || is_down(tree, "task"));
         let status = tree.sv(&["status", "task"]).out;
         assert!(status.ends_with(&format!(", normally up, want up, given up: {reason}\n")), "{status}");
         let health = tree.sv(&["health", "task"]);
@@ -97,10 +98,11 @@ fn too_many_ends_are_given_up() {
         tree.start();
         eventually("given up", || tree.fact("web", "given-up").as_deref() == Some("3 ends in 60 s"));
         assert_eq!(starts(tree, "web"), 3);
+        eventually("down", || is_down(tree, "web"));
         // A command takes it back, and counts from the beginning.
         tree.sv(&["up", "web"]);
         eventually("given up again", || starts(tree, "web") == 6 && tree.fact("web", "given-up").is_some());
-        assert!(is_down(tree, "web"));
+        eventually("down again", || is_down(tree, "web"));
     });
 }
 

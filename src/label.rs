@@ -1,15 +1,16 @@
 //! Labels: TAI64N stamps as text, in the names of old logs and before lines. Pure: no I/O, no clock.
 
-use svcore::tai::{Tai64, Tai64N};
+use crate::tai::{Tai64, Tai64N};
 
 /// `@` and the 24 hexadecimal digits of a stamp. Labels sort as their stamps do.
-pub(crate) type Label = [u8; 25];
+pub type Label = [u8; 25];
 
 /// No clock shows this second or a later one: it is some 35,000 years from now.
-pub(crate) const CLOCK_LIMIT: u64 = (1 << 62) | (1 << 40);
+pub const CLOCK_LIMIT: u64 = (1 << 62) | (1 << 40);
 
 /// The label of a stamp.
-pub(crate) fn label_of(stamp: &Tai64N) -> Label {
+#[must_use]
+pub fn label_of(stamp: &Tai64N) -> Label {
     let mut label = [b'@'; 25];
     let digits = stamp.to_bytes();
     let digits = digits.iter().flat_map(|byte| [byte >> 4, byte & 15]);
@@ -23,19 +24,22 @@ pub(crate) fn label_of(stamp: &Tai64N) -> Label {
 }
 
 /// The stamp of a label; `None` if it is later than any clock can show.
-pub(crate) fn stamp_of(label: &Label) -> Option<Tai64N> {
-    let mut number = 0_u128;
-    for &byte in label.iter().skip(1) {
-        let digit = char::from(byte).to_digit(16)?;
-        number = number.checked_mul(16)?.checked_add(digit.into())?;
-    }
-    let seconds = u64::try_from(number.checked_shr(32)?).ok().filter(|&seconds| seconds < CLOCK_LIMIT)?;
-    Some(Tai64N(Tai64(seconds), u32::try_from(number & u128::from(u32::MAX)).ok()?))
+#[must_use]
+pub fn stamp_of(label: &Label) -> Option<Tai64N> {
+    let number = |digits: &[u8]| {
+        digits
+            .iter()
+            .try_fold(0_u64, |number, &byte| Some(number << 4 | u64::from(char::from(byte).to_digit(16)?)))
+    };
+    let (seconds, nanos) = label.get(1..)?.split_first_chunk::<16>()?;
+    let seconds = number(seconds).filter(|&seconds| seconds < CLOCK_LIMIT)?;
+    Some(Tai64N(Tai64(seconds), u32::try_from(number(nanos)?).ok()?))
 }
 
 /// The stamp and label for a new old log: those of now, or of the nanosecond after `last` if the clock shows no later
 /// time than that. `None` if there is no later stamp.
-pub(crate) fn next_label(now: Tai64N, last: Option<Tai64N>) -> Option<(Tai64N, Label)> {
+#[must_use]
+pub fn next_label(now: Tai64N, last: Option<Tai64N>) -> Option<(Tai64N, Label)> {
     let stamp = match last {
         Some(last) if last >= now => stamp_after(last)?,
         _ => now,
@@ -52,7 +56,7 @@ fn stamp_after(stamp: Tai64N) -> Option<Tai64N> {
 
 #[cfg(test)]
 mod tests {
-    use svcore::tai::stamp;
+    use crate::tai::stamp;
 
     use super::*;
 

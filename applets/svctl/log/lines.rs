@@ -1,0 +1,514 @@
+//! One log, read line by line: old logs and `current`, in order, as if they were one file that never ends.
+//!
+//! svlogd rotates in the middle of a line if the line is longer than what it looks at, so the end of one file and the start
+//! of the next are joined. But if svlogd was killed, its `current` may end within a line that nobody goes on with. Such a
+//! file is not marked as complete; and a line that begins with a timestamp is a new one in any case.
+//!
+//! To follow a log, its `current` is held open. svlogd renames it, and creates the next one after that. So once there is
+//! another `current`, the one that is held can be read to its end; then come the old logs that are later than it, whose
+//! names sort in their order; then the new `current`. Compression replaces files meanwhile, but never changes a label.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use memchr::memchr;
+use svcore::files::Identity;
+use svcore::label::Label;
+use svcore::old_log::{Kind, OldLog};
+use svcore::say::Message;
+use svcore::slice;
+use svcore::tai::{self, Tai64N};
+
+use super::content::{Content, Unreadable};
+use super::directory::{Directory, Opened};
+use super::filter::Filter;
+use super::{seek, stamp};
+
+/// A longer line is cut, in bytes.
+const LINE_MAX: usize = 1024 * 1024;
+/// As many rotations are followed before lines are printed.
+const ROTATIONS_MAX: usize = 200;
+
+/// A log directory that is read.
+pub(super) struct Log {
+    /// The service, as it was named.
+    pub(super) name: Vec<u8>,
+    directory: Directory,
+    is_followed: bool,
+    /// What is read after `content`.
+    queue: VecDeque<Next>,
+    content: Option<Content>,
+    /// In bytes.
+    pub(super) buffer_size: usize,
+    buffer: Buffer,
+    line: Line,
+    /// The time of the last line that has a timestamp.
+    last_time: Option<Tai64N>,
+    /// Stands for the time of lines before the first timestamp: when the file was last written to.
+    written: Tai64N,
+    /// The newest `current` that was opened.
+    held: Option<Held>,
+    /// All old logs up to this one were read, or are queued.
+    known: Option<Label>,
+    unreadable: Vec<NotRead>,
+    /// Something could not be read, which was reported.
+    pub(super) has_failed: bool,
+}
+
+/// A file to be read.
+enum Next {
+    /// An old log, which is opened when it is its turn.
+    Old(Label),
+    /// An opened file, from a place on.
+    Opened { opened: Opened, label: Option<Label>, offset: u64 },
+}
+
+/// The `current` that is followed. As long as it is open, no other file has its identity.
+struct Held {
+    file: File,
+    identity: Identity,
+}
+
+/// Old logs that another program has compressed.
+struct NotRead {
+    program: &'static str,
+    count: usize,
+    first: Label,
+}
+
+/// The line that was read last.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    from: usize,
+    to: usize,
+    has_stamp: bool,
+    /// It has a newline in the file.
+    is_ended: bool,
+    time: Tai64N,
+}
+
+/// Bytes that were read.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    /// What was not used yet is between these two.
+    from: usize,
+    to: usize,
+    /// There is no newline between `from` and here.
+    scanned: usize,
+    /// Here begins another file than before, which may or may not go on with the line.
+    seam: Option<usize>,
+    /// The file before the seam is complete.
+    is_complete: bool,
+}
+
+impl Buffer {
+    fn rest(&self) -> &[u8] {
+        slice::part(&self.bytes, self.from..self.to)
+    }
+
+    /// Notes that another file begins.
+    fn add_seam(&mut self, is_complete: bool) {
+        // What was before an empty file goes on after it, or does not.
+        let is_double = self.seam == Some(self.to);
+        if self.from < self.to && !is_double {
+            (self.seam, self.is_complete) = (Some(self.to), is_complete);
+        }
+    }
+
+    /// Reads more; how many bytes.
+    fn fill(&mut self, content: &mut impl Read, size: usize) -> io::Result<usize> {
+        if self.from > 0 {
+            self.bytes.copy_within(self.from..self.to, 0);
+            self.to = self.to.saturating_sub(self.from);
+            self.scanned = self.scanned.saturating_sub(self.from);
+            self.seam = self.seam.map(|seam| seam.saturating_sub(self.from));
+            self.from = 0;
+        }
+        if self.bytes.len() < self.to.saturating_add(size / 2) {
+            self.bytes.resize(self.to.saturating_add(size), 0);
+        }
+        loop {
+            match content.read(self.bytes.get_mut(self.to..).unwrap_or_default()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => {
+                    let length = read?;
+                    self.to = self.to.saturating_add(length);
+                    return Ok(length);
+                }
+            }
+        }
+    }
+}
+
+impl Log {
+    /// Opens the log in a directory, from its beginning on. Without `is_followed` it ends with what it has now.
+    ///
+    /// # Errors
+    ///
+    /// That of open(2) for the directory, or of reading it.
+    pub(super) fn open(name: &[u8], path: &Path, is_followed: bool) -> io::Result<Self> {
+        let mut log = Log {
+            name: name.to_vec(),
+            directory: Directory::open(path)?,
+            is_followed,
+            queue: VecDeque::new(),
+            content: None,
+            buffer_size: 256 * 1024,
+            buffer: Buffer::default(),
+            line: Line { from: 0, to: 0, has_stamp: false, is_ended: true, time: tai::stamp(0, 0) },
+            last_time: None,
+            written: tai::now(),
+            held: None,
+            known: None,
+            unreadable: Vec::new(),
+            has_failed: false,
+        };
+        let current = log.current()?;
+        // In this order: a `current` that was renamed since then is in the list, and the one that is open stands for it.
+        let mut labels = log.directory.labels()?;
+        if let Some(opened) = current {
+            let label = log.directory.label_of(&opened.file, opened.identity, &labels);
+            labels.retain(|old| label.is_none_or(|label| *old < label));
+            log.queue.extend(labels.iter().map(|label| Next::Old(*label)));
+            log.hold(opened)?;
+        } else {
+            log.queue.extend(labels.iter().map(|label| Next::Old(*label)));
+        }
+        log.known = labels.last().copied();
+        Ok(log)
+    }
+
+    /// Opens `current`. If it is nothing that svlogd can have made, that is reported, and there is none.
+    fn current(&mut self) -> io::Result<Option<Opened>> {
+        match self.directory.current() {
+            Err(error) if svcore::trust::refusal(&error).is_some() => {
+                self.warn(b"unable to read current", Some(&error));
+                Ok(None)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Queues a `current` and holds it.
+    fn hold(&mut self, opened: Opened) -> io::Result<()> {
+        self.held = Some(Held { file: opened.file.try_clone()?, identity: opened.identity });
+        self.queue.push_back(Next::Opened { opened, label: None, offset: 0 });
+        Ok(())
+    }
+
+    /// Skips what was surely written before a time.
+    pub(super) fn skip_to_time(&mut self, since: Tai64N) {
+        let is_before = |next: &Next| match next {
+            Next::Old(label) => {
+                OldLog { label: *label, kind: Kind::Saved }.stamp().is_some_and(|at| at < since)
+            }
+            Next::Opened { .. } => false,
+        };
+        while self.queue.front().is_some_and(is_before) {
+            self.queue.pop_front();
+        }
+    }
+
+    /// Skips all but the last lines, and some before them.
+    pub(super) fn skip_to_last(&mut self, lines: u64) {
+        /// The time of a line without a timestamp is that of one before it.
+        const MORE: u64 = 50;
+        let mut wanted = lines.saturating_add(MORE);
+        let mut read = VecDeque::new();
+        while let Some(next) = self.queue.pop_back().filter(|_| wanted > 0) {
+            let (opened, label) = match next {
+                Next::Opened { opened, label, .. } => (opened, label),
+                Next::Old(label) => match self.directory.old(&label) {
+                    Ok(Some(opened)) => (opened, Some(label)),
+                    // It is reported when it is read.
+                    _ => {
+                        read.push_front(next);
+                        continue;
+                    }
+                },
+            };
+            let found = seek::from_end(&opened, wanted).unwrap_or(seek::Found::Lines(0));
+            let (offset, lines) = match found {
+                seek::Found::At(offset) => (offset, wanted),
+                seek::Found::Lines(lines) => (0, lines),
+            };
+            wanted = wanted.saturating_sub(lines);
+            read.push_front(Next::Opened { opened, label, offset });
+        }
+        self.queue = read;
+    }
+
+    /// Reads the next line that the filter lets pass. `false`: there is none, or none yet.
+    pub(super) fn next(&mut self, filter: &mut Filter) -> bool {
+        while self.read_line(filter.since) {
+            let line = slice::part(&self.buffer.bytes, self.line.from..self.line.to);
+            let stamp = stamp::of_line(line);
+            self.line.has_stamp = stamp.is_some();
+            self.last_time = stamp.or(self.last_time);
+            self.line.time = self.last_time.unwrap_or(self.written);
+            if filter.passes(self.line.time, self.text()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The line as it is in the file, without its newline.
+    pub(super) fn raw(&self) -> &[u8] {
+        slice::part(&self.buffer.bytes, self.line.from..self.line.to)
+    }
+
+    /// Whether the line has a newline in the file.
+    pub(super) const fn is_ended(&self) -> bool {
+        self.line.is_ended
+    }
+
+    /// The line without timestamp and newline.
+    pub(super) fn text(&self) -> &[u8] {
+        if self.line.has_stamp { stamp::after(self.raw()) } else { self.raw() }
+    }
+
+    /// The timestamp of the line.
+    pub(super) fn stamp(&self) -> Option<Tai64N> {
+        self.line.has_stamp.then_some(self.line.time)
+    }
+
+    /// Its timestamp, or the time that stands for it.
+    pub(super) const fn time(&self) -> Tai64N {
+        self.line.time
+    }
+
+    fn read_line(&mut self, since: Option<Tai64N>) -> bool {
+        loop {
+            if let Some(seam) = self.buffer.seam {
+                match self.continues_at(seam) {
+                    None if self.fill(since) => continue,
+                    // Nobody knows yet, or nothing follows.
+                    None => return self.ends_here(),
+                    Some(true) => self.buffer.seam = None,
+                    Some(false) => {
+                        self.buffer.seam = None;
+                        return self.cut(seam, false);
+                    }
+                }
+            }
+            let Buffer { ref bytes, to, scanned, from, .. } = self.buffer;
+            if let Some(end) = memchr(b'\n', slice::part(bytes, scanned..to)) {
+                return self.cut(scanned.saturating_add(end), true);
+            }
+            self.buffer.scanned = to;
+            if to.saturating_sub(from) >= LINE_MAX {
+                return self.cut(to, false);
+            }
+            if !self.fill(since) {
+                return self.ends_here();
+            }
+        }
+    }
+
+    /// Whether what begins at a seam goes on with the line before. `None`: more has to be read first.
+    fn continues_at(&self, seam: usize) -> Option<bool> {
+        if !self.buffer.is_complete {
+            return Some(false);
+        }
+        let after = slice::part(&self.buffer.bytes, seam..self.buffer.to);
+        let is_enough = after.len() > stamp::LENGTH || after.contains(&b'\n');
+        is_enough.then(|| stamp::of_line(after).is_none())
+    }
+
+    /// Nothing more is there. The end of a followed log may be written later.
+    fn ends_here(&mut self) -> bool {
+        if self.is_followed || self.buffer.rest().is_empty() {
+            return false;
+        }
+        self.buffer.seam = None;
+        self.cut(self.buffer.to, false)
+    }
+
+    /// Makes a line of what is before `end`.
+    fn cut(&mut self, end: usize, is_ended: bool) -> bool {
+        (self.line.from, self.line.to, self.line.is_ended) = (self.buffer.from, end, is_ended);
+        self.buffer.from = end.saturating_add(is_ended.into());
+        self.buffer.scanned = self.buffer.from;
+        true
+    }
+
+    /// Reads more, of this file or of the next. `false`: there is nothing, or nothing yet.
+    fn fill(&mut self, since: Option<Tai64N>) -> bool {
+        loop {
+            if let Some(content) = &mut self.content {
+                let mut damaged = None;
+                match self.buffer.fill(content, self.buffer_size) {
+                    Ok(1..) => return true,
+                    Ok(0) => {}
+                    Err(error) => {
+                        // Not the rest of a followed `current`: the error may be gone next time.
+                        if self.queue.is_empty() && self.is_followed {
+                            return false;
+                        }
+                        damaged = Some(error);
+                    }
+                }
+                if self.queue.is_empty() {
+                    return false;
+                }
+                self.buffer.add_seam(content.is_complete());
+                self.content = None;
+                if let Some(error) = damaged {
+                    // What is wrong with compressed bytes is no error of the system.
+                    let cause = Some(&error).filter(|error| error.raw_os_error().is_some());
+                    self.warn(b"a log is damaged, and not all of it is shown", cause);
+                }
+            }
+            let Some(next) = self.queue.pop_front() else { return false };
+            self.begin(next, since);
+        }
+    }
+
+    /// Opens the next file.
+    fn begin(&mut self, next: Next, since: Option<Tai64N>) {
+        let (opened, label, offset) = match next {
+            Next::Opened { opened, label, offset } => (opened, label, offset),
+            Next::Old(label) => match self.directory.old(&label) {
+                Ok(Some(opened)) => (opened, Some(label), 0),
+                Ok(None) => return self.warn(b"an old log was removed before it could be read", None),
+                Err(error) => return self.warn_about(&label, &error),
+            },
+        };
+        let is_current = label.is_none();
+        self.written =
+            label.and_then(|label| OldLog { label, kind: Kind::Saved }.stamp()).unwrap_or(opened.written);
+        let offset = match since {
+            Some(since) if offset == 0 => seek::to_time(&opened, since),
+            _ => offset,
+        };
+        let limit = if is_current && !self.is_followed { opened.size } else { u64::MAX };
+        match Content::of(opened, limit) {
+            Ok(mut content) => {
+                if offset > 0
+                    && let Err(error) = content.skip_to(offset)
+                {
+                    self.warn(b"unable to read a log", Some(&error));
+                }
+                self.content = Some(content);
+            }
+            Err(Unreadable::Failed(error)) => self.warn(b"unable to read a log", Some(&error)),
+            Err(Unreadable::Compressed(program)) => {
+                self.has_failed = true;
+                match self.unreadable.iter_mut().find(|known| known.program == program) {
+                    Some(known) => known.count = known.count.saturating_add(1),
+                    None => self.unreadable.extend(label.map(|first| NotRead { program, count: 1, first })),
+                }
+            }
+        }
+    }
+
+    /// Reports the old logs that other programs have compressed, once.
+    pub(super) fn report_unreadable(&mut self) {
+        for NotRead { program, count, first } in std::mem::take(&mut self.unreadable) {
+            let path = self.directory.path_of(&first);
+            let path = svcore::hint::quoted(path.as_os_str().as_bytes());
+            let many = if count == 1 { "1 old log is".to_owned() } else { format!("{count} old logs are") };
+            let what =
+                format!("{many} compressed by {program}, and not shown; to read one: {program} -dc {path}");
+            self.warn(what.as_bytes(), None);
+        }
+    }
+
+    /// Looks whether the log was rotated, and queues what is new. Call it when something in the directory has changed.
+    pub(super) fn look(&mut self) {
+        // A log without timestamps was written now.
+        self.written = tai::now();
+        for _ in 0..ROTATIONS_MAX {
+            match self.look_once() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return self.warn(b"unable to look for new logs", Some(&error)),
+            }
+        }
+    }
+
+    /// Whether there is another `current`, which is queued then.
+    fn look_once(&mut self) -> io::Result<bool> {
+        let Some(current) = self.current()? else { return Ok(false) };
+        if self.held.as_ref().is_some_and(|held| held.identity == current.identity) {
+            self.begin_again_if_shorter(current.size);
+            return Ok(false);
+        }
+        let mut labels = self.directory.labels()?;
+        let label = self.directory.label_of(&current.file, current.identity, &labels);
+        labels.retain(|old| label.is_none_or(|label| *old < label));
+        let before = self.held.as_ref().and_then(|held| {
+            let label = self.directory.label_of(&held.file, held.identity, &labels);
+            // Where the kernel does not tell, the first new one is that of the file that was held.
+            label.or_else(|| {
+                if has_proc() {
+                    None
+                } else {
+                    labels.iter().find(|label| Some(**label) > self.known).copied()
+                }
+            })
+        });
+        let known = before.max(self.known);
+        for label in labels.iter().filter(|label| Some(**label) > known) {
+            // Opened now: it may be compressed, or removed, before it is its turn.
+            let next = match self.directory.old(label) {
+                Ok(Some(opened)) if self.queue.len() < ROTATIONS_MAX => {
+                    Next::Opened { opened, label: Some(*label), offset: 0 }
+                }
+                _ => Next::Old(*label),
+            };
+            self.queue.push_back(next);
+        }
+        self.known = known.max(labels.last().copied());
+        self.hold(current)?;
+        Ok(true)
+    }
+
+    /// Begins again with the file that is read if somebody has emptied it.
+    fn begin_again_if_shorter(&mut self, size: u64) {
+        if self.queue.is_empty()
+            && let Some(content) = &mut self.content
+            && content.position().is_some_and(|at| at > size)
+        {
+            content.rewind();
+        }
+    }
+
+    /// Whether its path still leads to the directory that is read.
+    pub(super) fn is_there(&self) -> bool {
+        self.directory.is_there()
+    }
+
+    /// Opens the directory that the path leads to by now, if there is one. Old logs in it that are no newer than those that
+    /// were read count as read.
+    pub(super) fn reopen(&mut self) {
+        if let Ok(directory) = Directory::open(&self.directory.path) {
+            (self.directory, self.held) = (directory, None);
+        }
+    }
+
+    /// The path of its directory.
+    pub(super) fn path(&self) -> &Path {
+        &self.directory.path
+    }
+
+    fn warn_about(&mut self, label: &Label, error: &io::Error) {
+        let path = self.directory.path_of(label);
+        let what = [b"unable to read ", path.as_os_str().as_bytes()].concat();
+        self.warn(&what, Some(error));
+    }
+
+    fn warn(&mut self, what: &[u8], error: Option<&io::Error>) {
+        self.has_failed = true;
+        Message::warning("svctl", &[self.name.as_slice(), b": ", what].concat()).because(error).print();
+    }
+}
+
+fn has_proc() -> bool {
+    Path::new("/proc/self/fd").exists()
+}

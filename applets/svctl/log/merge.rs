@@ -1,0 +1,42 @@
+//! Several logs as one, in the order of time.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+
+use super::filter::Filter;
+use super::lines::Log;
+
+/// Passes all lines that are there to `each`, in the order of their times; lines of one log stay in their order, whatever
+/// their times are.
+///
+/// # Errors
+///
+/// That of `each`.
+pub(super) fn drain(
+    logs: &mut [Log],
+    filter: &mut Filter,
+    each: &mut dyn FnMut(usize, &Log) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut earliest = BinaryHeap::new();
+    for (number, log) in logs.iter_mut().enumerate() {
+        if log.next(filter) {
+            earliest.push(Reverse((log.time(), number)));
+        }
+    }
+    while let Some(Reverse((_, number))) = earliest.pop() {
+        let Some(log) = logs.get_mut(number) else { continue };
+        loop {
+            each(number, log)?;
+            if !log.next(filter) {
+                break;
+            }
+            let time = (log.time(), number);
+            if earliest.peek().is_some_and(|Reverse(other)| *other < time) {
+                earliest.push(Reverse(time));
+                break;
+            }
+        }
+    }
+    Ok(())
+}

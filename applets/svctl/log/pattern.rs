@@ -1,0 +1,768 @@
+//! `--grep`: extended regular expressions, as grep -E has them. Pure.
+//!
+//! A line is matched in a time that grows with its length times that of the expression, whatever both are: all ways to
+//! match are followed at the same time, and none is tried again. Where a match can be after a byte depends on where it
+//! could be before, and on the byte; so that is remembered, and most bytes cost one look into a table. What a group matched
+//! is not remembered, so there are no back references. A crate for this would be a third of all that `svctl` may weigh.
+
+use std::collections::BTreeMap;
+
+use svcore::decimal;
+
+/// The most parts that an expression may have. `{1000}` makes a thousand of one.
+const PARTS_MAX: usize = 10_000;
+/// The most groups within each other.
+const DEPTH_MAX: usize = 50;
+
+/// A set of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Set([u128; 2]);
+
+impl Set {
+    const NONE: Set = Set([0, 0]);
+    const ALL: Set = Set([u128::MAX, u128::MAX]);
+
+    fn of(bytes: impl IntoIterator<Item = u8>) -> Self {
+        bytes.into_iter().fold(Set::NONE, |set, byte| set.or(Set::one(byte)))
+    }
+
+    const fn one(byte: u8) -> Self {
+        let bit = 1_u128 << (byte & 127);
+        if byte < 128 { Set([bit, 0]) } else { Set([0, bit]) }
+    }
+
+    const fn or(self, other: Set) -> Self {
+        Set([self.0[0] | other.0[0], self.0[1] | other.0[1]])
+    }
+
+    const fn without(self, other: Set) -> Self {
+        Set([self.0[0] & !other.0[0], self.0[1] & !other.0[1]])
+    }
+
+    const fn has(&self, byte: u8) -> bool {
+        let half = if byte < 128 { self.0[0] } else { self.0[1] };
+        half >> (byte & 127) & 1 == 1
+    }
+
+    /// Each letter in both cases.
+    fn folded(self) -> Self {
+        let both = (0..=255)
+            .filter(|byte: &u8| self.has(byte.to_ascii_lowercase()) || self.has(byte.to_ascii_uppercase()));
+        Set::of(both)
+    }
+}
+
+/// A part of an expression.
+#[derive(Debug, Clone)]
+enum Part {
+    /// One byte of a set.
+    Byte(Set),
+    /// One after the other.
+    Sequence(Vec<Part>),
+    /// One of these.
+    Either(Vec<Part>),
+    /// So many times at least, and at most.
+    Repeated(Box<Part>, usize, Option<usize>),
+    /// Nothing, but only here.
+    At(Place),
+}
+
+/// Where nothing matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    LineStart,
+    LineEnd,
+    WordEdge,
+    NoWordEdge,
+}
+
+/// A step of an expression that was made ready.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// One byte of a set; then the next step.
+    Byte(Set),
+    /// Both of these steps.
+    Both(usize, usize),
+    /// The next step, but only here.
+    At(Place),
+    /// The line matches.
+    Found,
+}
+
+/// An expression that was made ready.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    steps: Vec<Step>,
+    /// Whether a match depends on the next byte, too, so that nothing can be remembered.
+    has_word_edge: bool,
+    threads: Threads,
+    next: Threads,
+    to_follow: Vec<usize>,
+    known: Vec<Known>,
+    numbers: BTreeMap<Vec<usize>, usize>,
+}
+
+/// Steps at which a match can be, and where it can be after each byte.
+#[derive(Debug)]
+struct Known {
+    list: Vec<usize>,
+    /// The line matches.
+    is_found: bool,
+    /// The line matches if it ends here.
+    is_found_at_end: bool,
+    /// The number of what is known after each byte.
+    after: Box<[usize; 256]>,
+}
+
+/// Nothing is known yet after this byte.
+const UNKNOWN: usize = usize::MAX;
+/// As much is remembered, some kilobytes each.
+const KNOWN_MAX: usize = 500;
+
+/// The steps at which a match can be, each once.
+#[derive(Debug, Default)]
+struct Threads {
+    list: Vec<usize>,
+    is_in: Vec<bool>,
+}
+
+impl Threads {
+    fn clear(&mut self) {
+        for step in self.list.drain(..) {
+            if let Some(is_in) = self.is_in.get_mut(step) {
+                *is_in = false;
+            }
+        }
+    }
+
+    /// Adds a step; whether it was not there yet.
+    fn add(&mut self, step: usize) -> bool {
+        match self.is_in.get_mut(step) {
+            Some(is_in @ false) => {
+                *is_in = true;
+                self.list.push(step);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+const fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+impl Pattern {
+    /// Makes an expression ready.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in words.
+    pub(super) fn new(text: &[u8]) -> Result<Self, String> {
+        let (folds, text) = text.strip_prefix(b"(?i)").map_or((false, text), |rest| (true, rest));
+        let mut parser = Parser { rest: text, folds, depth: 0 };
+        let part = parser.either()?;
+        if !parser.rest.is_empty() {
+            return Err("a ) without its (".to_owned());
+        }
+        let mut steps = Vec::new();
+        make(&part, &mut steps, &mut PARTS_MAX.clone())?;
+        steps.push(Step::Found);
+        let is_in = vec![false; steps.len()];
+        let threads = || Threads { list: Vec::new(), is_in: is_in.clone() };
+        let is_edge = |step: &Step| matches!(step, Step::At(Place::WordEdge | Place::NoWordEdge));
+        Ok(Pattern {
+            has_word_edge: steps.iter().any(is_edge),
+            steps,
+            threads: threads(),
+            next: threads(),
+            to_follow: Vec::new(),
+            known: Vec::new(),
+            numbers: BTreeMap::new(),
+        })
+    }
+
+    /// Adds a step and what can be reached from it without a byte. Whether the line matches then.
+    fn follow(
+        steps: &[Step],
+        threads: &mut Threads,
+        to_follow: &mut Vec<usize>,
+        step: usize,
+        is_at: impl Fn(Place) -> bool,
+    ) -> bool {
+        to_follow.push(step);
+        while let Some(step) = to_follow.pop() {
+            if !threads.add(step) {
+                continue;
+            }
+            match steps.get(step) {
+                Some(Step::Both(one, other)) => to_follow.extend([*one, *other]),
+                Some(Step::At(place)) if is_at(*place) => to_follow.push(step.saturating_add(1)),
+                Some(Step::Found) => {
+                    to_follow.clear();
+                    return true;
+                }
+                Some(Step::At(_) | Step::Byte(_)) | None => {}
+            }
+        }
+        false
+    }
+
+    /// Whether a part of the line matches.
+    pub(super) fn matches(&mut self, line: &[u8]) -> bool {
+        if self.has_word_edge {
+            return self.matches_by_following(line);
+        }
+        if self.known.is_empty() {
+            self.threads.clear();
+            let is_at = |place| place == Place::LineStart;
+            let is_found = Self::follow(&self.steps, &mut self.threads, &mut self.to_follow, 0, is_at);
+            self.number_of_threads(is_found);
+        }
+        let mut number = 0;
+        for byte in line {
+            let Some(known) = self.known.get(number) else { return false };
+            if known.is_found {
+                return true;
+            }
+            let after = known.after.get(usize::from(*byte)).copied();
+            number = after.filter(|after| *after != UNKNOWN).unwrap_or_else(|| self.learn(number, *byte));
+        }
+        self.known.get(number).is_some_and(|known| known.is_found || known.is_found_at_end)
+    }
+
+    /// Finds out where a match can be after a byte. Returns the number of that.
+    fn learn(&mut self, number: usize, byte: u8) -> usize {
+        self.threads.clear();
+        let list = self.known.get(number).map_or(&[][..], |known| &known.list);
+        let mut is_found = false;
+        for step in list {
+            if let Some(Step::Byte(set)) = self.steps.get(*step)
+                && set.has(byte)
+            {
+                let next = step.saturating_add(1);
+                is_found |=
+                    Self::follow(&self.steps, &mut self.threads, &mut self.to_follow, next, |_| false);
+            }
+        }
+        // A match can begin after each byte.
+        is_found |= Self::follow(&self.steps, &mut self.threads, &mut self.to_follow, 0, |_| false);
+        let is_full = self.known.len() >= KNOWN_MAX;
+        if is_full {
+            // What is known at the start of a line stays.
+            self.known.truncate(1);
+            self.numbers.clear();
+            if let Some(start) = self.known.first_mut() {
+                start.after.fill(UNKNOWN);
+            }
+        }
+        let after = self.number_of_threads(is_found);
+        if let Some(known) = self.known.get_mut(number).filter(|_| !is_full)
+            && let Some(place) = known.after.get_mut(usize::from(byte))
+        {
+            *place = after;
+        }
+        after
+    }
+
+    /// The number of what is known where a match can be at the steps of `threads`.
+    fn number_of_threads(&mut self, is_found: bool) -> usize {
+        let mut list = self.threads.list.clone();
+        svcore::sort::sort(&mut list);
+        if let Some(number) = self.numbers.get(&list) {
+            return *number;
+        }
+        let is_start = self.known.is_empty();
+        let at_end = |place| place == Place::LineEnd || is_start && place == Place::LineStart;
+        self.next.clear();
+        let mut is_found_at_end = false;
+        for step in &list {
+            if let Some(Step::At(Place::LineEnd)) = self.steps.get(*step) {
+                let next = step.saturating_add(1);
+                is_found_at_end |=
+                    Self::follow(&self.steps, &mut self.next, &mut self.to_follow, next, at_end);
+            }
+        }
+        let number = self.known.len();
+        if !is_start {
+            self.numbers.insert(list.clone(), number);
+        }
+        self.known.push(Known { list, is_found, is_found_at_end, after: Box::new([UNKNOWN; 256]) });
+        number
+    }
+
+    /// The same, without remembering anything.
+    fn matches_by_following(&mut self, line: &[u8]) -> bool {
+        let Pattern { steps, threads, next, to_follow, .. } = self;
+        threads.clear();
+        let mut before = None;
+        let mut rest = line;
+        loop {
+            let after = rest.first().copied();
+            if Self::follow(steps, threads, to_follow, 0, |place| place_is(place, before, after)) {
+                return true;
+            }
+            let Some((byte, following)) = rest.split_first() else { return false };
+            next.clear();
+            for step in &threads.list {
+                if let Some(Step::Byte(set)) = steps.get(*step)
+                    && set.has(*byte)
+                    && Self::follow(steps, next, to_follow, step.saturating_add(1), |place| {
+                        place_is(place, Some(*byte), following.first().copied())
+                    })
+                {
+                    return true;
+                }
+            }
+            std::mem::swap(threads, next);
+            before = Some(*byte);
+            rest = following;
+        }
+    }
+}
+
+/// Whether a place is between these two bytes, where `None` stands for the start or the end of the line.
+fn place_is(place: Place, before: Option<u8>, after: Option<u8>) -> bool {
+    let is_edge = || before.is_some_and(is_word) != after.is_some_and(is_word);
+    match place {
+        Place::LineStart => before.is_none(),
+        Place::LineEnd => after.is_none(),
+        Place::WordEdge => is_edge(),
+        Place::NoWordEdge => !is_edge(),
+    }
+}
+
+/// Appends the steps of a part. `left` is how many parts may still be looked at, as nothing can be repeated often, too.
+fn make(part: &Part, steps: &mut Vec<Step>, left: &mut usize) -> Result<(), String> {
+    *left = left.checked_sub(1).ok_or("it is too long")?;
+    match part {
+        Part::Byte(set) => steps.push(Step::Byte(*set)),
+        Part::At(place) => steps.push(Step::At(*place)),
+        Part::Sequence(parts) => parts.iter().try_for_each(|part| make(part, steps, left))?,
+        Part::Either(parts) => {
+            let mut ends = Vec::new();
+            let Some((last, others)) = parts.split_last() else { return Ok(()) };
+            for part in others {
+                let fork = steps.len();
+                steps.push(Step::Found);
+                make(part, steps, left)?;
+                ends.push(steps.len());
+                steps.push(Step::Found);
+                lead(steps, fork, fork.saturating_add(1));
+            }
+            make(last, steps, left)?;
+            let fork_end = steps.len();
+            for end in ends {
+                lead(steps, end, fork_end);
+            }
+        }
+        Part::Repeated(part, at_least, at_most) => {
+            for _ in 0..*at_least {
+                make(part, steps, left)?;
+            }
+            match at_most {
+                None => {
+                    let fork = steps.len();
+                    steps.push(Step::Found);
+                    make(part, steps, left)?;
+                    steps.push(Step::Both(fork, fork));
+                    lead(steps, fork, fork.saturating_add(1));
+                }
+                Some(at_most) => {
+                    let mut forks = Vec::new();
+                    for _ in *at_least..*at_most {
+                        forks.push(steps.len());
+                        steps.push(Step::Found);
+                        make(part, steps, left)?;
+                    }
+                    for fork in forks {
+                        lead(steps, fork, fork.saturating_add(1));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes the step at a place lead to `one`, and to what comes next.
+fn lead(steps: &mut [Step], at: usize, one: usize) {
+    let next = steps.len();
+    if let Some(step) = steps.get_mut(at) {
+        *step = Step::Both(one, next);
+    }
+}
+
+/// What is left of an expression.
+struct Parser<'p> {
+    rest: &'p [u8],
+    /// Letters match in both cases.
+    folds: bool,
+    depth: usize,
+}
+
+impl Parser<'_> {
+    fn take(&mut self) -> Option<u8> {
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*first)
+    }
+
+    fn take_if(&mut self, prefix: &[u8]) -> bool {
+        let rest = self.rest.strip_prefix(prefix);
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
+    }
+
+    fn either(&mut self) -> Result<Part, String> {
+        let mut parts = vec![self.sequence()?];
+        while self.take_if(b"|") {
+            parts.push(self.sequence()?);
+        }
+        Ok(if parts.len() == 1 { Part::Sequence(parts) } else { Part::Either(parts) })
+    }
+
+    fn sequence(&mut self) -> Result<Part, String> {
+        let mut parts = Vec::new();
+        while !matches!(self.rest, [] | [b'|' | b')', ..]) {
+            let part = self.one()?;
+            parts.push(self.repeated(part)?);
+        }
+        Ok(Part::Sequence(parts))
+    }
+
+    /// A part, and how often.
+    fn repeated(&mut self, part: Part) -> Result<Part, String> {
+        let mut part = part;
+        loop {
+            let (at_least, at_most) = match self.rest {
+                [b'*', rest @ ..] => {
+                    self.rest = rest;
+                    (0, None)
+                }
+                [b'+', rest @ ..] => {
+                    self.rest = rest;
+                    (1, None)
+                }
+                [b'?', rest @ ..] => {
+                    self.rest = rest;
+                    (0, Some(1))
+                }
+                [b'{', b'0'..=b'9' | b',', ..] => self.count()?,
+                _ => return Ok(part),
+            };
+            // `*?` finds a shorter match, but a match all the same.
+            self.take_if(b"?");
+            part = Part::Repeated(Box::new(part), at_least, at_most);
+        }
+    }
+
+    /// `{2}`, `{2,}`, `{,5}` or `{2,5}`.
+    fn count(&mut self) -> Result<(usize, Option<usize>), String> {
+        const WRONG: &str = "what is in { } is not a count up to 1000";
+        self.take();
+        let at_least = self.number();
+        let at_most = if self.take_if(b",") { self.number() } else { at_least };
+        let is_right = self.take_if(b"}")
+            && at_least.unwrap_or(0) <= 1000
+            && at_most.is_none_or(|most| most <= 1000 && at_least.unwrap_or(0) <= most);
+        if is_right { Ok((at_least.unwrap_or(0), at_most)) } else { Err(WRONG.to_owned()) }
+    }
+
+    fn number(&mut self) -> Option<usize> {
+        let (number, rest) = decimal::leading(self.rest);
+        let is_there = rest.len() < self.rest.len();
+        self.rest = rest;
+        is_there.then(|| usize::try_from(number).unwrap_or(usize::MAX))
+    }
+
+    /// One part: a character, a set, a group or a place.
+    fn one(&mut self) -> Result<Part, String> {
+        Ok(match self.take() {
+            None => Part::Sequence(Vec::new()),
+            Some(b'.') => any_character(Set::NONE),
+            Some(b'^') => Part::At(Place::LineStart),
+            Some(b'$') => Part::At(Place::LineEnd),
+            Some(b'[') => self.set()?,
+            Some(b'(') => {
+                if !self.take_if(b"?:") && self.rest.starts_with(b"?") {
+                    return Err("after ( no ? is understood but (?:, and (?i) at the start".to_owned());
+                }
+                self.depth = self.depth.saturating_add(1);
+                if self.depth > DEPTH_MAX {
+                    return Err("too many groups within each other".to_owned());
+                }
+                let part = self.either()?;
+                if !self.take_if(b")") {
+                    return Err("a ( without its )".to_owned());
+                }
+                self.depth = self.depth.saturating_sub(1);
+                part
+            }
+            Some(b'*' | b'+' | b'?') => return Err("nothing before *, + or ? to repeat".to_owned()),
+            Some(b'\\') => match self.take() {
+                None => return Err("nothing after the last \\".to_owned()),
+                Some(b'b') => Part::At(Place::WordEdge),
+                Some(b'B') => Part::At(Place::NoWordEdge),
+                Some(letter @ (b'D' | b'W' | b'S')) => {
+                    any_character(class(letter.to_ascii_lowercase()).unwrap_or(Set::NONE))
+                }
+                Some(letter) => Part::Byte(match class(letter) {
+                    Some(set) => set,
+                    None => self.fold(Set::one(escaped(letter)?)),
+                }),
+            },
+            Some(byte) if byte.is_ascii() => Part::Byte(self.fold(Set::one(byte))),
+            // A character of more than one byte, so that what follows repeats all of it.
+            Some(byte) => {
+                let count = self.rest.iter().take_while(|byte| CONTINUES.has(**byte)).take(3).count();
+                let (more, rest) = self.rest.split_at_checked(count).unwrap_or((&[], self.rest));
+                self.rest = rest;
+                let bytes = std::iter::once(byte).chain(more.iter().copied());
+                Part::Sequence(bytes.map(|byte| Part::Byte(Set::one(byte))).collect())
+            }
+        })
+    }
+
+    fn fold(&self, set: Set) -> Set {
+        if self.folds { set.folded() } else { set }
+    }
+
+    /// A set such as `[a-z_]` or `[^0-9]`, of characters of ASCII.
+    fn set(&mut self) -> Result<Part, String> {
+        const UNENDED: &str = "a [ without its ]";
+        let is_not = self.take_if(b"^");
+        let mut all = Set::NONE;
+        let mut is_first = true;
+        loop {
+            // A `]` at the start is one of the set.
+            if !is_first && self.take_if(b"]") {
+                break;
+            }
+            is_first = false;
+            if let Some(name) = NAMED.iter().find(|name| self.take_if(format!("[:{name}:]").as_bytes())) {
+                all = all.or(named(name));
+                continue;
+            }
+            let from = match self.take().ok_or(UNENDED)? {
+                b'\\' => {
+                    let letter = self.take().ok_or(UNENDED)?;
+                    if let Some(set) = class(letter) {
+                        all = all.or(set);
+                        continue;
+                    }
+                    escaped(letter)?
+                }
+                byte => byte,
+            };
+            let to = match self.rest {
+                [b'-', last, ..] if *last != b']' => {
+                    self.take();
+                    match self.take().ok_or(UNENDED)? {
+                        b'\\' => escaped(self.take().ok_or(UNENDED)?)?,
+                        byte => byte,
+                    }
+                }
+                _ => from,
+            };
+            if !from.is_ascii() || !to.is_ascii() {
+                return Err("in [ ] only ASCII is understood; write (ä|ö) instead of [äö]".to_owned());
+            }
+            if from > to {
+                return Err("a range in [ ] ends before its start".to_owned());
+            }
+            all = all.or(Set::of(from..=to));
+        }
+        let all = self.fold(all);
+        Ok(if is_not { any_character(all) } else { Part::Byte(all) })
+    }
+}
+
+/// The bytes that continue a character in UTF-8.
+const CONTINUES: Set = Set([0, 0xffff_ffff_ffff_ffff]);
+
+/// Any character, or any byte that is none, but for those of a set in ASCII.
+fn any_character(except: Set) -> Part {
+    let begins = Set::ALL.without(CONTINUES).without(except);
+    let continued = Part::Repeated(Box::new(Part::Byte(CONTINUES)), 0, None);
+    Part::Either(vec![Part::Sequence(vec![Part::Byte(begins), continued]), Part::Byte(CONTINUES)])
+}
+
+/// The set of `\d`, `\w` or `\s`.
+fn class(letter: u8) -> Option<Set> {
+    let of = |is: fn(&u8) -> bool| Set::of((0..=127).filter(is));
+    match letter {
+        b'd' => Some(of(u8::is_ascii_digit)),
+        b'w' => Some(of(|byte| is_word(*byte))),
+        b's' => Some(of(|byte| byte.is_ascii_whitespace() || *byte == 0x0b)),
+        _ => None,
+    }
+}
+
+/// The names of the sets of POSIX.
+const NAMED: &[&str] = &["alpha", "digit", "alnum", "upper", "lower", "space", "punct", "xdigit"];
+
+/// The set of one of these names.
+fn named(name: &str) -> Set {
+    let of = |is: fn(&u8) -> bool| Set::of((0..=127).filter(is));
+    match name {
+        "alpha" => of(u8::is_ascii_alphabetic),
+        "digit" => of(u8::is_ascii_digit),
+        "alnum" => of(u8::is_ascii_alphanumeric),
+        "upper" => of(u8::is_ascii_uppercase),
+        "lower" => of(u8::is_ascii_lowercase),
+        "punct" => of(u8::is_ascii_punctuation),
+        "xdigit" => of(u8::is_ascii_hexdigit),
+        _ => class(b's').unwrap_or(Set::NONE),
+    }
+}
+
+/// What a character after a backslash stands for.
+fn escaped(letter: u8) -> Result<u8, String> {
+    match letter {
+        b't' => Ok(b'\t'),
+        b'n' => Ok(b'\n'),
+        b'r' => Ok(b'\r'),
+        b'e' => Ok(0x1b),
+        letter if letter.is_ascii_alphanumeric() || !letter.is_ascii() => {
+            Err(format!("\\{} is not understood", char::from(letter)))
+        }
+        letter => Ok(letter),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn found(pattern: &str, line: &str) -> bool {
+        Pattern::new(pattern.as_bytes())
+            .unwrap_or_else(|why| panic!("{pattern}: {why}"))
+            .matches(line.as_bytes())
+    }
+
+    #[test]
+    fn expressions_are_those_of_grep() {
+        for (pattern, matching, others) in [
+            ("", "a|", ""),
+            ("error", "error|an error!|eerror", "eror|Error|"),
+            ("^error$", "error", "an error|error!"),
+            ("^$", "", "a"),
+            ("a.c", "abc|a\u{e4}c|xa.cx", "ac|abbc"),
+            ("^a.c$", "a\u{1f600}c", "a\u{e4}\u{e4}c"),
+            ("ab*c", "ac|abc|abbbc", "a|abb"),
+            ("ab+c", "abc|abbbc", "ac"),
+            ("^ab?c$", "ac|abc", "abbc"),
+            ("^a{2,3}$", "aa|aaa", "a|aaaa"),
+            ("^(ab){2}$", "abab", "ab|ababab"),
+            ("^a{,2}$", "|a|aa", "aaa"),
+            ("^a{2,}$", "aa|aaaaaa", "a"),
+            ("cat|dog", "a cat|dogs", "cow"),
+            ("^(cat|dog)s?$", "cat|dogs", "cats and dogs"),
+            ("^(|a)b$", "b|ab", "aab"),
+            ("[a-c]x", "ax|cx", "dx|x"),
+            ("^[^a-c]$", "d|\u{e4}", "a|dd"),
+            ("[]x]", "]|x", "["),
+            ("[^]x]", "[", "]|x"),
+            ("[a-]", "a|-", "b"),
+            (r"^\d+\.\d*$", "1.|12.5", ".5|1x5"),
+            (r"\bweb\b", "web|a web!|web-1", "webs|cobweb"),
+            (r"\Beb", "web", "eb"),
+            (r"^\S+\s\w", "a b|a\t_", "ab| a b"),
+            (r"^\W$", "-|\u{e4}", "a"),
+            ("(?i)Error [a-c]", "ERROR B|error a", "err"),
+            ("[[:digit:][:upper:]]", "x1|X", "x"),
+            (r"[\d\]]", "5|]", "d"),
+            ("\u{e4}+$", "\u{e4}\u{e4}", "a"),
+            ("a{x", "a{x", "ax"),
+            ("(a*)*b", "b|aab", "aa"),
+            ("(^a|b$)", "ax|xb", "xax"),
+            ("$^", "", "a"),
+            (r"a\|b", "a|b", ""),
+        ] {
+            if pattern != r"a\|b" {
+                for line in matching.split('|') {
+                    assert!(found(pattern, line), "{pattern} does not match {line}");
+                }
+                for line in others.split('|').filter(|line| !line.is_empty()) {
+                    assert!(!found(pattern, line), "{pattern} matches {line}");
+                }
+            }
+        }
+        assert!(found(r"a\|b", "a|b") && !found(r"a\|b", "a"));
+        assert!(Pattern::new(b"x").unwrap().matches(b"\xff\xfex"));
+        assert!(Pattern::new(b"^..x").unwrap().matches(b"\xff\xfex"));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for text in [
+            "(", ")", "a)", "(a", "[a", "[", "*", "+a", "a|*", r"\", r"\1", "a{1001}", "a{3,2}", "a{1",
+            "(?=a)", "[z-a]", "[ä]", r"\q",
+        ] {
+            assert!(Pattern::new(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(Pattern::new("(".repeat(1000).as_bytes()).is_err());
+        assert!(Pattern::new("((a{1000}){1000}){1000}".as_bytes()).is_err());
+        assert!(Pattern::new("((((){1000}){1000}){1000}){1000}".as_bytes()).is_err());
+    }
+
+    /// Whether a prefix of `text` is matched, by trying one way after the other; `then` is what has to follow.
+    fn tries(part: &Part, line: &[u8], at: usize, then: &mut dyn FnMut(usize) -> bool) -> bool {
+        match part {
+            Part::Byte(set) => line.get(at).is_some_and(|byte| set.has(*byte)) && then(at + 1),
+            Part::At(place) => {
+                let before = at.checked_sub(1).map(|at| line[at]);
+                place_is(*place, before, line.get(at).copied()) && then(at)
+            }
+            Part::Sequence(parts) => match parts.split_first() {
+                None => then(at),
+                Some((first, rest)) => {
+                    let rest = Part::Sequence(rest.to_vec());
+                    tries(first, line, at, &mut |at| tries(&rest, line, at, then))
+                }
+            },
+            Part::Either(parts) => parts.iter().any(|part| tries(part, line, at, then)),
+            Part::Repeated(part, at_least, at_most) => {
+                if *at_least == 0 && then(at) {
+                    return true;
+                }
+                if *at_most == Some(0) {
+                    return false;
+                }
+                let fewer =
+                    Part::Repeated(part.clone(), at_least.saturating_sub(1), at_most.map(|most| most - 1));
+                tries(part, line, at, &mut |next| {
+                    (next > at || *at_least > 0) && tries(&fewer, line, next, then)
+                })
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        /// The same lines match as by trying all ways, one after the other.
+        #[test]
+        fn all_ways_are_followed(pattern in "([abc.^$|]|[ab][*+?]|\\(a|b\\)|[(]a[|]b*[)]\\{1,2\\}|\\[ab\\]|\\\\b){0,6}", line in "[abc_ ]{0,8}") {
+            if let Ok(mut ready) = Pattern::new(pattern.as_bytes()) {
+                let mut parser = Parser { rest: pattern.as_bytes(), folds: false, depth: 0 };
+                let part = parser.either().unwrap();
+                let line = line.as_bytes();
+                let expected = (0..=line.len()).any(|at| tries(&part, line, at, &mut |_| true));
+                prop_assert_eq!(ready.matches(line), expected);
+                // Nothing of one line remains for the next.
+                prop_assert_eq!(ready.matches(line), expected);
+            }
+        }
+
+        /// No text makes it fail, or take long.
+        #[test]
+        fn any_text_is_read(pattern in prop::collection::vec(any::<u8>(), 0..20), line in prop::collection::vec(any::<u8>(), 0..20)) {
+            if let Ok(mut ready) = Pattern::new(&pattern) {
+                ready.matches(&line);
+            }
+        }
+    }
+}

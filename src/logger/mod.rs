@@ -1,0 +1,11 @@
+//! Logs of services without `log/run`.
+//!
+//! `runsv` starts an `svlogd` for such a log. `runsvinit` starts one for all of them, or one for each account: it sends the
+//! pipe and the directory of each log over a socket ([`Loggers`], [`protocol`]). That process stands apart, so that a slow
+//! disk holds up no supervisor; a supervisor keeps the pipes, so that no line is lost when the process ends.
+
+pub mod account;
+mod loggers;
+pub mod protocol;
+
+pub use loggers::{Gone, Log, LogEnd, Loggers, MakeOutputs, NotKept};

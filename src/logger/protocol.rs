@@ -1,0 +1,153 @@
+//! What a supervisor and its logger send each other, one packet each. Pure: no I/O.
+//!
+//! | from       | kind | then                           | descriptors              |
+//! |------------|------|--------------------------------|--------------------------|
+//! | supervisor | `k`  | number, name                   | pipe, directory `log`    |
+//! | supervisor | `s`  | number, number of the signal   |                          |
+//! | logger     | `e`  | number, exit code              |                          |
+//! | logger     | `e`  | number, minus number of signal |                          |
+//!
+//! The number of a log has 8 bytes, other numbers have 4, each with the lowest byte first. The supervisor and its logger
+//! are the same executable, so there are no versions.
+
+use crate::Signal;
+use crate::process::Ended;
+
+/// The number that a supervisor gives to a log. No two logs have the same, not even one after the other.
+pub type LogNumber = u64;
+
+/// The longest packet, in bytes; longer names are cut.
+pub const PACKET_MAX: usize = 1024;
+/// The bytes before the name.
+const HEAD: usize = 9;
+
+/// What the supervisor wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order<'a> {
+    /// Keep a log, whose pipe and directory come with the packet.
+    Keep {
+        /// The log from now on.
+        number: LogNumber,
+        /// What messages call it.
+        name: &'a [u8],
+    },
+    /// Treat the log as svlogd would if it got this signal.
+    Signal {
+        /// The log.
+        number: LogNumber,
+        /// The signal.
+        signal: Signal,
+    },
+}
+
+/// What the logger reports: a log is closed and nothing of it is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
+    /// The log.
+    pub number: LogNumber,
+    /// How an svlogd of its own would have ended.
+    pub how: Ended,
+}
+
+impl<'a> Order<'a> {
+    /// The log that it is about.
+    #[must_use]
+    pub const fn number(&self) -> LogNumber {
+        match self {
+            Order::Keep { number, .. } | Order::Signal { number, .. } => *number,
+        }
+    }
+
+    /// The packet.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Order::Keep { number, name } => {
+                let name = name.get(..PACKET_MAX.saturating_sub(HEAD)).unwrap_or(name);
+                [b"k", number.to_le_bytes().as_slice(), name].concat()
+            }
+            Order::Signal { number, signal } => {
+                [b"s", number.to_le_bytes().as_slice(), &signal.number().to_le_bytes()].concat()
+            }
+        }
+    }
+
+    /// The order in a packet; `None` if it is none.
+    #[must_use]
+    pub fn decode(packet: &'a [u8]) -> Option<Self> {
+        let (kind, rest) = packet.split_first()?;
+        let (number, rest) = rest.split_first_chunk()?;
+        let number = LogNumber::from_le_bytes(*number);
+        match kind {
+            b'k' => Some(Order::Keep { number, name: rest }),
+            b's' => {
+                let signal = Signal::from_number(i32::from_le_bytes(rest.try_into().ok()?))?;
+                Some(Order::Signal { number, signal })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Closed {
+    /// The packet.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let how = match self.how {
+            Ended::Code(code) => i32::from(code),
+            Ended::Signal { signal, .. } => signal.number().saturating_neg(),
+        };
+        [b"e", self.number.to_le_bytes().as_slice(), &how.to_le_bytes()].concat()
+    }
+
+    /// The report in a packet; `None` if it is none.
+    #[must_use]
+    pub fn decode(packet: &[u8]) -> Option<Self> {
+        let (number, how) = packet.strip_prefix(b"e")?.split_first_chunk()?;
+        let how = match i32::from_le_bytes(how.try_into().ok()?) {
+            code @ 0.. => Ended::Code(u8::try_from(code).ok()?),
+            signal => Ended::Signal { signal: Signal::from_number(signal.checked_neg()?)?, core: false },
+        };
+        Some(Closed { number: LogNumber::from_le_bytes(*number), how })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What is sent is what arrives, and whatever arrives, nothing panics.
+        #[test]
+        fn packets_arrive_as_they_were_sent(
+            number: u64,
+            name in prop::collection::vec(any::<u8>(), 0..50),
+            signal in 1..31_i32,
+            code: u8,
+            noise in prop::collection::vec(any::<u8>(), 0..30),
+        ) {
+            let orders = [
+                Some(Order::Keep { number, name: &name }),
+                Signal::from_number(signal).map(|signal| Order::Signal { number, signal }),
+            ];
+            for order in orders.into_iter().flatten() {
+                let packet = order.encode();
+                prop_assert_eq!(Order::decode(&packet), Some(order));
+            }
+            let ends = [Some(Ended::Code(code)), Signal::from_number(signal).map(|signal| Ended::Signal { signal, core: false })];
+            for how in ends.into_iter().flatten() {
+                let closed = Closed { number, how };
+                prop_assert_eq!(Closed::decode(&closed.encode()), Some(closed));
+            }
+            let _ = (Order::decode(&noise), Closed::decode(&noise));
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_cut() {
+        let name = [b'x'; 5000];
+        assert_eq!(Order::Keep { number: 1, name: &name }.encode().len(), PACKET_MAX);
+    }
+}
