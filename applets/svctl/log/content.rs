@@ -72,10 +72,14 @@ impl Content {
 
     /// Begins again, since a file that is not compressed has become shorter.
     pub(super) fn rewind(&mut self) {
-        if let Content::Plain { file, left } = self {
-            *left = u64::MAX;
-            // A regular file can be read from any place.
-            let _ = file.rewind();
+        match self {
+            Content::Plain { file, left } => {
+                *left = u64::MAX;
+                // A regular file can be read from any place.
+                let _ = file.rewind();
+            }
+            #[cfg(feature = "gzip")]
+            Content::Gzip(_) => {}
         }
     }
 

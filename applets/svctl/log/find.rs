@@ -74,6 +74,11 @@ impl Finder {
     fn told_by(&self, logger: i32, service: &Path) -> Option<PathBuf> {
         let pid = if is_svlogd(logger) { logger } else { self.below(logger)? };
         let words = words_of(pid)?;
+        // That of a log service without `run` is where the supervisor's rule has it. Source: runit-service(5).
+        if words.iter().any(|word| word == b"--hosted" || word == b"--shared") {
+            let log = service.join("log");
+            return Some(log.join("main")).filter(|main| main.is_dir()).or(Some(log));
+        }
         let directory = directory_in(words.iter().map(Vec::as_slice))?;
         let directory = Path::new(OsStr::from_bytes(directory));
         // Who may not see the working directory of another user's process: a log service begins in `log`.

@@ -443,6 +443,53 @@ fn the_directory_is_that_of_the_svlogd_that_runs() {
 }
 
 #[test]
+fn logs_are_found_under_each_supervisor() {
+    under_any_supervisor(|tree, is_stock| {
+        let say = |name: &str| format!("echo this is {name}; exec sleep 1000");
+        let mut names = vec!["own", "elsewhere", "by-child"];
+        tree.define("own", &say("own"));
+        tree.define("own/log", "mkdir -p main; exec svlogd -tt ./main");
+        tree.define("elsewhere", &say("elsewhere"));
+        let far = tree.root.join("far");
+        fs::create_dir(&far).unwrap();
+        tree.define("elsewhere/log", &format!("exec svlogd -t -l 500 {}", far.display()));
+        tree.define("by-child", &say("by-child"));
+        tree.define("by-child/log", "mkdir -p in/it; cd in; svlogd it");
+        if !is_stock {
+            names.extend(["hosted", "linked"]);
+            tree.define("hosted", &say("hosted"));
+            tree.file("hosted", "log/config", "t");
+            tree.define("linked", &say("linked"));
+            tree.file("linked", "log/config", "tt");
+            fs::create_dir(tree.root.join("target")).unwrap();
+            std::os::unix::fs::symlink("../../../target", tree.root.join("sv/linked/log/main")).unwrap();
+        }
+        names.iter().for_each(|name| tree.link(name));
+        tree.sleeper("without");
+        tree.start();
+        for name in &names {
+            let expected = format!("this is {name}\n");
+            let shown = || super::svctl_in(tree).args(&["log", "-n1", name]).go();
+            eventually(&expected, || shown().out.ends_with(&expected));
+            assert_eq!(shown().code, Some(0));
+        }
+        let all = super::svctl_in(tree).arg("log").go();
+        assert_eq!(
+            (all.code, all.out.lines().count(), all.err.as_str()),
+            (Some(0), names.len(), ""),
+            "{all:?}"
+        );
+        let without = super::svctl_in(tree).args(&["log", "without"]).go();
+        assert_eq!((without.code, without.out.as_str()), (Some(1), ""));
+        assert!(
+            without.err.starts_with("svctl: warning: without: no svlogd writes its output, which goes to"),
+            "{}",
+            without.err
+        );
+    });
+}
+
+#[test]
 fn a_service_without_svlogd_says_where_its_output_goes() {
     let told = |service: &Service| {
         let outcome = svctl().args(&["log", "./s"]).dir(service.root()).go();
