@@ -388,15 +388,21 @@ for kind in runsvdir runsvinit container; do
 	tree=/run/$kind group=$groups/$kind
 	mkdir -p $group $tree/bomb/cgroup $tree/eater/cgroup
 	echo 40 >$tree/bomb/cgroup/pids.max
-	printf '#!/bin/bash\n[ "$(cat '$group'/sv.bomb.*/pids.max)" = 40 ] || exec sleep 1000\nbomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 1000\n' >$tree/bomb/run
-	echo 20000000 >$tree/eater/cgroup/memory.max
-	printf '#!/bin/sh\nexec tail /dev/zero\n' >$tree/eater/run
+	echo 20971520 >$tree/eater/cgroup/memory.max
+	# Where a limit does not hold, the machine has to stay usable.
+	limit='$(cat /sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)'
+	printf '#!/bin/bash\n[ "%s/pids.max)" = 40 ] || exec sleep 1000\n' "$limit" >$tree/bomb/run
+	echo 'bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 1000' >>$tree/bomb/run
+	printf '#!/bin/sh\n[ "%s/memory.max)" = 20971520 ] || exec sleep 1000\nexec tail /dev/zero\n' "$limit" >$tree/eater/run
 	chmod +x $tree/*/run
+	echo "echo 0 >$group/cgroup.procs" >/run/start
+	# What waits for a container is not in its group.
 	case $kind in
-	container) start='exec unshare -pfmC --kill-child sh -c "mount -t proc proc /proc; mount -t cgroup2 none '$groups'; exec runsvinit '$tree'"' ;;
-	*) start="exec $kind $tree" ;;
+	container) printf '%s\n' "exec unshare -C sh -c 'mount -t proc proc /proc; umount $groups; mount -t cgroup2 none $groups; exec runsvinit $tree'" >>/run/start
+		unshare -pfm --kill-child sh /run/start 2>/run/err.$kind & ;;
+	*) echo "exec $kind $tree" >>/run/start
+		sh /run/start 2>/run/err.$kind & ;;
 	esac
-	sh -c "echo 0 >$group/cgroup.procs; $start" 2>/run/err.$kind &
 	held() { [ "$(cat $group/sv.bomb.*/pids.current)" -gt 30 ] && [ "$(cat $group/sv.bomb.*/pids.current)" -le 40 ]; }
 	gone() { [ "$(cat $group/sv.bomb.*/cgroup.procs | wc -l)" = 0 ]; }
 	until_it held
