@@ -219,12 +219,18 @@ fn artifacts(dir: &Path, chosen: &[&Entry], pages: &[Page]) {
     write(&dir.join("links"), links.as_bytes());
     const VERBS: &str = "status health up down once exit pause cont hup alarm interrupt quit 1 2 term kill start stop \
                          shutdown restart reload try-restart check force-stop force-shutdown force-reload force-restart";
-    for name in ["bash/runitbox", "bash/sv", "zsh/_runitbox", "zsh/_sv", "fish/runitbox.fish", "fish/sv.fish"]
-    {
+    let svctl = chosen.iter().find(|entry| entry.name == "svctl");
+    let commands: Vec<&str> =
+        svctl.map_or(&[][..], |entry| entry.verbs).iter().map(|(name, _)| *name).collect();
+    let of_svctl = ["bash/svctl", "zsh/_svctl", "fish/svctl.fish"];
+    let always =
+        ["bash/runitbox", "bash/sv", "zsh/_runitbox", "zsh/_sv", "fish/runitbox.fish", "fish/sv.fish"];
+    for name in always.iter().chain(of_svctl.iter().filter(|_| svctl.is_some())) {
         let source = Path::new("packaging/completions").join(name);
         let text =
             fs::read_to_string(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
         let text = text.replace("@NAMES@", &names.join(" ")).replace("@VERBS@", VERBS);
+        let text = text.replace("@COMMANDS@", &commands.join(" "));
         write(&dir.join("completions").join(name), text.as_bytes());
     }
 }

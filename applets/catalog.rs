@@ -399,6 +399,7 @@ pub const CATALOG: &[Entry] = &[
             ("import", "make service directories from a Procfile"),
             ("up", "start the tree of a project, or any other"),
             ("down", "stop all services of a tree in order, and its runsvdir"),
+            ("names", "print the names of all services, for the completion of shells"),
         ],
         usage_as_typed: false,
         usage_code: 100,

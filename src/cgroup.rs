@@ -4,8 +4,8 @@
 //! on a machine that has both versions that is usually `/sys/fs/cgroup/unified`. Nothing outside of that group is touched,
 //! and in it only groups with the name of a service of ours, see [`place`].
 //!
-//! The kernel passes most controllers to a group only if the group above has no processes of its own (but for the root of
-//! all groups). So where that is in the way, the supervisor moves itself and what it has started to a group called
+//! A group that has processes of its own cannot pass controllers to groups in which there are processes (but for the root of
+//! all groups). So where there are settings to write, the supervisor moves itself and what it has started to a group called
 //! `supervisor` beside those of the services, see [`room`].
 //!
 //! Source: cgroups(7), Documentation/admin-guide/cgroup-v2.rst.
@@ -189,7 +189,7 @@ fn kill_all(dir: BorrowedFd<'_>, path: &[u8]) {
 /// Kills each process that is listed in a group or below it. Returns how many there were.
 fn kill_each(dir: BorrowedFd<'_>, path: &[u8], room: &mut u32, depth: u32) -> u32 {
     let mut killed = 0_u32;
-    for pid in processes(dir) {
+    for pid in processes(&read(dir, c"cgroup.procs").unwrap_or_default()) {
         let Ok(handle) = Handle::of(pid) else { continue };
         // After the handle was opened: from now on its number cannot be that of another process.
         if is_in(pid, path) {
@@ -210,9 +210,8 @@ fn is_in(pid: Pid, path: &[u8]) -> bool {
     place::is_in(&text, path)
 }
 
-/// The processes that are listed in a group. A process that has no number here is left out.
-fn processes(dir: BorrowedFd<'_>) -> Vec<Pid> {
-    let text = read(dir, c"cgroup.procs").unwrap_or_default();
+/// The processes in the content of `cgroup.procs`. A process that has no number here is left out.
+fn processes(text: &[u8]) -> Vec<Pid> {
     let numbers = text.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     numbers.filter_map(|line| Pid::from_raw(line.parse().ok().filter(|&pid| pid > 0)?)).collect()
 }

@@ -115,9 +115,12 @@ impl<'a> Look<'a> {
 #[must_use]
 pub fn before_start(dir: BorrowedFd<'_>, file: &CStr, path: &[u8]) -> Option<String> {
     let mut buffer = [0; START_MAX];
-    let start = files::read_start(dir, file, &mut buffer).unwrap_or_default();
-    let look = Look::at(dir, file, start)?;
-    of_look(&look, path, expected(&look, machine().as_ref())?)
+    let start = files::read_start(dir, file, &mut buffer);
+    let is_read = start.is_ok();
+    let look = Look::at(dir, file, start.unwrap_or_default())?;
+    let errno = expected(&look, machine().as_ref())?;
+    // A file that we may not read can be anything.
+    if is_read || errno != libc::ENOEXEC { of_look(&look, path, errno) } else { None }
 }
 
 /// The error that an execution would have; `None` if it would probably have none.

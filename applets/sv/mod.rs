@@ -15,8 +15,9 @@ use std::time::Duration;
 use lexopt::Arg::{Short, Value};
 use svcore::client::request::Waits;
 use svcore::client::{self, Base, LOG, MAIN, Observer, Supervisors, Target, Trouble, View};
+use svcore::control::Command;
 use svcore::facts::Facts;
-use svcore::say::Message;
+use svcore::say::{self, Message};
 use svcore::status::State;
 use svcore::{Call, Error, Result, decimal, multicall, tai};
 
@@ -45,6 +46,9 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     let (word, names) = options.words.split_first().ok_or_else(Error::usage)?;
     let script = [call.name.to_owned()];
     let names = if call.is_init_script() { &script } else { names };
+    if !call.is_init_script() && rustix::termios::isatty(rustix::stdio::stderr()) {
+        refuse_unknown(word.as_bytes())?;
+    }
     let verb = verb::verb(word.as_bytes(), call.is_init_script()).ok_or_else(Error::usage)?;
     if names.is_empty() && verb != Verb::Health {
         return Err(Error::usage());
@@ -53,6 +57,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         out: Vec::new(),
         failures: 0,
         hints: options.verbose,
+        starts: matches!(verb, Verb::Do(request) if request.commands.contains(&Command::Up)),
         base: Base::default(),
         supervisors: Supervisors::default(),
         now: tai::now(),
@@ -104,6 +109,22 @@ fn parse(args: &[OsString]) -> Result<Options> {
 
 fn patience_of_environment() -> Option<u64> {
     std::env::var_os("SVWAIT").map(|text| decimal::leading(text.as_bytes()).0)
+}
+
+/// Refuses what only the first letter makes a command, since a person who types `enabel` does not mean `exit`.
+fn refuse_unknown(word: &[u8]) -> Result<()> {
+    let verbs = |applet: &str| {
+        let applet = crate::TABLE.iter().find(|known| known.name == applet);
+        applet.map_or(&[][..], |applet| applet.verbs).iter().map(|(name, _)| *name)
+    };
+    if verb::is_known(word, verbs("sv")) {
+        return Ok(());
+    }
+    let is_near = |name: &&str| multicall::is_nearly(word, name.as_bytes());
+    let of_sv = verbs("sv").find(is_near).map(|name| ["; did you mean ", name, "?"].concat());
+    let of_svctl = || verbs("svctl").find(is_near).map(|name| ["; did you mean svctl ", name, "?"].concat());
+    let near = of_sv.or_else(of_svctl).unwrap_or_default();
+    Err(Error::Usage(Some(say::printable_text(word) + " is no command" + &near)))
 }
 
 /// Reports the status of a service and of its log service.

@@ -19,6 +19,8 @@ pub(super) struct Reporter {
     pub(super) failures: u8,
     /// A second line tells what is probably wrong, even if standard error is not a terminal.
     pub(super) hints: bool,
+    /// The services are told to start, so a second line tells why one did not.
+    pub(super) starts: bool,
     pub(super) base: Base,
     /// The supervisors of directories, for hints.
     pub(super) supervisors: Supervisors,
@@ -81,6 +83,14 @@ impl Observer for Reporter {
     fn late(&mut self, target: &Target, status: &Status, killed: bool) {
         self.outcome(if killed { b"kill: " } else { b"timeout: " }, target, status);
         self.fail();
+        if self.starts
+            && !killed
+            && (self.hints || svcore::hint::is_wanted())
+            && let Some(cause) = client::cause_of_late_start(target, status)
+        {
+            self.flush();
+            say::err_line(&[b"  ", cause.as_bytes()]);
+        }
     }
 
     fn given_up(&mut self, target: &Target, status: &Status) {

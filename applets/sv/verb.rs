@@ -63,6 +63,12 @@ pub(crate) fn verb(word: &[u8], init_script: bool) -> Option<Verb> {
     }))
 }
 
+/// Whether a word is the beginning of one of `words`, or a letter of stock that is no such beginning.
+pub(crate) fn is_known<'w>(word: &[u8], mut words: impl Iterator<Item = &'w str>) -> bool {
+    matches!(word, [b'D' | b'T' | b'X' | b'E' | b'x'])
+        || !word.is_empty() && words.any(|known| known.as_bytes().starts_with(word))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +124,22 @@ mod tests {
             }
         }
         assert_eq!(bytes(""), "usage");
+    }
+
+    #[test]
+    fn only_beginnings_of_words_and_letters_of_stock_are_known() {
+        let sv = crate::TABLE.iter().find(|applet| applet.name == "sv").unwrap();
+        let known = |word: &str| is_known(word.as_bytes(), sv.verbs.iter().map(|(name, _)| *name));
+        for word in
+            "s st status u up d down o p pa c h a i int q 1 2 t term k e x exit D T X E force-s health"
+                .split(' ')
+        {
+            assert!(known(word), "{word}");
+        }
+        for word in ["", "enable", "enabel", "disable", "usr1", "statuss", "Down", "U", "kil-", "xx", "dwon"]
+        {
+            assert!(!known(word), "{word}");
+        }
     }
 
     #[test]

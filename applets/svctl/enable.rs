@@ -1,15 +1,347 @@
 //! `svctl enable` and `svctl disable`.
+//!
+//! A service is enabled by a link from the served directory to its definition in `/etc/sv`. A directory without links has the
+//! services themselves in it; there, a file `down` disables one.
 
-use svcore::{Failed, Result};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use super::Asked;
+use rustix::fs::{FileType, readlinkat, symlinkat};
+use svcore::error::Context;
+use svcore::say::{self, printable};
+use svcore::{Error, Failed, Result};
 
-/// Not there yet.
-pub(super) fn enable(_asked: &Asked) -> Result {
-    Err(Failed::without_cause("not there yet").into())
+use super::lint::name;
+use super::options::{Given, Opt};
+use super::place::{File, Place, c_string, kind};
+use super::tree::Tree;
+use super::{Asked, project};
+
+/// The exit code if something could not be done for a service.
+const FAILED: u8 = 1;
+/// Where definitions are.
+const USUAL_SOURCE: &str = "/etc/sv";
+/// Where Void and Debian have the directories of services that runsvchdir(8) chooses from, and the one for each boot.
+const RUNSVDIR: &str = "/etc/runit/runsvdir";
+/// The program by which Debian's packages enable services. It is there where `.NAME` means disabled by the administrator.
+const UPDATE_SERVICE: &str = "/usr/sbin/update-service";
+
+/// Where the definitions of services are.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    /// Whether somebody chose it, by `-s` or `SVSRC`.
+    pub(super) is_chosen: bool,
 }
 
-/// Not there yet.
-pub(super) fn disable(_asked: &Asked) -> Result {
-    Err(Failed::without_cause("not there yet").into())
+impl Source {
+    /// `-s`, else `SVSRC`, else `/etc/sv`.
+    pub(super) fn new(given: &Given) -> Self {
+        let chosen = given.value(Opt::Source).map(OsStr::to_owned);
+        let chosen = chosen.or_else(|| std::env::var_os("SVSRC").filter(|dir| !dir.is_empty()));
+        Source { is_chosen: chosen.is_some(), path: chosen.unwrap_or_else(|| USUAL_SOURCE.into()).into() }
+    }
+}
+
+/// The directory of services, or the one that will be it after the next boot: in the root of a Void system that is not
+/// booted, `/var/service` leads through `current`, which is made by the boot, to nothing.
+pub(super) fn resolved(tree: &Path) -> PathBuf {
+    let all = std::env::var_os("RUNSVDIR").map_or_else(|| PathBuf::from(RUNSVDIR), PathBuf::from);
+    let default = all.join("default");
+    if !tree.is_dir() && default.is_dir() { default } else { tree.to_owned() }
+}
+
+/// What the served directory has under the name of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    Nothing,
+    /// A link to a directory.
+    Link,
+    /// A link to nothing.
+    Dangling,
+    Directory,
+    /// Something that is no service.
+    Other,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Already,
+    MakeLink,
+    /// A link to nothing is in the way.
+    ReplaceLink,
+    RemoveLink,
+    MakeDown,
+    RemoveDown,
+    /// There is nothing to link to.
+    NotDefined,
+    /// What has the name is no service.
+    InTheWay,
+}
+
+/// How to enable. `has_down`: the directory has a file `down`; `is_defined`: there is a definition.
+const fn to_enable(entry: Entry, has_down: bool, is_defined: bool) -> Step {
+    match (entry, has_down, is_defined) {
+        (Entry::Nothing, _, true) => Step::MakeLink,
+        (Entry::Dangling, _, true) => Step::ReplaceLink,
+        (Entry::Nothing | Entry::Dangling, _, false) => Step::NotDefined,
+        (Entry::Directory, true, _) => Step::RemoveDown,
+        // A file `down` behind a link is the definition's: whoever wrote it wants to start the service by hand.
+        (Entry::Directory | Entry::Link, ..) => Step::Already,
+        (Entry::Other, ..) => Step::InTheWay,
+    }
+}
+
+/// How to disable.
+const fn to_disable(entry: Entry, has_down: bool, is_defined: bool) -> Step {
+    match (entry, has_down, is_defined) {
+        (Entry::Link | Entry::Dangling, ..) => Step::RemoveLink,
+        (Entry::Directory, false, _) => Step::MakeDown,
+        (Entry::Directory, true, _) | (Entry::Nothing, _, true) => Step::Already,
+        (Entry::Nothing, _, false) => Step::NotDefined,
+        (Entry::Other, ..) => Step::InTheWay,
+    }
+}
+
+/// Enables services.
+pub(super) fn enable(asked: &Asked) -> Result {
+    Change::new(asked, true)?.all()
+}
+
+/// Disables services.
+pub(super) fn disable(asked: &Asked) -> Result {
+    Change::new(asked, false)?.all()
+}
+
+/// What is asked for.
+struct Change<'a> {
+    asked: &'a Asked,
+    enables: bool,
+    tree: Place,
+    source: PathBuf,
+}
+
+/// A service that is named.
+struct Service {
+    name: OsString,
+    /// Its definition.
+    definition: PathBuf,
+}
+
+impl<'a> Change<'a> {
+    fn new(asked: &'a Asked, enables: bool) -> Result<Self> {
+        if asked.names.is_empty() {
+            return Err(Error::Usage(Some("no service is named".to_owned())));
+        }
+        let path = resolved(Tree::new(&asked.given).path());
+        let path = path.as_os_str().as_bytes();
+        let tree = Place::open(path).while_doing(|| [b"unable to open ", path].concat())?;
+        let source = Source::new(&asked.given).path;
+        Ok(Change { asked, enables, tree, source: std::path::absolute(&source).unwrap_or(source) })
+    }
+
+    fn all(&self) -> Result {
+        let names = if self.enables {
+            self.asked.names.clone()
+        } else {
+            Tree::new(&self.asked.given).selected(&self.asked.names)?
+        };
+        let services: Vec<Service> = names.iter().map(|name| self.service(name)).collect();
+        let is_now = self.asked.given.has(Opt::Now) && !self.asked.given.has(Opt::DryRun);
+        let patience = project::patience(self.asked)?;
+        let mut failed = false;
+        if is_now && !self.enables {
+            // While the link is still there, so that nobody has to guess why the service ends.
+            let paths = services.iter().map(|service| self.path(service));
+            let supervised: Vec<OsString> = paths.filter(|path| project::is_supervised(path)).collect();
+            failed |= project::act(&supervised, &project::STOP, patience);
+        }
+        let mut done = Vec::new();
+        for service in &services {
+            match self.one(service) {
+                Ok(()) => done.push(self.path(service)),
+                Err(why) => {
+                    say::err_line(&[b"svctl: ", service.name.as_bytes(), b": ", why.to_string().as_bytes()]);
+                    failed = true;
+                }
+            }
+        }
+        if is_now && self.enables {
+            failed |= project::act(&done, &project::START, patience);
+        }
+        Ok(if failed { FAILED } else { 0 })
+    }
+
+    /// Where a service is in the served directory.
+    fn path(&self, service: &Service) -> OsString {
+        let tree = Path::new(OsStr::from_bytes(self.tree.path()));
+        let path = tree.join(&service.name);
+        std::path::absolute(&path).unwrap_or(path).into_os_string()
+    }
+
+    /// The service that a word means: a path is that of the definition, a name is looked for among the definitions. An
+    /// instance `getty@tty1` is a link to the definition `getty@`.
+    fn service(&self, word: &OsStr) -> Service {
+        if word.as_bytes().contains(&b'/') {
+            let definition = std::path::absolute(word).unwrap_or_else(|_| word.into());
+            let name = definition.file_name().unwrap_or_default().to_owned();
+            return Service { name, definition };
+        }
+        let mut definition = self.source.join(word);
+        let at = word.as_bytes().iter().position(|&byte| byte == b'@');
+        if let Some(template) = at.and_then(|at| word.as_bytes().get(..=at))
+            && !definition.is_dir()
+            && self.source.join(OsStr::from_bytes(template)).is_dir()
+        {
+            definition = self.source.join(OsStr::from_bytes(template));
+        }
+        Service { name: word.to_owned(), definition }
+    }
+
+    /// Does what is needed for one service.
+    fn one(&self, service: &Service) -> Result<(), Failed> {
+        let name = service.name.as_bytes();
+        if let Some(why) = name::fault(name).filter(|_| self.enables) {
+            return Err(Failed::without_cause(format!("it cannot be the name of a service: {why}")));
+        }
+        let entry = self.entry(name)?;
+        let directory = self.tree.child(name);
+        let has_down = directory.as_ref().is_ok_and(|dir| matches!(dir.look(b"down"), Ok(Some(_))));
+        let is_defined = service.definition.is_dir();
+        let decide = if self.enables { to_enable } else { to_disable };
+        let step = decide(entry, has_down, is_defined);
+        let link = printable(&self.tree.path_of(name)).into_owned();
+        let down = [link.as_slice(), b"/down"].concat();
+        let to = printable(service.definition.as_os_str().as_bytes()).into_owned();
+        let (done, would): (&[u8], &[u8]) = match step {
+            Step::Already if self.enables => (b"is enabled already", b"is enabled already"),
+            Step::Already => (b"is disabled already", b"is disabled already"),
+            Step::MakeLink | Step::ReplaceLink => (b"enabled by the link ", b"would be enabled by the link "),
+            Step::RemoveLink => (b"disabled, without the link ", b"would be disabled, without the link "),
+            Step::MakeDown => (b"disabled by the file ", b"would be disabled by the file "),
+            Step::RemoveDown => (b"enabled, without the file ", b"would be enabled, without the file "),
+            Step::NotDefined => {
+                let what = [b"there is neither ", &*link, b" nor ", &*to].concat();
+                return Err(Failed::without_cause(what));
+            }
+            Step::InTheWay => {
+                return Err(Failed::without_cause([&*link, b" is not a directory"].concat()));
+            }
+        };
+        let object: Vec<u8> = match step {
+            Step::MakeLink | Step::ReplaceLink => {
+                let is_down = service.definition.join("down").exists() && !self.asked.given.has(Opt::Now);
+                let note: &[u8] =
+                    if is_down { b"; it has a file down, so svctl start has to start it" } else { b"" };
+                [&*link, b" to ", &*to, note].concat()
+            }
+            Step::RemoveLink => link,
+            Step::MakeDown | Step::RemoveDown => down,
+            Step::Already | Step::NotDefined | Step::InTheWay => Vec::new(),
+        };
+        let is_dry = self.asked.given.has(Opt::DryRun);
+        if !is_dry {
+            self.perform(step, name, &service.definition)?;
+        }
+        say::out(&[&printable(name), b": ", if is_dry { would } else { done }, &object, b"\n"]);
+        Ok(())
+    }
+
+    /// What the served directory has under this name.
+    fn entry(&self, name: &[u8]) -> Result<Entry, Failed> {
+        let doing = || [b"unable to look at ", &*self.tree.path_of(name)].concat();
+        let Some(stat) = self.tree.look(name).while_doing(doing)? else { return Ok(Entry::Nothing) };
+        let path = self.tree.path_of(name);
+        let leads_to = || std::fs::metadata(OsStr::from_bytes(&path));
+        Ok(match kind(&stat) {
+            FileType::Directory => Entry::Directory,
+            FileType::Symlink => match leads_to() {
+                Ok(stat) if stat.is_dir() => Entry::Link,
+                Ok(_) => Entry::Other,
+                Err(_) => Entry::Dangling,
+            },
+            _ => Entry::Other,
+        })
+    }
+
+    fn perform(&self, step: Step, name: &[u8], definition: &Path) -> Result<(), Failed> {
+        let unable = |what: &'static str| move || [what.as_bytes(), &*self.tree.path_of(name)].concat();
+        match step {
+            Step::MakeLink | Step::ReplaceLink => {
+                // Under another name first, so that the old link is replaced in one step.
+                let new = [b".".as_slice(), name, b".new"].concat();
+                let link = || {
+                    let _ = self.tree.unlink(&new);
+                    symlinkat(definition, self.tree.fd(), &c_string(&new)?)?;
+                    self.tree.rename(&new, name)
+                };
+                link().while_doing(unable("unable to make the link "))?;
+                self.forget_choice(name);
+            }
+            Step::RemoveLink => {
+                let target = readlinkat(self.tree.fd(), name, Vec::new()).ok();
+                self.tree.unlink(name).while_doing(unable("unable to remove the link "))?;
+                self.remember_choice(name, target);
+            }
+            Step::MakeDown => {
+                let service = self.tree.child(name).while_doing(unable("unable to open "))?;
+                service.write(b"down", &File::empty())?;
+            }
+            Step::RemoveDown => {
+                let service = self.tree.child(name).while_doing(unable("unable to open "))?;
+                service.unlink(b"down").while_doing(unable("unable to remove down in "))?;
+            }
+            Step::Already | Step::NotDefined | Step::InTheWay => {}
+        }
+        Ok(())
+    }
+
+    /// Debian: the link `.NAME`, by which a package knows that the administrator disabled its service, goes.
+    fn forget_choice(&self, name: &[u8]) {
+        let hidden = [b".".as_slice(), name].concat();
+        if self.tree.look(&hidden).is_ok_and(|stat| stat.is_some_and(|stat| kind(&stat) == FileType::Symlink))
+        {
+            // A package would only leave the service as it is.
+            let _ = self.tree.unlink(&hidden);
+        }
+    }
+
+    /// Debian: makes the link `.NAME`, so that the next upgrade of the package does not enable its service again.
+    fn remember_choice(&self, name: &[u8], target: Option<CString>) {
+        let is_system = std::fs::canonicalize(OsStr::from_bytes(self.tree.path()))
+            .is_ok_and(|path| path.starts_with(RUNSVDIR) || path.starts_with("/etc/service"));
+        if let Some(target) = target
+            && is_system
+            && Path::new(UPDATE_SERVICE).exists()
+            && let Ok(hidden) = c_string(&[b".".as_slice(), name].concat())
+        {
+            // The service is disabled without it, too.
+            let _ = symlinkat(&target, self.tree.fd(), &hidden);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_so_already_stays() {
+        for (entry, has_down, is_defined, enable, disable) in [
+            (Entry::Nothing, false, true, Step::MakeLink, Step::Already),
+            (Entry::Nothing, false, false, Step::NotDefined, Step::NotDefined),
+            (Entry::Link, false, true, Step::Already, Step::RemoveLink),
+            (Entry::Link, true, true, Step::Already, Step::RemoveLink),
+            (Entry::Dangling, false, true, Step::ReplaceLink, Step::RemoveLink),
+            (Entry::Dangling, false, false, Step::NotDefined, Step::RemoveLink),
+            (Entry::Directory, false, false, Step::Already, Step::MakeDown),
+            (Entry::Directory, true, false, Step::RemoveDown, Step::Already),
+            (Entry::Other, false, true, Step::InTheWay, Step::InTheWay),
+        ] {
+            assert_eq!(to_enable(entry, has_down, is_defined), enable, "{entry:?} {has_down} {is_defined}");
+            assert_eq!(to_disable(entry, has_down, is_defined), disable, "{entry:?} {has_down} {is_defined}");
+        }
+    }
 }

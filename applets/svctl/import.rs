@@ -1,10 +1,464 @@
-//! `svctl import`.
+//! `svctl import`: makes a service directory for each line of a Procfile.
+//!
+//! What it writes is listed in the file `.svctl-import` of the directory of services. Run again, it updates what is still as
+//! it wrote it, and keeps what people changed; see [`plan`].
 
-use svcore::{Failed, Result};
+mod env_file;
+mod plan;
+mod procfile;
 
-use super::Asked;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// Not there yet.
-pub(super) fn run(_asked: &Asked) -> Result {
-    Err(Failed::without_cause("not there yet").into())
+use rustix::fs::{CWD, FileType, FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+use svcore::error::Context;
+use svcore::hint::quoted as shown;
+use svcore::say::{self, printable, printable_text};
+use svcore::{Error, Failed, Result, trust};
+
+use super::options::Opt;
+use super::place::{File, Place, c_string, kind};
+use super::script::{self, Script, quoted};
+use super::{Asked, programs, project};
+use plan::{Act, Checksum, Found, Manifest, Why};
+use procfile::{Fault, Form, Line};
+
+/// The exit code if something was kept that differs from what is wanted, or if the Procfile cannot be used.
+const DIFFERS: u8 = 1;
+/// The file that lists what was written.
+pub(super) const MANIFEST: &[u8] = b".svctl-import";
+/// The files that an import writes into the directory of a service.
+const FILES: &[&str] = &["run", "log/run", "kill-group"];
+/// No Procfile, and no file of variables, is longer.
+const TEXT_MAX: usize = 1024 * 1024;
+
+/// Makes the services of a Procfile.
+pub(super) fn run(asked: &Asked) -> Result {
+    let file = match asked.names.as_slice() {
+        [] => OsStr::new("Procfile"),
+        [file] => file,
+        _ => return Err(Error::Usage(Some("import needs one Procfile".to_owned()))),
+    };
+    let text = read(file)?;
+    let lines = match procfile::parse(&text) {
+        Ok(lines) if !lines.is_empty() => lines,
+        Ok(_) => return Err(faulty(file, &[], "has no service")),
+        Err(faults) => return Err(faulty(file, &faults, "")),
+    };
+    let path = std::path::absolute(file).unwrap_or_else(|_| file.into());
+    let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
+    let variables = match asked.given.value(Opt::EnvFile) {
+        Some(variables) => {
+            env_file::check(&read(variables)?).map_err(|fault| faulty(variables, &[fault], ""))?;
+            Some(std::path::absolute(variables).unwrap_or_else(|_| variables.into()))
+        }
+        None => None,
+    };
+    let tree = asked.given.value(Opt::Output).map_or_else(|| dir.join(project::TREE), PathBuf::from);
+    let project = Project { procfile: path, dir, variables, tree };
+    let import = Import::new(asked, &project)?;
+    import.all(&project, &lines)
+}
+
+/// Reads a file that people wrote.
+fn read(path: &OsStr) -> Result<Vec<u8>> {
+    let read = || trust::read_at_most(&trust::open_content(CWD_FD, &c_string(path.as_bytes())?)?, TEXT_MAX);
+    let text = read().while_doing(|| [b"unable to read ", path.as_bytes()].concat())?;
+    Ok(text)
+}
+
+const CWD_FD: rustix::fd::BorrowedFd<'static> = CWD;
+
+/// A file that cannot be used, with a line for each of its faults.
+fn faulty(path: &OsStr, faults: &[Fault], what: &str) -> Error {
+    let path = printable_text(path.as_bytes());
+    let mut faults = faults.iter().map(|fault| format!("{path} line {}: {}", fault.number, fault.why));
+    let last = faults.next_back().unwrap_or_else(|| format!("{path} {what}"));
+    for fault in faults {
+        say::err_line(&[b"svctl: ", fault.as_bytes()]);
+    }
+    Failed::without_cause(last).into()
+}
+
+/// Where everything of a project is.
+struct Project {
+    procfile: PathBuf,
+    /// The directory of the Procfile, in which its services run.
+    dir: PathBuf,
+    /// The file of variables.
+    variables: Option<PathBuf>,
+    /// The directory of services.
+    tree: PathBuf,
+}
+
+impl Project {
+    /// The directory for the logs of a service.
+    fn logs(&self, name: &[u8]) -> Vec<u8> {
+        [self.dir.as_os_str().as_bytes(), b"/log/", name].concat()
+    }
+
+    /// The files of the service of a line, by their names in its directory. The log service comes first, since a supervisor
+    /// that finds `run` starts at once.
+    fn files(&self, line: &Line) -> Vec<(&'static str, File)> {
+        let procfile = self.procfile.file_name().unwrap_or_default().as_bytes();
+        let comment = format!(
+            "Written by svctl import from the line {} of {}.\nChange it, and the next import keeps it.",
+            printable_text(&line.name),
+            printable_text(procfile)
+        );
+        let mut run = Script::new(&comment);
+        run.errors_to_log();
+        run.change_directory(self.dir.as_os_str().as_bytes());
+        if let Some(variables) = &self.variables {
+            run.line(&[b"set -a"]);
+            run.line(&[b". ", &quoted(variables.as_os_str().as_bytes()), b" || exit 111"]);
+            run.line(&[b"set +a"]);
+        }
+        let svlogd = programs::command("svlogd");
+        let log = script::log_run(&comment, &svlogd, &self.logs(&line.name));
+        let mut files = vec![("log/run", File::script(log))];
+        match procfile::form(&line.command) {
+            Form::Exec(text) => run.line(&[&text]),
+            // The shell stays, so its children are to get the signals, too.
+            Form::Hosted | Form::Broken => {
+                run.line(&[b"exec sh -c ", &quoted(&line.command)]);
+                files.push(("kill-group", File::empty()));
+            }
+        }
+        files.push(("run", File::script(run.into_bytes())));
+        files
+    }
+}
+
+/// An import that is under way.
+struct Import<'a> {
+    asked: &'a Asked,
+    is_dry: bool,
+    /// The directory of services; missing only if nothing is to be changed.
+    tree: Option<Place>,
+    path: Vec<u8>,
+    manifest: Manifest,
+}
+
+/// What came of a service.
+#[derive(Debug, Default, Clone, Copy)]
+struct Outcome {
+    created: bool,
+    updated: bool,
+    /// Something of it differs from what is wanted, and was kept.
+    kept: bool,
+}
+
+impl<'a> Import<'a> {
+    fn new(asked: &'a Asked, project: &Project) -> Result<Self> {
+        let is_dry = asked.given.has(Opt::DryRun);
+        let path = project.tree.as_os_str().as_bytes().to_vec();
+        let tree = if is_dry { Place::open(&path).ok() } else { Some(Place::make(&path)?) };
+        let manifest = match &tree {
+            Some(tree) => {
+                if !is_dry {
+                    lock(tree).while_doing(|| [b"unable to lock ", &*path].concat())?;
+                }
+                match tree.read(&c_string(MANIFEST).while_doing(|| "")?) {
+                    Ok((text, _)) => Manifest::parse(&text),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Manifest::default(),
+                    Err(error) => {
+                        let doing = [b"unable to read ", &*tree.path_of(MANIFEST)].concat();
+                        return Err(Failed::because(error, doing).into());
+                    }
+                }
+            }
+            None => Manifest::default(),
+        };
+        Ok(Import { asked, is_dry, tree, path, manifest })
+    }
+
+    /// Makes, updates and removes services.
+    fn all(mut self, project: &Project, lines: &[Line]) -> Result {
+        let mut kept = false;
+        let mut failure = None;
+        for line in lines {
+            match self.service(project, line) {
+                Ok(outcome) => kept |= outcome.kept,
+                Err(failed) => {
+                    failure = Some(failed);
+                    break;
+                }
+            }
+        }
+        if failure.is_none() {
+            let gone: Vec<Vec<u8>> = self.manifest.services().into_iter().map(<[u8]>::to_vec).collect();
+            for name in gone.iter().filter(|name| !lines.iter().any(|line| line.name == **name)) {
+                match self.gone(name) {
+                    Ok(is_kept) => kept |= is_kept,
+                    Err(failed) => {
+                        failure = Some(failed);
+                        break;
+                    }
+                }
+            }
+        }
+        // Also after a failure: what was written is ours.
+        if let Some(tree) = self.tree.as_ref().filter(|_| !self.is_dry) {
+            tree.write(MANIFEST, &File { content: self.manifest.text(), is_executable: false })?;
+        }
+        if let Some(failed) = failure {
+            return Err(failed.into());
+        }
+        if !self.is_dry {
+            self.say_next();
+        }
+        Ok(if kept { DIFFERS } else { 0 })
+    }
+
+    /// Makes or updates the service of a line.
+    fn service(&mut self, project: &Project, line: &Line) -> Result<Outcome, Failed> {
+        let name = &line.name;
+        let files = project.files(line);
+        let service = self.tree.as_ref().and_then(|tree| tree.child(name).ok());
+        let mut outcome = Outcome::default();
+        let mut to_write = Vec::new();
+        for (file_name, file) in &files {
+            let path = [name, b"/".as_slice(), file_name.as_bytes()].concat();
+            let wanted = Checksum::of(&file.content, file.is_executable);
+            let found = self.found(name, service.as_ref(), file_name);
+            match plan::decide(Some(wanted), self.manifest.get(&path), found) {
+                Act::Nothing => self.manifest.set(&path, wanted),
+                act @ (Act::Create | Act::Update) => {
+                    outcome.created |= matches!(found, Found::NoService);
+                    outcome.updated |= act == Act::Update || !matches!(found, Found::NoService);
+                    to_write.push((*file_name, file, path, wanted));
+                }
+                Act::Keep(why) => {
+                    outcome.kept = true;
+                    self.say_kept(&path, why);
+                }
+                Act::Remove | Act::Forget => {}
+            }
+        }
+        // A service that no longer needs a shell of its own needs no `kill-group`.
+        for file_name in FILES.iter().filter(|known| !files.iter().any(|(name, _)| name == *known)) {
+            let path = [name, b"/".as_slice(), file_name.as_bytes()].concat();
+            outcome.updated |= self.remove_file(service.as_ref(), &path, file_name, &mut outcome.kept)?;
+        }
+        if !self.is_dry
+            && let Some(tree) = &self.tree
+        {
+            if !to_write.is_empty() {
+                Place::make(&project.logs(name))?;
+                write(tree, name, service.as_ref(), &to_write)?;
+            }
+            for (_, _, path, wanted) in &to_write {
+                self.manifest.set(path, *wanted);
+            }
+        }
+        let would: &[u8] = if self.is_dry { b"would be " } else { b"" };
+        let (what, then): (&[u8], &[u8]) = match outcome {
+            Outcome { created: true, .. } => (b"made", b""),
+            Outcome { updated: true, .. } => (b"updated", b"; it counts from its next start on"),
+            _ => return Ok(outcome),
+        };
+        say::out(&[&printable(name), b": ", would, what, then, b"\n"]);
+        Ok(outcome)
+    }
+
+    /// What is at the place of a file.
+    fn found(&self, name: &[u8], service: Option<&Place>, file: &str) -> Found {
+        let Some(service) = service else {
+            let is_nothing = |tree: &Place| matches!(tree.look(name), Ok(None));
+            return if self.tree.as_ref().is_none_or(is_nothing) { Found::NoService } else { Found::Other };
+        };
+        let Ok(file) = c_string(file.as_bytes()) else { return Found::Other };
+        match read_in(service, file.to_bytes()) {
+            Ok((content, is_executable)) => Found::File(Checksum::of(&content, is_executable)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Found::NoFile,
+            Err(_) => Found::Other,
+        }
+    }
+
+    /// Removes a file that is no longer wanted, if it is as it was written. Whether there was one to remove.
+    fn remove_file(
+        &mut self,
+        service: Option<&Place>,
+        path: &[u8],
+        file: &str,
+        kept: &mut bool,
+    ) -> Result<bool, Failed> {
+        let Some(written) = self.manifest.get(path) else { return Ok(false) };
+        match plan::decide(None, Some(written), self.found(plan::service_of(path), service, file)) {
+            Act::Remove => {}
+            Act::Keep(why) => {
+                *kept = true;
+                self.say_kept(path, why);
+                return Ok(false);
+            }
+            Act::Nothing | Act::Create | Act::Update | Act::Forget => {
+                self.manifest.remove(path);
+                return Ok(false);
+            }
+        }
+        if !self.is_dry
+            && let Some(service) = service
+        {
+            service.unlink(file.as_bytes()).while_doing(|| [b"unable to remove ", path].concat())?;
+            self.manifest.remove(path);
+        }
+        Ok(true)
+    }
+
+    /// A service that left the Procfile: with `--prune` it is removed, unless somebody changed it. Whether it was kept.
+    fn gone(&mut self, name: &[u8]) -> Result<bool, Failed> {
+        let service = self.tree.as_ref().and_then(|tree| tree.child(name).ok());
+        let mut is_changed = false;
+        let mut paths = Vec::new();
+        for file in FILES {
+            let path = [name, b"/".as_slice(), file.as_bytes()].concat();
+            if let Some(written) = self.manifest.get(&path) {
+                let found = self.found(name, service.as_ref(), file);
+                if let Act::Keep(why) = plan::decide(None, Some(written), found) {
+                    is_changed = true;
+                    self.say_kept(&path, why);
+                }
+                paths.push(path);
+            }
+        }
+        let Some(service) = service else {
+            for path in paths {
+                self.manifest.remove(&path);
+            }
+            return Ok(false);
+        };
+        if is_changed {
+            return Ok(true);
+        }
+        if let Some(other) = other_file(&service) {
+            say::out(&[
+                &printable(name),
+                b": kept, since it has a file of yours: ",
+                &printable(&other),
+                b"\n",
+            ]);
+            return Ok(true);
+        }
+        if !self.asked.given.has(Opt::Prune) {
+            say::out(&[&printable(name), b": is no longer in the Procfile; --prune removes it\n"]);
+            return Ok(false);
+        }
+        if self.is_dry {
+            say::out(&[&printable(name), b": would be removed\n"]);
+            return Ok(false);
+        }
+        let Some(tree) = &self.tree else { return Ok(false) };
+        // A supervisor ends a service whose directory has vanished. Until it has, the directory stays under another name.
+        let removed =
+            [b".".as_slice(), name, b".removed-", std::process::id().to_string().as_bytes()].concat();
+        let doing = || [b"unable to remove ", &*tree.path_of(name)].concat();
+        tree.rename(name, &removed).while_doing(doing)?;
+        project::wait_until_unsupervised(&tree.path_of(&removed), PRUNE_TIME);
+        tree.remove_all(&removed).while_doing(doing)?;
+        for path in paths {
+            self.manifest.remove(&path);
+        }
+        say::out(&[&printable(name), b": removed\n"]);
+        Ok(false)
+    }
+
+    fn say_kept(&self, path: &[u8], why: Why) {
+        let path = printable(&[&self.path, b"/".as_slice(), path].concat()).into_owned();
+        let why: &[u8] = match why {
+            Why::Changed => b"changed since the last import",
+            Why::Removed => b"removed since the last import; remove the directory to have it again",
+            Why::Foreign => b"not written by svctl import",
+        };
+        say::out(&[b"kept ", &path, b": ", why, b"\n"]);
+    }
+
+    /// What starts the services.
+    fn say_next(&self) {
+        let is_usual =
+            Path::new(OsStr::from_bytes(&self.path)).file_name() == Some(OsStr::new(project::TREE));
+        let option = if is_usual && self.asked.given.value(Opt::Output).is_none() {
+            String::new()
+        } else {
+            " -o ".to_owned() + &shown(&self.path)
+        };
+        say::out(&[b"next: svctl up", option.as_bytes(), b"\n"]);
+    }
+}
+
+/// How long a service has to end that is removed.
+const PRUNE_TIME: Duration = Duration::from_secs(15);
+
+/// Keeps other imports out as long as this process lives.
+fn lock(tree: &Place) -> std::io::Result<()> {
+    let dir =
+        rustix::fs::openat(tree.fd(), c".", OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
+    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => flock(&dir, FlockOperation::LockExclusive)?,
+        Err(errno) => return Err(errno.into()),
+    }
+    // The end of this process gives it back.
+    std::mem::forget(dir);
+    Ok(())
+}
+
+/// Writes the files of a service. One that does not exist yet appears complete.
+fn write(
+    tree: &Place,
+    name: &[u8],
+    service: Option<&Place>,
+    files: &[(&'static str, &File, Vec<u8>, Checksum)],
+) -> Result<(), Failed> {
+    let new = [b".".as_slice(), name, b".new"].concat();
+    let made;
+    let into = match service {
+        Some(service) => service,
+        None => {
+            // An import that was killed may have left one.
+            let _ = tree.remove_all(&new);
+            made = tree.make_child(&new)?;
+            &made
+        }
+    };
+    for (path, file, _, _) in files {
+        match path.strip_prefix("log/") {
+            Some(file_name) => into.make_child(b"log")?.write(file_name.as_bytes(), file)?,
+            None => into.write(path.as_bytes(), file)?,
+        }
+    }
+    if service.is_none() {
+        tree.rename(&new, name).while_doing(|| [b"unable to make ", &*tree.path_of(name)].concat())?;
+    }
+    Ok(())
+}
+
+/// Reads a file of a service, or of its log service.
+fn read_in(service: &Place, path: &[u8]) -> std::io::Result<(Vec<u8>, bool)> {
+    match path.strip_prefix(b"log/") {
+        Some(name) => service.child(b"log")?.read(&c_string(name)?),
+        None => service.read(&c_string(path)?),
+    }
+}
+
+/// A file in the directory of a service that neither an import nor a supervisor makes.
+fn other_file(service: &Place) -> Option<Vec<u8>> {
+    let is_ours =
+        |name: &[u8]| FILES.iter().any(|known| known.as_bytes() == name) || name.starts_with(b"supervise");
+    let names = service.names().ok()?;
+    if let Some(other) = names.into_iter().find(|name| !is_ours(name) && name != b"log") {
+        return Some(other);
+    }
+    match service.look(b"log").ok()? {
+        Some(stat) if kind(&stat) == FileType::Directory => {
+            let names = service.child(b"log").ok()?.names().ok()?;
+            let other = names.into_iter().find(|name| name != b"run" && !name.starts_with(b"supervise"))?;
+            Some([b"log/", &*other].concat())
+        }
+        Some(_) => Some(b"log".to_vec()),
+        None => None,
+    }
 }

@@ -16,10 +16,14 @@ mod lint;
 mod list;
 mod log;
 mod make;
+mod names;
 mod options;
+mod place;
 mod processes;
+mod programs;
 mod project;
 mod screen;
+mod script;
 mod silent;
 mod table;
 mod text;
@@ -151,7 +155,7 @@ const VERBS: &[Verb] = &[
     Verb { name: "lint", synopsis: "[--json] [dir ...]", options: &[Opt::Json], run: lint::run },
     Verb {
         name: "import",
-        synopsis: "[-n] [-o dir] [--env file] [--prune] Procfile",
+        synopsis: "[-n] [-o dir] [--env file] [--prune] [Procfile]",
         options: &[Opt::DryRun, Opt::Output, Opt::EnvFile, Opt::Prune],
         run: import::run,
     },
@@ -167,6 +171,7 @@ const VERBS: &[Verb] = &[
         options: &[Opt::DryRun, Opt::Wait, Opt::Output],
         run: project::down,
     },
+    Verb { name: "names", synopsis: "[--log]", options: &[Opt::Log], run: names::run },
 ];
 
 /// Runs the applet.

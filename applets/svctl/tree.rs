@@ -10,6 +10,7 @@ use svcore::sort::sort;
 use svcore::{Error, Failed, Result, serving};
 
 use super::options::{Given, Opt};
+use super::project;
 
 /// The directory that services with plain names are in.
 #[derive(Debug)]
@@ -22,13 +23,22 @@ impl Tree {
     ///
     /// 1. `-d`,
     /// 2. with `--user` the first of `$XDG_CONFIG_HOME/service`, `~/.config/service` and `~/service` that exists,
-    /// 3. what `sv` would use, see [`serving::directory_to_control`].
+    /// 3. without `SVDIR`, the directory that an import made here or above, see [`project::here`],
+    /// 4. what `sv` would use, see [`serving::directory_to_control`].
     pub(super) fn new(given: &Given) -> Self {
         let path = match given.value(Opt::Dir) {
             Some(dir) => dir.into(),
             None if given.has(Opt::User) => own_directory(),
-            None => serving::directory_to_control().into(),
+            None => {
+                let here = if std::env::var_os("SVDIR").is_none() { project::here() } else { None };
+                here.unwrap_or_else(|| serving::directory_to_control().into())
+            }
         };
+        Tree { path }
+    }
+
+    /// The directory at `path`.
+    pub(super) const fn at(path: PathBuf) -> Self {
         Tree { path }
     }
 

@@ -7,7 +7,8 @@ use rustix::fs::{Mode, mkdirat};
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid, getppid};
 
-use super::{open_directory, open_write, place, processes};
+use super::{open_directory, open_write, place, processes, read};
+use crate::files;
 use crate::proc_stat::ProcStat;
 use crate::process_one;
 
@@ -16,7 +17,8 @@ const ROUNDS: u32 = 8;
 /// How many parents of processes are looked at in all. There may be long chains.
 const PARENTS_MAX: u32 = 20_000;
 
-/// Moves all processes of the group `base` to the group `supervisor` below it, if they are ours.
+/// Moves all processes of the group `base` to the group `supervisor` below it, if they are ours. The root of all groups may
+/// keep its processes.
 ///
 /// Ours are, for process 1, all that it sees; for another supervisor itself and its descendants; and for a `runsv` those of
 /// the `runsvdir` that started it.
@@ -26,11 +28,16 @@ const PARENTS_MAX: u32 = 20_000;
 /// EBUSY if there is a process that is not ours, or new ones come all the time; otherwise that of the system call that
 /// failed.
 pub(super) fn make(base: BorrowedFd<'_>) -> io::Result<()> {
+    let listed = read(base, c"cgroup.procs")?;
+    if listed.is_empty() || is_root(base) {
+        return Ok(());
+    }
     let name = std::ffi::CString::new(place::SUPERVISOR)?;
     let head = head();
     let mut left = PARENTS_MAX;
-    let all = processes(base);
-    if !all.iter().all(|pid| is_ours(*pid, head, &mut left)) {
+    let all = processes(&listed);
+    // A process of another PID namespace is listed as 0.
+    if listed.starts_with(b"0\n") || !all.iter().all(|pid| is_ours(*pid, head, &mut left)) {
         return Err(Errno::BUSY.into());
     }
     match mkdirat(base, &name, Mode::from_raw_mode(0o755)) {
@@ -40,11 +47,11 @@ pub(super) fn make(base: BorrowedFd<'_>) -> io::Result<()> {
     let leaf = open_directory(base, &name)?;
     let entrance = open_write(leaf.as_fd(), c"cgroup.procs")?;
     for _ in 0..ROUNDS {
-        let all = processes(base);
-        if all.is_empty() {
+        let listed = read(base, c"cgroup.procs")?;
+        if listed.is_empty() {
             return Ok(());
         }
-        for pid in all.into_iter().filter(|pid| is_ours(*pid, head, &mut left)) {
+        for pid in processes(&listed).into_iter().filter(|pid| is_ours(*pid, head, &mut left)) {
             let number = format!("{}\n", pid.as_raw_nonzero());
             match rustix::io::write(&entrance, number.as_bytes()) {
                 // ESRCH: it has ended.
@@ -54,6 +61,11 @@ pub(super) fn make(base: BorrowedFd<'_>) -> io::Result<()> {
         }
     }
     Err(Errno::BUSY.into())
+}
+
+/// Whether it is the root of all groups, the only one without a type.
+fn is_root(base: BorrowedFd<'_>) -> bool {
+    files::look(base, c"cgroup.type").is_ok_and(|stat| stat.is_none())
 }
 
 /// The process whose descendants are ours; `None` if all are.

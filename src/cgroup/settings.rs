@@ -5,7 +5,6 @@ use std::io;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, openat};
-use rustix::io::Errno;
 
 use super::{Cgroup, place, room, write};
 use crate::error::Failed;
@@ -86,15 +85,10 @@ impl Cgroup {
 
     /// Has the group above pass a controller on.
     fn enable(&self, controller: &[u8]) -> io::Result<()> {
-        let word = [b"+", controller].concat();
-        let enable = || write(self.base.as_fd(), c"cgroup.subtree_control", &word);
-        match enable() {
-            Err(error) if is(&error, Errno::BUSY) => {
-                room::make(self.base.as_fd())?;
-                enable()
-            }
-            enabled => enabled,
-        }
+        // With processes in it the kernel would refuse most controllers, and accept others, such as `pids`, at the price that
+        // no process can enter the groups below.
+        room::make(self.base.as_fd())?;
+        write(self.base.as_fd(), c"cgroup.subtree_control", &[b"+", controller].concat())
     }
 }
 
@@ -106,10 +100,6 @@ impl Cgroup {
 pub(crate) fn open_settings(service: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(openat(service, c"cgroup", flags, Mode::empty())?)
-}
-
-fn is(error: &io::Error, errno: Errno) -> bool {
-    error.raw_os_error() == Some(errno.raw_os_error())
 }
 
 /// The same error once more.

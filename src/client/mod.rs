@@ -6,6 +6,7 @@
 
 mod cause;
 mod check;
+mod late;
 mod needs;
 mod pending;
 pub mod request;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub use cause::{Served, Supervisors, hint, parent};
 pub use check::Checker;
+pub use late::cause_of_late_start;
 pub use target::{Base, LOG, MAIN, Part, Target, Trouble, View};
 pub use waiting::act;
 

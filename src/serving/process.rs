@@ -88,6 +88,29 @@ impl Process {
         Some(Process { pid, is_certain, is_runsvinit: name == RUNSVINIT.to_bytes(), innermost_pid, proc_dir })
     }
 
+    /// Whether it is a `runsvinit`, not a `runsvdir`.
+    #[must_use]
+    pub const fn is_runsvinit(&self) -> bool {
+        self.is_runsvinit
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.stat().is_none_or(|stat| stat.is_zombie)
+    }
+
+    /// The process that started it, or that took it over.
+    #[must_use]
+    pub fn parent(&self) -> Option<i32> {
+        Some(self.stat()?.parent)
+    }
+
+    fn stat(&self) -> Option<ProcStat> {
+        let mut stat = [0; STAT_MAX];
+        ProcStat::parse(files::read_start(self.proc_dir.as_fd(), c"stat", &mut stat).ok()?)
+    }
+
     /// The directory that it serves.
     ///
     /// # Errors
@@ -127,9 +150,7 @@ impl Process {
 
     /// What an announcement of it has in its name; `None` if it has ended.
     fn tag(&self) -> Option<Tag> {
-        let mut stat = [0; STAT_MAX];
-        let stat = files::read_start(self.proc_dir.as_fd(), c"stat", &mut stat).ok()?;
-        let stat = ProcStat::parse(stat).filter(|stat| !stat.is_zombie)?;
+        let stat = self.stat().filter(|stat| !stat.is_zombie)?;
         // Of the processes of others we may not know the namespace; usually it is ours.
         let namespace = announcement::namespace_in(self.proc_dir.as_fd(), c"ns/pid");
         let namespace = namespace.or_else(announcement::our_namespace)?;

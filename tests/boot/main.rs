@@ -388,7 +388,7 @@ for kind in runsvdir runsvinit container; do
 	tree=/run/$kind group=$groups/$kind
 	mkdir -p $group $tree/bomb/cgroup $tree/eater/cgroup
 	echo 40 >$tree/bomb/cgroup/pids.max
-	printf '#!/bin/bash\nbomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 1000\n' >$tree/bomb/run
+	printf '#!/bin/bash\n[ "$(cat '$group'/sv.bomb.*/pids.max)" = 40 ] || exec sleep 1000\nbomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 1000\n' >$tree/bomb/run
 	echo 20000000 >$tree/eater/cgroup/memory.max
 	printf '#!/bin/sh\nexec tail /dev/zero\n' >$tree/eater/run
 	chmod +x $tree/*/run

@@ -19,6 +19,7 @@ mod suite;
 mod sv;
 mod svctl;
 mod svlogd;
+mod terminal;
 
 fn main() -> std::process::ExitCode {
     support::run_cases(env!("CARGO_BIN_EXE_runitbox"))

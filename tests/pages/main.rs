@@ -17,6 +17,7 @@ use std::process::Command;
 mod catalog;
 
 use catalog::{CATALOG, Entry};
+use svcore::policy::PolicyFile;
 
 fn main() -> std::process::ExitCode {
     support::run_cases(env!("CARGO_BIN_EXE_runitbox"))
@@ -47,6 +48,7 @@ const UNTOLD: &[(&str, &str)] = &[
     ("cgroup.kill", "the kernel's"),
     ("cgroup.procs", "the kernel's"),
     ("cgroup.subtree_control", "the kernel's"),
+    ("cgroup.type", "the kernel's"),
     ("memory.events", "the kernel's"),
     (".runitbox-new-", "there for a moment"),
     (".runitbox-old-", "there for a moment"),
@@ -216,6 +218,11 @@ fn page(path: &Path) -> Page {
     Page { name, text: fs::read_to_string(path).unwrap() }
 }
 
+/// A part of a page.
+fn part(name: &str, text: &str) -> Page {
+    Page { name: name.to_owned(), text: text.to_owned() }
+}
+
 /// All pages.
 fn pages() -> Vec<Page> {
     let mut paths: Vec<PathBuf> = Vec::new();
@@ -358,7 +365,8 @@ fn each_file_of_a_service_on_the_page_is_in_the_code() {
     let mut missing = Vec::new();
     for name in page.lines_with("It").iter().flat_map(|words| arguments_of(words, "Pa")) {
         if let Some(letter) = name.strip_prefix("control/") {
-            hooks.insert(letter.to_owned());
+            // The table has the directory alone.
+            hooks.extend((!letter.is_empty()).then(|| letter.to_owned()));
             continue;
         }
         let last = name.trim_end_matches('/').rsplit('/').next().unwrap();
@@ -370,6 +378,58 @@ fn each_file_of_a_service_on_the_page_is_in_the_code() {
     // `o` has none.
     let expected: Words = commands.into_iter().filter(|letter| letter != "o").collect();
     assert_eq!(hooks, expected, "the programs in control/");
+}
+
+#[test]
+fn the_table_of_files_has_each_policy_and_each_file_of_the_page() {
+    let page = page_named("runit-service.5");
+    let (table, described) = page.text.split_at(page.text.find(".Sh FILES OF THE SERVICE\n").unwrap());
+    let (table, described) = (part("table", table), part("described", described));
+    let in_table: Words = table.lines_with("It").iter().flat_map(|words| arguments_of(words, "Pa")).collect();
+    // All programs of control/ are one line of the table, and a file of a service may be one of its log service.
+    let of_page = |section: &str| -> Words {
+        let section = part(section, described.section(section));
+        let items = section.lines_with("It");
+        let names = items.iter().flat_map(|words| arguments_of(words, "Pa"));
+        names.map(|name| if name.starts_with("control/") { "control/".to_owned() } else { name }).collect()
+    };
+    let policies: Words = PolicyFile::ALL.map(|file| file.name().to_str().unwrap().to_owned()).into();
+    let mut described_policies = of_page("POLICIES");
+    assert!(described_policies.remove(".on-failure"));
+    let plain: Words = described_policies.iter().map(|name| name.trim_end_matches('/').to_owned()).collect();
+    assert_eq!(plain, policies, "the policies of the page, and those of the code");
+
+    let mut all = of_page("FILES OF THE SERVICE");
+    all.extend(of_page("POLICIES"));
+    all.extend(of_page("FILES OF THE LOG SERVICE"));
+    // A second name in a line of the table says when a change takes effect; it is in the table itself.
+    assert_eq!(in_table, all, "the table, and the files of the page");
+}
+
+#[test]
+fn the_table_of_files_says_what_is_ours() {
+    let page = page_named("runit-service.5");
+    let (table, described) = page.text.split_at(page.text.find(".Sh FILES OF THE SERVICE\n").unwrap());
+    let described = part("described", described);
+    let mut ours: Words = PolicyFile::ALL.map(|file| file.name().to_str().unwrap().to_owned()).into();
+    ours.insert(".on-failure".to_owned());
+    for section in ["FILES OF THE SERVICE", "FILES OF THE LOG SERVICE"] {
+        let section = part(section, described.section(section));
+        let marked = section
+            .lines_with("It")
+            .into_iter()
+            .filter(|words| words.ends_with(&["Bq".to_owned(), "ours".to_owned()]));
+        ours.extend(marked.flat_map(|words| arguments_of(&words, "Pa")));
+    }
+    let lines = table.lines().filter_map(|line| line.strip_prefix(".It Pa ")?.split_once(" Ta "));
+    let wrong: Vec<String> = lines
+        .filter(|(name, more)| {
+            let last = name.trim_end_matches('/').rsplit('/').next().unwrap();
+            more.starts_with("ours ") != (ours.contains(*name) || ours.contains(last))
+        })
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    none("files that are marked as stock's and as ours", wrong);
 }
 
 #[test]

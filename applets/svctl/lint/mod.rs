@@ -1,10 +1,192 @@
-//! `svctl lint`.
+//! `svctl lint`: finds in service directories what would keep a service from working, before anything runs.
 
-use svcore::{Failed, Result};
+pub(super) mod name;
+mod rules;
 
-use super::Asked;
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-/// Not there yet.
-pub(super) fn run(_asked: &Asked) -> Result {
-    Err(Failed::without_cause("not there yet").into())
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, open, readlinkat, statat};
+use svcore::error::reason;
+use svcore::policy::{self, PolicyFile};
+use svcore::say::{self, printable};
+use svcore::sort::sort;
+use svcore::{Failed, Result, files, hint, sys, trust};
+
+use super::options::Opt;
+use super::place::{Place, c_string, kind};
+use super::tree::Tree;
+use super::{Asked, json};
+use rules::{Finding, Look, Program};
+
+/// The exit code if something was found.
+const FOUND: u8 = 1;
+/// As much of a script is read.
+const TEXT_MAX: usize = 64 * 1024;
+/// The programs of a service, with their paths in its directory. Hooks are found by their directory.
+const PROGRAMS: &[&str] = &["run", "finish", "check", "on-failure", "log/run", "log/finish"];
+/// The hooks. Source: runsv(8), CUSTOMIZE CONTROL.
+const HOOKS: &[&str] = &[
+    "control/u",
+    "control/d",
+    "control/t",
+    "control/x",
+    "control/o",
+    "control/p",
+    "control/c",
+    "control/h",
+    "control/a",
+    "control/i",
+    "control/q",
+    "control/1",
+    "control/2",
+    "control/k",
+];
+/// What only the directory of a service has in it.
+const OF_SERVICE: &[&str] = &["run", "finish", "check", "log", "supervise", "control", "down"];
+
+/// Looks at the directories, or at the served one if none is named, and prints what is wrong.
+pub(super) fn run(asked: &Asked) -> Result {
+    let tree;
+    let dirs: Vec<&Path> = if asked.names.is_empty() {
+        tree = Tree::new(&asked.given);
+        vec![tree.path()]
+    } else {
+        asked.names.iter().map(Path::new).collect()
+    };
+    let mut found = Vec::new();
+    for dir in dirs {
+        found.append(&mut lint(dir)?);
+    }
+    let mut out = String::new();
+    if asked.given.has(Opt::Json) {
+        json::object(&mut out, |object| {
+            object.objects("findings", &found, |object, (service, finding)| {
+                object.bytes("service", service);
+                object.bytes("file", &finding.file);
+                object.text("problem", &finding.what);
+            });
+        });
+        out.push('\n');
+        say::out(&[out.as_bytes()]);
+    } else {
+        for (service, Finding { file, what }) in &found {
+            let slash: &[u8] = if file.is_empty() { b"" } else { b"/" };
+            let place = [service, slash, file].concat();
+            say::out(&[&printable(&place), b": ", &printable(what.as_bytes()), b"\n"]);
+        }
+    }
+    Ok(if found.is_empty() { 0 } else { FOUND })
+}
+
+/// What is wrong with a service directory, or with all in a directory of them: each with the path of its service.
+fn lint(dir: &Path) -> Result<Vec<(Vec<u8>, Finding)>> {
+    let path = dir.as_os_str().as_bytes();
+    if is_service(dir) {
+        let findings = rules::findings(&look(path));
+        return Ok(findings.into_iter().map(|finding| (path.to_vec(), finding)).collect());
+    }
+    let mut names = Vec::new();
+    let read = || -> io::Result<Vec<Vec<u8>>> { Place::open(path)?.names() };
+    for name in read().map_err(|error| Failed::because(error, [b"unable to read ", path].concat()))? {
+        let is_service = statat(CWD, dir.join(OsStr::from_bytes(&name)), AtFlags::empty())
+            .map_or(true, |stat| files::is_dir(&stat));
+        if is_service && !name.starts_with(b".") {
+            names.push(name);
+        }
+    }
+    sort(&mut names);
+    let services: Vec<Look> = names.iter().map(|name| look(&[path, b"/", name].concat())).collect();
+    let mut found = Vec::new();
+    for (service, wrong_needs) in services.iter().zip(rules::wrong_needs(&services)) {
+        let findings = rules::findings(service).into_iter().chain(wrong_needs);
+        found.extend(findings.map(|finding| ([path, b"/", &*service.name].concat(), finding)));
+    }
+    Ok(found)
+}
+
+/// Whether a directory is that of a service, and not one of services, of which one may be called `log`.
+fn is_service(dir: &Path) -> bool {
+    let exists = |path: &Path| path.symlink_metadata().is_ok();
+    let is_other = |name: &[u8]| !OF_SERVICE.iter().any(|known| known.as_bytes() == name);
+    let names = Place::open(dir.as_os_str().as_bytes()).and_then(|place| place.names()).unwrap_or_default();
+    let mut others = names.iter().filter(|name| is_other(name) && !name.starts_with(b"."));
+    let has_services = others.any(|name| exists(&dir.join(OsStr::from_bytes(name)).join("run")));
+    !has_services && OF_SERVICE.iter().any(|name| exists(&dir.join(name)))
+}
+
+/// Looks at the service at a path.
+fn look(path: &[u8]) -> Look {
+    let absolute = std::path::absolute(OsStr::from_bytes(path)).unwrap_or_default();
+    let name = absolute.file_name().unwrap_or_default().as_bytes().to_vec();
+    let mut look = Look { name, ..Look::default() };
+    // Links are followed here: who looks at a directory wants to know about it, and nothing is changed.
+    let flags = sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = match open(path, flags, Mode::empty()) {
+        Ok(dir) => dir,
+        Err(errno) => {
+            look.dangling = readlinkat(CWD, path, Vec::new()).ok().map(CString::into_bytes);
+            look.unreadable = Some(reason(&errno.into()));
+            return look;
+        }
+    };
+    let stat = |name: &[u8], flags| c_string(name).ok().and_then(|name| statat(&dir, &name, flags).ok());
+    look.log_is_no_directory = stat(b"log", AtFlags::empty()).is_some_and(|stat| !files::is_dir(&stat));
+    for state in ["supervise", "log/supervise"] {
+        let is_link = stat(state.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)
+            .is_some_and(|stat| kind(&stat) == FileType::Symlink);
+        if is_link && stat(state.as_bytes(), AtFlags::empty()).is_none() {
+            let target = readlinkat(&dir, state, Vec::new()).map(CString::into_bytes).unwrap_or_default();
+            // A supervisor makes the last directory of the path, and what is in /run is made by the boot.
+            let above = Path::new(OsStr::from_bytes(&target)).parent().unwrap_or(Path::new("/"));
+            if !target.starts_with(b"/run/") && statat(&dir, above, AtFlags::empty()).is_err() {
+                look.dangling_states.push((state.into(), target));
+            }
+        }
+    }
+    for &path_in in PROGRAMS.iter().chain(HOOKS) {
+        let program = program(&dir, path, path_in);
+        if path_in == "log/run" && !program.is_missing {
+            for log in rules::log_directories(&program.text) {
+                let from_service =
+                    if log.starts_with(b"/") { log.clone() } else { [b"log/", &*log].concat() };
+                if stat(&from_service, AtFlags::empty()).is_none() {
+                    look.missing_logs.push(log);
+                }
+            }
+        }
+        look.programs.push(program);
+    }
+    for file in PolicyFile::ALL {
+        let Ok(opened) = trust::open_content(dir.as_fd(), file.name()) else { continue };
+        let text = trust::read_at_most(&opened, TEXT_MAX).unwrap_or_default();
+        if let Some(expected) = rules::senseless(file, &text) {
+            look.senseless.push((file.name().to_str().unwrap_or_default(), expected));
+        } else if file == PolicyFile::Needs {
+            look.needs = policy::needs(&text).unwrap_or_default();
+        }
+    }
+    look
+}
+
+/// Looks at a program of a service.
+fn program(dir: &OwnedFd, service: &[u8], path: &'static str) -> Program {
+    let mut program = Program { path, ..Program::default() };
+    let Ok(name) = c_string(path.as_bytes()) else { return program };
+    if statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW).is_err() {
+        program.is_missing = true;
+        return program;
+    };
+    let shown = [service, b"/", path.as_bytes()].concat();
+    program.cannot_start = hint::before_start(dir.as_fd(), &name, &shown);
+    // A group that may write is usual where each user has a group of their own.
+    let is_open = |stat: &Stat| stat.st_mode & 0o002 != 0 && kind(stat) == FileType::RegularFile;
+    program.everybody_may_write = statat(dir, &name, AtFlags::empty()).is_ok_and(|stat| is_open(&stat));
+    if let Ok(file) = trust::open_content(dir.as_fd(), &name) {
+        program.text = trust::read_at_most(&file, TEXT_MAX).unwrap_or_default();
+    }
+    program
 }

@@ -122,11 +122,14 @@ mod here {
     /// Does nothing: on this platform children always get a copy.
     pub fn share_table() {}
 
-    pub(in crate::sys::spawn) fn fill(_task: &mut ChildTask<'_>) -> io::Result<()> {
-        Ok(())
+    /// Which slots are filled: there is none.
+    pub(in crate::sys::spawn) type Filled = [bool; 0];
+
+    pub(in crate::sys::spawn) fn fill(_task: &mut ChildTask<'_>) -> io::Result<Filled> {
+        Ok([])
     }
 
-    pub(in crate::sys::spawn) fn empty((): ()) {}
+    pub(in crate::sys::spawn) fn empty([]: Filled) {}
 
     pub(in crate::sys::spawn) fn unshare_table(_below: i32) -> Result<(), i32> {
         Ok(())

@@ -6,7 +6,10 @@ use support::*;
 
 mod acting;
 mod causes;
+mod completions;
+mod importing;
 mod log;
+mod making;
 mod schema;
 mod seeing;
 mod words;

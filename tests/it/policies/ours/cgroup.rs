@@ -237,8 +237,16 @@ fn a_fork_bomb_is_held_and_gone_after_a_stop() {
         let group = ControlGroup::new(&["pids"]);
         tree.file("web", "cgroup/pids.max", "40\n");
         // Unlike other shells, bash tries again where there can be no process.
-        start(tree, &group, "exec bash -c 'bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 1000'");
+        let bomb = "exec bash -c 'bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 1000'";
+        start(tree, &group, &format!("while [ ! -e go ]; do sleep 0.1; done\n{bomb}"));
+        eventually("up", || tree.is_up("web"));
+        // Without that limit the machine would be full of it.
+        assert_eq!(read(group.of("web").unwrap().join("pids.max")), "40\n", "{}", tree.messages());
+        assert_eq!(group.processes_of("web").first(), tree.pid("web").as_ref());
+        tree.file("web", "go", "");
         eventually("full", || group.processes_of("web").len() > 20);
+        assert_eq!(read(group.of("web").unwrap().join("pids.max")), "40\n");
+        assert_eq!(tree.messages(), "");
         assert_eq!(tree.sv(&["stop", "web"]).code, Some(0));
         eventually("gone", || group.processes_of("web").is_empty());
     });

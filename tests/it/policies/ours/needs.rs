@@ -132,7 +132,7 @@ fn one_that_can_tell_is_waited_for_until_it_has() {
         tree.root.script("sv/db/check", ": >asked");
         tree.link("db");
         tree.start();
-        eventually("it runs", || tree.is_up("db"));
+        eventually("it runs", || order(tree) == ["db"]);
         steadily("web waits", A_WHILE, || waits(tree, "web") == ["db"] && order(tree) == ["db"]);
         tree.file("db", "go", "");
         eventually("up", || tree.is_up("web"));
@@ -148,16 +148,16 @@ fn a_task_is_waited_for_until_it_is_done() {
         tree.file("migration", "restart", "never");
         tree.link("migration");
         tree.start();
-        eventually("it runs", || tree.is_up("migration"));
+        eventually("it runs", || order(tree) == ["migration"]);
         steadily("app waits", A_WHILE, || {
             order(tree) == ["migration"] && waits(tree, "app") == ["migration"]
         });
         tree.file("migration", "go", "");
         eventually("up", || tree.is_up("app"));
-        assert_eq!(order(tree), ["migration", "app"]);
+        eventually("in order", || order(tree) == ["migration", "app"]);
         // It stays done.
         assert_eq!(tree.sv(&["restart", "app"]).code, Some(0));
-        assert_eq!(order(tree), ["migration", "app", "app"]);
+        eventually("again", || order(tree) == ["migration", "app", "app"]);
     });
 }
 
@@ -214,7 +214,7 @@ fn one_that_is_missing_is_waited_for_unless_it_is_optional() {
         eventually("waits", || waits(tree, "app") == ["cache"]);
         noted(tree, "cache", "");
         eventually("up", || tree.is_up("app"));
-        assert_eq!(order(tree), ["web", "cache", "app"]);
+        eventually("in order", || order(tree) == ["web", "cache", "app"]);
     });
 }
 

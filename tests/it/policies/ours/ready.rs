@@ -83,8 +83,7 @@ fn a_newline_on_the_descriptor_means_ready() {
             // The next process has to tell it anew.
             std::fs::remove_file(tree.root.join(&format!("sv/{name}/go"))).unwrap();
             send(&tree.root.join(&format!("sv/{name}/supervise/control")), "t");
-            eventually("not ready", || is_unready(tree, &name));
-            assert!(tree.is_up(&name));
+            eventually("up and not ready", || is_unready(tree, &name) && tree.is_up(&name));
         }
         assert_eq!(tree.messages(), "");
     });

@@ -1,0 +1,310 @@
+//! `svctl import`, `up` and `down`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::svctl;
+use support::*;
+
+/// A project with a Procfile; `svctl down` ends it before it.
+struct Project {
+    root: TempDir,
+}
+
+impl Project {
+    fn new(procfile: &str) -> Self {
+        let root = TempDir::new();
+        root.file("Procfile", procfile);
+        Project { root }
+    }
+
+    fn svctl(&self, words: &[&str]) -> Outcome {
+        svctl().args(words).dir(self.root.path()).go()
+    }
+
+    #[track_caller]
+    fn works(&self, words: &[&str]) -> String {
+        let outcome = self.svctl(words);
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{words:?}: {outcome:?}");
+        outcome.out
+    }
+
+    fn read(&self, path: &str) -> String {
+        self.root.read(path)
+    }
+
+    fn join(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    fn pid(&self, name: &str) -> Option<i32> {
+        open_fifo(&self.join(&format!(".services/{name}/supervise/ok")))?;
+        self.read(&format!(".services/{name}/supervise/pid")).trim().parse().ok()
+    }
+
+    /// The last line of the script of a service.
+    fn command(&self, name: &str) -> String {
+        self.read(&format!(".services/{name}/run")).lines().last().unwrap_or_default().to_owned()
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        if self.join(".services").exists() {
+            self.svctl(&["down", "-w", "1"]);
+        }
+    }
+}
+
+#[test]
+fn a_project_is_started_and_stopped() {
+    let project = Project::new(
+        "web: echo web in $PWD with $GREETING; exec sleep 1000\n# a comment\nworker: sleep 1000\n\
+         piped: while :; do echo tick; sleep 1; done | cat\n",
+    );
+    project.root.file("env", "export GREETING='it'\\''s \"x\"'\n");
+    let out = project.works(&["import", "Procfile", "--env", "env"]);
+    assert_eq!(out, "web: made\nworker: made\npiped: made\nnext: svctl up\n");
+    let out = project.works(&["up"]);
+    assert!(
+        out.starts_with("started runsvdir ") && out.ends_with("to stop all of it: svctl down\n"),
+        "{out}"
+    );
+    for name in ["web", "worker", "piped"] {
+        assert!(out.contains(&format!("{name}: up (pid ")), "{out}");
+    }
+    let here = project.root.path().display().to_string();
+    let expected = format!("web in {here} with it's \"x\"\n");
+    eventually("logged", || project.read("log/web/current").ends_with(&expected));
+    eventually("logged", || project.read("log/piped/current").contains("tick"));
+    // From a directory below, too.
+    fs::create_dir_all(project.join("a/b")).unwrap();
+    let again = svctl().arg("up").dir(&project.join("a/b")).go();
+    assert!(again.code == Some(0) && again.out.starts_with("served already by runsvdir (pid "), "{again:?}");
+    let pids: Vec<i32> = ["web", "worker", "piped"].iter().map(|name| project.pid(name).unwrap()).collect();
+    let out = project.works(&["down"]);
+    assert!(out.contains("web: down\n") && out.contains("ended runsvdir (pid "), "{out}");
+    for pid in pids {
+        assert!(!is_alive(pid));
+    }
+    assert!(project.works(&["down"]).starts_with("nothing serves "));
+}
+
+#[test]
+fn what_up_starts_survives_the_terminal() {
+    needs_program("script");
+    let project = Project::new("web: exec sleep 1000\n");
+    project.works(&["import"]);
+    let command = format!("{} svctl up", executable().display());
+    let typescript = project.join("typescript");
+    run_file("/usr/bin/script").args(&["-qec", &command]).arg(&typescript).dir(project.root.path()).go();
+    // The terminal is gone now.
+    let pid = project.pid("web").unwrap();
+    steadily("up", std::time::Duration::from_millis(500), || is_alive(pid));
+    let messages = fs::metadata(project.join(".services/.svctl-messages")).unwrap();
+    assert!(messages.is_file());
+    project.works(&["down"]);
+}
+
+#[test]
+fn a_service_that_ends_at_once_is_not_up() {
+    let project = Project::new("web: exec sleep 1000\nbad: exit 3\n");
+    project.works(&["import"]);
+    let outcome = project.svctl(&["up", "-w", "2"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.out.contains("bad: does not stay up; to see why: svctl why bad\n"), "{outcome:?}");
+    assert!(!outcome.out.contains("web: does not"), "{outcome:?}");
+}
+
+#[test]
+fn trees_stand_side_by_side_and_one_is_started_once() {
+    let one = Project::new("web: exec sleep 1000\n");
+    let two = Project::new("web: exec sleep 1000\n");
+    for project in [&one, &two] {
+        project.works(&["import"]);
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| one.works(&["up"]));
+        }
+        scope.spawn(|| two.works(&["up"]));
+    });
+    let (first, second) = (one.pid("web").unwrap(), two.pid("web").unwrap());
+    assert_eq!(one.read(".services/.svctl-messages"), "");
+    one.works(&["down"]);
+    assert!(!is_alive(first) && is_alive(second));
+    two.works(&["down"]);
+    assert!(!is_alive(second));
+}
+
+#[test]
+fn down_ends_in_order_and_kills_what_ignores_it() {
+    let project = Project::new(
+        "db: exec sleep 1000\napp: exec sleep 1000\nstubborn: trap '' TERM; while :; do sleep 0.1; done\n",
+    );
+    project.works(&["import"]);
+    project.root.file(".services/app/needs", "db\n");
+    project.works(&["up"]);
+    let stubborn = project.pid("stubborn").unwrap();
+    let dry = project.works(&["down", "-n"]);
+    let at = |what: &str| dry.find(what).unwrap_or_else(|| panic!("{what}: {dry}"));
+    assert!(at("would stop app") < at("would stop db") && dry.contains("would end runsvdir"), "{dry}");
+    let outcome = project.svctl(&["down", "-w", "1"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.out.contains("stubborn: killed, since it took too long"), "{outcome:?}");
+    let place = |what: &str| outcome.out.find(what).unwrap();
+    assert!(place("app: down") < place("db: down"), "{outcome:?}");
+    eventually("killed", || !is_alive(stubborn));
+}
+
+#[test]
+fn a_tree_that_a_runsvinit_serves_is_not_ended() {
+    let project = Project::new("web: exec sleep 1000\n");
+    project.works(&["import"]);
+    let runsvinit = run_file(executable()).args(&["runsvinit", ".services"]).dir(project.root.path());
+    let mut runsvinit = runsvinit.start(&project.join("err"));
+    eventually("up", || project.pid("web").is_some());
+    let outcome = project.svctl(&["down"]);
+    assert_eq!(outcome.code, Some(111));
+    assert!(outcome.err.contains("runsvinit --halt"), "{outcome:?}");
+    let out = project.works(&["up"]);
+    assert!(out.starts_with("served already by runsvinit"), "{out}");
+    runsvinit.signal(SIGTERM);
+    runsvinit.exit_code();
+}
+
+#[test]
+fn without_a_project_nothing_is_started_or_stopped() {
+    let root = TempDir::new();
+    for verb in ["up", "down"] {
+        let outcome = svctl().arg(verb).dir(root.path()).go();
+        assert_eq!(outcome.code, Some(111));
+        assert!(outcome.err.contains("no imported services here"), "{outcome:?}");
+        assert_eq!(svctl().args(&[verb, "-o", "nosuch"]).dir(root.path()).go().code, Some(111));
+        assert_eq!(svctl().args(&[verb, "web"]).dir(root.path()).go().code, Some(100));
+    }
+}
+
+#[test]
+fn commands_become_the_program_where_they_can() {
+    let project = Project::new(
+        "plain: bin/server -p 80 'a b'\nsteps: cd web && A=1 npm start\nhosted: a | b\nown: exec x\n",
+    );
+    project.works(&["import"]);
+    assert_eq!(project.command("plain"), "exec bin/server -p 80 'a b'");
+    assert_eq!(project.command("steps"), "cd web && A=1 exec npm start");
+    assert_eq!(project.command("hosted"), "exec sh -c 'a | b'");
+    assert_eq!(project.command("own"), "exec x");
+    assert!(project.join(".services/hosted/kill-group").exists());
+    assert!(!project.join(".services/plain/kill-group").exists());
+    let mode = fs::metadata(project.join(".services/plain/run")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o755);
+    assert!(project.join("log/plain").is_dir());
+    assert_eq!(svctl().args(&["lint", ".services"]).dir(project.root.path()).go().out, "");
+}
+
+#[test]
+fn import_again_updates_what_it_wrote_and_keeps_what_people_changed() {
+    let project = Project::new("web: one\nworker: one\ngone: one\nmine: one\n");
+    project.works(&["import"]);
+    assert_eq!(project.works(&["import"]), "next: svctl up\n");
+    project.root.file(".services/worker/run", "#!/bin/sh\nexec mine\n");
+    project.root.file(".services/mine/check", "x");
+    project.root.file("Procfile", "web: two\nworker: two\n");
+    let dry = project.svctl(&["import", "-n", "--prune"]);
+    assert!(
+        dry.out.contains("web: would be updated") && dry.out.contains("gone: would be removed"),
+        "{dry:?}"
+    );
+    assert_eq!(project.command("web"), "exec one");
+    let outcome = project.svctl(&["import"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let tree = format!("{}/.services", project.root.path().display());
+    assert_eq!(
+        outcome.out,
+        format!(
+            "web: updated; it counts from its next start on\n\
+             kept {tree}/worker/run: changed since the last import\n\
+             gone: is no longer in the Procfile; --prune removes it\n\
+             mine: kept, since it has a file of yours: check\n\
+             next: svctl up\n"
+        )
+    );
+    assert_eq!((project.command("web"), project.command("worker")), ("exec two".into(), "exec mine".into()));
+    assert!(project.join(".services/gone/run").exists());
+    let outcome = project.svctl(&["import", "--prune"]);
+    assert!(outcome.out.contains("gone: removed\n"), "{outcome:?}");
+    assert!(!project.join(".services/gone").exists() && project.join(".services/mine/run").exists());
+    // What somebody removed stays removed, and what was made executable or not is a change, too.
+    fs::remove_file(project.join(".services/web/log/run")).unwrap();
+    fs::set_permissions(project.join(".services/web/run"), fs::Permissions::from_mode(0o644)).unwrap();
+    project.root.file("Procfile", "web: three\n");
+    let outcome = project.svctl(&["import"]);
+    assert!(outcome.out.contains("web/log/run: removed since the last import"), "{outcome:?}");
+    assert!(outcome.out.contains("web/run: changed since"), "{outcome:?}");
+    assert_eq!(project.command("web"), "exec two");
+}
+
+#[test]
+fn a_service_of_somebody_else_is_kept() {
+    let project = Project::new("web: one\n");
+    project.root.script(".services/web/run", "exec theirs");
+    let outcome = project.svctl(&["import"]);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.out.contains("web/run: not written by svctl import\n"), "{outcome:?}");
+    assert_eq!(project.command("web"), "exec theirs");
+    // Nor is what a link leads to.
+    let project = Project::new("web: one\n");
+    project.root.file("elsewhere/x", "");
+    fs::create_dir(project.join(".services")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", project.join(".services/web")).unwrap();
+    assert_eq!(project.svctl(&["import"]).code, Some(1));
+    assert_eq!(fs::read_dir(project.join("elsewhere")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_pruned_service_ends() {
+    let project = Project::new("web: exec sleep 1000\nold: exec sleep 1000\n");
+    project.works(&["import"]);
+    project.works(&["up"]);
+    let (web, old) = (project.pid("web").unwrap(), project.pid("old").unwrap());
+    project.root.file("Procfile", "web: exec sleep 1000\n");
+    let out = project.works(&["import", "--prune"]);
+    assert!(out.contains("old: removed\n"), "{out}");
+    assert!(!is_alive(old) && is_alive(web));
+    let left = fs::read_dir(project.join(".services")).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!left.iter().any(|name| name.contains("old")), "{left:?}");
+}
+
+#[test]
+fn the_environment_is_read_again_at_each_start() {
+    let project = Project::new("web: echo $A; exec sleep 1000\n");
+    project.root.file("env", "A=one\n");
+    project.works(&["import", "--env", "env"]);
+    project.works(&["up"]);
+    eventually("first", || project.read("log/web/current").ends_with(" one\n"));
+    project.root.file("env", "export A=\"two\nlines\"\n");
+    send(&project.join(".services/web/supervise/control"), "t");
+    eventually("second", || project.read("log/web/current").ends_with(" two lines\n"));
+}
+
+#[test]
+fn what_cannot_be_used_is_listed_and_nothing_is_written() {
+    let project = Project::new("web: ok\nno colon\nweb: again\nx/y: z\nq: 'open\n");
+    let outcome = project.svctl(&["import"]);
+    assert_eq!((outcome.code, outcome.out.as_str()), (Some(111), ""));
+    for (number, why) in [(2, "name: command"), (3, "before"), (4, "a name has"), (5, "quote")] {
+        let line = outcome.err.lines().find(|line| line.contains(&format!("Procfile line {number}: ")));
+        assert!(line.is_some_and(|line| line.contains(why)), "{outcome:?}");
+    }
+    project.root.file("Procfile", "web: ok\n");
+    project.root.file("env", "A=1\nrm -rf x\n");
+    let outcome = project.svctl(&["import", "--env", "env"]);
+    assert!(outcome.err.contains("env line 2: ") && outcome.code == Some(111), "{outcome:?}");
+    assert_eq!(project.svctl(&["import", "nosuch"]).code, Some(111));
+    project.root.file("Procfile", "# nothing\n");
+    assert!(project.svctl(&["import"]).err.contains("has no service"));
+    assert!(!project.join(".services").exists() && !project.join("log").exists());
+}
