@@ -75,7 +75,9 @@ impl Finder {
         let pid = if is_svlogd(logger) { logger } else { self.below(logger)? };
         let words = words_of(pid)?;
         // That of a log service without `run` is where the supervisor's rule has it. Source: runit-service(5).
-        if words.iter().any(|word| word == b"--hosted" || word == b"--shared") {
+        let is_of_supervisor =
+            |word: &Vec<u8>| matches!(word.strip_prefix(b"--"), Some(b"hosted" | b"shared"));
+        if words.iter().any(is_of_supervisor) {
             let log = service.join("log");
             return Some(log.join("main")).filter(|main| main.is_dir()).or(Some(log));
         }
