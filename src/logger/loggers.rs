@@ -191,7 +191,7 @@ impl Loggers {
         let files = own_file::to_execute();
         let files: Vec<&CStr> = files.iter().map(CString::as_c_str).collect();
         let operand = CString::new(account.as_slice()).unwrap_or_default();
-        let mut argv: Vec<&CStr> = vec![c"svlogd", c"--shared"];
+        let mut argv: Vec<&CStr> = vec![c"svlogd", super::SHARED];
         if !operand.is_empty() {
             argv.push(&operand);
         }

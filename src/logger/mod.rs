@@ -8,4 +8,11 @@ pub mod account;
 mod loggers;
 pub mod protocol;
 
+use std::ffi::CStr;
+
 pub use loggers::{Gone, Log, LogEnd, Loggers, MakeOutputs, NotKept};
+
+/// Tells `svlogd` that its standard input is the log of one such service.
+pub const HOSTED: &CStr = c"--hosted";
+/// Tells it that its standard input is the socket by which a supervisor sends it the logs of many.
+pub const SHARED: &CStr = c"--shared";

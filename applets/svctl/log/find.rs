@@ -15,7 +15,7 @@ use svcore::old_log::OldLog;
 use svcore::proc_stat::ProcStat;
 use svcore::say::printable_text;
 use svcore::sys::listing;
-use svcore::{files, hint};
+use svcore::{files, hint, logger};
 
 /// The longest command line that is looked at, in bytes.
 const LINE_MAX: usize = 64 * 1024;
@@ -75,9 +75,9 @@ impl Finder {
         let pid = if is_svlogd(logger) { logger } else { self.below(logger)? };
         let words = words_of(pid)?;
         // That of a log service without `run` is where the supervisor's rule has it. Source: runit-service(5).
-        let is_of_supervisor =
-            |word: &Vec<u8>| matches!(word.strip_prefix(b"--"), Some(b"hosted" | b"shared"));
-        if words.iter().any(is_of_supervisor) {
+        let keeps_hosted =
+            |word: &Vec<u8>| [logger::HOSTED, logger::SHARED].iter().any(|it| it.to_bytes() == word);
+        if words.iter().any(keeps_hosted) {
             let log = service.join("log");
             return Some(log.join("main")).filter(|main| main.is_dir()).or(Some(log));
         }

@@ -20,7 +20,7 @@ use crate::control::Command;
 use crate::exec;
 use crate::files;
 use crate::logger::protocol::LogNumber;
-use crate::logger::{Log, Loggers, NotKept};
+use crate::logger::{self, Log, Loggers, NotKept};
 use crate::own_file;
 use crate::process::Ended;
 use crate::role::Role;
@@ -165,7 +165,7 @@ impl Service {
         let mut program = Program {
             files: &files,
             search: Search(exec::path_rule),
-            argv: &[c"svlogd", c"--hosted", &name],
+            argv: &[c"svlogd", logger::HOSTED, &name],
             directory: Some(log.unit.dir.as_fd()),
             stdin: Stream::Is(log.pipe.read.as_fd()),
             new_session: self.of_init,

@@ -19,12 +19,12 @@ use crate::sys::spawn::{NotStarted, Program, Step, Stream, spawn};
 use crate::{files, hint, trust};
 
 impl Service {
-    /// Starts a script of one of the two. Returns what came of it.
-    pub(super) fn start(&mut self, now: Now, role: Role, script: Script) -> Event {
-        let mut confined = Start::default();
+    /// Does what comes before the start of a script. Returns how `./run` is confined, or what came of the start if there
+    /// is none.
+    fn prepare(&mut self, now: Now, role: Role, script: Script) -> Result<Start, Event> {
         match script {
             // The directory is gone, which was reported.
-            Script::Run if self.surroundings.is_gone() => return Event::NotStarted { finish: false },
+            Script::Run if self.surroundings.is_gone() => Err(Event::NotStarted { finish: false }),
             Script::Run => match role {
                 Role::Main if self.has_no_run() => {
                     // As many services without it may come and go, nothing is forked to find that out.
@@ -33,19 +33,33 @@ impl Service {
                     if self.recent.is_new(now.at, &message.text()) {
                         message.print_now();
                     }
-                    return Event::NotStarted { finish: self.has_finish() };
+                    Err(Event::NotStarted { finish: self.has_finish() })
                 }
                 Role::Main => {
                     self.read_restart();
                     self.open_readiness();
-                    confined = self.confine(now);
+                    Ok(self.confine(now))
                 }
                 // It runs in what is called `log` now.
-                Role::Log => self.look_at_log(now),
+                Role::Log => {
+                    self.look_at_log(now);
+                    Ok(Start::default())
+                }
             },
             // What finish may look up about itself is to be true when it does.
-            Script::Finish(_) => self.publish(now),
+            Script::Finish(_) => {
+                self.publish(now);
+                Ok(Start::default())
+            }
         }
+    }
+
+    /// Starts a script of one of the two. Returns what came of it.
+    pub(super) fn start(&mut self, now: Now, role: Role, script: Script) -> Event {
+        let confined = match self.prepare(now, role, script) {
+            Ok(confined) => confined,
+            Err(event) => return event,
+        };
         let Some(unit) = self.unit(role) else { return Event::NotStarted { finish: false } };
         let (code, status);
         let file = match script {
@@ -92,7 +106,6 @@ impl Service {
             Role::Main => self.set_streams_of_main(&mut program),
             Role::Log => self.set_streams_of_log(&mut program),
         }
-        let name = unit.script_name(script);
         let mut started = spawn(&program);
         if let Err(NotStarted { step: Step::ControlGroup, cause }) = &started {
             self.report_no_cgroup(cause);
@@ -100,7 +113,7 @@ impl Service {
             started = spawn(&program);
         }
         let is_group = program.new_group;
-        let why = match started {
+        match started {
             Ok(pid) => {
                 if let Some(notifications) =
                     self.notifications.as_mut().filter(|_| (role, script) == (Role::Main, Script::Run))
@@ -110,10 +123,16 @@ impl Service {
                 if is_group && let Some(unit) = self.unit_mut(role) {
                     unit.note_group(pid);
                 }
-                return Event::Started(pid);
+                Event::Started(pid)
             }
-            Err(why) => why,
-        };
+            Err(why) => self.not_started(now, role, script, file, &why),
+        }
+    }
+
+    /// A script could not be started: reports why. Returns what came of the start.
+    fn not_started(&mut self, now: Now, role: Role, script: Script, file: &CStr, why: &NotStarted) -> Event {
+        let Some(unit) = self.unit(role) else { return Event::NotStarted { finish: false } };
+        let name = unit.script_name(script);
         let what = match (why.step, role) {
             (Step::Descriptors, Role::Main) => format!("unable to setup filedescriptor for {name}"),
             (Step::Descriptors, Role::Log) => "unable to setup filedescriptor for ./log/run".to_owned(),
@@ -123,7 +142,7 @@ impl Service {
         if (role, script) == (Role::Main, Script::Run) {
             self.retire_notifications();
         }
-        self.report_not_started(now, role, file, &why, "unable to fork, sleeping", &what);
+        self.report_not_started(now, role, file, why, "unable to fork, sleeping", &what);
         if why.lacks_process() {
             return Event::NoProcess;
         }

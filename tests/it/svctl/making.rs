@@ -11,8 +11,9 @@ use super::{svctl, svctl_in};
 #[test]
 fn a_new_service_works() {
     let mut tree = Tree::new();
-    tree.start();
     let service = tree.root.join("service");
+    // Stock's runsvdir goes into the directory, so a relative path would not tell others what it serves.
+    tree.start_with(&[service.to_str().unwrap()]);
     let made = svctl()
         .args(&["new", "web", "--log", "--env", "GREETING=it's \"x y\"", "-C", "/", "-s", "sv", "--"])
         .args(&["sh", "-c", "echo $GREETING in $PWD; exec sleep 1000"])

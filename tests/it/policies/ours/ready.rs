@@ -116,14 +116,15 @@ fn what_an_old_process_left_behind_does_not_count() {
         tree.define(
             "web",
             &format!(
-                "if [ ! -e old ]; then : >old\n({}; echo >&3; : >told) >/dev/null 2>&1 &\nfi\nexec sleep 1000",
+                "if [ ! -e old ]; then\n({}; echo >&3; : >told) >/dev/null 2>&1 &\n: >old\nfi\nexec sleep 1000",
                 until("late")
             ),
         );
         tree.file("web", "notification-fd", "3");
         tree.link("web");
         tree.start();
-        eventually("up", || tree.is_up("web") && is_unready(tree, "web"));
+        // The process that it leaves behind was started.
+        eventually("up", || is_unready(tree, "web") && tree.root.join("sv/web/old").exists());
         let pid = tree.pid("web");
         send(&tree.root.join("sv/web/supervise/control"), "t");
         eventually("another", || tree.is_up("web") && tree.pid("web") != pid);
@@ -279,20 +280,20 @@ fn a_service_that_is_silent_for_too_long_is_aborted_and_started_again() {
 fn a_service_that_tells_that_it_lives_or_needs_more_time_is_left_alone() {
     needs_program("perl");
     under_each_supervisor(|tree| {
-        let alive = r#"for (1..20) { send($socket, "WATCHDOG=1", 0, pack_sockaddr_un($to)) or die; select(undef, undef, undef, 0.1); }
+        let alive = r#"for (1..40) { send($socket, "WATCHDOG=1", 0, pack_sockaddr_un($to)) or die; select(undef, undef, undef, 0.1); }
 send($socket, "WATCHDOG=trigger", 0, pack_sockaddr_un($to));
 sleep 1000"#;
-        tree.define("web", &perl(&["EXTEND_TIMEOUT_USEC=3000000", "READY=1"]).replace("sleep 1000", alive));
+        tree.define("web", &perl(&["EXTEND_TIMEOUT_USEC=6000000", "READY=1"]).replace("sleep 1000", alive));
         tree.file("web", "notification-socket", "");
-        tree.file("web", "watchdog", "1000");
+        tree.file("web", "watchdog", "2000");
         tree.file("web", "0", "");
         tree.link("web");
         tree.start();
         eventually("up", || tree.is_up("web"));
         let pid = tree.pid("web");
-        steadily("more time", Duration::from_millis(1500), || tree.pid("web") == pid);
+        steadily("more time", Duration::from_millis(3000), || tree.pid("web") == pid);
         tree.file("web", "1", "");
-        steadily("alive", Duration::from_millis(1500), || tree.pid("web") == pid);
+        steadily("alive", Duration::from_millis(3000), || tree.pid("web") == pid);
         eventually("another", || tree.pid("web").is_some_and(|new| Some(new) != pid));
         let line = "web: warning: ./run told that it fails: sending ABRT\n";
         assert!(tree.messages().contains(line), "{}", tree.messages());
