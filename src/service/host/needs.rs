@@ -32,6 +32,8 @@ use crate::trust;
 const CYCLE_FIRST: Duration = Duration::from_millis(300);
 /// How long a sibling of one of many services is expected to be hosted here, before its files are looked at.
 const HOSTED_SOON: Duration = Duration::from_secs(1);
+/// A file `needs` that is written to is read when nothing has changed for this long: at first it may be empty.
+const SETTLED: Duration = Duration::from_millis(50);
 /// How often to look at what cannot be watched.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How soon a `./check` that failed is run again.
@@ -67,8 +69,8 @@ pub(super) struct Waiting {
     believed: Vec<u32>,
     /// Its directory, to learn that the file `needs` is written to.
     own: Option<OwnedFd>,
-    /// The file may say something else.
-    is_stale: bool,
+    /// The file may say something else: when to read it.
+    stale_at: Option<Moment>,
     /// Until then siblings are expected to be hosted here.
     hosted_soon: Moment,
     /// When to look for cycles, and the pause before the next look.
@@ -124,17 +126,20 @@ type Answer = (bool, Option<Moment>);
 impl Waiting {
     /// When something is due.
     pub(super) fn due(&self) -> Option<Moment> {
-        earlier(self.look_at, Some(self.cycles.0))
+        earlier(earlier(self.look_at, self.stale_at), Some(self.cycles.0))
     }
 
     /// Whether one of the directories with these descriptors concerns it.
     fn note_changes(&mut self, now: Moment, is_changed: impl Fn(i32) -> bool) -> bool {
         let is_own = self.own.as_ref().is_some_and(|own| is_changed(own.as_raw_fd()));
         let mut watched = self.needs.iter().flat_map(|needed| needed.watched.numbers());
-        if !is_own && !watched.any(is_changed) {
-            return false;
+        let is_watched = watched.any(is_changed);
+        if is_own {
+            self.stale_at = Some(now.saturating_add(SETTLED));
         }
-        self.is_stale |= is_own;
+        if !is_watched {
+            return is_own;
+        }
         self.look_at = Some(Moment::START);
         // Perhaps one that is needed has begun to wait, too.
         self.cycles = (self.cycles.0.min(now.saturating_add(CYCLE_FIRST)), CYCLE_FIRST);
@@ -154,7 +159,7 @@ impl Host {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
         if hosted.service.take_asked_needs() {
             match &mut hosted.waiting {
-                Some(waiting) => waiting.is_stale = true,
+                Some(waiting) => waiting.stale_at = Some(Moment::START),
                 None => hosted.waiting = Some(Box::new(Waiting::begin(now.at, hosted))),
             }
             self.look_at_needs(now, place);
@@ -169,7 +174,7 @@ impl Host {
         let Some(waiting) = &hosted.waiting else { return };
         if now.at >= waiting.cycles.0 {
             self.look_for_cycles(now.at);
-        } else if waiting.look_at.is_none_or(|at| now.at < at) {
+        } else if earlier(waiting.look_at, waiting.stale_at).is_none_or(|at| now.at < at) {
             return;
         }
         self.look_at_needs(now, place);
@@ -181,10 +186,9 @@ impl Host {
             let Some(Some(hosted)) = self.places.get_mut(place) else { continue };
             let Some(waiting) = &mut hosted.waiting else { continue };
             if hosted.service.watches().any(&is_changed) {
-                waiting.is_stale = true;
-                waiting.look_at = Some(Moment::START);
+                waiting.stale_at = Some(now.at.saturating_add(SETTLED));
             }
-            if waiting.note_changes(now.at, &is_changed) || waiting.is_stale {
+            if waiting.note_changes(now.at, &is_changed) || waiting.stale_at.is_some() {
                 self.note(place);
             }
         }
@@ -288,7 +292,7 @@ impl Host {
             self.forget(place, &waiting);
             return;
         }
-        if std::mem::take(&mut waiting.is_stale) {
+        if waiting.stale_at.take_if(|at| now.at >= *at).is_some() {
             self.forget(place, &waiting);
             if let Some(Some(hosted)) = self.places.get_mut(place) {
                 waiting.read(hosted);
@@ -590,7 +594,7 @@ impl Waiting {
             needs: Vec::new(),
             believed: believed_by(hosted.service.directory()),
             own: None,
-            is_stale: false,
+            stale_at: None,
             hosted_soon: now.saturating_add(HOSTED_SOON),
             cycles: (now.saturating_add(CYCLE_FIRST), CYCLE_FIRST),
             look_at: None,
