@@ -185,3 +185,19 @@ fn what_makes_no_sense_is_reported_once_and_the_service_runs() {
         eventually("done", || tree.fact("web", "done").is_some());
     });
 }
+
+#[test]
+fn what_a_killed_supervisor_left_is_not_believed() {
+    let mut service = Service::new().script("run", "exit 0").file("restart", "never").supervised();
+    let facts = || service.read("supervise/state");
+    eventually("done", || facts().contains("done @") && service.is_down());
+    assert!(service.sv(&["status"]).out.ends_with(", done\n"));
+    let left = facts();
+    service.runsv().kill();
+    eventually("killed", || service.runsv().ended().is_some());
+    // Stock's runsv, for one, does not remove the file.
+    let service = service.supervised();
+    service.write("supervise/state", &left);
+    let status = service.sv(&["status"]).out;
+    assert!(status.starts_with("down: ./s: ") && !status.contains("done"), "{status}");
+}
