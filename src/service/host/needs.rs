@@ -48,6 +48,8 @@ const CHECK_TIME: Duration = Duration::from_secs(10);
 pub(super) struct Needs {
     /// The places of all services by a hash of their paths, once one was looked for.
     by_path: Option<Sorted<u64>>,
+    /// The places of services that wait for one that is not hosted, by a hash of its path.
+    awaited: Sorted<u64>,
     checks: Vec<Check>,
     /// All services are told to end, each after those that need it.
     ending: Option<Ending>,
@@ -84,6 +86,8 @@ pub(super) struct Waiting {
 struct Needed {
     need: Need,
     path: CString,
+    /// The hash of the path.
+    key: u64,
     /// Where it is hosted, if it is.
     place: Option<Place>,
     /// If it is hosted elsewhere.
@@ -201,8 +205,10 @@ impl Host {
             return;
         }
         let known = hosted.service.known();
-        if hosted.last_known.replace(known) == Some(known) {
-            return;
+        let is_ready = |known: Known| standing(&known) != Standing::NotReady;
+        match hosted.last_known.replace(known) {
+            Some(before) if before == known || !(is_ready(before) || is_ready(known)) => return,
+            _ => {}
         }
         for waiting in hosted.needed_by.clone() {
             self.wake(waiting);
@@ -213,14 +219,9 @@ impl Host {
     pub(super) fn note_added(&mut self, place: Place) {
         let Some(path) = self.get(place).map(|service| service.path().to_vec()) else { return };
         let Some(by_path) = &mut self.needs.by_path else { return };
-        by_path.insert(hash(&path), place);
-        let waits = |hosted: &Hosted| {
-            let waiting = hosted.waiting.as_ref();
-            waiting.is_some_and(|waiting| waiting.needs.iter().any(|it| it.path.to_bytes() == path))
-        };
-        let places = self.places.iter().enumerate();
-        let waiting: Vec<Place> =
-            places.filter(|(_, hosted)| hosted.as_ref().is_some_and(waits)).map(|(place, _)| place).collect();
+        let key = hash(&path);
+        by_path.insert(key, place);
+        let waiting: Vec<Place> = self.needs.awaited.all(key).collect();
         for place in waiting {
             self.wake(place);
         }
@@ -276,8 +277,10 @@ impl Host {
 
     /// A service does not wait any more.
     fn forget(&mut self, place: Place, waiting: &Waiting) {
-        for needed in waiting.needs.iter().filter_map(|needed| needed.place) {
-            if let Some(Some(hosted)) = self.places.get_mut(needed) {
+        for needed in &waiting.needs {
+            self.needs.awaited.remove(needed.key, place);
+            let hosted = needed.place.and_then(|place| self.places.get_mut(place));
+            if let Some(Some(hosted)) = hosted {
                 hosted.needed_by.retain(|waiting| *waiting != place);
             }
         }
@@ -328,17 +331,25 @@ impl Host {
         if needed.is_ignored {
             return (true, None);
         }
-        let hosted_at = self.place_of(needed.path.to_bytes());
+        let hosted_at = self.place_of(needed.key, needed.path.to_bytes());
         if hosted_at != needed.place {
             for (place_of, is_new) in [(needed.place, false), (hosted_at, true)] {
                 let hosted = place_of.and_then(|it| self.places.get_mut(it)).and_then(Option::as_mut);
                 match hosted {
-                    Some(hosted) if is_new => hosted.needed_by.push(place),
+                    Some(hosted) if is_new => {
+                        hosted.needed_by.push(place);
+                        // Others may know less of it than this one: they learn it when it is passed on.
+                        hosted.last_known = None;
+                    }
                     Some(hosted) => hosted.needed_by.retain(|it| *it != place),
                     None => {}
                 }
             }
             needed.place = hosted_at;
+        }
+        match hosted_at {
+            Some(_) => self.needs.awaited.remove(needed.key, place),
+            None => self.needs.awaited.insert(needed.key, place),
         }
         if let Some(hosted_at) = hosted_at {
             needed.watched = Watched::default();
@@ -380,7 +391,6 @@ impl Host {
     fn is_hosted_ready(&mut self, now: Moment, place: Place, needed: &mut Needed) -> Answer {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return (false, None) };
         let known = hosted.service.known();
-        hosted.last_known = Some(known);
         let directory = hosted.service.directory();
         let has_check = || files::look(directory, c"check").is_ok_and(|check| check.is_some());
         let may_be_checked = standing(&known) == Standing::Ready && known.readiness.is_none();
@@ -474,7 +484,7 @@ impl Host {
     }
 
     /// The place of the service that was given by this path.
-    fn place_of(&mut self, path: &[u8]) -> Option<Place> {
+    fn place_of(&mut self, key: u64, path: &[u8]) -> Option<Place> {
         if self.needs.by_path.is_none() {
             let mut by_path = Sorted::new();
             for (place, service) in self.services() {
@@ -483,7 +493,7 @@ impl Host {
             self.needs.by_path = Some(by_path);
         }
         let by_path = self.needs.by_path.as_ref()?;
-        let mut places = by_path.all(hash(path));
+        let mut places = by_path.all(key);
         places.find(|&place| self.get(place).is_some_and(|service| service.path() == path))
     }
 
@@ -583,7 +593,7 @@ impl Host {
 
 impl Needs {
     pub(super) const fn new() -> Self {
-        Needs { by_path: None, checks: Vec::new(), ending: None }
+        Needs { by_path: None, awaited: Sorted::new(), checks: Vec::new(), ending: None }
     }
 }
 
@@ -613,6 +623,7 @@ impl Waiting {
             let path = CString::new(resolve(&path, &need.name)).ok()?;
             Some(Needed {
                 need,
+                key: hash(path.to_bytes()),
                 path,
                 place: None,
                 watched: Watched::default(),
