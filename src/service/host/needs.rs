@@ -18,7 +18,7 @@ use crate::control::Command;
 use crate::files;
 use crate::moment::{Moment, earlier};
 use crate::needs::neighbour::{Found, Neighbour, Watched, believed_by};
-use crate::needs::{EndOrder, Known, Standing, resolve, standing, survey};
+use crate::needs::{EndOrder, Known, Standing, has_cycle, resolve, standing, survey};
 use crate::policy::Need;
 use crate::process::Ended;
 use crate::service::step::Now;
@@ -32,6 +32,9 @@ use crate::trust;
 const CYCLE_FIRST: Duration = Duration::from_millis(300);
 /// How long a sibling of one of many services is expected to be hosted here, before its files are looked at.
 const HOSTED_SOON: Duration = Duration::from_secs(1);
+/// How long a service waits before writes to its file `needs` are signalled: most waits are shorter, and the watch costs more
+/// than the rest of them.
+const WATCHED_AFTER: Duration = Duration::from_secs(1);
 /// A file `needs` that is written to is read when nothing has changed for this long: at first it may be empty.
 const SETTLED: Duration = Duration::from_millis(50);
 /// How often to look at what cannot be watched.
@@ -67,10 +70,12 @@ struct Ending {
 #[derive(Debug)]
 pub(super) struct Waiting {
     needs: Vec<Needed>,
-    /// The users who are believed about what it needs.
-    believed: Vec<u32>,
+    /// The users who are believed about what it needs, once that was asked.
+    believed: Option<Vec<u32>>,
     /// Its directory, to learn that the file `needs` is written to.
     own: Option<OwnedFd>,
+    /// When to watch that.
+    watch_at: Option<Moment>,
     /// The file may say something else: when to read it.
     stale_at: Option<Moment>,
     /// Until then siblings are expected to be hosted here.
@@ -130,7 +135,8 @@ type Answer = (bool, Option<Moment>);
 impl Waiting {
     /// When something is due.
     pub(super) fn due(&self) -> Option<Moment> {
-        earlier(earlier(self.look_at, self.stale_at), Some(self.cycles.0))
+        let of_file = earlier(self.stale_at, self.watch_at);
+        earlier(earlier(self.look_at, of_file), Some(self.cycles.0))
     }
 
     /// Whether one of the directories with these descriptors concerns it.
@@ -175,7 +181,11 @@ impl Host {
     /// Does what is due for a service that waits.
     pub(super) fn tick_needs(&mut self, now: Now, place: Place) {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
-        let Some(waiting) = &hosted.waiting else { return };
+        let Some(waiting) = &mut hosted.waiting else { return };
+        if waiting.watch_at.take_if(|at| now.at >= *at).is_some() {
+            waiting.watch_own(hosted.service.directory());
+            waiting.stale_at = Some(Moment::START);
+        }
         if now.at >= waiting.cycles.0 {
             self.look_for_cycles(now.at);
         } else if earlier(waiting.look_at, waiting.stale_at).is_none_or(|at| now.at < at) {
@@ -361,7 +371,11 @@ impl Host {
                 needed.need.optional && files::look(CWD, &needed.path).is_ok_and(|it| it.is_none());
             return (is_missing, Some(waiting.hosted_soon));
         }
-        let found = needed.watched.look(&needed.path, &waiting.believed);
+        let own = self.places.get(place).and_then(Option::as_ref);
+        let believed = waiting
+            .believed
+            .get_or_insert_with(|| own.map_or_else(Vec::new, |own| believed_by(own.service.directory())));
+        let found = needed.watched.look(&needed.path, believed);
         let again = (needed.watched.is_blind() || !watch::MAY_WORK).then(|| now.saturating_add(LOOK_EVERY));
         match found {
             Found::Missing => (needed.need.optional, again),
@@ -369,7 +383,7 @@ impl Host {
             Found::Served(known) => match standing(&known) {
                 Standing::Ready => (true, None),
                 Standing::NotReady => (false, again),
-                Standing::IfChecked => match Neighbour::open(&needed.path, &waiting.believed) {
+                Standing::IfChecked => match Neighbour::open(&needed.path, believed) {
                     Ok(neighbour) => {
                         needed.checked = Some(neighbour.identity);
                         let asked = Asked {
@@ -497,18 +511,44 @@ impl Host {
         places.find(|&place| self.get(place).is_some_and(|service| service.path() == path))
     }
 
+    /// Whether all that wait need only services of this host, and no cycle of them. This is found out without reading a file; `false`
+    /// if the files of other services may matter.
+    fn has_no_cycle(&self) -> bool {
+        let waiting = |place: Place| self.places.get(place)?.as_ref()?.waiting.as_ref();
+        let mut edges = vec![Vec::new(); self.places.len()];
+        for (place, edges) in edges.iter_mut().enumerate() {
+            let needs = waiting(place).map(|waiting| waiting.needs.as_slice()).unwrap_or_default();
+            for needed in needs.iter().filter(|needed| !needed.is_ignored) {
+                let Some(to) = needed.place else { return false };
+                let Some(service) = self.get(to) else { return false };
+                // One that runs waits for nobody.
+                let is_plain = service.known().status.pid.is_some() || !service.has_needs();
+                if waiting(to).is_none() && !is_plain {
+                    return false;
+                }
+                edges.push(to);
+            }
+        }
+        !has_cycle(&edges)
+    }
+
     /// Finds the needs of all that wait which close a cycle. They are ignored from now on.
     fn look_for_cycles(&mut self, now: Moment) {
+        if self.has_no_cycle() {
+            for waiting in self.places.iter_mut().flatten().filter_map(|hosted| hosted.waiting.as_mut()) {
+                waiting.look_again_for_cycles(now);
+            }
+            return;
+        }
         let mut paths = Vec::new();
         let mut believed = trust::ours().to_vec();
         let mut waiting_at = Vec::new();
         for (place, hosted) in self.places.iter_mut().enumerate() {
             let Some(hosted) = hosted else { continue };
             let Some(waiting) = &mut hosted.waiting else { continue };
-            let (_, pause) = waiting.cycles;
-            waiting.cycles = (now.saturating_add(pause), pause.saturating_mul(2));
-            believed
-                .extend(waiting.believed.iter().filter(|user| !believed.contains(user)).collect::<Vec<_>>());
+            waiting.look_again_for_cycles(now);
+            let own = waiting.believed.get_or_insert_with(|| believed_by(hosted.service.directory()));
+            believed.extend(own.iter().filter(|user| !believed.contains(user)).collect::<Vec<_>>());
             paths.push(hosted.service.path().to_vec());
             waiting_at.push(place);
         }
@@ -602,8 +642,9 @@ impl Waiting {
     fn begin(now: Moment, hosted: &mut Hosted) -> Self {
         let mut waiting = Waiting {
             needs: Vec::new(),
-            believed: believed_by(hosted.service.directory()),
+            believed: None,
             own: None,
+            watch_at: Some(now.saturating_add(WATCHED_AFTER)),
             stale_at: None,
             hosted_soon: now.saturating_add(HOSTED_SOON),
             cycles: (now.saturating_add(CYCLE_FIRST), CYCLE_FIRST),
@@ -613,11 +654,21 @@ impl Waiting {
         waiting
     }
 
-    /// Reads the file `needs`, and has changes of it signalled first.
-    fn read(&mut self, hosted: &mut Hosted) {
+    /// It was looked for cycles now: when to do that again.
+    fn look_again_for_cycles(&mut self, now: Moment) {
+        let (_, pause) = self.cycles;
+        self.cycles = (now.saturating_add(pause), pause.saturating_mul(2));
+    }
+
+    /// From now on writes to the file `needs` are signalled. Other changes of the directory are anyway.
+    fn watch_own(&mut self, directory: BorrowedFd<'_>) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let own = openat(hosted.service.directory(), c".", flags, Mode::empty()).ok();
+        let own = openat(directory, c".", flags, Mode::empty()).ok();
         self.own = own.filter(|own| watch::signal_changes_and_writes(own.as_fd()).is_ok());
+    }
+
+    /// Reads the file `needs`.
+    fn read(&mut self, hosted: &mut Hosted) {
         let path = hosted.service.path().to_vec();
         let needed = |need: Need| {
             let path = CString::new(resolve(&path, &need.name)).ok()?;
