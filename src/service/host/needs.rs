@@ -30,6 +30,9 @@ use crate::trust;
 
 /// How long a service waits before it is looked for a cycle; each pause before the next look is twice as long.
 const CYCLE_FIRST: Duration = Duration::from_millis(300);
+/// A look for a cycle goes no further than one service for so many milliseconds of the pause after it: in a long chain under
+/// `runsvdir`, every service that waits looks at all those before it.
+const CYCLE_MILLIS_PER_SERVICE: usize = 20;
 /// How long a sibling of one of many services is expected to be hosted here, before its files are looked at.
 const HOSTED_SOON: Duration = Duration::from_secs(1);
 /// How long a service waits before writes to its file `needs` are signalled: most waits are shorter, and the watch costs more
@@ -543,9 +546,11 @@ impl Host {
         let mut paths = Vec::new();
         let mut believed = trust::ours().to_vec();
         let mut waiting_at = Vec::new();
+        let mut pause_max = CYCLE_FIRST;
         for (place, hosted) in self.places.iter_mut().enumerate() {
             let Some(hosted) = hosted else { continue };
             let Some(waiting) = &mut hosted.waiting else { continue };
+            pause_max = pause_max.max(waiting.cycles.1);
             waiting.look_again_for_cycles(now);
             let own = waiting.believed.get_or_insert_with(|| believed_by(hosted.service.directory()));
             believed.extend(own.iter().filter(|user| !believed.contains(user)).collect::<Vec<_>>());
@@ -553,7 +558,9 @@ impl Host {
             waiting_at.push(place);
         }
         let paths: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
-        for (place, ignored) in waiting_at.into_iter().zip(survey::ignored(&paths, &believed)) {
+        let most = usize::try_from(pause_max.as_millis()).unwrap_or(usize::MAX) / CYCLE_MILLIS_PER_SERVICE;
+        let Some(ignored) = survey::ignored(&paths, &believed, most) else { return };
+        for (place, ignored) in waiting_at.into_iter().zip(ignored) {
             let Some(Some(hosted)) = self.places.get_mut(place) else { continue };
             let Some(waiting) = &mut hosted.waiting else { continue };
             for ignored in &ignored {
