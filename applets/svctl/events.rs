@@ -53,7 +53,7 @@ pub(super) fn run(asked: &Asked) -> Result {
     let screen = Screen::new(&asked.given)?;
     let mut known: Map<OsString, Seen> = Map::default();
     let mut is_first = true;
-    watching::each_change(&asked.names, &tree, |names| {
+    watching::each_change(&asked.names, &tree, &mut |names| {
         let mut out = String::new();
         for service in list::services(names, &tree) {
             let seen = Seen::of(&service);

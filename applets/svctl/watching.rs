@@ -55,7 +55,7 @@ pub(super) enum Next {
 pub(super) fn each_change(
     words: &[OsString],
     tree: &Tree,
-    mut each: impl FnMut(&[OsString]) -> Result<Next>,
+    each: &mut dyn FnMut(&[OsString]) -> Result<Next>,
 ) -> Result<()> {
     limits::raise_open_files();
     let mut watches = Watches {
