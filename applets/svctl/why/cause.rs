@@ -158,7 +158,10 @@ fn of_start(evidence: &Evidence) -> Option<Cause> {
     }
     if let Some(why) = &evidence.run {
         return match why.split_once(": ") {
-            Some((what, mend)) => cause(format!("run cannot be started: {what}"), mend),
+            Some((what, mend)) => {
+                let what = what.strip_suffix("; mend with").unwrap_or(what);
+                cause(format!("run cannot be started: {what}"), mend)
+            }
             None => cause(format!("run cannot be started: {why}"), ""),
         };
     }

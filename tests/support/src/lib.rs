@@ -37,7 +37,9 @@ pub use files::{TempDir, make_fifo, open_fifo, read, remove_served, send, write_
 #[doc(hidden)]
 pub use inventory;
 pub use machine::{Machine, Root, needs_machine};
-pub use needs::{needs, needs_namespaces, needs_program, needs_root, needs_stock, needs_unshare};
+pub use needs::{
+    needs, needs_namespaces, needs_or_else, needs_program, needs_root, needs_stock, needs_unshare,
+};
 pub use payload::payload;
 pub use process1::Process1;
 pub use processes::*;

@@ -19,6 +19,15 @@ pub fn needs(what: &str, is_met: bool) {
     panic::resume_unwind(Box::new(NotRun(format!("needs {what}"))));
 }
 
+/// The case needs what the machine may not have, also that of CI: there, too, it counts as ignored. `instead` has a case
+/// for the same that can run.
+#[track_caller]
+pub fn needs_or_else(what: &str, is_met: bool, instead: &str) {
+    if !is_met {
+        panic::resume_unwind(Box::new(NotRun(format!("needs {what}; {instead} has a case for the same"))));
+    }
+}
+
 /// The case needs to be root.
 #[track_caller]
 pub fn needs_root() {

@@ -110,8 +110,7 @@ fn a_link_to_something_else_is_no_instance() {
         tree.define("web", "echo $# $SERVICE >>out\nexec sleep 1000");
         symlink("../sv/web", tree.root.join("service/web@x")).unwrap();
         tree.start();
-        eventually("up", || tree.is_up("web"));
-        assert_eq!(tree.read("web", "out"), "0\n");
+        eventually("told", || tree.is_up("web") && tree.read("web", "out") == "0\n");
         assert!(tree.sv(&["status", "web@x"]).out.starts_with("run: web@x: "));
     });
 }
@@ -153,10 +152,18 @@ fn the_state_of_an_instance_can_be_elsewhere() {
         }
         let pid =
             |name: &str| -> Option<i32> { tree.root.read(&format!("state/{name}/pid")).trim().parse().ok() };
-        eventually("up", || pid("getty@a").is_some() && pid("getty@a.1").is_some());
-        for name in ["getty@a", "getty@a.1"] {
+        // The file `pid` is written before the status.
+        let is_up =
+            |name: &str| tree.root.read(&format!("state/{name}/stat")) == "run\n" && pid(name).is_some();
+        let sv = |name: &str| {
             let sv = run("sv").args(&["status", name]).env("SVDIR", tree.root.join("service"));
-            let status = sv.env("RUNITBOX_STATE", &state).go();
+            sv.env("RUNITBOX_STATE", &state).go()
+        };
+        eventually("up", || {
+            ["getty@a", "getty@a.1"].iter().all(|name| is_up(name) && sv(name).out.starts_with("run"))
+        });
+        for name in ["getty@a", "getty@a.1"] {
+            let status = sv(name);
             assert!(status.out.contains(&format!("(pid {}) ", pid(name).unwrap())), "{status:?}");
         }
         assert!(!tree.root.join("sv/getty@/supervise").exists());
