@@ -45,7 +45,7 @@ pub(super) fn run(asked: &Asked) -> Result {
 /// Prints the table again whenever a service changes.
 fn watch(asked: &Asked, tree: &Tree) -> Result {
     let mut last = String::new();
-    watching::each_change(&asked.names, tree, |_| {
+    watching::each_change(&asked.names, tree, &mut |_| {
         let screen = Screen::new(&asked.given)?;
         let services = look(asked, tree)?;
         let text = if asked.given.has(Opt::Json) {

@@ -16,6 +16,7 @@ mod lint;
 mod list;
 mod log;
 mod make;
+mod map;
 mod names;
 mod options;
 mod place;

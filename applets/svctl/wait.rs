@@ -53,7 +53,7 @@ pub(super) fn wait(asked: &Asked) -> Result {
     let until = patience(&asked.given)?.map(|patience| clock::monotonic().saturating_add(patience));
     let mut look = Look::new(&tree);
     let words = left.clone();
-    watching::each_change(&words, &tree, |changed| {
+    watching::each_change(&words, &tree, &mut |changed| {
         // A look without a name is one for a `./check`, or the last.
         let names = if changed.is_empty() { &left } else { changed };
         let mut arrived = Vec::new();
@@ -198,7 +198,7 @@ pub(super) fn once(asked: &Asked) -> Result {
     send_once(&names, &base, &mut supervisors);
     let mut ended = None;
     let mut has_started = false;
-    watching::each_change(&names, &tree, |_| {
+    watching::each_change(&names, &tree, &mut |_| {
         let services = list::services(&names, &tree);
         let Some(service) = services.first() else { return Ok(Next::Stop) };
         has_started |= has_run(before, service);
