@@ -47,7 +47,7 @@ impl Seen {
     }
 }
 
-/// Runs the command. It ends by a signal.
+/// Runs the command. It ends by a signal, or if nobody can read what it prints.
 pub(super) fn run(asked: &Asked) -> Result {
     let tree = Tree::new(&asked.given);
     let screen = Screen::new(&asked.given)?;
@@ -71,7 +71,7 @@ pub(super) fn run(asked: &Asked) -> Result {
         }
         is_first = false;
         say::out(&[out.as_bytes()]);
-        Ok(watching::Next::Wait)
+        Ok(if say::out_error().is_some() { watching::Next::Stop } else { watching::Next::Wait })
     })?;
     Ok(0)
 }

@@ -269,6 +269,16 @@ impl Service {
         }
     }
 
+    /// The same as a sentence: `it is up`.
+    pub(super) fn in_a_sentence(&self) -> String {
+        let words = self.in_words();
+        match self.condition() {
+            Condition::Waiting => format!("it {words}"),
+            Condition::GivenUp => format!("it was {words}"),
+            _ => format!("it is {words}"),
+        }
+    }
+
     /// Writes all that is known.
     pub(super) fn write(&self, object: &mut Object<'_>) {
         object.bytes("name", self.name.as_bytes());

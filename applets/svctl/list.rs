@@ -58,7 +58,7 @@ fn watch(asked: &Asked, tree: &Tree) -> Result {
             say::out(&[clear.as_bytes(), text.as_bytes()]);
             last = text;
         }
-        Ok(watching::Next::Wait)
+        Ok(if say::out_error().is_some() { watching::Next::Stop } else { watching::Next::Wait })
     })?;
     Ok(0)
 }
