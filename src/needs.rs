@@ -137,6 +137,12 @@ pub fn cycles<N: Ord>(needs: &[Vec<usize>], mut name: impl FnMut(usize) -> N) ->
     ignored
 }
 
+/// Whether services need each other in a cycle. `needs` is as for [`cycles`].
+#[must_use]
+pub fn has_cycle(needs: &[Vec<usize>]) -> bool {
+    !parts(needs).is_empty()
+}
+
 /// The sets of services each of which needs each other of its set; also a single service that needs itself. Source: Kosaraju
 /// and Sharir.
 fn parts(needs: &[Vec<usize>]) -> Vec<Vec<usize>> {

@@ -92,15 +92,19 @@ impl Survey {
     }
 }
 
-/// The needs that are ignored of each of the services at `paths`; see [`cycles`].
+/// The needs that are ignored of each of the services at `paths`; see [`cycles`]. `None` if more than `most` others can be reached
+/// from them: whoever sees only a part of a cycle may ignore another need than those who see all of it.
 #[must_use]
-pub fn ignored(paths: &[&[u8]], believed: &[u32]) -> Vec<Vec<IgnoredNeed>> {
+pub fn ignored(paths: &[&[u8]], believed: &[u32], most: usize) -> Option<Vec<Vec<IgnoredNeed>>> {
     let mut survey = Survey::default();
     let first: Vec<Option<usize>> = paths.iter().map(|path| survey.number(path, believed)).collect();
     let mut edges: Vec<Vec<usize>> = Vec::new();
     while let Some(service) = survey.get(edges.len()) {
         let needs = service.needs.clone();
         edges.push(needs.iter().filter_map(|path| survey.number(path, believed)).collect());
+        if survey.services.len().saturating_sub(paths.len()) > most {
+            return None;
+        }
     }
     let all = cycles(&edges, |number| survey.order(number));
     let of = |number: Option<usize>| {
@@ -116,7 +120,7 @@ pub fn ignored(paths: &[&[u8]], believed: &[u32]) -> Vec<Vec<IgnoredNeed>> {
         })
         .collect()
     };
-    first.into_iter().map(of).collect()
+    Some(first.into_iter().map(of).collect())
 }
 
 /// The order in which the services at `paths` end; `None` if none of them needs another. Each number is the place in `paths`.

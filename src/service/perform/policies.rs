@@ -93,16 +93,18 @@ impl Service {
         if !self.policies.has(file) {
             return None;
         }
+        let dir = self.main.dir.as_fd();
         let mut short = [0; SHORT_MAX];
         let mut long;
-        let buffer = if file == PolicyFile::Needs {
+        let mut text = files::read_start(dir, file.name(), &mut short);
+        let mut room = SHORT_MAX;
+        if file == PolicyFile::Needs && text.as_ref().is_ok_and(|text| text.len() == SHORT_MAX) {
+            // Few are that long.
             long = vec![0; LEN_MAX];
-            long.as_mut_slice()
-        } else {
-            short.as_mut_slice()
-        };
-        let room = buffer.len();
-        match files::read_start(self.main.dir.as_fd(), file.name(), buffer) {
+            text = files::read_start(dir, file.name(), &mut long);
+            room = LEN_MAX;
+        }
+        match text {
             Ok(text) if text.len() == room => self.report_policy(file, "too long"),
             Ok(text) => match parse(text) {
                 Ok(policy) => return Some(policy),

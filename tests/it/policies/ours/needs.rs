@@ -1,7 +1,8 @@
 //! `needs`.
 
 use std::fs;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use support::*;
 
@@ -140,6 +141,34 @@ fn one_that_can_tell_is_waited_for_until_it_has() {
     });
 }
 
+/// Those who look in the turn in which the event comes must not keep it from the others.
+#[test]
+fn all_that_wait_learn_at_once_that_one_is_ready() {
+    under_each_supervisor(|tree| {
+        let names = ["w1", "w2", "w3", "w4"];
+        names.iter().for_each(|name| noted(tree, name, "db"));
+        tree.define("db", "until [ -e go ]; do sleep 0.02; done\necho >&3\nexec sleep 1000");
+        tree.file("db", "notification-fd", "3\n");
+        tree.link("db");
+        tree.start();
+        eventually("they wait", || names.iter().all(|name| waits(tree, name) == ["db"]));
+        if tree.supervisor() != "runsvinit" {
+            tree.file("db", "go", "");
+            eventually("up", || names.iter().all(|name| tree.is_up(name)));
+            return;
+        }
+        // When it goes on, the event is there and a look that was due 2.1 s after the start; the next is 2.4 s later.
+        thread::sleep(Duration::from_secs(1));
+        tree.runsvdir().signal(SIGSTOP);
+        tree.file("db", "go", "");
+        thread::sleep(Duration::from_millis(1300));
+        let begin = Instant::now();
+        tree.runsvdir().signal(SIGCONT);
+        eventually("up", || names.iter().all(|name| tree.is_up(name)));
+        assert!(begin.elapsed() < Duration::from_millis(2300), "{:?}", begin.elapsed());
+    });
+}
+
 #[test]
 fn a_task_is_waited_for_until_it_is_done() {
     under_each_supervisor(|tree| {
@@ -200,6 +229,25 @@ fn a_cycle_is_told_once_and_holds_up_nobody() {
                 "c: warning: needs: not waiting for a, since that is a cycle: a needs b needs c needs a",
                 "self: warning: needs: not waiting for self, since that is a cycle: self needs self",
             ]
+        );
+    });
+}
+
+/// More services than the first look of a `runsv` goes through.
+#[test]
+fn a_long_cycle_is_told_once_too() {
+    under_each_supervisor(|tree| {
+        const LENGTH: usize = 20;
+        for number in 0..LENGTH {
+            noted(tree, &format!("s{number:02}"), &format!("s{:02}", (number + 1) % LENGTH));
+        }
+        tree.start();
+        eventually("all have started", || order(tree).len() == LENGTH);
+        let messages = tree.messages();
+        assert_eq!(messages.lines().count(), 1, "{messages}");
+        assert!(
+            messages.contains("s19: warning: needs: not waiting for s00, since that is a cycle"),
+            "{messages}"
         );
     });
 }
