@@ -230,9 +230,9 @@ impl Host {
 
     /// A service is hosted from now on: those who wait for one of its path are looked at.
     pub(super) fn note_added(&mut self, place: Place) {
-        let Some(path) = self.get(place).map(|service| service.path().to_vec()) else { return };
+        let Some(Some(hosted)) = self.places.get(place) else { return };
         let Some(by_path) = &mut self.needs.by_path else { return };
-        let key = hash(&path);
+        let key = hash(hosted.path());
         by_path.insert(key, place);
         let waiting: Vec<Place> = self.needs.awaited.all(key).collect();
         for place in waiting {
@@ -243,7 +243,7 @@ impl Host {
     /// A service is not hosted any more: those who wait for it have to look elsewhere.
     pub(super) fn note_removed(&mut self, place: Place, hosted: &Hosted) {
         if let Some(by_path) = &mut self.needs.by_path {
-            by_path.remove(hash(hosted.service.path()), place);
+            by_path.remove(hash(hosted.path()), place);
         }
         for waiting in &hosted.needed_by {
             self.wake(*waiting);
@@ -261,6 +261,31 @@ impl Host {
         check.has_agreed = how == Ended::Code(0);
         check.not_before = now.at.saturating_add(check.pause);
         check.pause = check.pause.saturating_mul(2).min(CHECK_LAST);
+    /// The directory of a service was renamed: from now on it is the service of this path for those that need it.
+    pub fn rename(&mut self, place: Place, path: &[u8]) {
+        let Some(Some(hosted)) = self.places.get_mut(place) else { return };
+        if let Some(by_path) = &mut self.needs.by_path {
+            by_path.remove(hash(hosted.path()), place);
+        }
+        hosted.renamed_to = Some(path.into());
+        if let Some(waiting) = &mut hosted.waiting {
+            // What it needs by a relative path may be another service now.
+            waiting.stale_at = Some(Moment::START);
+            self.note(place);
+        }
+        if let Some(Some(hosted)) = self.places.get(place) {
+            for waiting in hosted.needed_by.clone() {
+                self.wake(waiting);
+            }
+        }
+        self.note_added(place);
+    }
+
+    /// The path of the service at a place.
+    fn path_of(&self, place: Place) -> Option<&[u8]> {
+        self.places.get(place)?.as_ref().map(Hosted::path)
+    }
+
         let identity = check.identity;
         for place in 0..self.places.len() {
             let Some(Some(hosted)) = self.places.get(place) else { continue };
@@ -504,14 +529,16 @@ impl Host {
     fn place_of(&mut self, key: u64, path: &[u8]) -> Option<Place> {
         if self.needs.by_path.is_none() {
             let mut by_path = Sorted::new();
-            for (place, service) in self.services() {
-                by_path.insert(hash(service.path()), place);
+            for (place, hosted) in self.places.iter().enumerate() {
+                if let Some(hosted) = hosted {
+                    by_path.insert(hash(hosted.path()), place);
+                }
             }
             self.needs.by_path = Some(by_path);
         }
         let by_path = self.needs.by_path.as_ref()?;
         let mut places = by_path.all(key);
-        places.find(|&place| self.get(place).is_some_and(|service| service.path() == path))
+        places.find(|&place| self.path_of(place) == Some(path))
     }
 
     /// Whether all that wait need only services of this host, and no cycle of them. This is found out without reading a file; `false`
@@ -554,7 +581,7 @@ impl Host {
             waiting.look_again_for_cycles(now);
             let own = waiting.believed.get_or_insert_with(|| believed_by(hosted.service.directory()));
             believed.extend(own.iter().filter(|user| !believed.contains(user)).collect::<Vec<_>>());
-            paths.push(hosted.service.path().to_vec());
+            paths.push(hosted.path().to_vec());
             waiting_at.push(place);
         }
         let paths: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
@@ -595,7 +622,7 @@ impl Host {
     pub fn end_in_order(&mut self, now: Now) {
         let places: Vec<Place> = self.services().map(|(place, _)| place).collect();
         let order = if self.services().any(|(_, service)| service.has_needs()) {
-            let paths: Vec<&[u8]> = self.services().map(|(_, service)| service.path()).collect();
+            let paths: Vec<&[u8]> = places.iter().filter_map(|&place| self.path_of(place)).collect();
             survey::end_order(&paths, &trust::ours())
         } else {
             None
@@ -676,7 +703,7 @@ impl Waiting {
 
     /// Reads the file `needs`.
     fn read(&mut self, hosted: &mut Hosted) {
-        let path = hosted.service.path().to_vec();
+        let path = hosted.path().to_vec();
         let needed = |need: Need| {
             let path = CString::new(resolve(&path, &need.name)).ok()?;
             Some(Needed {

@@ -267,6 +267,41 @@ fn one_that_is_missing_is_waited_for_unless_it_is_optional() {
 }
 
 #[test]
+fn a_name_means_the_service_that_has_it_now() {
+    under_each_supervisor(|tree| {
+        let services = tree.root.join("service");
+        let rename = |from: &str, to: &str| fs::rename(services.join(from), services.join(to)).unwrap();
+        let restart = |tree: &Tree| kill(tree.pid("web").unwrap(), SIGKILL);
+        noted(tree, "web", "db");
+        noted(tree, "db", "");
+        noted(tree, "other", "");
+        tree.file("other", "down", "");
+        tree.start();
+        eventually("up", || tree.is_up("web"));
+        rename("db", "db2");
+        // The supervisor has to see it.
+        thread::sleep(A_WHILE);
+        restart(tree);
+        eventually("waits for a name that nobody has", || waits(tree, "web") == ["db"]);
+        rename("other", "db");
+        steadily("web is down", A_WHILE, || !tree.is_up("web"));
+        rename("db", "other");
+        rename("db2", "db");
+        eventually("up again", || tree.is_up("web"));
+        // Two change their names.
+        rename("db", "db2");
+        rename("other", "db");
+        rename("db2", "other");
+        thread::sleep(A_WHILE);
+        restart(tree);
+        eventually("waits for the other", || waits(tree, "web") == ["db"]);
+        assert_eq!(tree.sv(&["start", "db"]).code, Some(0));
+        eventually("up with the other", || tree.is_up("web"));
+        assert!(tree.is_up("db") && tree.is_up("other"));
+    });
+}
+
+#[test]
 fn a_service_of_another_tree_is_needed_by_its_path() {
     for relative in [false, true] {
         under_each_supervisor(|tree| {
