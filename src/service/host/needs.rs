@@ -166,6 +166,27 @@ fn hash(path: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
+/// Tells that the first of the services with these `names` is not waited for, since they need each other in a cycle; and nor are
+/// `others`. Of a long cycle only the ends are shown.
+fn cycle_message(names: &[Vec<u8>], others: usize) -> Vec<u8> {
+    const SHOWN: usize = 6;
+    let first = names.first().map(Vec::as_slice).unwrap_or_default();
+    let mut way: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+    if way.len() > SHOWN {
+        let after = way.len().saturating_sub(SHOWN / 2);
+        way.splice(SHOWN / 2..after, [b"...".as_slice()]);
+    }
+    way.push(first);
+    let way = way.join(b" needs ".as_slice());
+    let mut what = [b"not waiting for ", first, b", since that is a cycle: ", &way].concat();
+    match others {
+        0 => {}
+        1 => what.extend(b"; nor for 1 other"),
+        _ => what.extend(format!("; nor for {others} others").into_bytes()),
+    }
+    what
+}
+
 impl Host {
     /// Answers a service that asks for what it needs, and forgets that one waits when it does not any more.
     pub(super) fn handle_needs(&mut self, now: Now, place: Place) {
@@ -240,27 +261,6 @@ impl Host {
         }
     }
 
-    /// A service is not hosted any more: those who wait for it have to look elsewhere.
-    pub(super) fn note_removed(&mut self, place: Place, hosted: &Hosted) {
-        if let Some(by_path) = &mut self.needs.by_path {
-            by_path.remove(hash(hosted.path()), place);
-        }
-        for waiting in &hosted.needed_by {
-            self.wake(*waiting);
-        }
-        if let Some(waiting) = &hosted.waiting {
-            self.forget(place, waiting);
-        }
-    }
-
-    /// A child ended. Whether it was a `./check`.
-    pub(super) fn check_ended(&mut self, now: Now, pid: Pid, how: Ended) -> bool {
-        let is_it = |check: &&mut Check| check.runs.is_some_and(|(own, _)| own == pid);
-        let Some(check) = self.needs.checks.iter_mut().find(is_it) else { return false };
-        check.runs = None;
-        check.has_agreed = how == Ended::Code(0);
-        check.not_before = now.at.saturating_add(check.pause);
-        check.pause = check.pause.saturating_mul(2).min(CHECK_LAST);
     /// The directory of a service was renamed: from now on it is the service of this path for those that need it.
     pub fn rename(&mut self, place: Place, path: &[u8]) {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
@@ -286,6 +286,27 @@ impl Host {
         self.places.get(place)?.as_ref().map(Hosted::path)
     }
 
+    /// A service is not hosted any more: those who wait for it have to look elsewhere.
+    pub(super) fn note_removed(&mut self, place: Place, hosted: &Hosted) {
+        if let Some(by_path) = &mut self.needs.by_path {
+            by_path.remove(hash(hosted.path()), place);
+        }
+        for waiting in &hosted.needed_by {
+            self.wake(*waiting);
+        }
+        if let Some(waiting) = &hosted.waiting {
+            self.forget(place, waiting);
+        }
+    }
+
+    /// A child ended. Whether it was a `./check`.
+    pub(super) fn check_ended(&mut self, now: Now, pid: Pid, how: Ended) -> bool {
+        let is_it = |check: &&mut Check| check.runs.is_some_and(|(own, _)| own == pid);
+        let Some(check) = self.needs.checks.iter_mut().find(is_it) else { return false };
+        check.runs = None;
+        check.has_agreed = how == Ended::Code(0);
+        check.not_before = now.at.saturating_add(check.pause);
+        check.pause = check.pause.saturating_mul(2).min(CHECK_LAST);
         let identity = check.identity;
         for place in 0..self.places.len() {
             let Some(Some(hosted)) = self.places.get(place) else { continue };
@@ -590,27 +611,23 @@ impl Host {
         for (place, ignored) in waiting_at.into_iter().zip(ignored) {
             let Some(Some(hosted)) = self.places.get_mut(place) else { continue };
             let Some(waiting) = &mut hosted.waiting else { continue };
-            for ignored in &ignored {
-                let is_it =
-                    |needed: &&mut Needed| needed.path.to_bytes() == ignored.path && !needed.is_ignored;
-                let Some(needed) = waiting.needs.iter_mut().find(is_it) else { continue };
-                needed.is_ignored = true;
-                waiting.look_at = Some(Moment::START);
+            let (mut count, mut is_new) = (0_usize, false);
+            for needed in &mut waiting.needs {
+                if ignored.paths.binary_search_by(|path| path.as_slice().cmp(needed.path.to_bytes())).is_err()
+                {
+                    continue;
+                }
+                count = count.saturating_add(1);
+                if !std::mem::replace(&mut needed.is_ignored, true) {
+                    waiting.look_at = Some(Moment::START);
+                }
                 if !hosted.told_cycles.contains(&needed.need.name) {
                     hosted.told_cycles.push(needed.need.name.clone());
-                    let way = ignored.names.join(b" needs ".as_slice());
-                    let name = &needed.need.name;
-                    let what = [
-                        b"not waiting for ",
-                        name.as_slice(),
-                        b", since that is a cycle: ",
-                        &way,
-                        b" needs ",
-                        name,
-                    ]
-                    .concat();
-                    hosted.service.warn_of_need(&what, None);
+                    is_new = true;
                 }
+            }
+            if is_new {
+                hosted.service.warn_of_need(&cycle_message(&ignored.names, count.saturating_sub(1)), None);
             }
             if waiting.look_at == Some(Moment::START) {
                 self.note(place);

@@ -233,6 +233,27 @@ fn a_cycle_is_told_once_and_holds_up_nobody() {
     });
 }
 
+#[test]
+fn services_that_all_need_each_other_are_told_in_one_short_line_each() {
+    under_each_supervisor(|tree| {
+        const NUMBER: usize = 12;
+        let names: Vec<String> = (0..NUMBER).map(|number| format!("s{number:02}")).collect();
+        for name in &names {
+            let others: Vec<&str> = names.iter().filter(|it| *it != name).map(String::as_str).collect();
+            noted(tree, name, &others.join(" "));
+        }
+        tree.start();
+        eventually("all have started", || order(tree).len() == NUMBER);
+        assert_eq!(order(tree), names.iter().rev().map(String::as_str).collect::<Vec<_>>());
+        let messages = tree.messages();
+        assert_eq!(messages.lines().count(), NUMBER - 1, "{messages}");
+        assert!(messages.lines().all(|line| line.len() <= 200), "{messages}");
+        let last = "s11: warning: needs: not waiting for s00, since that is a cycle: s00 needs s01 needs s02 needs ... \
+                    needs s09 needs s10 needs s11 needs s00; nor for 10 others\n";
+        assert!(messages.contains(last), "{messages}");
+    });
+}
+
 /// More services than the first look of a `runsv` goes through.
 #[test]
 fn a_long_cycle_is_told_once_too() {
