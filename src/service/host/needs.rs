@@ -166,6 +166,27 @@ fn hash(path: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
+/// Tells that the first of the services with these `names` is not waited for, since they need each other in a cycle; and nor are
+/// `others`. Of a long cycle only the ends are shown.
+fn cycle_message(names: &[Vec<u8>], others: usize) -> Vec<u8> {
+    const SHOWN: usize = 6;
+    let first = names.first().map(Vec::as_slice).unwrap_or_default();
+    let mut way: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+    if way.len() > SHOWN {
+        let after = way.len().saturating_sub(SHOWN / 2);
+        way.splice(SHOWN / 2..after, [b"...".as_slice()]);
+    }
+    way.push(first);
+    let way = way.join(b" needs ".as_slice());
+    let mut what = [b"not waiting for ", first, b", since that is a cycle: ", &way].concat();
+    match others {
+        0 => {}
+        1 => what.extend(b"; nor for 1 other"),
+        _ => what.extend(format!("; nor for {others} others").into_bytes()),
+    }
+    what
+}
+
 impl Host {
     /// Answers a service that asks for what it needs, and forgets that one waits when it does not any more.
     pub(super) fn handle_needs(&mut self, now: Now, place: Place) {
@@ -230,9 +251,9 @@ impl Host {
 
     /// A service is hosted from now on: those who wait for one of its path are looked at.
     pub(super) fn note_added(&mut self, place: Place) {
-        let Some(path) = self.get(place).map(|service| service.path().to_vec()) else { return };
+        let Some(Some(hosted)) = self.places.get(place) else { return };
         let Some(by_path) = &mut self.needs.by_path else { return };
-        let key = hash(&path);
+        let key = hash(hosted.path());
         by_path.insert(key, place);
         let waiting: Vec<Place> = self.needs.awaited.all(key).collect();
         for place in waiting {
@@ -240,10 +261,35 @@ impl Host {
         }
     }
 
+    /// The directory of a service was renamed: from now on it is the service of this path for those that need it.
+    pub fn rename(&mut self, place: Place, path: &[u8]) {
+        let Some(Some(hosted)) = self.places.get_mut(place) else { return };
+        if let Some(by_path) = &mut self.needs.by_path {
+            by_path.remove(hash(hosted.path()), place);
+        }
+        hosted.renamed_to = Some(path.into());
+        if let Some(waiting) = &mut hosted.waiting {
+            // What it needs by a relative path may be another service now.
+            waiting.stale_at = Some(Moment::START);
+            self.note(place);
+        }
+        if let Some(Some(hosted)) = self.places.get(place) {
+            for waiting in hosted.needed_by.clone() {
+                self.wake(waiting);
+            }
+        }
+        self.note_added(place);
+    }
+
+    /// The path of the service at a place.
+    fn path_of(&self, place: Place) -> Option<&[u8]> {
+        self.places.get(place)?.as_ref().map(Hosted::path)
+    }
+
     /// A service is not hosted any more: those who wait for it have to look elsewhere.
     pub(super) fn note_removed(&mut self, place: Place, hosted: &Hosted) {
         if let Some(by_path) = &mut self.needs.by_path {
-            by_path.remove(hash(hosted.service.path()), place);
+            by_path.remove(hash(hosted.path()), place);
         }
         for waiting in &hosted.needed_by {
             self.wake(*waiting);
@@ -504,14 +550,16 @@ impl Host {
     fn place_of(&mut self, key: u64, path: &[u8]) -> Option<Place> {
         if self.needs.by_path.is_none() {
             let mut by_path = Sorted::new();
-            for (place, service) in self.services() {
-                by_path.insert(hash(service.path()), place);
+            for (place, hosted) in self.places.iter().enumerate() {
+                if let Some(hosted) = hosted {
+                    by_path.insert(hash(hosted.path()), place);
+                }
             }
             self.needs.by_path = Some(by_path);
         }
         let by_path = self.needs.by_path.as_ref()?;
         let mut places = by_path.all(key);
-        places.find(|&place| self.get(place).is_some_and(|service| service.path() == path))
+        places.find(|&place| self.path_of(place) == Some(path))
     }
 
     /// Whether all that wait need only services of this host, and no cycle of them. This is found out without reading a file; `false`
@@ -554,7 +602,7 @@ impl Host {
             waiting.look_again_for_cycles(now);
             let own = waiting.believed.get_or_insert_with(|| believed_by(hosted.service.directory()));
             believed.extend(own.iter().filter(|user| !believed.contains(user)).collect::<Vec<_>>());
-            paths.push(hosted.service.path().to_vec());
+            paths.push(hosted.path().to_vec());
             waiting_at.push(place);
         }
         let paths: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
@@ -563,27 +611,23 @@ impl Host {
         for (place, ignored) in waiting_at.into_iter().zip(ignored) {
             let Some(Some(hosted)) = self.places.get_mut(place) else { continue };
             let Some(waiting) = &mut hosted.waiting else { continue };
-            for ignored in &ignored {
-                let is_it =
-                    |needed: &&mut Needed| needed.path.to_bytes() == ignored.path && !needed.is_ignored;
-                let Some(needed) = waiting.needs.iter_mut().find(is_it) else { continue };
-                needed.is_ignored = true;
-                waiting.look_at = Some(Moment::START);
+            let (mut count, mut is_new) = (0_usize, false);
+            for needed in &mut waiting.needs {
+                if ignored.paths.binary_search_by(|path| path.as_slice().cmp(needed.path.to_bytes())).is_err()
+                {
+                    continue;
+                }
+                count = count.saturating_add(1);
+                if !std::mem::replace(&mut needed.is_ignored, true) {
+                    waiting.look_at = Some(Moment::START);
+                }
                 if !hosted.told_cycles.contains(&needed.need.name) {
                     hosted.told_cycles.push(needed.need.name.clone());
-                    let way = ignored.names.join(b" needs ".as_slice());
-                    let name = &needed.need.name;
-                    let what = [
-                        b"not waiting for ",
-                        name.as_slice(),
-                        b", since that is a cycle: ",
-                        &way,
-                        b" needs ",
-                        name,
-                    ]
-                    .concat();
-                    hosted.service.warn_of_need(&what, None);
+                    is_new = true;
                 }
+            }
+            if is_new {
+                hosted.service.warn_of_need(&cycle_message(&ignored.names, count.saturating_sub(1)), None);
             }
             if waiting.look_at == Some(Moment::START) {
                 self.note(place);
@@ -595,7 +639,7 @@ impl Host {
     pub fn end_in_order(&mut self, now: Now) {
         let places: Vec<Place> = self.services().map(|(place, _)| place).collect();
         let order = if self.services().any(|(_, service)| service.has_needs()) {
-            let paths: Vec<&[u8]> = self.services().map(|(_, service)| service.path()).collect();
+            let paths: Vec<&[u8]> = places.iter().filter_map(|&place| self.path_of(place)).collect();
             survey::end_order(&paths, &trust::ours())
         } else {
             None
@@ -676,7 +720,7 @@ impl Waiting {
 
     /// Reads the file `needs`.
     fn read(&mut self, hosted: &mut Hosted) {
-        let path = hosted.service.path().to_vec();
+        let path = hosted.path().to_vec();
         let needed = |need: Need| {
             let path = CString::new(resolve(&path, &need.name)).ok()?;
             Some(Needed {
