@@ -358,9 +358,9 @@ fn without_descriptors_a_start_is_tried_again_and_without_a_socket_for_good_it_i
             if is_passing { "not possible now, run is started later: " } else { "not possible, ignored: " };
         let line = format!("web: warning: notification-socket: {outcome}");
         assert_eq!(tree.messages().matches(&line).count(), 1, "{}", tree.messages());
-        // strace passes no signal on.
         send(&tree.root.join("sv/web/supervise/control"), "d");
-        kill(children_of(init.pid())[0], SIGTERM);
+        // strace passes no signal on.
+        kill(*children_of(init.pid()).last().unwrap(), SIGTERM);
         eventually("ended", || init.ended().is_some());
     }
 }
