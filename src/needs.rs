@@ -96,7 +96,8 @@ pub struct Ignored {
     pub from: usize,
     /// The service that it does not wait for.
     pub to: usize,
-    /// The way from `to` back to `from`, both included, along the needs that are not ignored.
+    /// The way from `to` back to `from`, both included, along the needs that are not ignored. It is empty if a need of `from`
+    /// that comes before this one in the result has a way: services that all need each other have very many.
     pub way: Vec<usize>,
 }
 
@@ -135,6 +136,12 @@ pub fn cycles<N: Ord>(needs: &[Vec<usize>], mut name: impl FnMut(usize) -> N) ->
         }));
     }
     ignored
+}
+
+/// Whether services need each other in a cycle. `needs` is as for [`cycles`].
+#[must_use]
+pub fn has_cycle(needs: &[Vec<usize>]) -> bool {
+    !parts(needs).is_empty()
 }
 
 /// The sets of services each of which needs each other of its set; also a single service that needs itself. Source: Kosaraju
@@ -197,6 +204,7 @@ fn back_edges(edges: &[Vec<usize>]) -> Vec<Ignored> {
     }
     let mut found = Vec::new();
     let mut seen = vec![Seen::Never; edges.len()];
+    let mut has_way = vec![false; edges.len()];
     let mut way = vec![(0_usize, 0_usize)];
     seen.first_mut().into_iter().for_each(|first| *first = Seen::OnTheWay);
     while let Some((node, next)) = way.last_mut() {
@@ -213,7 +221,9 @@ fn back_edges(edges: &[Vec<usize>]) -> Vec<Ignored> {
                 way.push((to, 0));
             }
             Some((to, Some(Seen::OnTheWay))) => {
-                let way = way.iter().map(|(node, _)| *node).skip_while(|node| *node != to).collect();
+                let is_first = has_way.get_mut(from).is_some_and(|has| !std::mem::replace(has, true));
+                let shown = if is_first { way.as_slice() } else { &[] };
+                let way = shown.iter().map(|(node, _)| *node).skip_while(|node| *node != to).collect();
                 found.push(Ignored { from, to, way });
             }
             Some((_, Some(Seen::Done) | None)) => {}

@@ -193,6 +193,9 @@ impl Services {
         }
         for (place, name) in plan.rename {
             if let Some(entry) = identities.get(place).and_then(|identity| self.entries.get_mut(identity)) {
+                if let Some(place) = entry.place {
+                    host.rename(place, &[self.dir.path().to_bytes(), b"/", name.to_bytes()].concat());
+                }
                 entry.found.name = name;
             }
         }

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::neighbour::Neighbour;
 use super::{EndOrder, Ignored, cycles, resolve};
 use crate::path;
+use crate::sort::sort;
 use crate::template::ServiceIdentity;
 
 /// No more services than this are looked at.
@@ -24,12 +25,13 @@ struct Service {
     needs: Vec<Vec<u8>>,
 }
 
-/// A need that is ignored because it closes a cycle.
-#[derive(Debug, PartialEq, Eq)]
-pub struct IgnoredNeed {
-    /// The path of the service that is not waited for.
-    pub path: Vec<u8>,
-    /// The names of the services of the cycle: first that one, and then each that it needs until the service that is not to wait.
+/// The needs of a service that are ignored because they close cycles.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct IgnoredNeeds {
+    /// The paths of the services that are not waited for, sorted.
+    pub paths: Vec<Vec<u8>>,
+    /// The names of the services of one of the cycles: first one that is not waited for, and then each that it needs until the service
+    /// that is not to wait.
     pub names: Vec<Vec<u8>>,
 }
 
@@ -92,31 +94,44 @@ impl Survey {
     }
 }
 
-/// The needs that are ignored of each of the services at `paths`; see [`cycles`].
+/// The needs that are ignored of each of the services at `paths`; see [`cycles`]. `None` if more than `most` others can be reached
+/// from them: whoever sees only a part of a cycle may ignore another need than those who see all of it.
 #[must_use]
-pub fn ignored(paths: &[&[u8]], believed: &[u32]) -> Vec<Vec<IgnoredNeed>> {
+pub fn ignored(paths: &[&[u8]], believed: &[u32], most: usize) -> Option<Vec<IgnoredNeeds>> {
     let mut survey = Survey::default();
     let first: Vec<Option<usize>> = paths.iter().map(|path| survey.number(path, believed)).collect();
     let mut edges: Vec<Vec<usize>> = Vec::new();
     while let Some(service) = survey.get(edges.len()) {
         let needs = service.needs.clone();
         edges.push(needs.iter().filter_map(|path| survey.number(path, believed)).collect());
+        if survey.services.len().saturating_sub(paths.len()) > most {
+            return None;
+        }
     }
     let all = cycles(&edges, |number| survey.order(number));
+    let mut ignored_of: Vec<Vec<&Ignored>> = vec![Vec::new(); edges.len()];
+    for ignored in &all {
+        ignored_of.get_mut(ignored.from).into_iter().for_each(|of| of.push(ignored));
+    }
     let of = |number: Option<usize>| {
-        let own = all.iter().filter(|ignored| Some(ignored.from) == number);
-        own.flat_map(|Ignored { from, to, way }| {
-            let paths = survey.get(*from).map(|service| service.needs.as_slice()).unwrap_or_default();
-            let leads_there = |path: &&Vec<u8>| survey.by_path.get(*path) == Some(to);
-            let need = |path: &Vec<u8>| IgnoredNeed {
-                path: path.clone(),
-                names: way.iter().map(|&number| survey.name(number)).collect(),
-            };
-            paths.iter().filter(leads_there).map(need).collect::<Vec<_>>()
-        })
-        .collect()
+        let mut result = IgnoredNeeds::default();
+        let ignored = number.and_then(|number| ignored_of.get(number)).map(Vec::as_slice).unwrap_or_default();
+        if ignored.is_empty() {
+            return result;
+        }
+        let mut to: Vec<usize> = ignored.iter().map(|ignored| ignored.to).collect();
+        sort(&mut to);
+        let paths = number.and_then(|number| survey.get(number)).map(|service| service.needs.as_slice());
+        let is_ignored = |path: &&Vec<u8>| {
+            survey.by_path.get(*path).is_some_and(|number| to.binary_search(number).is_ok())
+        };
+        result.paths = paths.unwrap_or_default().iter().filter(is_ignored).cloned().collect();
+        sort(&mut result.paths);
+        let way = ignored.iter().flat_map(|ignored| &ignored.way);
+        result.names = way.map(|&number| survey.name(number)).collect();
+        result
     };
-    first.into_iter().map(of).collect()
+    Some(first.into_iter().map(of).collect())
 }
 
 /// The order in which the services at `paths` end; `None` if none of them needs another. Each number is the place in `paths`.

@@ -79,6 +79,8 @@ pub struct Host {
 #[derive(Debug)]
 struct Hosted {
     service: Box<Service>,
+    /// Its path since the directory was renamed, if it was.
+    renamed_to: Option<Box<[u8]>>,
     /// As it is in [`Host::due`].
     due: Option<Moment>,
     /// While it waits for others that it needs.
@@ -95,12 +97,18 @@ impl Hosted {
     const fn new(service: Box<Service>) -> Self {
         Hosted {
             service,
+            renamed_to: None,
             due: None,
             waiting: None,
             needed_by: Vec::new(),
             last_known: None,
             told_cycles: Vec::new(),
         }
+    }
+
+    /// The path of its directory.
+    fn path(&self) -> &[u8] {
+        self.renamed_to.as_deref().unwrap_or_else(|| self.service.path())
     }
 }
 

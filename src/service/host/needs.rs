@@ -18,7 +18,7 @@ use crate::control::Command;
 use crate::files;
 use crate::moment::{Moment, earlier};
 use crate::needs::neighbour::{Found, Neighbour, Watched, believed_by};
-use crate::needs::{EndOrder, Known, Standing, resolve, standing, survey};
+use crate::needs::{EndOrder, Known, Standing, has_cycle, resolve, standing, survey};
 use crate::policy::Need;
 use crate::process::Ended;
 use crate::service::step::Now;
@@ -30,8 +30,14 @@ use crate::trust;
 
 /// How long a service waits before it is looked for a cycle; each pause before the next look is twice as long.
 const CYCLE_FIRST: Duration = Duration::from_millis(300);
+/// A look for a cycle goes no further than one service for so many milliseconds of the pause after it: in a long chain under
+/// `runsvdir`, every service that waits looks at all those before it.
+const CYCLE_MILLIS_PER_SERVICE: usize = 20;
 /// How long a sibling of one of many services is expected to be hosted here, before its files are looked at.
 const HOSTED_SOON: Duration = Duration::from_secs(1);
+/// How long a service waits before writes to its file `needs` are signalled: most waits are shorter, and the watch costs more
+/// than the rest of them.
+const WATCHED_AFTER: Duration = Duration::from_secs(1);
 /// A file `needs` that is written to is read when nothing has changed for this long: at first it may be empty.
 const SETTLED: Duration = Duration::from_millis(50);
 /// How often to look at what cannot be watched.
@@ -48,6 +54,8 @@ const CHECK_TIME: Duration = Duration::from_secs(10);
 pub(super) struct Needs {
     /// The places of all services by a hash of their paths, once one was looked for.
     by_path: Option<Sorted<u64>>,
+    /// The places of services that wait for one that is not hosted, by a hash of its path.
+    awaited: Sorted<u64>,
     checks: Vec<Check>,
     /// All services are told to end, each after those that need it.
     ending: Option<Ending>,
@@ -65,10 +73,12 @@ struct Ending {
 #[derive(Debug)]
 pub(super) struct Waiting {
     needs: Vec<Needed>,
-    /// The users who are believed about what it needs.
-    believed: Vec<u32>,
+    /// The users who are believed about what it needs, once that was asked.
+    believed: Option<Vec<u32>>,
     /// Its directory, to learn that the file `needs` is written to.
     own: Option<OwnedFd>,
+    /// When to watch that.
+    watch_at: Option<Moment>,
     /// The file may say something else: when to read it.
     stale_at: Option<Moment>,
     /// Until then siblings are expected to be hosted here.
@@ -84,6 +94,8 @@ pub(super) struct Waiting {
 struct Needed {
     need: Need,
     path: CString,
+    /// The hash of the path.
+    key: u64,
     /// Where it is hosted, if it is.
     place: Option<Place>,
     /// If it is hosted elsewhere.
@@ -126,7 +138,8 @@ type Answer = (bool, Option<Moment>);
 impl Waiting {
     /// When something is due.
     pub(super) fn due(&self) -> Option<Moment> {
-        earlier(earlier(self.look_at, self.stale_at), Some(self.cycles.0))
+        let of_file = earlier(self.stale_at, self.watch_at);
+        earlier(earlier(self.look_at, of_file), Some(self.cycles.0))
     }
 
     /// Whether one of the directories with these descriptors concerns it.
@@ -153,6 +166,27 @@ fn hash(path: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
+/// Tells that the first of the services with these `names` is not waited for, since they need each other in a cycle; and nor are
+/// `others`. Of a long cycle only the ends are shown.
+fn cycle_message(names: &[Vec<u8>], others: usize) -> Vec<u8> {
+    const SHOWN: usize = 6;
+    let first = names.first().map(Vec::as_slice).unwrap_or_default();
+    let mut way: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+    if way.len() > SHOWN {
+        let after = way.len().saturating_sub(SHOWN / 2);
+        way.splice(SHOWN / 2..after, [b"...".as_slice()]);
+    }
+    way.push(first);
+    let way = way.join(b" needs ".as_slice());
+    let mut what = [b"not waiting for ", first, b", since that is a cycle: ", &way].concat();
+    match others {
+        0 => {}
+        1 => what.extend(b"; nor for 1 other"),
+        _ => what.extend(format!("; nor for {others} others").into_bytes()),
+    }
+    what
+}
+
 impl Host {
     /// Answers a service that asks for what it needs, and forgets that one waits when it does not any more.
     pub(super) fn handle_needs(&mut self, now: Now, place: Place) {
@@ -171,7 +205,11 @@ impl Host {
     /// Does what is due for a service that waits.
     pub(super) fn tick_needs(&mut self, now: Now, place: Place) {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
-        let Some(waiting) = &hosted.waiting else { return };
+        let Some(waiting) = &mut hosted.waiting else { return };
+        if waiting.watch_at.take_if(|at| now.at >= *at).is_some() {
+            waiting.watch_own(hosted.service.directory());
+            waiting.stale_at = Some(Moment::START);
+        }
         if now.at >= waiting.cycles.0 {
             self.look_for_cycles(now.at);
         } else if earlier(waiting.look_at, waiting.stale_at).is_none_or(|at| now.at < at) {
@@ -201,8 +239,10 @@ impl Host {
             return;
         }
         let known = hosted.service.known();
-        if hosted.last_known.replace(known) == Some(known) {
-            return;
+        let is_ready = |known: Known| standing(&known) != Standing::NotReady;
+        match hosted.last_known.replace(known) {
+            Some(before) if before == known || !(is_ready(before) || is_ready(known)) => return,
+            _ => {}
         }
         for waiting in hosted.needed_by.clone() {
             self.wake(waiting);
@@ -211,25 +251,45 @@ impl Host {
 
     /// A service is hosted from now on: those who wait for one of its path are looked at.
     pub(super) fn note_added(&mut self, place: Place) {
-        let Some(path) = self.get(place).map(|service| service.path().to_vec()) else { return };
+        let Some(Some(hosted)) = self.places.get(place) else { return };
         let Some(by_path) = &mut self.needs.by_path else { return };
-        by_path.insert(hash(&path), place);
-        let waits = |hosted: &Hosted| {
-            let waiting = hosted.waiting.as_ref();
-            waiting.is_some_and(|waiting| waiting.needs.iter().any(|it| it.path.to_bytes() == path))
-        };
-        let places = self.places.iter().enumerate();
-        let waiting: Vec<Place> =
-            places.filter(|(_, hosted)| hosted.as_ref().is_some_and(waits)).map(|(place, _)| place).collect();
+        let key = hash(hosted.path());
+        by_path.insert(key, place);
+        let waiting: Vec<Place> = self.needs.awaited.all(key).collect();
         for place in waiting {
             self.wake(place);
         }
     }
 
+    /// The directory of a service was renamed: from now on it is the service of this path for those that need it.
+    pub fn rename(&mut self, place: Place, path: &[u8]) {
+        let Some(Some(hosted)) = self.places.get_mut(place) else { return };
+        if let Some(by_path) = &mut self.needs.by_path {
+            by_path.remove(hash(hosted.path()), place);
+        }
+        hosted.renamed_to = Some(path.into());
+        if let Some(waiting) = &mut hosted.waiting {
+            // What it needs by a relative path may be another service now.
+            waiting.stale_at = Some(Moment::START);
+            self.note(place);
+        }
+        if let Some(Some(hosted)) = self.places.get(place) {
+            for waiting in hosted.needed_by.clone() {
+                self.wake(waiting);
+            }
+        }
+        self.note_added(place);
+    }
+
+    /// The path of the service at a place.
+    fn path_of(&self, place: Place) -> Option<&[u8]> {
+        self.places.get(place)?.as_ref().map(Hosted::path)
+    }
+
     /// A service is not hosted any more: those who wait for it have to look elsewhere.
     pub(super) fn note_removed(&mut self, place: Place, hosted: &Hosted) {
         if let Some(by_path) = &mut self.needs.by_path {
-            by_path.remove(hash(hosted.service.path()), place);
+            by_path.remove(hash(hosted.path()), place);
         }
         for waiting in &hosted.needed_by {
             self.wake(*waiting);
@@ -276,8 +336,10 @@ impl Host {
 
     /// A service does not wait any more.
     fn forget(&mut self, place: Place, waiting: &Waiting) {
-        for needed in waiting.needs.iter().filter_map(|needed| needed.place) {
-            if let Some(Some(hosted)) = self.places.get_mut(needed) {
+        for needed in &waiting.needs {
+            self.needs.awaited.remove(needed.key, place);
+            let hosted = needed.place.and_then(|place| self.places.get_mut(place));
+            if let Some(Some(hosted)) = hosted {
                 hosted.needed_by.retain(|waiting| *waiting != place);
             }
         }
@@ -328,17 +390,25 @@ impl Host {
         if needed.is_ignored {
             return (true, None);
         }
-        let hosted_at = self.place_of(needed.path.to_bytes());
+        let hosted_at = self.place_of(needed.key, needed.path.to_bytes());
         if hosted_at != needed.place {
             for (place_of, is_new) in [(needed.place, false), (hosted_at, true)] {
                 let hosted = place_of.and_then(|it| self.places.get_mut(it)).and_then(Option::as_mut);
                 match hosted {
-                    Some(hosted) if is_new => hosted.needed_by.push(place),
+                    Some(hosted) if is_new => {
+                        hosted.needed_by.push(place);
+                        // Others may know less of it than this one: they learn it when it is passed on.
+                        hosted.last_known = None;
+                    }
                     Some(hosted) => hosted.needed_by.retain(|it| *it != place),
                     None => {}
                 }
             }
             needed.place = hosted_at;
+        }
+        match hosted_at {
+            Some(_) => self.needs.awaited.remove(needed.key, place),
+            None => self.needs.awaited.insert(needed.key, place),
         }
         if let Some(hosted_at) = hosted_at {
             needed.watched = Watched::default();
@@ -350,7 +420,11 @@ impl Host {
                 needed.need.optional && files::look(CWD, &needed.path).is_ok_and(|it| it.is_none());
             return (is_missing, Some(waiting.hosted_soon));
         }
-        let found = needed.watched.look(&needed.path, &waiting.believed);
+        let own = self.places.get(place).and_then(Option::as_ref);
+        let believed = waiting
+            .believed
+            .get_or_insert_with(|| own.map_or_else(Vec::new, |own| believed_by(own.service.directory())));
+        let found = needed.watched.look(&needed.path, believed);
         let again = (needed.watched.is_blind() || !watch::MAY_WORK).then(|| now.saturating_add(LOOK_EVERY));
         match found {
             Found::Missing => (needed.need.optional, again),
@@ -358,7 +432,7 @@ impl Host {
             Found::Served(known) => match standing(&known) {
                 Standing::Ready => (true, None),
                 Standing::NotReady => (false, again),
-                Standing::IfChecked => match Neighbour::open(&needed.path, &waiting.believed) {
+                Standing::IfChecked => match Neighbour::open(&needed.path, believed) {
                     Ok(neighbour) => {
                         needed.checked = Some(neighbour.identity);
                         let asked = Asked {
@@ -380,7 +454,6 @@ impl Host {
     fn is_hosted_ready(&mut self, now: Moment, place: Place, needed: &mut Needed) -> Answer {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return (false, None) };
         let known = hosted.service.known();
-        hosted.last_known = Some(known);
         let directory = hosted.service.directory();
         let has_check = || files::look(directory, c"check").is_ok_and(|check| check.is_some());
         let may_be_checked = standing(&known) == Standing::Ready && known.readiness.is_none();
@@ -474,59 +547,87 @@ impl Host {
     }
 
     /// The place of the service that was given by this path.
-    fn place_of(&mut self, path: &[u8]) -> Option<Place> {
+    fn place_of(&mut self, key: u64, path: &[u8]) -> Option<Place> {
         if self.needs.by_path.is_none() {
             let mut by_path = Sorted::new();
-            for (place, service) in self.services() {
-                by_path.insert(hash(service.path()), place);
+            for (place, hosted) in self.places.iter().enumerate() {
+                if let Some(hosted) = hosted {
+                    by_path.insert(hash(hosted.path()), place);
+                }
             }
             self.needs.by_path = Some(by_path);
         }
         let by_path = self.needs.by_path.as_ref()?;
-        let mut places = by_path.all(hash(path));
-        places.find(|&place| self.get(place).is_some_and(|service| service.path() == path))
+        let mut places = by_path.all(key);
+        places.find(|&place| self.path_of(place) == Some(path))
+    }
+
+    /// Whether all that wait need only services of this host, and no cycle of them. This is found out without reading a file; `false`
+    /// if the files of other services may matter.
+    fn has_no_cycle(&self) -> bool {
+        let waiting = |place: Place| self.places.get(place)?.as_ref()?.waiting.as_ref();
+        let mut edges = vec![Vec::new(); self.places.len()];
+        for (place, edges) in edges.iter_mut().enumerate() {
+            let needs = waiting(place).map(|waiting| waiting.needs.as_slice()).unwrap_or_default();
+            for needed in needs.iter().filter(|needed| !needed.is_ignored) {
+                let Some(to) = needed.place else { return false };
+                let Some(service) = self.get(to) else { return false };
+                // One that runs waits for nobody.
+                let is_plain = service.known().status.pid.is_some() || !service.has_needs();
+                if waiting(to).is_none() && !is_plain {
+                    return false;
+                }
+                edges.push(to);
+            }
+        }
+        !has_cycle(&edges)
     }
 
     /// Finds the needs of all that wait which close a cycle. They are ignored from now on.
     fn look_for_cycles(&mut self, now: Moment) {
+        if self.has_no_cycle() {
+            for waiting in self.places.iter_mut().flatten().filter_map(|hosted| hosted.waiting.as_mut()) {
+                waiting.look_again_for_cycles(now);
+            }
+            return;
+        }
         let mut paths = Vec::new();
         let mut believed = trust::ours().to_vec();
         let mut waiting_at = Vec::new();
+        let mut pause_max = CYCLE_FIRST;
         for (place, hosted) in self.places.iter_mut().enumerate() {
             let Some(hosted) = hosted else { continue };
             let Some(waiting) = &mut hosted.waiting else { continue };
-            let (_, pause) = waiting.cycles;
-            waiting.cycles = (now.saturating_add(pause), pause.saturating_mul(2));
-            believed
-                .extend(waiting.believed.iter().filter(|user| !believed.contains(user)).collect::<Vec<_>>());
-            paths.push(hosted.service.path().to_vec());
+            pause_max = pause_max.max(waiting.cycles.1);
+            waiting.look_again_for_cycles(now);
+            let own = waiting.believed.get_or_insert_with(|| believed_by(hosted.service.directory()));
+            believed.extend(own.iter().filter(|user| !believed.contains(user)).collect::<Vec<_>>());
+            paths.push(hosted.path().to_vec());
             waiting_at.push(place);
         }
         let paths: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
-        for (place, ignored) in waiting_at.into_iter().zip(survey::ignored(&paths, &believed)) {
+        let most = usize::try_from(pause_max.as_millis()).unwrap_or(usize::MAX) / CYCLE_MILLIS_PER_SERVICE;
+        let Some(ignored) = survey::ignored(&paths, &believed, most) else { return };
+        for (place, ignored) in waiting_at.into_iter().zip(ignored) {
             let Some(Some(hosted)) = self.places.get_mut(place) else { continue };
             let Some(waiting) = &mut hosted.waiting else { continue };
-            for ignored in &ignored {
-                let is_it =
-                    |needed: &&mut Needed| needed.path.to_bytes() == ignored.path && !needed.is_ignored;
-                let Some(needed) = waiting.needs.iter_mut().find(is_it) else { continue };
-                needed.is_ignored = true;
-                waiting.look_at = Some(Moment::START);
+            let (mut count, mut is_new) = (0_usize, false);
+            for needed in &mut waiting.needs {
+                if ignored.paths.binary_search_by(|path| path.as_slice().cmp(needed.path.to_bytes())).is_err()
+                {
+                    continue;
+                }
+                count = count.saturating_add(1);
+                if !std::mem::replace(&mut needed.is_ignored, true) {
+                    waiting.look_at = Some(Moment::START);
+                }
                 if !hosted.told_cycles.contains(&needed.need.name) {
                     hosted.told_cycles.push(needed.need.name.clone());
-                    let way = ignored.names.join(b" needs ".as_slice());
-                    let name = &needed.need.name;
-                    let what = [
-                        b"not waiting for ",
-                        name.as_slice(),
-                        b", since that is a cycle: ",
-                        &way,
-                        b" needs ",
-                        name,
-                    ]
-                    .concat();
-                    hosted.service.warn_of_need(&what, None);
+                    is_new = true;
                 }
+            }
+            if is_new {
+                hosted.service.warn_of_need(&cycle_message(&ignored.names, count.saturating_sub(1)), None);
             }
             if waiting.look_at == Some(Moment::START) {
                 self.note(place);
@@ -538,7 +639,7 @@ impl Host {
     pub fn end_in_order(&mut self, now: Now) {
         let places: Vec<Place> = self.services().map(|(place, _)| place).collect();
         let order = if self.services().any(|(_, service)| service.has_needs()) {
-            let paths: Vec<&[u8]> = self.services().map(|(_, service)| service.path()).collect();
+            let paths: Vec<&[u8]> = places.iter().filter_map(|&place| self.path_of(place)).collect();
             survey::end_order(&paths, &trust::ours())
         } else {
             None
@@ -583,7 +684,7 @@ impl Host {
 
 impl Needs {
     pub(super) const fn new() -> Self {
-        Needs { by_path: None, checks: Vec::new(), ending: None }
+        Needs { by_path: None, awaited: Sorted::new(), checks: Vec::new(), ending: None }
     }
 }
 
@@ -592,8 +693,9 @@ impl Waiting {
     fn begin(now: Moment, hosted: &mut Hosted) -> Self {
         let mut waiting = Waiting {
             needs: Vec::new(),
-            believed: believed_by(hosted.service.directory()),
+            believed: None,
             own: None,
+            watch_at: Some(now.saturating_add(WATCHED_AFTER)),
             stale_at: None,
             hosted_soon: now.saturating_add(HOSTED_SOON),
             cycles: (now.saturating_add(CYCLE_FIRST), CYCLE_FIRST),
@@ -603,16 +705,27 @@ impl Waiting {
         waiting
     }
 
-    /// Reads the file `needs`, and has changes of it signalled first.
-    fn read(&mut self, hosted: &mut Hosted) {
+    /// It was looked for cycles now: when to do that again.
+    fn look_again_for_cycles(&mut self, now: Moment) {
+        let (_, pause) = self.cycles;
+        self.cycles = (now.saturating_add(pause), pause.saturating_mul(2));
+    }
+
+    /// From now on writes to the file `needs` are signalled. Other changes of the directory are anyway.
+    fn watch_own(&mut self, directory: BorrowedFd<'_>) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let own = openat(hosted.service.directory(), c".", flags, Mode::empty()).ok();
+        let own = openat(directory, c".", flags, Mode::empty()).ok();
         self.own = own.filter(|own| watch::signal_changes_and_writes(own.as_fd()).is_ok());
-        let path = hosted.service.path().to_vec();
+    }
+
+    /// Reads the file `needs`.
+    fn read(&mut self, hosted: &mut Hosted) {
+        let path = hosted.path().to_vec();
         let needed = |need: Need| {
             let path = CString::new(resolve(&path, &need.name)).ok()?;
             Some(Needed {
                 need,
+                key: hash(path.to_bytes()),
                 path,
                 place: None,
                 watched: Watched::default(),

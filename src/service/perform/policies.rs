@@ -1,6 +1,7 @@
 //! The policy files of a service: which there are, and what they say when that is needed.
 
 use std::io;
+use std::sync::OnceLock;
 
 use rustix::fd::AsFd;
 
@@ -10,6 +11,7 @@ use super::notifications::NoResources;
 use crate::facts::Facts;
 use crate::files;
 use crate::policy::{self, PolicyFile, PolicyFiles, RestartDelay, RestartLimit, Senseless};
+use crate::proc_stat::ProcStat;
 use crate::service::machine::{ReadyPolicy, RestartPolicy};
 use crate::service::step::Now;
 
@@ -100,17 +102,20 @@ impl Service {
         if !self.policies.has(file) {
             return None;
         }
+        let dir = self.main.dir.as_fd();
         let mut short = [0; SHORT_MAX];
         let mut long;
-        let buffer = if file == PolicyFile::Needs {
+        let mut text = files::read_start(dir, file.name(), &mut short);
+        let mut room = SHORT_MAX;
+        if file == PolicyFile::Needs && text.as_ref().is_ok_and(|text| text.len() == SHORT_MAX) {
+            // Few are that long.
             long = vec![0; LEN_MAX];
-            long.as_mut_slice()
-        } else {
-            short.as_mut_slice()
-        };
-        let room = buffer.len();
-        match files::read_start(self.main.dir.as_fd(), file.name(), buffer) {
+            text = files::read_start(dir, file.name(), &mut long);
+            room = LEN_MAX;
+        }
+        match text {
             Ok(text) if text.len() == room => self.report_policy(file, "too long"),
+            Ok(text) if text.trim_ascii().is_empty() => self.report_policy(file, "empty"),
             Ok(text) => match parse(text) {
                 Ok(policy) => return Some(policy),
                 Err(Senseless(expected)) => self.report_policy(file, &format!("not {expected}")),
@@ -156,6 +161,14 @@ impl Service {
             notifications.note_facts(&mut facts);
         }
         facts.waits = self.waits().to_vec();
+        facts.supervisor = own_process();
         Some(facts)
     }
+}
+
+/// Our number, and when we started; `None` without `/proc`.
+fn own_process() -> Option<(i32, u64)> {
+    static OWN: OnceLock<Option<(i32, u64)>> = OnceLock::new();
+    let own = || Some((rustix::process::getpid().as_raw_nonzero().get(), ProcStat::own()?.start));
+    *OWN.get_or_init(own)
 }

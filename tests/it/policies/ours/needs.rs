@@ -1,7 +1,8 @@
 //! `needs`.
 
 use std::fs;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use support::*;
 
@@ -140,6 +141,34 @@ fn one_that_can_tell_is_waited_for_until_it_has() {
     });
 }
 
+/// Those who look in the turn in which the event comes must not keep it from the others.
+#[test]
+fn all_that_wait_learn_at_once_that_one_is_ready() {
+    under_each_supervisor(|tree| {
+        let names = ["w1", "w2", "w3", "w4"];
+        names.iter().for_each(|name| noted(tree, name, "db"));
+        tree.define("db", "until [ -e go ]; do sleep 0.02; done\necho >&3\nexec sleep 1000");
+        tree.file("db", "notification-fd", "3\n");
+        tree.link("db");
+        tree.start();
+        eventually("they wait", || names.iter().all(|name| waits(tree, name) == ["db"]));
+        if tree.supervisor() != "runsvinit" {
+            tree.file("db", "go", "");
+            eventually("up", || names.iter().all(|name| tree.is_up(name)));
+            return;
+        }
+        // When it goes on, the event is there and a look that was due 2.1 s after the start; the next is 2.4 s later.
+        thread::sleep(Duration::from_secs(1));
+        tree.runsvdir().signal(SIGSTOP);
+        tree.file("db", "go", "");
+        thread::sleep(Duration::from_millis(1300));
+        let begin = Instant::now();
+        tree.runsvdir().signal(SIGCONT);
+        eventually("up", || names.iter().all(|name| tree.is_up(name)));
+        assert!(begin.elapsed() < Duration::from_millis(2300), "{:?}", begin.elapsed());
+    });
+}
+
 #[test]
 fn a_task_is_waited_for_until_it_is_done() {
     under_each_supervisor(|tree| {
@@ -205,6 +234,46 @@ fn a_cycle_is_told_once_and_holds_up_nobody() {
 }
 
 #[test]
+fn services_that_all_need_each_other_are_told_in_one_short_line_each() {
+    under_each_supervisor(|tree| {
+        const NUMBER: usize = 12;
+        let names: Vec<String> = (0..NUMBER).map(|number| format!("s{number:02}")).collect();
+        for name in &names {
+            let others: Vec<&str> = names.iter().filter(|it| *it != name).map(String::as_str).collect();
+            noted(tree, name, &others.join(" "));
+        }
+        tree.start();
+        eventually("all have started", || order(tree).len() == NUMBER);
+        assert_eq!(order(tree), names.iter().rev().map(String::as_str).collect::<Vec<_>>());
+        let messages = tree.messages();
+        assert_eq!(messages.lines().count(), NUMBER - 1, "{messages}");
+        assert!(messages.lines().all(|line| line.len() <= 200), "{messages}");
+        let last = "s11: warning: needs: not waiting for s00, since that is a cycle: s00 needs s01 needs s02 needs ... \
+                    needs s09 needs s10 needs s11 needs s00; nor for 10 others\n";
+        assert!(messages.contains(last), "{messages}");
+    });
+}
+
+/// More services than the first look of a `runsv` goes through.
+#[test]
+fn a_long_cycle_is_told_once_too() {
+    under_each_supervisor(|tree| {
+        const LENGTH: usize = 20;
+        for number in 0..LENGTH {
+            noted(tree, &format!("s{number:02}"), &format!("s{:02}", (number + 1) % LENGTH));
+        }
+        tree.start();
+        eventually("all have started", || order(tree).len() == LENGTH);
+        let messages = tree.messages();
+        assert_eq!(messages.lines().count(), 1, "{messages}");
+        assert!(
+            messages.contains("s19: warning: needs: not waiting for s00, since that is a cycle"),
+            "{messages}"
+        );
+    });
+}
+
+#[test]
 fn one_that_is_missing_is_waited_for_unless_it_is_optional() {
     under_each_supervisor(|tree| {
         noted(tree, "web", "db?");
@@ -215,6 +284,41 @@ fn one_that_is_missing_is_waited_for_unless_it_is_optional() {
         noted(tree, "cache", "");
         eventually("up", || tree.is_up("app"));
         eventually("in order", || order(tree) == ["web", "cache", "app"]);
+    });
+}
+
+#[test]
+fn a_name_means_the_service_that_has_it_now() {
+    under_each_supervisor(|tree| {
+        let services = tree.root.join("service");
+        let rename = |from: &str, to: &str| fs::rename(services.join(from), services.join(to)).unwrap();
+        let restart = |tree: &Tree| kill(tree.pid("web").unwrap(), SIGKILL);
+        noted(tree, "web", "db");
+        noted(tree, "db", "");
+        noted(tree, "other", "");
+        tree.file("other", "down", "");
+        tree.start();
+        eventually("up", || tree.is_up("web"));
+        rename("db", "db2");
+        // The supervisor has to see it.
+        thread::sleep(A_WHILE);
+        restart(tree);
+        eventually("waits for a name that nobody has", || waits(tree, "web") == ["db"]);
+        rename("other", "db");
+        steadily("web is down", A_WHILE, || !tree.is_up("web"));
+        rename("db", "other");
+        rename("db2", "db");
+        eventually("up again", || tree.is_up("web"));
+        // Two change their names.
+        rename("db", "db2");
+        rename("other", "db");
+        rename("db2", "other");
+        thread::sleep(A_WHILE);
+        restart(tree);
+        eventually("waits for the other", || waits(tree, "web") == ["db"]);
+        assert_eq!(tree.sv(&["start", "db"]).code, Some(0));
+        eventually("up with the other", || tree.is_up("web"));
+        assert!(tree.is_up("db") && tree.is_up("other"));
     });
 }
 
