@@ -280,6 +280,9 @@ impl Service {
         self.take_up_if_settled(now);
         if let Some(notifications) = &mut self.notifications {
             notifications.tick(now.at);
+            // After a pause, and after a time in which the supervisor did not run: what came in it counts before the
+            // service is judged.
+            self.read_notices(now, Teller::Socket);
         }
         self.handle(now, Role::Log, Event::Tick);
         self.handle(now, Role::Main, Event::Tick);

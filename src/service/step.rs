@@ -58,7 +58,7 @@ pub(crate) enum Event {
         /// The script is `./run`, and there is a `./finish`.
         finish: bool,
     },
-    /// Answers [`Action::Start`]: the kernel refused a new process.
+    /// Answers [`Action::Start`]: the kernel refused a new process, or something that it needs.
     NoProcess,
     /// A child process ended.
     Ended {

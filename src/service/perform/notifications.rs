@@ -20,6 +20,7 @@ use crate::notify::{self, MESSAGE_MAX, Word};
 use crate::policy::{self, PolicyFile};
 use crate::proc_stat::{self, ProcStat};
 use crate::role::Role;
+use crate::say::Message;
 use crate::service::step::{Event, Notice, Now};
 use crate::slice;
 use crate::sys::notify_socket::NotifySocket;
@@ -40,6 +41,18 @@ const COST: u32 = 64;
 const COST_OF_STRANGER: u32 = 1;
 /// How many strangers are known at a time.
 const STRANGERS_MAX: usize = 8;
+
+/// Descriptors or memory are missing, which may pass.
+#[derive(Debug)]
+pub(super) struct NoResources;
+
+/// Whether what failed may succeed a moment later.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::NOSPC)
+    )
+}
 
 /// By what `./run` can tell something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,7 +230,12 @@ impl Notifications {
     }
 
     pub(super) fn note_facts(&self, facts: &mut Facts) {
-        (facts.message, facts.main_pid) = (self.message.clone(), self.main_pid);
+        (facts.message, facts.main_pid) = (self.message.clone(), self.main_pid());
+    }
+
+    /// The process that was named as the main one, if it is still there: another process may get its number later.
+    fn main_pid(&self) -> Option<u32> {
+        self.main_pid.filter(|&pid| i32::try_from(pid).is_ok_and(|pid| self.is_of_service(pid)))
     }
 
     /// Whether a process is the one of `./run`, or descends from it.
@@ -232,6 +250,7 @@ impl Notifications {
     fn read_messages(&mut self, now: Moment, notices: &mut Vec<Notice>) -> bool {
         let mut buffer = vec![0; MESSAGE_MAX];
         let mut has_news = false;
+        let main_pid = self.main_pid;
         for _ in 0..MESSAGES_MAX {
             let Some(socket) = &mut self.socket else { break };
             if !socket.may_read(now) {
@@ -267,35 +286,59 @@ impl Notifications {
                     Word::MainPid(_) => {}
                 }
             }
+            // Looked up here, since nobody reports the end of a process of others.
+            self.main_pid = self.main_pid();
         }
-        has_news
+        has_news || self.main_pid != main_pid
     }
 }
 
 impl Service {
-    /// Makes what the next process of `./run` can tell something by, as the files say. Returns whether it can.
-    pub(super) fn open_notifications(&mut self, watchdog: Option<Duration>) -> bool {
+    /// Makes what the next process of `./run` can tell something by, as the files say. Returns whether the service is to tell
+    /// when it is ready; it stays not ready where it never can.
+    ///
+    /// # Errors
+    ///
+    /// What is missing now may be there a moment later, so `./run` is not to be started without it. This was reported.
+    pub(super) fn open_notifications(
+        &mut self,
+        now: Now,
+        watchdog: Option<Duration>,
+    ) -> Result<bool, NoResources> {
         self.retire_notifications();
         let fd = self.read_policy(PolicyFile::NotificationFd, policy::notification_fd);
-        let pipe = fd.map(Pipe::new).transpose();
         let wants_socket = self.policies.has(PolicyFile::NotificationSocket);
-        let socket = wants_socket.then(|| Socket::new(watchdog)).transpose();
-        for (file, error) in [
-            (PolicyFile::NotificationFd, pipe.as_ref().err()),
-            (PolicyFile::NotificationSocket, socket.as_ref().err()),
-        ] {
-            if let Some(error) = error {
-                let what = format!("{}: not possible now, ignored", file.name().to_string_lossy());
-                self.label.warn(what.as_bytes(), Some(error));
-            }
+        let pipe = match fd.map(Pipe::new).transpose() {
+            Ok(pipe) => pipe,
+            Err(error) => self.not_opened(now, PolicyFile::NotificationFd, &error)?,
+        };
+        let socket = match wants_socket.then(|| Socket::new(watchdog)).transpose() {
+            Ok(socket) => socket,
+            Err(error) => self.not_opened(now, PolicyFile::NotificationSocket, &error)?,
+        };
+        if pipe.is_some() || socket.is_some() {
+            let notifications = self.notifications.get_or_insert_default();
+            (notifications.pipe, notifications.socket) = (pipe, socket);
         }
-        let (pipe, socket) = (pipe.ok().flatten(), socket.ok().flatten());
-        if pipe.is_none() && socket.is_none() {
-            return false;
+        Ok(fd.is_some() || wants_socket)
+    }
+
+    /// A pipe or a socket could not be made: reports it, unless the same was reported a short time ago.
+    fn not_opened<T>(
+        &mut self,
+        now: Now,
+        file: PolicyFile,
+        error: &io::Error,
+    ) -> Result<Option<T>, NoResources> {
+        let is_passing = is_passing(error);
+        let outcome =
+            if is_passing { "not possible now, run is started later" } else { "not possible, ignored" };
+        let what = format!("{}: {outcome}", file.name().to_string_lossy());
+        let message = Message::warning(&self.label.who, what.as_bytes()).because(error);
+        if self.recent.is_new(now.at, &message.text()) {
+            message.print_now();
         }
-        let notifications = self.notifications.get_or_insert_default();
-        (notifications.pipe, notifications.socket) = (pipe, socket);
-        true
+        if is_passing { Err(NoResources) } else { Ok(None) }
     }
 
     /// Whatever the process of `./run` told counts no more.

@@ -7,11 +7,13 @@ use rustix::fd::AsFd;
 
 use super::Service;
 use super::contents::Contents;
+use super::notifications::NoResources;
 use crate::facts::Facts;
 use crate::files;
 use crate::policy::{self, PolicyFile, PolicyFiles, RestartDelay, RestartLimit, Senseless};
 use crate::proc_stat::ProcStat;
 use crate::service::machine::{ReadyPolicy, RestartPolicy};
+use crate::service::step::Now;
 
 /// The longest file that is read, in bytes.
 const LEN_MAX: usize = 16 * 1024;
@@ -66,7 +68,11 @@ impl Service {
     }
 
     /// `./run` is about to be started: makes what it can tell something by, and tells the machine.
-    pub(super) fn open_readiness(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// That of [`Service::open_notifications`].
+    pub(super) fn open_readiness(&mut self, now: Now) -> Result<(), NoResources> {
         let timeout = self.read_policy(PolicyFile::TimeoutReady, policy::millis);
         let watchdog = self.read_policy(PolicyFile::Watchdog, policy::millis);
         let tells = self.policies.tell_ready();
@@ -80,10 +86,11 @@ impl Service {
             self.report_policy(PolicyFile::Watchdog, "of use only beside notification-socket");
         }
         let watchdog = watchdog.filter(|_| is_alive);
-        let tells = tells && self.open_notifications(watchdog);
+        let tells = tells && self.open_notifications(now, watchdog)?;
         let has_watchdog = self.notifications.as_ref().is_some_and(|it| it.has_watchdog());
         let watchdog = watchdog.filter(|_| has_watchdog);
         self.main.machine.set_ready(tells.then_some(ReadyPolicy { timeout, watchdog }));
+        Ok(())
     }
 
     /// What a policy file says; `None` if it is not there or makes no sense, which is reported once.

@@ -37,7 +37,7 @@ impl Service {
                 }
                 Role::Main => {
                     self.read_restart();
-                    self.open_readiness();
+                    self.open_readiness(now).map_err(|_| Event::NoProcess)?;
                     Ok(self.confine(now))
                 }
                 // It runs in what is called `log` now.

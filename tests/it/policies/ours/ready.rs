@@ -338,3 +338,51 @@ fn what_makes_no_sense_is_reported_once_and_ignored() {
         assert_eq!(variable(tree, "web", "NOTIFY_SOCKET"), None);
     });
 }
+
+#[test]
+fn without_descriptors_a_start_is_tried_again_and_without_a_socket_for_good_it_is_not_ready() {
+    needs_program("strace");
+    for (error, is_passing) in [("EMFILE", true), ("EAFNOSUPPORT", false)] {
+        let tree = Tree::new();
+        tree.sleeper("web");
+        tree.file("web", "notification-socket", "");
+        let inject = format!(
+            "exec strace -o strace.out -e trace=socket -e inject=socket:error={error}:when=1 $0 service"
+        );
+        let run = run_file("/bin/sh").args(&["-c", &inject]).arg(program("runsvinit"));
+        let mut init = run.dir(tree.root.path()).start(&tree.root.join("err"));
+        eventually("up", || tree.is_up("web") && is_unready(&tree, "web"));
+        assert!(tree.root.read("strace.out").contains("INJECTED"));
+        assert_eq!(variable(&tree, "web", "NOTIFY_SOCKET").is_some(), is_passing);
+        let outcome =
+            if is_passing { "not possible now, run is started later: " } else { "not possible, ignored: " };
+        let line = format!("web: warning: notification-socket: {outcome}");
+        assert_eq!(tree.messages().matches(&line).count(), 1, "{}", tree.messages());
+        send(&tree.root.join("sv/web/supervise/control"), "d");
+        // strace passes no signal on.
+        kill(*children_of(init.pid()).last().unwrap(), SIGTERM);
+        eventually("ended", || init.ended().is_some());
+    }
+}
+
+#[test]
+fn a_main_process_that_has_ended_is_no_longer_shown() {
+    needs_program("perl");
+    under_each_supervisor(|tree| {
+        let child = r#"my $child = fork; if (!$child) { sleep 1000; exit }
+send($socket, "MAINPID=$child", 0, pack_sockaddr_un($to)) or die;
+select(undef, undef, undef, 0.01) until -e "end";
+kill 9, $child; wait;
+send($socket, "WATCHDOG=1", 0, pack_sockaddr_un($to)) or die;
+sleep 1000"#;
+        tree.define("web", &perl(&["READY=1"]).replace("sleep 1000", child));
+        tree.file("web", "notification-socket", "");
+        tree.file("web", "0", "");
+        tree.link("web");
+        tree.start();
+        eventually("named", || tree.fact("web", "main-pid").is_some());
+        tree.file("web", "end", "");
+        eventually("gone", || tree.fact("web", "main-pid").is_none());
+        assert!(is_ready(tree, "web"));
+    });
+}
