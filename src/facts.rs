@@ -12,6 +12,8 @@
 //! | `waits NAME`               | it is not started before this service is ready; a line for each                  |
 //! | `message TEXT`             | what it told of itself                                                           |
 //! | `main-pid NUMBER`          | the process that it named as its main one                                        |
+//! | `next-start @STAMP`        | it is not started before this time                                               |
+//! | `supervisor PID START`     | who wrote the file: its number, and when it started, in ticks of the kernel      |
 //! | `starts NUMBER`            | how often `./run` was started since the supervisor began                         |
 //! | `end @STAMP KIND N MILLIS` | an end of `./run`: KIND is `exit` or `signal`, N its number, MILLIS the time it ran |
 //!
@@ -24,6 +26,7 @@ use std::time::Duration;
 
 use crate::Signal;
 use crate::decimal;
+use crate::proc_stat::ProcStat;
 use crate::process::Ended;
 use crate::tai::{Tai64, Tai64N};
 
@@ -47,6 +50,10 @@ pub struct Facts {
     pub message: Option<Vec<u8>>,
     /// The process that it named as its main one.
     pub main_pid: Option<u32>,
+    /// It is down, and not started before this time.
+    pub next_start: Option<Tai64N>,
+    /// Who wrote this: number and start of the process; see [`ProcStat::start`](crate::proc_stat::ProcStat::start).
+    pub supervisor: Option<(i32, u64)>,
     /// How often `./run` was started since the supervisor began.
     pub starts: u64,
     /// The last ends of `./run`, the latest first.
@@ -82,6 +89,17 @@ impl Readiness {
 }
 
 impl Facts {
+    /// Whether the supervisor that wrote this still runs: another one, which does not write such a file, may serve the
+    /// service now. Without `/proc` nobody can tell, and it counts as running.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let Some((pid, start)) = self.supervisor else { return true };
+        match ProcStat::of(pid) {
+            Some(stat) => stat.start == start && !stat.is_zombie,
+            None => ProcStat::own().is_none(),
+        }
+    }
+
     /// Whether `./run` has ended and is not started again by itself.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -116,6 +134,12 @@ impl Facts {
         }
         if let Some(pid) = self.main_pid {
             line("main-pid", pid.to_string().as_bytes());
+        }
+        if let Some(at) = &self.next_start {
+            line("next-start", label(at).as_bytes());
+        }
+        if let Some((pid, start)) = self.supervisor {
+            line("supervisor", format!("{pid} {start}").as_bytes());
         }
         if self.starts > 0 {
             line("starts", self.starts.to_string().as_bytes());
@@ -154,11 +178,19 @@ impl Facts {
             b"waits" => self.waits.push(unescaped(value)),
             b"message" => self.message = Some(unescaped(value)),
             b"main-pid" => self.main_pid = number(value),
+            b"next-start" => self.next_start = stamp_of(value),
+            b"supervisor" => self.supervisor = process_of(value),
             b"starts" => self.starts = number(value).unwrap_or(0),
             b"end" if self.ends.len() < ENDS_MAX => self.ends.extend(end_of(value)),
             _ => {}
         }
     }
+}
+
+fn process_of(value: &[u8]) -> Option<(i32, u64)> {
+    let mut words = value.split(|&byte| byte == b' ').map(number::<u64>);
+    let (pid, start) = (words.next()??, words.next()??);
+    Some((i32::try_from(pid).ok()?, start))
 }
 
 fn end_of(value: &[u8]) -> Option<End> {
@@ -240,6 +272,8 @@ mod tests {
             waits: vec![b"db".to_vec(), b"a b\n\\x".to_vec()],
             message: Some(b"listening".to_vec()),
             main_pid: Some(812),
+            next_start: Some(stamp(1002, 0)),
+            supervisor: Some((77, 123_456)),
             starts: 9,
             ends: Vec::new(),
         };
@@ -260,7 +294,8 @@ mod tests {
         assert_eq!(
             text,
             "ready @40000000000003f200000005\ndone @40000000000003f300000000\ngiven-up 5 ends in 60 s\nwaits db\n\
-             waits a b\\x0a\\x5cx\nmessage listening\nmain-pid 812\nstarts 9\n\
+             waits a b\\x0a\\x5cx\nmessage listening\nmain-pid 812\n\
+             next-start @40000000000003f400000000\nsupervisor 77 123456\nstarts 9\n\
              end @40000000000007da3b9ac9ff signal 9 0\nend @400000000000001000000001 exit 6 1234\n\
              end @400000000000000f00000001 exit 5 1234\nend @400000000000000e00000001 exit 4 1234\n\
              end @400000000000000d00000001 exit 3 1234\n"

@@ -4,7 +4,7 @@
 //! printable are escaped ([`printable`]), so that a file name can neither forge a line nor control the terminal.
 
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
 
 use rustix::fd::BorrowedFd;
 
@@ -17,16 +17,22 @@ use crate::{hint, slice};
 
 /// Writes `parts`, joined to one text. What the descriptor does not take is dropped.
 pub fn write_all(fd: BorrowedFd<'_>, parts: &[&[u8]]) {
+    // Closed, full or broken: there is no other place for a message.
+    let _ = try_write_all(fd, parts);
+}
+
+fn try_write_all(fd: BorrowedFd<'_>, parts: &[&[u8]]) -> rustix::io::Result<()> {
     let line = parts.concat();
     let mut rest = line.as_slice();
     while !rest.is_empty() {
         match rustix::io::write(fd, rest) {
             Ok(written @ 1..) => rest = slice::part(rest, written..),
             Err(rustix::io::Errno::INTR) => {}
-            // Closed, full or broken: there is no other place for a message.
-            Ok(_) | Err(_) => return,
+            Ok(_) => return Err(rustix::io::Errno::IO),
+            Err(errno) => return Err(errno),
         }
     }
+    Ok(())
 }
 
 /// Writes a line to standard error. Escapes what is not printable in it, and adds the newline.
@@ -39,9 +45,21 @@ pub fn err(parts: &[&[u8]]) {
     write_all(rustix::stdio::stderr(), parts);
 }
 
-/// Writes text that needs no escaping, or is escaped already, to standard output.
+/// The first error of [`out`] as its number; 0: none.
+static OUT_ERROR: AtomicI32 = AtomicI32::new(0);
+
+/// Writes text that needs no escaping, or is escaped already, to standard output. [`out_error`] returns whether that failed.
 pub fn out(parts: &[&[u8]]) {
-    write_all(rustix::stdio::stdout(), parts);
+    if let Err(errno) = try_write_all(rustix::stdio::stdout(), parts) {
+        let _ = OUT_ERROR.compare_exchange(0, errno.raw_os_error(), Relaxed, Relaxed);
+    }
+}
+
+/// The first error of this process in [`out`]: something that was to be printed is lost.
+#[must_use]
+pub fn out_error() -> Option<io::Error> {
+    let number = OUT_ERROR.load(Relaxed);
+    (number != 0).then(|| io::Error::from_raw_os_error(number))
 }
 
 /// How serious a message is.

@@ -58,6 +58,9 @@ fn add_facts(line: &mut Vec<u8>, status: &Status, facts: &Facts, now: &Tai64N) {
     if facts.done.is_some() {
         add(&[b"done"]);
     }
+    if let Some(at) = &facts.next_start {
+        add(&[b"restarts in ", seconds_between(now, at).to_string().as_bytes(), b"s"]);
+    }
     if !facts.waits.is_empty() {
         let names: Vec<_> = facts.waits.iter().map(|name| say::printable(name)).collect();
         add(&[b"waits for ", &names.join(b", ".as_slice())]);
@@ -126,6 +129,9 @@ mod tests {
         let given_up = Facts { given_up: Some("5 ends in 60 s".to_owned()), ..plain.clone() };
         let expected = "down: s: 8s, normally up, want up, given up: 5 ends in 60 s";
         assert_eq!(line(State::Down, Want::Up, &given_up), expected);
+        let pausing = Facts { next_start: Some(stamp(1068, 0)), ..plain.clone() };
+        let expected = "down: s: 8s, normally up, want up, restarts in 60s";
+        assert_eq!(line(State::Down, Want::Up, &pausing), expected);
         let waits = Facts { waits: vec![b"db".to_vec(), b"a\nb".to_vec()], ..plain };
         let expected = "down: s: 8s, normally up, want up, waits for db, a\\x0ab";
         assert_eq!(line(State::Down, Want::Up, &waits), expected);

@@ -180,10 +180,11 @@ fn act(asked: &Asked, deed: &Deed) -> Result {
     let (mut left, mut hopeless) = (Vec::new(), Vec::new());
     for (service, is_meant) in meant {
         if let Err(why) = is_meant {
+            reporter.has_failed |= service.condition() == Condition::Finishing;
             out += &format!("{}: {why}\n", text::escaped(service.name.as_bytes()));
         } else if asked.given.has(Opt::DryRun) {
             let name = text::escaped(service.name.as_bytes());
-            out += &format!("{name}: {}; it is {} now\n", deed.would, service.in_words());
+            out += &format!("{name}: {}; {} now\n", deed.would, service.in_a_sentence());
         } else if deed.request.is_for_up() && why::cannot_start(&service, &reporter.base) {
             hopeless.push(service.name);
         } else {
@@ -213,9 +214,10 @@ fn meant(names: &[OsString], tree: &Tree, deed: &Deed) -> Vec<(Service, Result<(
         let runs = service.main.status().is_some_and(|status| status.pid.is_some());
         let why = match () {
             () if is_served && deed.only_given_up && condition != Condition::GivenUp => {
-                Err(format!("was not given up, it is {}", service.in_words()))
+                Err(format!("was not given up, {}", service.in_a_sentence()))
             }
-            () if is_served && deed.only_running && !runs => {
+            // A supervisor sends nothing to `./finish`.
+            () if is_served && deed.only_running && (!runs || condition == Condition::Finishing) => {
                 Err(format!("{}, nothing is sent", service.in_words()))
             }
             () => Ok(()),
@@ -336,6 +338,11 @@ impl Observer for Reporter<'_> {
         let words = match (&self.deed.done, status.pid) {
             (Some(done), _) => done.clone(),
             (None, Some(pid)) if status.state == State::Run => format!("up, pid {}", pid_number(pid)),
+            (None, _)
+                if self.deed.request.is_for_up() && self.look(target).condition() == Condition::Done =>
+            {
+                Condition::Done.word().to_owned()
+            }
             (None, _) => "down".to_owned(),
         };
         self.line(target, &words);
@@ -344,13 +351,15 @@ impl Observer for Reporter<'_> {
     fn late(&mut self, target: &Target, status: &Status, _killed: bool) {
         let seconds = self.patience.as_secs();
         let words = format!("{} within {seconds} s", self.deed.missing);
-        if self.kills && (status.want != Some(Want::Up) || status.term) {
+        // A supervisor sends no KILL to `./finish`.
+        let is_asked = status.want != Some(Want::Up) || status.term;
+        if self.kills && status.state == State::Run && is_asked {
             self.line(target, &format!("{words}; sent KILL"));
             self.late.push(OsStr::from_bytes(&target.typed).to_owned());
             return;
         }
         let service = self.look(target);
-        self.line(target, &format!("{words}; it is {}", service.in_words()));
+        self.line(target, &format!("{words}; {}", service.in_a_sentence()));
         self.add_cause(target);
         self.has_failed = true;
     }

@@ -209,7 +209,18 @@ impl<'a> Change<'a> {
         let entry = self.entry(name)?;
         let directory = self.tree.child(name);
         let has_down = directory.as_ref().is_ok_and(|dir| matches!(dir.look(b"down"), Ok(Some(_))));
-        let is_defined = service.definition.is_dir();
+        let definition = &service.definition;
+        let is_defined = definition.is_dir();
+        if self.enables && matches!(entry, Entry::Nothing | Entry::Dangling) && is_defined {
+            let run = definition.join("run");
+            if !run.exists() {
+                let what = [b"there is no ", run.as_os_str().as_bytes()].concat();
+                return Err(Failed::without_cause(what));
+            }
+        }
+        if self.enables && entry == Entry::Link && is_defined {
+            self.check_link(name, definition)?;
+        }
         let decide = if self.enables { to_enable } else { to_disable };
         let step = decide(entry, has_down, is_defined);
         let link = printable(&self.tree.path_of(name)).into_owned();
@@ -237,7 +248,10 @@ impl<'a> Change<'a> {
                     if is_down { b"; it has a file down, so svctl start has to start it" } else { b"" };
                 [&*link, b" to ", &*to, note].concat()
             }
-            Step::RemoveLink => link,
+            Step::RemoveLink => match self.target(name) {
+                Some(target) => [&*link, b" to ", &*printable(target.to_bytes())].concat(),
+                None => link,
+            },
             Step::MakeDown | Step::RemoveDown => down,
             Step::Already | Step::NotDefined | Step::InTheWay => Vec::new(),
         };
@@ -266,6 +280,24 @@ impl<'a> Change<'a> {
         })
     }
 
+    /// Where a link leads to.
+    fn target(&self, name: &[u8]) -> Option<CString> {
+        readlinkat(self.tree.fd(), name, Vec::new()).ok()
+    }
+
+    /// Checks that the link of a service leads to its definition.
+    fn check_link(&self, name: &[u8], definition: &Path) -> Result<(), Failed> {
+        let path = self.tree.path_of(name);
+        let real = |path: &OsStr| std::fs::canonicalize(path).ok();
+        if real(OsStr::from_bytes(&path)) == real(definition.as_os_str()) {
+            return Ok(());
+        }
+        let target = self.target(name).unwrap_or_default();
+        let definition = definition.as_os_str().as_bytes();
+        let what = [&*path, b" leads to ", target.to_bytes(), b", not to ", definition].concat();
+        Err(Failed::without_cause(what))
+    }
+
     fn perform(&self, step: Step, name: &[u8], definition: &Path) -> Result<(), Failed> {
         let unable = |what: &'static str| move || [what.as_bytes(), &*self.tree.path_of(name)].concat();
         match step {
@@ -281,7 +313,7 @@ impl<'a> Change<'a> {
                 self.forget_choice(name);
             }
             Step::RemoveLink => {
-                let target = readlinkat(self.tree.fd(), name, Vec::new()).ok();
+                let target = self.target(name);
                 self.tree.unlink(name).while_doing(unable("unable to remove the link "))?;
                 self.remember_choice(name, target);
             }

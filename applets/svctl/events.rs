@@ -1,6 +1,5 @@
 //! `svctl events`: a line for each change of state, as it happens.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
@@ -12,6 +11,7 @@ use svcore::tai::Tai64N;
 
 use super::facts::{Condition, Service, pid_number};
 use super::json::object;
+use super::map::Map;
 use super::options::Opt;
 use super::screen::Screen;
 use super::tree::Tree;
@@ -47,20 +47,20 @@ impl Seen {
     }
 }
 
-/// Runs the command. It ends by a signal.
+/// Runs the command. It ends by a signal, or if nobody can read what it prints.
 pub(super) fn run(asked: &Asked) -> Result {
     let tree = Tree::new(&asked.given);
     let screen = Screen::new(&asked.given)?;
-    let mut known: BTreeMap<OsString, Seen> = BTreeMap::new();
+    let mut known: Map<OsString, Seen> = Map::default();
     let mut is_first = true;
-    watching::each_change(&asked.names, &tree, |names| {
+    watching::each_change(&asked.names, &tree, &mut |names| {
         let mut out = String::new();
         for service in list::services(names, &tree) {
             let seen = Seen::of(&service);
             if seen.is_half() {
                 continue;
             }
-            let before = known.insert(service.name.clone(), seen.clone());
+            let before = known.set(service.name.clone(), seen.clone());
             if !is_first && before.as_ref() != Some(&seen) {
                 if asked.given.has(Opt::Json) {
                     write_json(&service, &mut out);
@@ -71,7 +71,7 @@ pub(super) fn run(asked: &Asked) -> Result {
         }
         is_first = false;
         say::out(&[out.as_bytes()]);
-        Ok(watching::Next::Wait)
+        Ok(if say::out_error().is_some() { watching::Next::Stop } else { watching::Next::Wait })
     })?;
     Ok(0)
 }

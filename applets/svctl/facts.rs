@@ -1,6 +1,5 @@
 //! What is known of a service. What nobody tells is absent, never wrong.
 
-use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -14,6 +13,7 @@ use svcore::status::{State, Status, Want};
 use svcore::tai::{Tai64N, seconds_between};
 
 use super::json::Object;
+use super::map::Map;
 use super::text;
 
 /// The longest command line that is read.
@@ -199,15 +199,18 @@ impl Condition {
 
 /// Supervisors by their numbers: whether a process of this number is one.
 #[derive(Debug, Default)]
-pub(super) struct Supervising(BTreeMap<i32, bool>);
+pub(super) struct Supervising(Map<i32, bool>);
 
 impl Supervising {
     /// Whether `pid` is the number of a supervisor. Its children are those of services.
     pub(super) fn is_supervisor(&mut self, pid: i32) -> bool {
-        *self.0.entry(pid).or_insert_with(|| {
-            let name = ProcStat::of(pid).map(|stat| stat.name);
-            name.is_some_and(|name| name == b"runsv" || name == b"runsvinit")
-        })
+        if let Some(is_supervisor) = self.0.get(&pid) {
+            return *is_supervisor;
+        }
+        let name = ProcStat::of(pid).map(|stat| stat.name);
+        let is_supervisor = name.is_some_and(|name| name == b"runsv" || name == b"runsvinit");
+        self.0.set(pid, is_supervisor);
+        is_supervisor
     }
 }
 
@@ -263,6 +266,16 @@ impl Service {
                 format!("given up: {}", text::escaped(reason.as_bytes()))
             }
             _ => condition.word().to_owned(),
+        }
+    }
+
+    /// The same as a sentence: `it is up`.
+    pub(super) fn in_a_sentence(&self) -> String {
+        let words = self.in_words();
+        match self.condition() {
+            Condition::Waiting => format!("it {words}"),
+            Condition::GivenUp => format!("it was {words}"),
+            _ => format!("it is {words}"),
         }
     }
 

@@ -120,13 +120,14 @@ impl Project {
         let svlogd = programs::command("svlogd");
         let log = script::log_run(&comment, &svlogd, &self.logs(&line.name));
         let mut files = vec![("log/run", File::script(log))];
-        match procfile::form(&line.command) {
-            Form::Exec(text) => run.line(&[&text]),
-            // The shell stays, so its children are to get the signals, too.
-            Form::Hosted | Form::Broken => {
-                run.line(&[b"exec sh -c ", &quoted(&line.command)]);
-                files.push(("kill-group", File::empty()));
-            }
+        let form = procfile::form(&line.command);
+        match &form {
+            Form::Exec { text, .. } => run.line(&[text]),
+            Form::Hosted | Form::Broken => run.line(&[b"exec sh -c ", &quoted(&line.command)]),
+        }
+        // While a shell runs the command, its children are to get the signals, too.
+        if !matches!(form, Form::Exec { has_steps: false, .. }) {
+            files.push(("kill-group", File::empty()));
         }
         files.push(("run", File::script(run.into_bytes())));
         files
@@ -334,7 +335,7 @@ impl<'a> Import<'a> {
         if is_changed {
             return Ok(true);
         }
-        if let Some(other) = other_file(&service) {
+        if let Some(other) = self.other_file(name, &service) {
             say::out(&[
                 &printable(name),
                 b": kept, since it has a file of yours: ",
@@ -364,6 +365,28 @@ impl<'a> Import<'a> {
         }
         say::out(&[&printable(name), b": removed\n"]);
         Ok(false)
+    }
+
+    /// A file in the directory of a service that neither an import wrote nor a supervisor makes; the directory itself if it
+    /// cannot be read.
+    fn other_file(&self, name: &[u8], service: &Place) -> Option<Vec<u8>> {
+        let is_other =
+            |path: &[u8]| path != b"log" && self.manifest.get(&[name, b"/", path].concat()).is_none();
+        let unread = || Some(name.to_vec());
+        let Ok(names) = service.names() else { return unread() };
+        if let Some(other) = names.into_iter().find(|path| path != b"supervise" && is_other(path)) {
+            return Some(other);
+        }
+        match service.look(b"log") {
+            Ok(Some(stat)) if kind(&stat) == FileType::Directory => {}
+            Ok(None) => return None,
+            Ok(Some(_)) => return Some(b"log".to_vec()),
+            Err(_) => return unread(),
+        }
+        let Ok(names) = service.child(b"log").and_then(|log| log.names()) else { return unread() };
+        let mut paths =
+            names.iter().filter(|name| *name != b"supervise").map(|name| [b"log/", name.as_slice()].concat());
+        paths.find(|path| is_other(path))
     }
 
     fn say_kept(&self, path: &[u8], why: Why) {
@@ -441,24 +464,5 @@ fn read_in(service: &Place, path: &[u8]) -> std::io::Result<(Vec<u8>, bool)> {
     match path.strip_prefix(b"log/") {
         Some(name) => service.child(b"log")?.read(&c_string(name)?),
         None => service.read(&c_string(path)?),
-    }
-}
-
-/// A file in the directory of a service that neither an import nor a supervisor makes.
-fn other_file(service: &Place) -> Option<Vec<u8>> {
-    let is_ours =
-        |name: &[u8]| FILES.iter().any(|known| known.as_bytes() == name) || name.starts_with(b"supervise");
-    let names = service.names().ok()?;
-    if let Some(other) = names.into_iter().find(|name| !is_ours(name) && name != b"log") {
-        return Some(other);
-    }
-    match service.look(b"log").ok()? {
-        Some(stat) if kind(&stat) == FileType::Directory => {
-            let names = service.child(b"log").ok()?.names().ok()?;
-            let other = names.into_iter().find(|name| name != b"run" && !name.starts_with(b"supervise"))?;
-            Some([b"log/", &*other].concat())
-        }
-        Some(_) => Some(b"log".to_vec()),
-        None => None,
     }
 }

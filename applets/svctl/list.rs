@@ -45,7 +45,7 @@ pub(super) fn run(asked: &Asked) -> Result {
 /// Prints the table again whenever a service changes.
 fn watch(asked: &Asked, tree: &Tree) -> Result {
     let mut last = String::new();
-    watching::each_change(&asked.names, tree, |_| {
+    watching::each_change(&asked.names, tree, &mut |_| {
         let screen = Screen::new(&asked.given)?;
         let services = look(asked, tree)?;
         let text = if asked.given.has(Opt::Json) {
@@ -58,7 +58,7 @@ fn watch(asked: &Asked, tree: &Tree) -> Result {
             say::out(&[clear.as_bytes(), text.as_bytes()]);
             last = text;
         }
-        Ok(watching::Next::Wait)
+        Ok(if say::out_error().is_some() { watching::Next::Stop } else { watching::Next::Wait })
     })?;
     Ok(0)
 }

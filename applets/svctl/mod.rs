@@ -16,6 +16,7 @@ mod lint;
 mod list;
 mod log;
 mod make;
+mod map;
 mod names;
 mod options;
 mod place;
@@ -37,7 +38,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use svcore::multicall::{self, is_nearly};
 use svcore::say::{self, printable_text};
-use svcore::{Call, Error, Result};
+use svcore::{Call, Error, Failed, Result};
 
 use options::{COMMON, Given, Opt};
 
@@ -177,15 +178,22 @@ const VERBS: &[Verb] = &[
 /// Runs the applet.
 pub(crate) fn main(call: &Call<'_>) -> Result {
     let (verb, asked) = parse(call.args)?;
-    if asked.given.has(Opt::Help) {
+    let code = if asked.given.has(Opt::Help) {
         help(verb);
-        return Ok(0);
-    }
-    if asked.given.has(Opt::Version) {
+        0
+    } else if asked.given.has(Opt::Version) {
         say::out(&[multicall::version_line().as_bytes()]);
-        return Ok(0);
+        0
+    } else {
+        (verb.run)(&asked)?
+    };
+    match say::out_error() {
+        // A reader that has seen enough, such as `head`, is no error.
+        Some(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failed::because(error, "unable to write to standard output").into())
+        }
+        _ => Ok(code),
     }
-    (verb.run)(&asked)
 }
 
 /// The command and what it is asked for. `list` is the command if there is none.

@@ -1,13 +1,12 @@
 //! The processes of services, with their memory and processor time, from `/proc`.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 
 use rustix::fs::CWD;
-use svcore::files;
 use svcore::proc_stat::ProcStat;
 use svcore::sort::sort;
 use svcore::sys::listing;
+use svcore::{files, slice};
 
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,20 +23,20 @@ pub(super) struct Process {
 /// All processes by the numbers of their parents.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
-    children: BTreeMap<i32, Vec<i32>>,
+    /// Each process after the number of its parent, in their order.
+    children: Vec<(i32, i32)>,
 }
 
 impl Processes {
     /// Those that there are now; none where there is no `/proc`.
     pub(super) fn look() -> Self {
         let mut all = Processes::default();
-        let mut pids = listing::numbers_in(b"/proc").unwrap_or_default();
-        sort(&mut pids);
-        for pid in pids {
+        for pid in listing::numbers_in(b"/proc").unwrap_or_default() {
             if let Some(stat) = ProcStat::of(pid).filter(|stat| !stat.is_zombie) {
-                all.children.entry(stat.parent).or_default().push(pid);
+                all.children.push((stat.parent, pid));
             }
         }
+        sort(&mut all.children);
         all
     }
 
@@ -55,8 +54,9 @@ impl Processes {
             if found.len() >= MANY {
                 break;
             }
-            let children = self.children.get(&pid).into_iter().flatten().rev();
-            open.extend(children.map(|child| (*child, depth.saturating_add(1))));
+            let place = |pid| self.children.partition_point(|(parent, _)| *parent < pid);
+            let children = slice::part(&self.children, place(pid)..place(pid.saturating_add(1)));
+            open.extend(children.iter().rev().map(|(_, child)| (*child, depth.saturating_add(1))));
         }
         found
     }
@@ -92,11 +92,11 @@ mod tests {
 
     #[test]
     fn a_process_is_followed_by_its_children() {
-        let children = BTreeMap::from([(1, vec![2, 5]), (2, vec![3]), (7, vec![8])]);
+        let children = vec![(1, 2), (1, 5), (2, 3), (7, 8)];
         let all = Processes { children };
         assert_eq!(all.tree(1), [(1, 0), (2, 1), (3, 2), (5, 1)]);
         assert_eq!(all.tree(9), [(9, 0)]);
-        let ring = Processes { children: BTreeMap::from([(1, vec![2]), (2, vec![1])]) };
+        let ring = Processes { children: vec![(1, 2), (2, 1)] };
         assert_eq!(ring.tree(1).len(), 10_000);
     }
 

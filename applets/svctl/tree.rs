@@ -9,6 +9,7 @@ use svcore::say::printable_text;
 use svcore::sort::sort;
 use svcore::{Error, Failed, Result, serving};
 
+use super::map::Map;
 use super::options::{Given, Opt};
 use super::project;
 
@@ -82,10 +83,10 @@ impl Tree {
     pub(super) fn selected(&self, words: &[OsString]) -> Result<Vec<OsString>> {
         let is_plain = |word: &OsString| is_path(word) || self.path.join(word).is_dir();
         if words.iter().all(is_plain) {
-            return Ok(without_doubles(words.to_vec()));
+            return Ok(without_doubles(words));
         }
         let words = words.iter().map(|word| select(word, &self.names()?));
-        Ok(without_doubles(words.collect::<Result<Vec<_>>>()?.concat()))
+        Ok(without_doubles(&words.collect::<Result<Vec<_>>>()?.concat()))
     }
 
     /// The services that the words mean; without a word all, for commands that change nothing.
@@ -147,9 +148,9 @@ fn select(word: &OsStr, names: &[OsString]) -> Result<Vec<OsString>> {
     Ok(if group.is_empty() || bytes.is_empty() { vec![word.to_owned()] } else { group })
 }
 
-fn without_doubles(names: Vec<OsString>) -> Vec<OsString> {
-    let mut seen = std::collections::BTreeSet::new();
-    names.into_iter().filter(|name| seen.insert(name.clone())).collect()
+fn without_doubles(names: &[OsString]) -> Vec<OsString> {
+    let mut seen = Map::default();
+    names.iter().filter(|name| seen.set(*name, ()).is_none()).cloned().collect()
 }
 
 /// Whether a name matches a pattern of the shell: `*`, `?`, `[abc]`, `[a-z]`, `[!abc]`, and `\` before a character.

@@ -15,7 +15,7 @@ use svcore::sys::clock;
 use svcore::{Error, Result, say};
 
 use super::act::patience;
-use super::facts::Service;
+use super::facts::{Condition, Service};
 use super::options::Opt;
 use super::silent::Silent;
 use super::tree::Tree;
@@ -53,7 +53,7 @@ pub(super) fn wait(asked: &Asked) -> Result {
     let until = patience(&asked.given)?.map(|patience| clock::monotonic().saturating_add(patience));
     let mut look = Look::new(&tree);
     let words = left.clone();
-    watching::each_change(&words, &tree, |changed| {
+    watching::each_change(&words, &tree, &mut |changed| {
         // A look without a name is one for a `./check`, or the last.
         let names = if changed.is_empty() { &left } else { changed };
         let mut arrived = Vec::new();
@@ -114,11 +114,23 @@ impl Look {
     }
 
     fn is_there(&mut self, service: &Service, state: For) -> bool {
-        let Some(status) = service.main.status() else { return state == For::Down };
+        let Some(status) = service.main.status() else {
+            // Without a supervisor it is down. What is not there, or may not be looked at, is not known to be down.
+            let is_unserved = matches!(service.condition(), Condition::Off | Condition::Unsupervised);
+            let is_there = || Target::new(&service.name, &self.base).dir().is_ok();
+            return state == For::Down && is_unserved && is_there();
+        };
         let is_down = status.state == State::Down && status.pid.is_none();
         let is_done = || service.main.facts().is_some_and(|facts| facts.done.is_some());
         match state {
-            For::Down => is_down,
+            // One that is wanted up is started again, unless it was given up or is done.
+            For::Down => {
+                is_down
+                    && matches!(
+                        service.condition(),
+                        Condition::Down | Condition::Off | Condition::GivenUp | Condition::Done
+                    )
+            }
             // A supervisor that does not tell of the end of a task leaves it down and unwanted.
             For::Done => is_down && (is_done() || status.want != Some(Want::Up)),
             For::Up => service.is_up() && !status.term,
@@ -169,7 +181,11 @@ pub(super) fn once(asked: &Asked) -> Result {
         return Ok(FAILED);
     };
     if status.pid.is_some() || status.want == Some(Want::Up) {
-        let line = format!("{shown}: {} already; stop it first\n", before.in_words());
+        let already = match before.condition() {
+            Condition::GivenUp | Condition::Waiting | Condition::Restarting => ", and it is wanted up",
+            _ => " already",
+        };
+        let line = format!("{shown}: {}{already}; stop it first\n", before.in_words());
         say::out(&[line.as_bytes()]);
         return Ok(FAILED);
     }
@@ -182,7 +198,7 @@ pub(super) fn once(asked: &Asked) -> Result {
     send_once(&names, &base, &mut supervisors);
     let mut ended = None;
     let mut has_started = false;
-    watching::each_change(&names, &tree, |_| {
+    watching::each_change(&names, &tree, &mut |_| {
         let services = list::services(&names, &tree);
         let Some(service) = services.first() else { return Ok(Next::Stop) };
         has_started |= has_run(before, service);

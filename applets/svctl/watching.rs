@@ -3,7 +3,6 @@
 //! The directory of services, each service directory and each `supervise` directory is watched, in which supervisors replace
 //! files by renaming. The end of a supervisor changes no file: it is seen on the FIFO `ok`, which has no reader then.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -15,9 +14,11 @@ use svcore::Result;
 use svcore::client::{Base, LOG, MAIN, Part, Target};
 use svcore::event::{self, Wait};
 use svcore::moment::{Moment, earlier};
+use svcore::sort::sort;
 use svcore::sys::watch::Inotify;
 use svcore::sys::{clock, limits};
 
+use super::map::Map;
 use super::tree::Tree;
 
 /// How often to look where directories cannot be watched.
@@ -29,9 +30,9 @@ struct Watches {
     /// The watch of the directory of services.
     tree: Option<i32>,
     /// The services by their watches.
-    names: BTreeMap<i32, OsString>,
+    names: Map<i32, OsString>,
     /// The FIFOs `ok` of the supervisors of a service and of its log service.
-    supervisors: BTreeMap<OsString, Vec<OwnedFd>>,
+    supervisors: Map<OsString, Vec<OwnedFd>>,
 }
 
 /// What to do after a look.
@@ -54,14 +55,14 @@ pub(super) enum Next {
 pub(super) fn each_change(
     words: &[OsString],
     tree: &Tree,
-    mut each: impl FnMut(&[OsString]) -> Result<Next>,
+    each: &mut dyn FnMut(&[OsString]) -> Result<Next>,
 ) -> Result<()> {
     limits::raise_open_files();
     let mut watches = Watches {
         inotify: Inotify::new().ok(),
         tree: None,
-        names: BTreeMap::new(),
-        supervisors: BTreeMap::new(),
+        names: Map::default(),
+        supervisors: Map::default(),
     };
     let mut names = tree.selected_or_all(words)?;
     watches.watch_tree(tree);
@@ -75,7 +76,6 @@ pub(super) fn each_change(
         };
         let (changed, has_tree_changed) = watches.wait(until);
         if !has_tree_changed {
-            let changed: Vec<OsString> = changed.into_iter().collect();
             watches.watch(&changed, tree);
             next = each(&changed)?;
             continue;
@@ -111,7 +111,7 @@ impl Watches {
             if let Ok(dir) = target.dir() {
                 self.watch_directory(name, dir);
             }
-            self.supervisors.insert(name.clone(), supervisors);
+            self.supervisors.set(name.clone(), supervisors);
         }
     }
 
@@ -132,36 +132,38 @@ impl Watches {
     fn watch_directory(&mut self, name: &OsString, dir: rustix::fd::BorrowedFd<'_>) {
         let Some(inotify) = &self.inotify else { return };
         if let Ok(watch) = inotify.add_open(dir) {
-            self.names.insert(watch, name.clone());
+            self.names.set(watch, name.clone());
         }
     }
 
     /// Waits for a change, no longer than to a moment. Returns the services that it is about, and whether services may have come or gone.
-    fn wait(&mut self, until: Option<Moment>) -> (BTreeSet<OsString>, bool) {
+    fn wait(&mut self, until: Option<Moment>) -> (Vec<OsString>, bool) {
         let Some(inotify) = &self.inotify else {
             let look = clock::monotonic().saturating_add(LOOK_EVERY);
             event::wait(&mut [], Wait::until(earlier(Some(look), until)));
-            return (BTreeSet::new(), true);
+            return (Vec::new(), true);
         };
         let held: Vec<(&OsString, &OwnedFd)> =
             self.supervisors.iter().flat_map(|(name, fds)| fds.iter().map(move |fd| (name, fd))).collect();
         let mut fds = vec![PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN)];
         fds.extend(held.iter().map(|(_, fd)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::empty())));
         event::wait(&mut fds, Wait::until(until));
-        let mut changed = BTreeSet::new();
+        let mut changed: Vec<OsString> = Vec::new();
         for ((name, _), fd) in held.iter().zip(fds.iter().skip(1)) {
             if !fd.revents().is_empty() {
-                changed.insert((*name).clone());
+                changed.push((*name).clone());
             }
         }
         let mut has_tree_changed = false;
         inotify.read_each(|watch, _| match self.names.get(&watch) {
             Some(name) => {
-                changed.insert(name.clone());
+                changed.push(name.clone());
             }
             // The number of lost changes is -1.
             None => has_tree_changed |= watch == -1 || Some(watch) == self.tree,
         });
+        sort(&mut changed);
+        changed.dedup();
         (changed, has_tree_changed)
     }
 }

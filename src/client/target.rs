@@ -204,7 +204,7 @@ impl Target {
     #[must_use]
     pub fn facts(&self, part: &Part) -> Facts {
         let place = self.find(part, "", open_ok);
-        place.map_or_else(|_| Facts::default(), |(place, _)| read_facts_in(place.dir.as_fd()))
+        place.map_or_else(|_| Facts::default(), |(place, _)| current_facts_in(place.dir.as_fd()))
     }
 
     /// The status of the service, or with [`LOG`] of its log service, with all else that its supervisor tells.
@@ -215,7 +215,7 @@ impl Target {
     pub fn view(&self, part: &Part) -> Result<View, Trouble> {
         let (place, ok) = self.find(part, "open supervise/ok", open_ok)?;
         let status = read_status_in(place.dir.as_fd())?;
-        let facts = read_facts_in(place.dir.as_fd());
+        let facts = current_facts_in(place.dir.as_fd());
         let flaps_until = flaps_until_in(place.dir.as_fd());
         Ok(View { place: place.dir, ok, status, facts, flaps_until })
     }
@@ -295,6 +295,11 @@ fn flaps_until_in(place: BorrowedFd<'_>) -> Option<Tai64N> {
     let mut bytes = [0; 12];
     let length = rustix::io::read(&file, &mut bytes).ok()?;
     Tai64N::from_slice(bytes.get(..length)?).ok()
+}
+
+/// What the supervisor that serves now has published.
+fn current_facts_in(place: BorrowedFd<'_>) -> Facts {
+    Some(read_facts_in(place)).filter(Facts::is_current).unwrap_or_default()
 }
 
 fn read_facts_in(place: BorrowedFd<'_>) -> Facts {

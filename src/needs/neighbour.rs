@@ -98,7 +98,7 @@ impl<'p> Neighbour<'p> {
         };
         // In this order, because `state` is written before `status`.
         let status = Status::decode(read(c"status", LEN)?.first_chunk()?).ok()?;
-        let facts = read(STATE, facts::LEN_MAX).map(|text| Facts::decode(&text));
+        let facts = read(STATE, facts::LEN_MAX).map(|text| Facts::decode(&text)).filter(Facts::is_current);
         let mut known = Known {
             status,
             is_done: facts.as_ref().is_some_and(|facts| facts.done.is_some()),

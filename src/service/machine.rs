@@ -474,8 +474,6 @@ impl Machine {
             self.want = Want::Down;
         }
         self.run_file = if ever_ran { RunFile::Usable } else { RunFile::Untried };
-        // It was given up only because of the file that is another one now.
-        self.forget_rest();
         Action::Publish.into()
     }
 }

@@ -53,17 +53,19 @@ fn assignments(line: &[u8]) -> Result<&[u8], &'static str> {
     }
 }
 
+const OPEN: &str = "a quote is not closed";
+const COMMAND: &str = "a value has a command in it, and a shell would run it";
+
 /// What follows a value.
 fn after_value(value: &[u8]) -> Result<&[u8], &'static str> {
-    const OPEN: &str = "a quote is not closed";
     let mut rest = value;
     while let Some((&byte, behind)) = rest.split_first() {
         rest = match byte {
             b' ' | b'\t' | b'\n' | b'\r' => break,
             b'\'' => closed(behind, |byte| byte == b'\'').ok_or(OPEN)?,
-            b'"' => after_double(behind).ok_or(OPEN)?,
+            b'"' => after_double(behind)?,
             b'\\' => behind.get(1..).ok_or("it ends in a backslash")?,
-            b'$' if behind.starts_with(b"(") => closed(behind, |byte| byte == b')').ok_or(OPEN)?,
+            b'$' if behind.starts_with(b"(") => return Err(COMMAND),
             b';' | b'&' | b'|' | b'<' | b'>' | b'(' | b')' | b'`' => {
                 return Err("a value with one of ;&|<>()` needs quotes");
             }
@@ -74,16 +76,18 @@ fn after_value(value: &[u8]) -> Result<&[u8], &'static str> {
 }
 
 /// What follows text in double quotes.
-fn after_double(text: &[u8]) -> Option<&[u8]> {
+fn after_double(text: &[u8]) -> Result<&[u8], &'static str> {
     let mut rest = text;
     while let Some((&byte, behind)) = rest.split_first() {
         rest = match byte {
-            b'"' => return Some(behind),
-            b'\\' => behind.get(1..)?,
+            b'"' => return Ok(behind),
+            b'\\' => behind.get(1..).ok_or(OPEN)?,
+            b'`' => return Err(COMMAND),
+            b'$' if behind.starts_with(b"(") => return Err(COMMAND),
             _ => behind,
         };
     }
-    None
+    Err(OPEN)
 }
 
 /// What follows the first byte of a kind, which has to be there.
@@ -110,7 +114,7 @@ mod tests {
     #[test]
     fn assignments_are_accepted() {
         let text = "# all\n\nexport A=1\nB=2 # two\n  export C='x y' D=\"a \\\" b\nnext line\"\nE=\nF=a\\ b'c'\"d\"\n\
-                    G=$HOME/bin:$(hostname)\r\nexport H=\"$(date -u; id)\"";
+                    G=$HOME/bin:$X\r\nexport H=\"\\$(date -u; id)\" I='$(id)`id`'";
         assert_eq!(check(text.as_bytes()), Ok(()));
         assert_eq!(check(b""), Ok(()));
     }
@@ -126,6 +130,10 @@ mod tests {
             ("export A\n", 1, "would run it"),
             ("1A=2", 1, "would run it"),
             ("A=`id`", 1, "needs quotes"),
+            ("A=$(id)", 1, "command"),
+            ("A=1\nA=x\"y$(id)\"", 2, "command"),
+            ("A=\"`id`\"", 1, "command"),
+            ("A=\"${B:-$(id)}\"", 1, "command"),
             ("A=x\\", 1, "backslash"),
             ("B='\n\n'\nA = 1", 4, "would run it"),
         ] {

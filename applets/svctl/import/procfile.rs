@@ -24,8 +24,12 @@ pub(super) struct Fault {
 /// How a command is written into a script so that the script becomes the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Form {
-    /// This text ends in `exec PROGRAM …`.
-    Exec(Vec<u8>),
+    /// The text ends in `exec PROGRAM …`.
+    Exec {
+        text: Vec<u8>,
+        /// The shell runs other commands before.
+        has_steps: bool,
+    },
     /// Only a shell of its own can run it.
     Hosted,
     /// No shell can: a quote is not closed, or the line ends in a backslash.
@@ -77,7 +81,7 @@ fn service(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     }
     match form(command) {
         Form::Broken => Err("a quote is not closed, or it ends in a backslash"),
-        Form::Exec(_) | Form::Hosted => Ok((name, command)),
+        Form::Exec { .. } | Form::Hosted => Ok((name, command)),
     }
 }
 
@@ -114,14 +118,15 @@ pub(super) fn form(command: &[u8]) -> Form {
     }
     let (before, end) = command.split_at_checked(*last).unwrap_or((command, b""));
     let (skipped, word) = first_word(end);
-    if is_in(OF_SHELL, word) || word.is_empty() {
+    if is_in(OF_SHELL, word) || word.is_empty() || word.starts_with(b"#") {
         return Form::Hosted;
     }
+    let has_steps = !steps.is_empty();
     if word == b"exec" {
-        return Form::Exec(command.to_vec());
+        return Form::Exec { text: command.to_vec(), has_steps };
     }
     let (assignments, program) = end.split_at_checked(skipped).unwrap_or((end, b""));
-    Form::Exec([before, assignments, b"exec ", program].concat())
+    Form::Exec { text: [before, assignments, b"exec ", program].concat(), has_steps }
 }
 
 /// What a scan of a command finds.
@@ -236,7 +241,7 @@ mod tests {
 
     fn formed(command: &str) -> String {
         match form(command.as_bytes()) {
-            Form::Exec(text) => String::from_utf8(text).unwrap(),
+            Form::Exec { text, .. } => String::from_utf8(text).unwrap(),
             Form::Hosted => "hosted".to_owned(),
             Form::Broken => "broken".to_owned(),
         }
@@ -276,6 +281,8 @@ mod tests {
             "A=1",
             "while :; do a; done",
             "a;",
+            "a;# x",
+            "a && b; # x",
             "a && ",
             "! a",
             "{ a; }",

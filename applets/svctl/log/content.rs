@@ -6,6 +6,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use svcore::files;
 
 use super::directory::{Opened, compression, start_of};
+#[cfg(feature = "gzip")]
+use super::inflate::Gunzip;
 
 /// The content of a file, read from its beginning on.
 pub(super) enum Content {
@@ -17,7 +19,7 @@ pub(super) enum Content {
     },
     /// Compressed by gzip.
     #[cfg(feature = "gzip")]
-    Gzip(Box<flate2::read::MultiGzDecoder<File>>),
+    Gzip(Box<Gunzip>),
 }
 
 /// Why there is no content.
@@ -43,7 +45,7 @@ impl Content {
         match compression(start.get(..length).unwrap_or_default()) {
             None => Ok(Content::Plain { file: opened.file, left: limit }),
             #[cfg(feature = "gzip")]
-            Some("gzip") => Ok(Content::Gzip(Box::new(flate2::read::MultiGzDecoder::new(opened.file)))),
+            Some("gzip") => Ok(Content::Gzip(Box::new(Gunzip::new(opened.file)))),
             Some(program) => Err(Unreadable::Compressed(program)),
         }
     }
@@ -65,7 +67,7 @@ impl Content {
         let file = match self {
             Content::Plain { file, .. } => file,
             #[cfg(feature = "gzip")]
-            Content::Gzip(decoder) => decoder.get_ref(),
+            Content::Gzip(decoder) => decoder.file(),
         };
         rustix::fs::fstat(file).is_ok_and(|stat| files::is_executable(&stat))
     }

@@ -1,6 +1,5 @@
 //! Following logs: waits until something is written to one of them, and for nothing else.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -15,6 +14,7 @@ use svcore::say::Message;
 use svcore::sys::clock;
 use svcore::sys::watch::{self, Inotify};
 
+use super::super::map::Map;
 use super::lines::Log;
 
 /// How often to look at a log that cannot be watched, or whose directory is away.
@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Follower {
     inotify: Option<Inotify>,
     /// The logs by their watches.
-    numbers: BTreeMap<i32, usize>,
+    numbers: Map<i32, usize>,
     /// Logs without a watch.
     unwatched: Vec<usize>,
 }
@@ -33,7 +33,7 @@ impl Follower {
     /// Begins to watch the logs. What is written from now on is noticed.
     pub(super) fn new(logs: &[Log]) -> Self {
         let mut follower =
-            Follower { inotify: Inotify::new().ok(), numbers: BTreeMap::new(), unwatched: Vec::new() };
+            Follower { inotify: Inotify::new().ok(), numbers: Map::default(), unwatched: Vec::new() };
         for (number, log) in logs.iter().enumerate() {
             follower.watch(number, log.path());
         }
@@ -50,7 +50,7 @@ impl Follower {
             inotify.add_writes(&path).ok()
         });
         match watch {
-            Some(watch) => _ = self.numbers.insert(watch, number),
+            Some(watch) => _ = self.numbers.set(watch, number),
             None => self.unwatched.push(number),
         }
     }

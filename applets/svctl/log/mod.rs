@@ -8,6 +8,8 @@ mod directory;
 mod filter;
 mod find;
 mod follow;
+#[cfg(feature = "gzip")]
+mod inflate;
 mod lines;
 mod merge;
 mod pattern;

@@ -5,9 +5,9 @@
 //! could be before, and on the byte; so that is remembered, and most bytes cost one look into a table. What a group matched
 //! is not remembered, so there are no back references. A crate for this would be a third of all that `svctl` may weigh.
 
-use std::collections::BTreeMap;
-
 use svcore::decimal;
+
+use super::super::map::Map;
 
 /// The most parts that an expression may have. `{1000}` makes a thousand of one.
 const PARTS_MAX: usize = 10_000;
@@ -99,7 +99,7 @@ pub(super) struct Pattern {
     next: Threads,
     to_follow: Vec<usize>,
     known: Vec<Known>,
-    numbers: BTreeMap<Vec<usize>, usize>,
+    numbers: Map<Vec<usize>, usize>,
 }
 
 /// Steps at which a match can be, and where it can be after each byte.
@@ -178,7 +178,7 @@ impl Pattern {
             next: threads(),
             to_follow: Vec::new(),
             known: Vec::new(),
-            numbers: BTreeMap::new(),
+            numbers: Map::default(),
         })
     }
 
@@ -285,7 +285,7 @@ impl Pattern {
         }
         let number = self.known.len();
         if !is_start {
-            self.numbers.insert(list.clone(), number);
+            self.numbers.set(list.clone(), number);
         }
         self.known.push(Known { list, is_found, is_found_at_end, after: Box::new([UNKNOWN; 256]) });
         number

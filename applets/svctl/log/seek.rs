@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 
-use memchr::{memchr, memchr_iter, memrchr};
+use memchr::{memchr, memrchr};
 use rustix::io::{Errno, pread};
 use svcore::slice;
 use svcore::tai::Tai64N;
@@ -112,7 +112,7 @@ fn count(opened: &Opened) -> io::Result<u64> {
             // A damaged file has the lines before the damage.
             Ok(0) | Err(_) => break,
             Ok(length) => {
-                let newlines = memchr_iter(b'\n', slice::part(&block, ..length)).count();
+                let newlines = slice::part(&block, ..length).iter().filter(|byte| **byte == b'\n').count();
                 lines = lines.saturating_add(u64::try_from(newlines).unwrap_or(0));
             }
         }

@@ -83,7 +83,11 @@ fn cause(what: impl Into<String>, mend: impl Into<String>) -> Option<Cause> {
 /// The probable cause; `None` if nothing is wrong.
 pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
     let name = &evidence.name;
-    let of_main = match evidence.condition? {
+    let condition = evidence.condition?;
+    if let Some(cause) = of_hook(evidence) {
+        return Some(cause);
+    }
+    let of_main = match condition {
         Condition::Unsupervised | Condition::Unknown => of_unserved(evidence),
         Condition::Off => cause(
             "it has a file down, and no supervisor",
@@ -111,9 +115,10 @@ pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
         }
         Condition::Finishing => {
             let pid = evidence.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
+            let kill = evidence.pid.map_or_else(String::new, |pid| format!("; kill -KILL {pid}"));
             cause(
                 format!("./run has ended, and ./finish{pid} has not yet"),
-                format!("look at {name}/finish; svctl kill -s KILL {name}"),
+                format!("look at {name}/finish{kill}"),
             )
         }
         Condition::NotReady => {
@@ -127,6 +132,15 @@ pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
         Condition::Up | Condition::Done => None,
     };
     of_main.or_else(|| of_log(evidence))
+}
+
+/// A program in `control/` for which the supervisor waits.
+fn of_hook(evidence: &Evidence) -> Option<Cause> {
+    let (hook, pid, seconds) = evidence.hook.as_ref()?;
+    cause(
+        format!("{hook} (pid {pid}) runs since {seconds} s, and the supervisor waits for it"),
+        format!("look at {hook}; kill {pid}"),
+    )
 }
 
 /// Why a service has no supervisor.
@@ -150,12 +164,6 @@ fn of_waits(evidence: &Evidence) -> Option<Cause> {
 
 /// Why a service does not stay up that is wanted up.
 fn of_start(evidence: &Evidence) -> Option<Cause> {
-    if let Some((hook, pid, seconds)) = &evidence.hook {
-        return cause(
-            format!("{hook} (pid {pid}) runs since {seconds} s, and the supervisor waits for it"),
-            format!("look at {hook}; kill {pid}"),
-        );
-    }
     if let Some(why) = &evidence.run {
         return match why.split_once(": ") {
             Some((what, mend)) => {

@@ -291,9 +291,7 @@ fn full_disk(dir: &Path) -> Option<String> {
 /// A program in `control/` of this service that runs for longer than it should: a child of a supervisor in this directory.
 fn hook(service: &Service, target: &Target) -> Option<(String, i32, u64)> {
     let has_hooks = matches!(target.look(c"control"), Ok(Some(stat)) if files::is_dir(&stat));
-    let is_waiting =
-        matches!(service.condition(), Condition::Restarting | Condition::Stopping | Condition::GivenUp);
-    if !has_hooks || !is_waiting && service.main.status()?.state != State::Down {
+    if !has_hooks || service.main.status().is_none() {
         return None;
     }
     let path = std::fs::canonicalize(OsStr::from_bytes(&service.path)).ok()?;

@@ -16,17 +16,17 @@ impl Machine {
             Command::Up | Command::Once if self.held => Actions::none(),
             Command::Down if self.held && self.want == Want::Exit => Actions::none(),
             Command::Up => {
-                self.forget_rest();
+                self.forget_verdict(now);
                 self.set_want(Want::Up, false);
                 Actions::from(Action::Publish).and(self.start_if_due(now, false))
             }
             Command::Once => {
-                self.forget_rest();
+                self.forget_verdict(now);
                 self.set_want(Want::Down, true);
                 Actions::from(Action::Publish).and(self.start_if_due(now, false))
             }
             Command::Down | Command::Exit => {
-                self.forget_rest();
+                self.forget_given_up();
                 self.set_want(if command == Command::Exit { Want::Exit } else { Want::Down }, false);
                 Actions::from(Action::Publish).and(self.stop())
             }

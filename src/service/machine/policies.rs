@@ -13,7 +13,7 @@ use crate::policy::{Restart, RestartDelay, RestartLimit};
 use crate::process::Ended;
 use crate::service::step::{Action, Actions, Notice, Now, Script};
 use crate::status::Want;
-use crate::tai::Tai64N;
+use crate::tai::{self, Tai64N};
 
 /// The exit code by which `./finish` gives the service up. Source: s6-supervise.
 const FINISH_GIVES_UP: Ended = Ended::Code(125);
@@ -185,6 +185,8 @@ pub(super) struct Policies {
     /// What follows the end of `./run`, as soon as `./finish` has ended.
     verdict: Option<Verdict>,
     rest: Option<Rest>,
+    /// When the pause before the next start is over, if a policy says how long it is.
+    next_start: Option<Tai64N>,
     /// For the next process.
     ready: Option<ReadyPolicy>,
     /// Of the process that runs.
@@ -249,6 +251,9 @@ impl Machine {
                 None => Readiness::NotReady,
             });
         }
+        if matches!(self.state, MachineState::Down(_)) && self.wants_start() {
+            facts.next_start = policies.next_start;
+        }
         match policies.rest {
             Some(Rest::Done(at)) => facts.done = Some(at),
             Some(Rest::GivenUp(reason)) => facts.given_up = Some(reason.in_words()),
@@ -261,10 +266,22 @@ impl Machine {
         self.policies.as_ref()?.rest
     }
 
-    /// A command decides anew what is wanted.
-    pub(super) fn forget_rest(&mut self) {
+    /// A command asks for a start: what was decided after the last end does not count any more.
+    pub(super) fn forget_verdict(&mut self, now: Now) {
+        let Some(policies) = &mut self.policies else { return };
+        policies.rest = None;
+        policies.restarts = Restarts::default();
+        if policies.next_start.take().is_some()
+            && let MachineState::Down(down) = &mut self.state
+        {
+            down.not_before = down.not_before.min(now.at);
+        }
+    }
+
+    /// A command asks it to be down. What is done stays done.
+    pub(super) fn forget_given_up(&mut self) {
         if let Some(policies) = &mut self.policies {
-            policies.rest = None;
+            policies.rest = policies.rest.filter(|rest| matches!(rest, Rest::Done(_)));
             policies.restarts = Restarts::default();
         }
     }
@@ -292,6 +309,7 @@ impl Machine {
     pub(super) fn watch_readiness(&mut self, now: Now) {
         if let Some(policies) = &mut self.policies {
             policies.watch = policies.ready.map(|ready| Watch::new(now.at, ready));
+            policies.next_start = None;
         }
     }
 
@@ -411,7 +429,10 @@ impl Machine {
         let Some(policies) = &mut self.policies else { return (None, Actions::none()) };
         match policies.verdict.take() {
             None => (None, Actions::none()),
-            Some(Verdict::Again(pause)) => (pause, Actions::none()),
+            Some(Verdict::Again(pause)) => {
+                policies.next_start = pause.map(|pause| tai::later(&now.stamp, pause));
+                (pause, Actions::none())
+            }
             Some(Verdict::Done) => {
                 policies.rest = Some(Rest::Done(now.stamp));
                 if self.want == Want::Up {

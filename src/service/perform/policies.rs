@@ -1,6 +1,7 @@
 //! The policy files of a service: which there are, and what they say when that is needed.
 
 use std::io;
+use std::sync::OnceLock;
 
 use rustix::fd::AsFd;
 
@@ -9,6 +10,7 @@ use super::contents::Contents;
 use crate::facts::Facts;
 use crate::files;
 use crate::policy::{self, PolicyFile, PolicyFiles, RestartDelay, RestartLimit, Senseless};
+use crate::proc_stat::ProcStat;
 use crate::service::machine::{ReadyPolicy, RestartPolicy};
 
 /// The longest file that is read, in bytes.
@@ -106,6 +108,7 @@ impl Service {
         }
         match text {
             Ok(text) if text.len() == room => self.report_policy(file, "too long"),
+            Ok(text) if text.trim_ascii().is_empty() => self.report_policy(file, "empty"),
             Ok(text) => match parse(text) {
                 Ok(policy) => return Some(policy),
                 Err(Senseless(expected)) => self.report_policy(file, &format!("not {expected}")),
@@ -151,6 +154,14 @@ impl Service {
             notifications.note_facts(&mut facts);
         }
         facts.waits = self.waits().to_vec();
+        facts.supervisor = own_process();
         Some(facts)
     }
+}
+
+/// Our number, and when we started; `None` without `/proc`.
+fn own_process() -> Option<(i32, u64)> {
+    static OWN: OnceLock<Option<(i32, u64)>> = OnceLock::new();
+    let own = || Some((rustix::process::getpid().as_raw_nonzero().get(), ProcStat::own()?.start));
+    *OWN.get_or_init(own)
 }

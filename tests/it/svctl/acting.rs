@@ -172,6 +172,70 @@ fn a_state_is_waited_for() {
 }
 
 #[test]
+fn what_is_not_known_to_be_down_is_waited_for() {
+    under_any_supervisor(|tree, _| {
+        tree.define("ends", "exec false");
+        tree.link("ends");
+        tree.sleeper("broken");
+        tree.start();
+        eventually("restarting", || go(tree, &["list", "ends"]).1.contains("restarting"));
+        assert_eq!(go(tree, &["wait", "-w1", "down", "ends"]).0, Some(1));
+        assert_eq!(go(tree, &["wait", "-w1", "down", "nosuch"]).0, Some(1));
+        eventually("up", || tree.is_up("broken"));
+        tree.file("broken", "supervise/status", "");
+        assert_eq!(go(tree, &["wait", "-w1", "down", "broken"]).0, Some(1));
+        // A directory without a supervisor is down.
+        tree.define("idle", "exec sleep 1000");
+        let idle = tree.root.join("sv/idle");
+        assert_eq!(go(tree, &["wait", "-w1", "down", idle.to_str().unwrap()]).0, Some(0));
+    });
+}
+
+#[test]
+fn nothing_is_sent_to_finish() {
+    under_any_supervisor(|tree, _| {
+        tree.define("web", "exec sleep 1000");
+        write_script(&tree.root.join("sv/web/finish"), "exec sleep 1000");
+        tree.link("web");
+        tree.start();
+        eventually("up", || tree.is_up("web"));
+        let (code, out) = go(tree, &["stop", "-w1", "--wait-kill", "web"]);
+        assert_eq!(code, Some(1), "{out}");
+        assert!(out.starts_with("web: did not end within 1 s; it is finishing\n"), "{out}");
+        let finish = pid(tree, "web");
+        assert!(out.ends_with(&format!("mend: look at web/finish; kill -KILL {finish}\n")), "{out}");
+        let (code, out) = go(tree, &["kill", "-s", "KILL", "web"]);
+        assert_eq!((code, out.as_str()), (Some(1), "web: finishing, nothing is sent\n"));
+        run_file("/bin/kill").args(&["-KILL", &finish.to_string()]).go();
+        assert_eq!(go(tree, &["wait", "-w", PATIENCE, "down", "web"]).0, Some(0));
+    });
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let mut tree = Tree::new();
+    tree.sleeper("web");
+    tree.start();
+    eventually("up", || tree.is_up("web"));
+    let command = format!("exec {} svctl \"$@\" >/dev/full", executable().display());
+    for words in [
+        &["list", "--json"][..],
+        &["status", "web"],
+        &["start", "web"],
+        &["list", "--watch"],
+        &["list", "--help"],
+    ] {
+        let outcome = run_file("/bin/sh")
+            .args(&["-c", &command, "sh"])
+            .args(words)
+            .env("SVDIR", tree.root.join("service"))
+            .go();
+        assert_eq!(outcome.code, Some(111), "{words:?} {outcome:?}");
+        assert!(outcome.err.contains("unable to write to standard output: "), "{words:?} {outcome:?}");
+    }
+}
+
+#[test]
 fn a_service_is_waited_for_before_it_is_there() {
     let mut tree = Tree::new();
     tree.sleeper("other");

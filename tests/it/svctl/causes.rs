@@ -181,6 +181,16 @@ fn a_hook_may_hang() {
         tree.start();
         because(tree, "web", "control/u (pid ", "kill ");
     });
+    // One that hangs while the service runs.
+    under_each_supervisor(|tree| {
+        tree.define("web", "exec sleep 1000");
+        write_script(&tree.root.join("sv/web/control/t"), "sleep 1000");
+        tree.link("web");
+        tree.start();
+        eventually("up", || tree.is_up("web"));
+        send(&tree.root.join("sv/web/supervise/control"), "d");
+        because(tree, "web", "control/t (pid ", "kill ");
+    });
 }
 
 #[test]

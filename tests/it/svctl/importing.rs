@@ -203,7 +203,9 @@ fn commands_become_the_program_where_they_can() {
     assert_eq!(project.command("steps"), "cd web && A=1 exec npm start");
     assert_eq!(project.command("hosted"), "exec sh -c 'a | b'");
     assert_eq!(project.command("own"), "exec x");
-    assert!(project.join(".services/hosted/kill-group").exists());
+    for name in ["hosted", "steps"] {
+        assert!(project.join(&format!(".services/{name}/kill-group")).exists(), "{name}");
+    }
     assert!(!project.join(".services/plain/kill-group").exists());
     let mode = fs::metadata(project.join(".services/plain/run")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o755);
@@ -261,6 +263,18 @@ fn a_service_of_somebody_else_is_kept() {
     assert_eq!(outcome.code, Some(1));
     assert!(outcome.out.contains("web/run: not written by svctl import\n"), "{outcome:?}");
     assert_eq!(project.command("web"), "exec theirs");
+    project.root.file("Procfile", "other: one\n");
+    let outcome = project.svctl(&["import", "--prune"]);
+    assert!(outcome.out.contains("web: kept, since it has a file of yours: run\n"), "{outcome:?}");
+    assert_eq!(project.command("web"), "exec theirs");
+    // Nor is the script of a log service.
+    let project = Project::new("web: one\n");
+    project.root.script(".services/web/log/run", "exec theirs");
+    project.svctl(&["import"]);
+    project.root.file("Procfile", "other: one\n");
+    let outcome = project.svctl(&["import", "--prune"]);
+    assert!(outcome.out.contains("web: kept, since it has a file of yours: log/run\n"), "{outcome:?}");
+    assert!(project.read(".services/web/log/run").ends_with("exec theirs\n"));
     // Nor is what a link leads to.
     let project = Project::new("web: one\n");
     project.root.file("elsewhere/x", "");

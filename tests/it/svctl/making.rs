@@ -110,7 +110,7 @@ fn enabling_and_disabling_says_what_it_did_and_does_nothing_twice() {
     eventually("up", || tree.is_up("web"));
     let pid = tree.pid("web").unwrap();
     let out = go(&["disable", "--now", "web"]);
-    assert_eq!(out, "web: down\nweb: disabled, without the link /service/web\n");
+    assert_eq!(out, "web: down\nweb: disabled, without the link /service/web to /sv/web\n");
     assert!(!is_alive(pid) && !link.is_symlink());
     assert_eq!(go(&["disable", "web"]), "web: is disabled already\n");
     // Its definition says that it is started by hand.
@@ -120,6 +120,30 @@ fn enabling_and_disabling_says_what_it_did_and_does_nothing_twice() {
     // A link to nothing is replaced.
     symlink("/nowhere", &link).unwrap();
     assert!(go(&["enable", "web"]).starts_with("web: enabled by the link /service/web to /sv/web"));
+}
+
+#[test]
+fn a_link_that_leads_elsewhere_is_not_replaced() {
+    let tree = Tree::new();
+    tree.define("web", "exec sleep 1000");
+    tree.root.script("elsewhere/web/run", "exec sleep 1000");
+    let link = tree.root.join("service/web");
+    symlink(tree.root.join("elsewhere/web"), &link).unwrap();
+    let go = |name: &str| svctl_in(&tree).args(&["enable", name]).env("SVSRC", tree.root.join("sv")).go();
+    let outcome = go("web");
+    let root = tree.root.path().display();
+    let expected =
+        format!("svctl: web: {root}/service/web leads to {root}/elsewhere/web, not to {root}/sv/web\n");
+    assert_eq!((outcome.code, outcome.err, outcome.out), (Some(1), expected, String::new()));
+    assert_eq!(fs::read_link(&link).unwrap(), tree.root.join("elsewhere/web"));
+    // A directory without `run` is no service.
+    fs::create_dir(tree.root.join("sv/empty")).unwrap();
+    let outcome = go("empty");
+    assert_eq!(
+        (outcome.code, outcome.err),
+        (Some(1), format!("svctl: empty: there is no {root}/sv/empty/run\n"))
+    );
+    assert!(!tree.root.join("service/empty").is_symlink());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::Signal;
 use crate::control::Command;
 use crate::policy::{Restart, RestartDelay, RestartLimit};
 use crate::service::step::Notice;
+use crate::tai::stamp;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -96,6 +97,42 @@ fn the_pause_is_doubled_and_a_long_run_makes_it_short_again() {
         world.pass(pause);
     }
     assert_eq!(pauses, [100, 200, 400, 500, 500, 100, 200]);
+}
+
+#[test]
+fn a_command_ends_the_pause() {
+    for command in ['u', 'o'] {
+        let mut world = restarting(Restart::Always, Some((60_000, 60_000)), None);
+        end(&mut world, Ended::Code(1));
+        assert_eq!(world.machine.facts().unwrap().next_start, Some(stamp(160, 0)));
+        world.pass(PACE);
+        assert_eq!(world.starts, 1);
+        world.play(command);
+        assert_eq!((world.starts, world.machine.facts().unwrap().next_start), (2, None));
+    }
+}
+
+#[test]
+fn a_task_that_is_done_stays_done_when_it_is_told_to_stop() {
+    let mut world = restarting(Restart::OnFailure, None, None);
+    end(&mut world, Ended::Code(0));
+    world.play('d');
+    assert!(world.machine.facts().unwrap().done.is_some());
+    world.play('u');
+    assert!(world.machine.facts().unwrap().done.is_none());
+}
+
+#[test]
+fn what_was_given_up_waits_for_a_command_also_when_run_changes() {
+    let mut world = restarting(Restart::Never, None, None);
+    let now = Now { at: world.now, stamp: stamp(100, 0) };
+    world.machine = Machine::new(now, Want::Up);
+    world.machine.set_restart(Some(RestartPolicy { restart: Restart::Never, ..RestartPolicy::default() }));
+    let hook = Event::HookEnded { hook: Hook::Up, pid: None, instead: false };
+    for event in [Event::Tick, hook, Event::NotStarted { finish: false }, Event::RunChanged { down: false }] {
+        drop(world.machine.step(now, event));
+    }
+    assert!(given_up(&world).is_some() && world.machine.next_tick().is_none());
 }
 
 #[test]

@@ -3,19 +3,22 @@
 use support::*;
 
 /// A child that does not end on TERM, and one that does, in the group of `./run`.
-const CHILDREN: &str = "sh -c \"trap '' TERM; while :; do sleep 0.1; done\" & echo $! >stubborn
+const CHILDREN: &str = "sh -c \"trap '' TERM; : >armed; while :; do sleep 0.1; done\" & echo $! >stubborn
 sleep 1000 & echo $! >obedient";
 
 fn number(tree: &Tree, name: &str) -> i32 {
+    // The file is empty for a moment when the service starts again.
+    eventually("written", || tree.read("web", name).ends_with('\n'));
     tree.read("web", name).trim().parse().unwrap()
 }
 
-/// Starts a service that is up when it has its children.
-fn start(tree: &mut Tree, run: &str) {
-    tree.define("web", &format!("rm -f ready\n{CHILDREN}\n: >ready\n{run}"));
+/// Starts a service that is up when it has its children and has done `first`.
+fn start(tree: &mut Tree, first: &str, run: &str) {
+    tree.define("web", &format!("rm -f ready armed\n{CHILDREN}\n{first}\n: >ready\n{run}"));
     tree.link("web");
     tree.start();
-    eventually("up", || tree.is_up("web") && tree.root.join("sv/web/ready").exists());
+    let is_there = |name: &str| tree.root.join(&format!("sv/web/{name}")).exists();
+    eventually("up", || tree.is_up("web") && is_there("ready") && is_there("armed"));
 }
 
 #[test]
@@ -23,7 +26,7 @@ fn what_is_left_of_the_group_ends_with_run() {
     under_each_supervisor(|tree| {
         tree.file("web", "kill-group", "");
         tree.root.script("sv/web/finish", "ps -o pgid= -p $$ >finish-group");
-        start(tree, "exec sleep 1000");
+        start(tree, "", "exec sleep 1000");
         let (run, stubborn, obedient) =
             (tree.pid("web").unwrap(), number(tree, "stubborn"), number(tree, "obedient"));
         // It ends on its own.
@@ -46,7 +49,8 @@ fn the_signals_that_end_it_go_to_all_of_it() {
     under_each_supervisor(|tree| {
         tree.file("web", "kill-group", "");
         // It stays when it gets TERM or HUP, so what its children got is seen.
-        start(tree, "trap 'echo term >>got' TERM\ntrap 'echo hup >>got' HUP\nwhile :; do sleep 0.02; done");
+        let traps = "trap 'echo term >>got' TERM\ntrap 'echo hup >>got' HUP";
+        start(tree, traps, "while :; do sleep 0.02; done");
         let obedient = number(tree, "obedient");
         assert_eq!(tree.sv(&["hup", "web"]).code, Some(0));
         eventually("hup", || tree.read("web", "got") == "hup\n");
@@ -65,7 +69,7 @@ fn the_signals_that_end_it_go_to_all_of_it() {
 #[test]
 fn without_the_file_children_stay_behind() {
     under_each_supervisor(|tree| {
-        start(tree, "exec sleep 1000");
+        start(tree, "", "exec sleep 1000");
         let (stubborn, obedient) = (number(tree, "stubborn"), number(tree, "obedient"));
         assert_eq!(tree.sv(&["stop", "web"]).code, Some(0));
         assert!(is_alive(stubborn) && is_alive(obedient));
@@ -77,7 +81,7 @@ fn without_the_file_children_stay_behind() {
 #[test]
 fn the_file_holds_from_the_next_start_on() {
     under_each_supervisor(|tree| {
-        start(tree, "exec sleep 1000");
+        start(tree, "", "exec sleep 1000");
         let (run, obedient) = (tree.pid("web").unwrap(), number(tree, "obedient"));
         tree.file("web", "kill-group", "");
         assert_eq!(tree.sv(&["restart", "web"]).code, Some(0));

@@ -175,7 +175,7 @@ fn what_makes_no_sense_is_reported_once_and_the_service_runs() {
         for line in [
             "restart: not always, on-failure or never, ignored",
             "restart-delay: not MIN or MIN MAX in milliseconds, ignored",
-            "restart-limit: not N SECONDS, with N from 1 to 4096, ignored",
+            "restart-limit: empty, ignored",
         ] {
             let line = format!("web: warning: {line}\n");
             assert_eq!(tree.messages().matches(&line).count(), 1, "{line}{}", tree.messages());
@@ -184,4 +184,20 @@ fn what_makes_no_sense_is_reported_once_and_the_service_runs() {
         tree.file("web", "restart", "on-failure");
         eventually("done", || tree.fact("web", "done").is_some());
     });
+}
+
+#[test]
+fn what_a_killed_supervisor_left_is_not_believed() {
+    let mut service = Service::new().script("run", "exit 0").file("restart", "never").supervised();
+    let facts = || service.read("supervise/state");
+    eventually("done", || facts().contains("done @") && service.is_down());
+    assert!(service.sv(&["status"]).out.ends_with(", done\n"));
+    let left = facts();
+    service.runsv().kill();
+    eventually("killed", || service.runsv().ended().is_some());
+    // Stock's runsv, for one, does not remove the file.
+    let service = service.supervised();
+    service.write("supervise/state", &left);
+    let status = service.sv(&["status"]).out;
+    assert!(status.starts_with("down: ./s: ") && !status.contains("done"), "{status}");
 }
