@@ -357,7 +357,7 @@ impl Host {
         if waiting.stale_at.take_if(|at| now.at >= *at).is_some() {
             self.forget(place, &waiting);
             if let Some(Some(hosted)) = self.places.get_mut(place) {
-                waiting.read(hosted);
+                waiting.read(now.at, hosted);
             }
         }
         waiting.look_at = None;
@@ -701,7 +701,7 @@ impl Waiting {
             cycles: (now.saturating_add(CYCLE_FIRST), CYCLE_FIRST),
             look_at: None,
         };
-        waiting.read(hosted);
+        waiting.read(now, hosted);
         waiting
     }
 
@@ -718,8 +718,8 @@ impl Waiting {
         self.own = own.filter(|own| watch::signal_changes_and_writes(own.as_fd()).is_ok());
     }
 
-    /// Reads the file `needs`.
-    fn read(&mut self, hosted: &mut Hosted) {
+    /// Reads the file `needs`. If it lists other services than before, these may close a cycle that is to be found soon.
+    fn read(&mut self, now: Moment, hosted: &mut Hosted) {
         let path = hosted.path().to_vec();
         let needed = |need: Need| {
             let path = CString::new(resolve(&path, &need.name)).ok()?;
@@ -733,7 +733,15 @@ impl Waiting {
                 is_ignored: false,
             })
         };
-        self.needs = hosted.service.read_needs().into_iter().filter_map(needed).collect();
+        let needs = hosted.service.read_needs().into_iter().filter_map(needed).collect();
+        let before = std::mem::replace(&mut self.needs, needs);
+        if !self.needs.iter().map(|needed| &needed.path).eq(before.iter().map(|needed| &needed.path)) {
+            self.cycles = (now.saturating_add(CYCLE_FIRST), CYCLE_FIRST);
+            return;
+        }
+        for (needed, before) in self.needs.iter_mut().zip(&before) {
+            needed.is_ignored = before.is_ignored;
+        }
     }
 
     /// Whether it waits for the `./check` in this directory.

@@ -234,6 +234,23 @@ fn a_cycle_is_told_once_and_holds_up_nobody() {
 }
 
 #[test]
+fn a_cycle_that_is_made_while_its_services_wait_is_found_soon() {
+    under_each_supervisor(|tree| {
+        noted(tree, "a", "missing");
+        noted(tree, "b", "a");
+        tree.start();
+        eventually("wait", || waits(tree, "a") == ["missing"] && waits(tree, "b") == ["a"]);
+        // The pauses between two looks for a cycle have grown to some seconds.
+        thread::sleep(Duration::from_secs(5));
+        let begin = Instant::now();
+        tree.file("a", "needs", "b");
+        eventually("up", || tree.is_up("a") && tree.is_up("b"));
+        assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+        assert_eq!(order(tree), ["b", "a"]);
+    });
+}
+
+#[test]
 fn services_that_all_need_each_other_are_told_in_one_short_line_each() {
     under_each_supervisor(|tree| {
         const NUMBER: usize = 12;
