@@ -7,8 +7,6 @@
 
 #[path = "../../applets/svlogd/config.rs"]
 mod config;
-#[path = "../../applets/svlogd/label.rs"]
-mod label;
 #[path = "../../applets/svlogd/line.rs"]
 mod line;
 #[path = "../../applets/svlogd/old_log.rs"]
@@ -59,7 +57,7 @@ fn names(input: &[u8], keep: u64) {
         old.iter_mut().filter(|old| old.label == label).for_each(|old| old.label = new_label);
     }
     let newest = old_log::newest_stamp(&old);
-    let (last, label) = label::next_label(svcore::tai::stamp(0, 0), newest).expect("there is always a later name");
+    let (last, label) = svcore::label::next_label(svcore::tai::stamp(0, 0), newest).expect("there is always a later name");
     assert!(old.iter().all(|old| old.label < label));
     old.push(OldLog { label, kind: Kind::Saved });
     let removed = old_log::surplus(&old, keep, Some(last));
