@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use svcore::client::{Checker, LOG, MAIN, Part, Target, Trouble, View, end_of};
-use svcore::facts::{Facts, Readiness};
+use svcore::facts::Readiness;
 use svcore::moment::Moment;
 use svcore::sort::sort;
-use svcore::status::{State, Status, Want};
+use svcore::status::{State, Want};
 use svcore::{Failed, say};
 
 use super::report;
@@ -70,21 +70,21 @@ fn list(dir: &OsString) -> std::io::Result<Vec<OsString>> {
 
 /// The problem of a service and its log service, if there is one.
 fn problem(target: &Target, checker: &Checker, until: Moment, reporter: &mut Reporter) -> Option<Vec<u8>> {
-    let View { status, facts, .. } = match target.view(&MAIN) {
+    let view = match target.view(&MAIN) {
         Ok(view) => view,
         Err(trouble) => {
             let may_be_down = target.has_down(&MAIN).is_ok_and(|has_down| has_down);
             return (!may_be_down).then(|| trouble.line(&target.name));
         }
     };
-    let is_wanted = status.want == Some(Want::Up);
-    if is_wanted && let Some(why) = unwell(target, &MAIN, &target.name, &status, &facts, reporter) {
+    let is_wanted = view.status.want == Some(Want::Up);
+    if is_wanted && let Some(why) = unwell(target, &MAIN, &target.name, &view, reporter) {
         return Some(why);
     }
     let name = [target.name.as_slice(), b"/log"].concat();
-    match target.status(&LOG) {
-        Ok(status) if status.want == Some(Want::Up) => {
-            if let Some(why) = unwell(target, &LOG, &name, &status, &Facts::default(), reporter) {
+    match target.view(&LOG) {
+        Ok(view) if view.status.want == Some(Want::Up) => {
+            if let Some(why) = unwell(target, &LOG, &name, &view, reporter) {
                 return Some(why);
             }
         }
@@ -97,20 +97,14 @@ fn problem(target: &Target, checker: &Checker, until: Moment, reporter: &mut Rep
 }
 
 /// The problem of a service or log service that is wanted up, without regard to its `./check`.
-fn unwell(
-    target: &Target,
-    part: &Part,
-    name: &[u8],
-    status: &Status,
-    facts: &Facts,
-    reporter: &Reporter,
-) -> Option<Vec<u8>> {
+fn unwell(target: &Target, part: &Part, name: &[u8], view: &View, reporter: &Reporter) -> Option<Vec<u8>> {
+    let (status, facts) = (&view.status, view.facts());
     let is_ready = facts.readiness != Some(Readiness::NotReady);
     let is_up = status.state == State::Run && status.pid.is_some() && !status.paused && is_ready;
     if !is_up {
         let has_down = target.has_down(part).unwrap_or(false);
         return Some(report::line(name, status, facts, &reporter.now, has_down));
     }
-    let flaps = target.flaps_until(part).is_some_and(|until| reporter.now < until);
+    let flaps = view.flaps_until().is_some_and(|until| reporter.now < until);
     flaps.then(|| [name, b": flapping, ended more than 3 times within 60 s"].concat())
 }

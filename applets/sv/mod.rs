@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use lexopt::Arg::{Short, Value};
 use svcore::client::request::Waits;
-use svcore::client::{self, Base, LOG, MAIN, Observer, Supervisors, Target, Trouble, View};
+use svcore::client::{self, Base, LOG, MAIN, Observer, Supervisors, Target, Trouble};
 use svcore::control::Command;
 use svcore::facts::Facts;
 use svcore::say::{self, Message};
@@ -129,13 +129,12 @@ fn refuse_unknown(word: &[u8]) -> Result<()> {
 
 /// Reports the status of a service and of its log service.
 fn status(target: &Target, reporter: &mut Reporter) -> std::result::Result<svcore::status::Status, Trouble> {
-    let View { status, facts, .. } =
-        target.view(&MAIN).inspect_err(|trouble| reporter.trouble(target, trouble))?;
-    let line = reporter.status_line(target, &MAIN, &target.name, &status, &facts);
+    let view = target.view(&MAIN).inspect_err(|trouble| reporter.trouble(target, trouble))?;
+    let line = reporter.status_line(target, &MAIN, &target.name, &view.status, view.facts());
     reporter.out.extend_from_slice(&line);
     log_status(target, reporter);
     reporter.out.push(b'\n');
-    Ok(status)
+    Ok(view.status)
 }
 
 /// Reports the status of the log service, if there is one, on the same line.

@@ -1,6 +1,6 @@
 //! What `sv` prints, and how many services failed.
 
-use svcore::client::{self, Base, MAIN, Observer, Part, Supervisors, Target, Trouble};
+use svcore::client::{self, Base, MAIN, Observer, Part, Supervisors, Target, Trouble, View};
 use svcore::facts::Facts;
 use svcore::say;
 use svcore::say::Message;
@@ -35,8 +35,8 @@ impl Reporter {
     }
 
     /// Reports the status of a service that was waited for.
-    pub(super) fn outcome(&mut self, outcome: &[u8], target: &Target, status: &Status) {
-        let line = self.status_line(target, &MAIN, &target.name, status, &target.facts(&MAIN));
+    pub(super) fn outcome(&mut self, outcome: &[u8], target: &Target, view: &View) {
+        let line = self.status_line(target, &MAIN, &target.name, &view.status, view.facts());
         self.out.extend_from_slice(outcome);
         self.out.extend_from_slice(&line);
         self.out.push(b'\n');
@@ -76,30 +76,30 @@ impl Observer for Reporter {
         self.now = now;
     }
 
-    fn done(&mut self, target: &Target, status: &Status) {
-        self.outcome(b"ok: ", target, status);
+    fn done(&mut self, target: &Target, view: &View) {
+        self.outcome(b"ok: ", target, view);
     }
 
-    fn late(&mut self, target: &Target, status: &Status, killed: bool) {
-        self.outcome(if killed { b"kill: " } else { b"timeout: " }, target, status);
+    fn late(&mut self, target: &Target, view: &View, killed: bool) {
+        self.outcome(if killed { b"kill: " } else { b"timeout: " }, target, view);
         self.fail();
         if self.starts
             && !killed
             && (self.hints || svcore::hint::is_wanted())
-            && let Some(cause) = client::cause_of_late_start(target, status)
+            && let Some(cause) = client::cause_of_late_start(target, view)
         {
             self.flush();
             say::err_line(&[b"  ", cause.as_bytes()]);
         }
     }
 
-    fn given_up(&mut self, target: &Target, status: &Status) {
-        self.outcome(b"fail: ", target, status);
+    fn given_up(&mut self, target: &Target, view: &View) {
+        self.outcome(b"fail: ", target, view);
         self.fail();
     }
 
-    fn needed_is_late(&mut self, target: &Target, status: &Status) {
-        self.outcome(b"timeout: ", target, status);
+    fn needed_is_late(&mut self, target: &Target, view: &View) {
+        self.outcome(b"timeout: ", target, view);
     }
 
     fn needed_is_in_trouble(&mut self, target: &Target, trouble: &Trouble) {

@@ -5,10 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use svcore::client::request::{Request, Until, Waits};
-use svcore::client::{self, Base, Observer, Supervisors, Target, Trouble};
+use svcore::client::{self, Base, Observer, Supervisors, Target, Trouble, View};
 use svcore::control::Command;
 use svcore::moment::Moment;
-use svcore::status::{State, Status, Want};
+use svcore::status::{State, Want};
 use svcore::sys::clock;
 use svcore::tai::{self, Tai64N};
 use svcore::{Error, Result, Signal, decimal, say};
@@ -334,7 +334,7 @@ impl Observer for Reporter<'_> {
         self.now = now;
     }
 
-    fn done(&mut self, target: &Target, status: &Status) {
+    fn done(&mut self, target: &Target, View { status, .. }: &View) {
         let words = match (&self.deed.done, status.pid) {
             (Some(done), _) => done.clone(),
             (None, Some(pid)) if status.state == State::Run => format!("up, pid {}", pid_number(pid)),
@@ -348,7 +348,7 @@ impl Observer for Reporter<'_> {
         self.line(target, &words);
     }
 
-    fn late(&mut self, target: &Target, status: &Status, _killed: bool) {
+    fn late(&mut self, target: &Target, View { status, .. }: &View, _killed: bool) {
         let seconds = self.patience.as_secs();
         let words = format!("{} within {seconds} s", self.deed.missing);
         // A supervisor sends no KILL to `./finish`.
@@ -364,7 +364,7 @@ impl Observer for Reporter<'_> {
         self.has_failed = true;
     }
 
-    fn given_up(&mut self, target: &Target, _status: &Status) {
+    fn given_up(&mut self, target: &Target, _view: &View) {
         let service = self.look(target);
         self.line(target, &service.in_words());
         self.add_cause(target);

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::CWD;
 use rustix::process::Pid;
-use svcore::client::{Base, LOG, MAIN, Part, Target, Trouble};
+use svcore::client::{Base, LOG, MAIN, Part, Target, Trouble, View};
 use svcore::facts::{Facts, Readiness};
 use svcore::files;
 use svcore::proc_stat::ProcStat;
@@ -89,8 +89,8 @@ pub(super) enum Condition {
 impl Unit {
     fn new(target: &Target, part: &Part) -> Self {
         let view = target.view(part);
-        let flaps_until = view.as_ref().ok().and_then(|view| view.flaps_until);
-        let told = view.map(|view| Told { status: view.status, facts: view.facts });
+        let flaps_until = view.as_ref().ok().and_then(View::flaps_until);
+        let told = view.map(|view| Told { status: view.status, facts: view.facts().clone() });
         let has_down = target.has_down(part).unwrap_or(false);
         Unit { told, has_down, flaps_until }
     }

@@ -303,7 +303,7 @@ fn does_not_stay_up(paths: &[OsString]) -> bool {
         let Ok(view) = target(path).view(&MAIN) else { continue };
         let has_ended = before != view.status.pid || view.status.state != State::Run;
         // A task that is done has ended as it should.
-        if has_ended && view.status.want == Some(Want::Up) && view.facts.done.is_none() {
+        if has_ended && view.status.want == Some(Want::Up) && view.facts().done.is_none() {
             let name = printable(base_name(path)).into_owned();
             say::out(&[&name, b": does not stay up; to see why: svctl why ", shown(&name).as_bytes(), b"\n"]);
             found = true;

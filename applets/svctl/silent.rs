@@ -1,7 +1,6 @@
 //! An observer for commands that report in their own way.
 
-use svcore::client::{Base, Observer, Supervisors, Target, Trouble};
-use svcore::status::Status;
+use svcore::client::{Base, Observer, Supervisors, Target, Trouble, View};
 use svcore::tai::Tai64N;
 
 /// Reports nothing.
@@ -19,8 +18,8 @@ impl Observer for Silent<'_> {
         self.supervisors
     }
     fn looks_at(&mut self, _now: Tai64N) {}
-    fn done(&mut self, _target: &Target, _status: &Status) {}
-    fn late(&mut self, _target: &Target, _status: &Status, _killed: bool) {}
+    fn done(&mut self, _target: &Target, _view: &View) {}
+    fn late(&mut self, _target: &Target, _view: &View, _killed: bool) {}
     fn has_left(&mut self, _target: &Target) {}
     fn trouble(&mut self, _target: &Target, _trouble: &Trouble) {}
     fn flush(&mut self) {}

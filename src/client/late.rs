@@ -8,12 +8,12 @@ use crate::process::Ended;
 use crate::say::printable_text;
 use crate::status::{State, Status};
 
-use super::target::{MAIN, Target};
+use super::target::{Target, View};
 
-/// The probable cause, in words. `status` is that of the moment when the time was over.
+/// The probable cause, in words. `view` is that of the moment when the time was over.
 #[must_use]
-pub fn cause_of_late_start(target: &Target, status: &Status) -> Option<String> {
-    let facts = target.view(&MAIN).map(|view| view.facts).unwrap_or_default();
+pub fn cause_of_late_start(target: &Target, view: &View) -> Option<String> {
+    let (status, facts) = (&view.status, view.facts());
     let run = [target.path.as_slice(), b"/run"].concat();
     let look = Look {
         cannot_start: target.dir().ok().and_then(|dir| hint::before_start(dir, c"run", &run)),
@@ -21,7 +21,7 @@ pub fn cause_of_late_start(target: &Target, status: &Status) -> Option<String> {
         has_check: matches!(target.look(c"check"), Ok(Some(_))),
         path: &target.path,
     };
-    cause(status, &facts, &look)
+    cause(status, facts, &look)
 }
 
 /// What the files of the service say.

@@ -23,7 +23,6 @@ pub use target::{Base, LOG, MAIN, Part, Target, Trouble, View};
 pub use waiting::act;
 
 use crate::moment::Moment;
-use crate::status::Status;
 use crate::sys::clock;
 use crate::tai::Tai64N;
 
@@ -39,18 +38,18 @@ pub trait Observer {
     fn looks_at(&mut self, now: Tai64N);
 
     /// The request had its effect on a service.
-    fn done(&mut self, target: &Target, status: &Status);
+    fn done(&mut self, target: &Target, view: &View);
 
     /// The time was over before that. `killed`: the service is sent KILL.
-    fn late(&mut self, target: &Target, status: &Status, killed: bool);
+    fn late(&mut self, target: &Target, view: &View, killed: bool);
 
     /// The request cannot have its effect: the service is given up.
-    fn given_up(&mut self, target: &Target, status: &Status) {
-        self.late(target, status, false);
+    fn given_up(&mut self, target: &Target, view: &View) {
+        self.late(target, view, false);
     }
 
     /// A service that one of the others needs was not ready in time.
-    fn needed_is_late(&mut self, _target: &Target, _status: &Status) {}
+    fn needed_is_late(&mut self, _target: &Target, _view: &View) {}
 
     /// A service that one of the others needs, and that was not ready in time, cannot be asked.
     fn needed_is_in_trouble(&mut self, _target: &Target, _trouble: &Trouble) {}

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, statat};
 use super::Observer;
 use super::request::Request;
 use super::sent::Sent;
-use super::target::{MAIN, Target, View};
+use super::target::{MAIN, Target};
 use crate::control::Command;
 use crate::files;
 use crate::needs::neighbour::needs_in;
@@ -42,8 +42,8 @@ pub(super) fn start(target: &Target, needed: &mut Vec<Target>) {
     // Those that nothing keeps from starting first.
     for target in needed.iter().skip(first).rev() {
         let Ok(view) = target.view(&MAIN) else { continue };
-        let is_wanted = view.status.want == Some(Want::Up) || view.facts.done.is_some();
-        if !is_wanted || view.facts.given_up.is_some() {
+        let is_wanted = view.status.want == Some(Want::Up) || view.facts().done.is_some();
+        if !is_wanted || view.facts().given_up.is_some() {
             // Where it cannot be sent, the service that needs it waits, and that is reported.
             let _ = Sent::new(target, &UP);
         }
@@ -78,11 +78,11 @@ fn needed_by(target: &Target) -> Option<VecDeque<Target>> {
 pub(super) fn report_not_ready(needed: &[Target], observer: &mut dyn Observer) {
     for target in needed {
         match target.view(&MAIN) {
-            Ok(View { facts, .. }) if facts.done.is_some() => {}
-            Ok(View { status, facts, .. }) => {
-                let is_ready = facts.readiness.is_none_or(|readiness| readiness.is_ready());
-                if status.state != State::Run || !is_ready {
-                    observer.needed_is_late(target, &status);
+            Ok(view) if view.facts().done.is_some() => {}
+            Ok(view) => {
+                let is_ready = view.facts().readiness.is_none_or(|readiness| readiness.is_ready());
+                if view.status.state != State::Run || !is_ready {
+                    observer.needed_is_late(target, &view);
                 }
             }
             Err(trouble) => observer.needed_is_in_trouble(target, &trouble),

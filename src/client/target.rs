@@ -62,10 +62,27 @@ pub struct View {
     pub ok: OwnedFd,
     /// The 20 bytes.
     pub status: Status,
-    /// What the file `state` tells. Without that file it is empty.
-    pub facts: Facts,
+    facts: OnceCell<Facts>,
+}
+
+impl View {
+    /// What the file `state` tells; without that file it is empty. Read when this is first asked, so after the status:
+    /// facts are published before it, and these are no older.
+    pub fn facts(&self) -> &Facts {
+        self.facts.get_or_init(|| {
+            Some(read_facts_in(self.place.as_fd())).filter(Facts::is_current).unwrap_or_default()
+        })
+    }
+
     /// Until when it counts as flapping, if its supervisor ever published that.
-    pub flaps_until: Option<Tai64N>,
+    #[must_use]
+    pub fn flaps_until(&self) -> Option<Tai64N> {
+        let (file, _) =
+            trust::open_regular(self.place.as_fd(), supervise::FLAPS, OFlags::RDONLY, Mode::empty()).ok()?;
+        let mut bytes = [0; 12];
+        let length = rustix::io::read(&file, &mut bytes).ok()?;
+        Tai64N::from_slice(bytes.get(..length)?).ok()
+    }
 }
 
 /// The directory that services with plain names are in. It is looked for when the first of them is.
@@ -200,14 +217,7 @@ impl Target {
         read_status_in(place.dir.as_fd())
     }
 
-    /// What its supervisor published beside the status; nothing where no supervisor serves it.
-    #[must_use]
-    pub fn facts(&self, part: &Part) -> Facts {
-        let place = self.find(part, "", open_ok);
-        place.map_or_else(|_| Facts::default(), |(place, _)| current_facts_in(place.dir.as_fd()))
-    }
-
-    /// The status of the service, or with [`LOG`] of its log service, with all else that its supervisor tells.
+    /// The same, with access to all else that its supervisor tells.
     ///
     /// # Errors
     ///
@@ -215,9 +225,7 @@ impl Target {
     pub fn view(&self, part: &Part) -> Result<View, Trouble> {
         let (place, ok) = self.find(part, "open supervise/ok", open_ok)?;
         let status = read_status_in(place.dir.as_fd())?;
-        let facts = current_facts_in(place.dir.as_fd());
-        let flaps_until = flaps_until_in(place.dir.as_fd());
-        Ok(View { place: place.dir, ok, status, facts, flaps_until })
+        Ok(View { place: place.dir, ok, status, facts: OnceCell::new() })
     }
 
     /// What the file `state` tells, whoever wrote it and whenever.
@@ -236,12 +244,6 @@ impl Target {
             }
             status => status,
         }
-    }
-
-    /// Until when the service counts as flapping, if its supervisor ever published that.
-    pub fn flaps_until(&self, part: &Part) -> Option<Tai64N> {
-        let (place, _) = self.find(part, "", open_ok).ok()?;
-        flaps_until_in(place.dir.as_fd())
     }
 
     /// Finds where a supervisor serves, and opens something there; see [`crate::state`]. `what` is attempted.
@@ -288,18 +290,6 @@ fn read_status_in(place: BorrowedFd<'_>) -> Result<Status, Trouble> {
         return Err(Trouble::BadFormat);
     }
     Status::decode(&bytes).map_err(|_| Trouble::BadFormat)
-}
-
-fn flaps_until_in(place: BorrowedFd<'_>) -> Option<Tai64N> {
-    let (file, _) = trust::open_regular(place, supervise::FLAPS, OFlags::RDONLY, Mode::empty()).ok()?;
-    let mut bytes = [0; 12];
-    let length = rustix::io::read(&file, &mut bytes).ok()?;
-    Tai64N::from_slice(bytes.get(..length)?).ok()
-}
-
-/// What the supervisor that serves now has published.
-fn current_facts_in(place: BorrowedFd<'_>) -> Facts {
-    Some(read_facts_in(place)).filter(Facts::is_current).unwrap_or_default()
 }
 
 fn read_facts_in(place: BorrowedFd<'_>) -> Facts {

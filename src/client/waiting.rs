@@ -10,7 +10,7 @@ use crate::facts::{Facts, Readiness};
 use crate::moment::{Moment, earlier};
 use crate::needs::EndOrder;
 use crate::sort::sort;
-use crate::status::{State, Status};
+use crate::status::State;
 use crate::sys::watch;
 use crate::sys::{clock, limits, signal};
 use crate::tai;
@@ -23,7 +23,7 @@ use super::needs;
 use super::pending::{Pending, Sending};
 use super::request::{self, Effect, Request, Until};
 use super::sent::Sent;
-use super::target::{MAIN, Target, Trouble};
+use super::target::{MAIN, Target, Trouble, View};
 use super::{Observer, Served, end_of, parent};
 
 /// How often to look where nothing can be watched.
@@ -345,8 +345,8 @@ impl<'a> Waiter<'a> {
             pending.look_at = earlier(pending.look_at, again);
             return false;
         }
-        let status = match pending.target.status(&MAIN) {
-            Ok(status) => status,
+        let mut view = match pending.target.view(&MAIN) {
+            Ok(view) => view,
             Err(_) if now < self.until && has_reader() => {
                 pending.look_at = Some(now + LOOK_EVERY);
                 return false;
@@ -361,37 +361,35 @@ impl<'a> Waiter<'a> {
                 return true;
             }
         };
-        self.has_effect(pending, &status, executed, now, observer) || self.is_late(pending, &status, observer)
+        self.has_effect(pending, &mut view, executed, now, observer) || self.is_late(pending, &view, observer)
     }
 
     /// Whether the request has had its effect, which is reported then.
     fn has_effect(
         &self,
         pending: &mut Pending,
-        status: &Status,
+        view: &mut View,
         executed: bool,
         now: Moment,
         observer: &mut dyn Observer,
     ) -> bool {
-        let before = pending.before.as_ref();
+        let (before, status) = (pending.before.as_ref(), view.status);
         let is_late = now >= self.until;
-        let counts_as_executed = executed || is_late && request::shows_effect(self.request, status, before);
+        let counts_as_executed = executed || is_late && request::shows_effect(self.request, &status, before);
         if !counts_as_executed {
             return false;
         }
-        let effect = request::effect(self.request.until, status, before);
+        let effect = request::effect(self.request.until, &status, before);
         // What the service told of itself matters only where it is to be up.
-        let facts = if self.request.is_for_up() && (executed || effect != Effect::No) {
-            pending.target.facts(&MAIN)
-        } else {
-            Facts::default()
-        };
+        let none = Facts::default();
+        let matters = self.request.is_for_up() && (executed || effect != Effect::No);
+        let facts = if matters { view.facts() } else { &none };
         match effect {
             Effect::No if status.state == State::Down && facts.done.is_some() => {
-                observer.done(&pending.target, status);
+                observer.done(&pending.target, view);
             }
             Effect::No if status.state == State::Down && facts.given_up.is_some() => {
-                observer.given_up(&pending.target, status);
+                observer.given_up(&pending.target, view);
             }
             Effect::No => return false,
             // It is not ready yet, or has ended since the status was read.
@@ -401,33 +399,36 @@ impl<'a> Waiter<'a> {
             {
                 return false;
             }
-            Effect::Yes => observer.done(&pending.target, status),
+            Effect::Yes => observer.done(&pending.target, view),
             Effect::IfChecked => {
-                let not_before = pending.check_again_at(now, status);
+                let not_before = pending.check_again_at(now, &status);
                 if not_before.is_some() {
                     pending.look_at = earlier(pending.look_at, not_before);
                     return false;
                 }
                 if !self.checker.agrees(&pending.target, self.until, observer) {
-                    let again = pending.check_failed(clock::monotonic(), *status);
+                    let again = pending.check_failed(clock::monotonic(), status);
                     pending.look_at = earlier(pending.look_at, Some(again));
                     return false;
                 }
                 // The script took its time; the status is read again.
-                let status = pending.target.read_status(&MAIN).unwrap_or(*status);
-                observer.done(&pending.target, &status);
+                match pending.target.view(&MAIN) {
+                    Ok(again) => *view = again,
+                    Err(_) => view.status = pending.target.read_status(&MAIN).unwrap_or(view.status),
+                }
+                observer.done(&pending.target, view);
             }
         }
         true
     }
 
     /// Whether the time is over, which is reported then.
-    fn is_late(&self, pending: &Pending, status: &Status, observer: &mut dyn Observer) -> bool {
+    fn is_late(&self, pending: &Pending, view: &View, observer: &mut dyn Observer) -> bool {
         if clock::monotonic() < self.until {
             return false;
         }
         let kills = self.request.kill;
-        observer.late(&pending.target, status, kills);
+        observer.late(&pending.target, view, kills);
         if kills && pending.sent().is_some() {
             // The effect of that is not waited for.
             let _ = Sent::new(&pending.target, &Request::KILL);

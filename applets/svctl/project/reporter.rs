@@ -1,6 +1,6 @@
 //! What `svctl` prints of services that it waits for, a line for each.
 
-use svcore::client::{self, Base, Observer, Supervisors, Target, Trouble};
+use svcore::client::{self, Base, Observer, Supervisors, Target, Trouble, View};
 use svcore::say;
 use svcore::status::{State, Status};
 use svcore::tai::{self, Tai64N};
@@ -61,11 +61,11 @@ impl Observer for Reporter {
         self.now = now;
     }
 
-    fn done(&mut self, target: &Target, status: &Status) {
+    fn done(&mut self, target: &Target, View { status, .. }: &View) {
         self.state(target, status, b"");
     }
 
-    fn late(&mut self, target: &Target, status: &Status, killed: bool) {
+    fn late(&mut self, target: &Target, View { status, .. }: &View, killed: bool) {
         self.state(
             target,
             status,
