@@ -40,7 +40,12 @@ fn each_link_is_a_service_with_its_own_argument_and_state() {
             ("control/t", "exit 1"),
             ("control/d", "exit 1"),
         ] {
-            let script = format!("echo {name} $# \"$@\" $SERVICE >>\"out.$1\"\n{then}");
+            // Both may run at once.
+            let first = match name {
+                "finish" => "until grep -q ^control/d \"out.$1\"; do sleep 0.01; done\n",
+                _ => "",
+            };
+            let script = format!("{first}echo {name} $# \"$@\" $SERVICE >>\"out.$1\"\n{then}");
             tree.root.script(&format!("sv/getty@/{name}"), &script);
         }
         tree.define("plain@", "echo $# $SERVICE >out\nexec sleep 1000");
