@@ -6,13 +6,14 @@ use std::io;
 /// A result. Without parameters, that of an applet: its exit code or [`Error`].
 pub type Result<T = u8, E = Error> = std::result::Result<T, E>;
 
-/// A step that failed: what was being done, and its cause.
+/// A step that failed: what was being done, and its cause. No larger than a pointer, since it is passed on in many places.
 #[derive(Debug)]
-pub struct Failed {
-    /// What was being done, such as `unable to open supervise/lock`. Bytes, since it may contain names of files.
-    pub doing: Vec<u8>,
-    /// The error of the system, if there was one.
-    pub cause: Option<io::Error>,
+pub struct Failed(Box<Step>);
+
+#[derive(Debug)]
+struct Step {
+    doing: Vec<u8>,
+    cause: Option<io::Error>,
 }
 
 /// Why an applet gives up.
@@ -36,19 +37,37 @@ impl Failed {
     /// A failure without an error of the system.
     #[must_use]
     pub fn without_cause(doing: impl Into<Vec<u8>>) -> Self {
-        Failed { doing: doing.into(), cause: None }
+        Failed(Box::new(Step { doing: doing.into(), cause: None }))
     }
 
     /// A failure with an error of the system.
     #[must_use]
     pub fn because(cause: impl Into<io::Error>, doing: impl Into<Vec<u8>>) -> Self {
-        Failed { doing: doing.into(), cause: Some(cause.into()) }
+        Self::with_cause(cause.into(), doing.into())
+    }
+
+    /// In one place for all kinds of errors.
+    #[inline(never)]
+    fn with_cause(cause: io::Error, doing: Vec<u8>) -> Self {
+        Failed(Box::new(Step { doing, cause: Some(cause) }))
+    }
+
+    /// What was being done, such as `unable to open supervise/lock`. Bytes, since it may contain names of files.
+    #[must_use]
+    pub fn doing(&self) -> &[u8] {
+        &self.0.doing
+    }
+
+    /// The error of the system, if there was one.
+    #[must_use]
+    pub const fn cause(&self) -> Option<&io::Error> {
+        self.0.cause.as_ref()
     }
 
     /// Whether the error of the system is one of these.
     #[must_use]
     pub fn is_any_of(&self, reasons: &[rustix::io::Errno]) -> bool {
-        let Some(cause) = &self.cause else { return false };
+        let Some(cause) = self.cause() else { return false };
         reasons.iter().any(|errno| cause.raw_os_error() == Some(errno.raw_os_error()))
     }
 }
@@ -89,8 +108,8 @@ impl From<lexopt::Error> for Error {
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::printable::printable_text(&self.doing))?;
-        self.cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {}", reason(cause)))
+        f.write_str(&crate::printable::printable_text(self.doing()))?;
+        self.cause().map_or(Ok(()), |cause| write!(f, ": {}", reason(cause)))
     }
 }
 

@@ -228,7 +228,8 @@ pub fn of_end(how: Ended, dir: BorrowedFd<'_>, file: &CStr, path: &[u8]) -> Opti
 /// Who holds the lock that a supervisor could not have on a service whose directory is `dir`.
 #[must_use]
 pub fn of_supervise_lock(dir: &[u8], failed: &Failed) -> Option<String> {
-    let lock = failed.doing.strip_prefix(b"unable to lock ").filter(|_| failed.is_any_of(&[Errno::AGAIN]))?;
+    let lock =
+        failed.doing().strip_prefix(b"unable to lock ").filter(|_| failed.is_any_of(&[Errno::AGAIN]))?;
     // The state may be elsewhere: `supervise/lock in PLACE`.
     match lock.iter().position(|byte| *byte == b' ') {
         Some(end) => of_lock(&[lock.get(end..)?.strip_prefix(b" in ")?, b"/lock"].concat()),

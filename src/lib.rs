@@ -17,6 +17,7 @@ pub mod files;
 pub mod hint;
 pub mod install;
 pub mod label;
+pub mod listed;
 pub(crate) mod log_tail;
 pub mod logger;
 pub mod moment;

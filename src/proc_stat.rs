@@ -18,6 +18,8 @@ pub struct ProcStat {
     pub is_zombie: bool,
     /// The number of its parent; 0 if that is outside of the PID namespace of `/proc`.
     pub parent: i32,
+    /// The processor time that it used, of the user and of the system, in ticks of the kernel.
+    pub processor: u64,
     /// When it started, in ticks of the kernel after boot. A process that gets the number of an ended one has another
     /// start.
     pub start: u64,
@@ -27,16 +29,19 @@ impl ProcStat {
     /// Parses the line; `None` if it is not one.
     #[must_use]
     pub(crate) fn parse(line: &[u8]) -> Option<Self> {
-        // Between the state, which is field 3, the parent and field 22.
-        const BEFORE_START: usize = 17;
+        // Between the parent, which is field 4, and field 14; between fields 15 and 22.
+        const BEFORE_PROCESSOR: usize = 9;
+        const BEFORE_START: usize = 6;
         // The name is in parentheses, and may contain some.
         let open = line.iter().position(|&byte| byte == b'(')?;
         let close = line.iter().rposition(|&byte| byte == b')')?;
         let mut fields = std::str::from_utf8(line.get(close + 1..)?).ok()?.split_whitespace();
         let is_zombie = matches!(fields.next()?, "Z" | "X");
         let parent = fields.next()?.parse().ok()?;
-        let start = fields.nth(BEFORE_START)?.parse().ok()?;
-        Some(ProcStat { name: line.get(open + 1..close)?.to_vec(), is_zombie, parent, start })
+        let mut number = |skipped| fields.nth(skipped)?.parse::<u64>().ok();
+        let processor = number(BEFORE_PROCESSOR)?.saturating_add(number(0)?);
+        let start = number(BEFORE_START)?;
+        Some(ProcStat { name: line.get(open + 1..close)?.to_vec(), is_zombie, parent, processor, start })
     }
 
     /// Reads that of process `pid`, a number in the PID namespace of `/proc`. `None` if it has ended, or there is no `/proc`.
@@ -76,7 +81,8 @@ mod tests {
     #[test]
     fn a_name_may_contain_anything() {
         let line = b"7 (a) b (c) S 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99 100\n";
-        let expected = ProcStat { name: b"a) b (c".to_vec(), is_zombie: false, parent: 3, start: 4711 };
+        let expected =
+            ProcStat { name: b"a) b (c".to_vec(), is_zombie: false, parent: 3, processor: 11, start: 4711 };
         assert_eq!(ProcStat::parse(line), Some(expected));
         let zombie = b"7 (a) Z 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711";
         assert!(ProcStat::parse(zombie).unwrap().is_zombie);

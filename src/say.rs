@@ -134,7 +134,7 @@ impl<'a> Message<'a> {
     /// A message about a step that failed.
     #[must_use]
     pub fn of(class: Class, who: &'a (impl AsRef<[u8]> + ?Sized), failed: &'a Failed) -> Self {
-        Self::new(class, who, &failed.doing).because(failed.cause.as_ref())
+        Self::new(class, who, failed.doing()).because(failed.cause())
     }
 
     /// A message about a program that could not be started: `no_process` if there could be no process, which is a

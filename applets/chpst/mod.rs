@@ -279,7 +279,7 @@ fn find_ids_or_report(spec: &OsStr, plain_account: bool) -> Option<Ids> {
     match find_ids(spec, plain_account) {
         Ok(ids) => Some(ids),
         Err(failed) => {
-            let hint = hint_about_ids(spec.as_bytes(), plain_account).filter(|_| failed.cause.is_none());
+            let hint = hint_about_ids(spec.as_bytes(), plain_account).filter(|_| failed.cause().is_none());
             Message::of(Class::Fatal, "chpst", &failed).print_with(hint.as_deref());
             None
         }

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{CWD, fstat};
 use rustix::io::Errno;
 use svcore::say::Message;
-use svcore::{Context, Error, Failed, Result, slice, trust};
+use svcore::{Context, Error, Result, slice, trust};
 
 use super::plan::{self, Plan};
 use super::script::{self, Loose, Problem, Script};
@@ -90,6 +90,6 @@ fn text_of(error: &Error) -> Option<String> {
     match error {
         Error::Usage(None) => Some("there is no program after the options".to_owned()),
         Error::Usage(Some(why)) | Error::WrongValue(why) => Some(why.clone()),
-        Error::Version | Error::Fatal(Failed { .. }) => None,
+        Error::Version | Error::Fatal(_) => None,
     }
 }

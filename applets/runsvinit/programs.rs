@@ -260,7 +260,7 @@ fn executables(dir: &CStr) -> (Vec<CString>, Vec<Failed>) {
         return (Vec::new(), vec![Failed::because(refusal, dir.to_bytes())]);
     }
     sort_by(&mut found, |one, other| one > other);
-    sort_by(&mut refused, |one, other| one.doing < other.doing);
+    sort_by(&mut refused, |one, other| one.doing() < other.doing());
     (found, refused)
 }
 

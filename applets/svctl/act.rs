@@ -7,6 +7,7 @@ use std::time::Duration;
 use svcore::client::request::{Request, Until, Waits};
 use svcore::client::{self, Base, Observer, Supervisors, Target, Trouble, View};
 use svcore::control::Command;
+use svcore::listed::Listed;
 use svcore::moment::Moment;
 use svcore::status::{State, Want};
 use svcore::sys::clock;
@@ -224,7 +225,7 @@ fn meant(names: &[OsString], tree: &Tree, deed: &Deed) -> Vec<(Service, Result<(
         };
         (service, why)
     });
-    meant.collect()
+    meant.listed()
 }
 
 /// Reports what becomes of services.
@@ -290,9 +291,7 @@ impl<'a> Reporter<'a> {
     /// Adds the cause, if it is known, and what to do.
     fn add_cause(&mut self, target: &Target) {
         let service = self.look(target);
-        for line in why::cause_lines(&service, &self.base, &mut self.supervisors) {
-            self.out += &format!("  {line}\n");
-        }
+        self.out += &why::cause_lines(&service, &self.base, &mut self.supervisors);
     }
 
     /// Reports that a service cannot be started, and why: it is wanted up now, and nothing is waited for.
@@ -300,9 +299,7 @@ impl<'a> Reporter<'a> {
         let target = Target::new(name, &self.base);
         self.line(&target, "cannot be started");
         let service = self.look(&target);
-        for line in why::cause_lines_of_start(&service, &self.base, &mut self.supervisors) {
-            self.out += &format!("  {line}\n");
-        }
+        self.out += &why::cause_lines_of_start(&service, &self.base, &mut self.supervisors);
         self.has_failed = true;
         self.flush();
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, readlinkat, symlinkat};
 use svcore::error::Context;
+use svcore::listed::Listed;
 use svcore::say::{self, printable};
 use svcore::{Error, Failed, Result};
 
@@ -148,14 +149,14 @@ impl<'a> Change<'a> {
         } else {
             Tree::new(&self.asked.given).selected(&self.asked.names)?
         };
-        let services: Vec<Service> = names.iter().map(|name| self.service(name)).collect();
+        let services: Vec<Service> = names.iter().map(|name| self.service(name)).listed();
         let is_now = self.asked.given.has(Opt::Now) && !self.asked.given.has(Opt::DryRun);
         let patience = project::patience(self.asked)?;
         let mut failed = false;
         if is_now && !self.enables {
             // While the link is still there, so that nobody has to guess why the service ends.
             let paths = services.iter().map(|service| self.path(service));
-            let supervised: Vec<OsString> = paths.filter(|path| project::is_supervised(path)).collect();
+            let supervised: Vec<OsString> = paths.filter(|path| project::is_supervised(path)).listed();
             failed |= project::act(&supervised, &project::STOP, patience);
         }
         let mut done = Vec::new();

@@ -8,6 +8,7 @@ use rustix::process::Pid;
 use svcore::client::{Base, LOG, MAIN, Part, Target, Trouble, View};
 use svcore::facts::{Facts, Readiness};
 use svcore::files;
+use svcore::listed::Listed;
 use svcore::proc_stat::ProcStat;
 use svcore::status::{State, Status, Want};
 use svcore::tai::{Tai64N, seconds_between};
@@ -258,7 +259,7 @@ impl Service {
         let condition = self.condition();
         match (condition, facts) {
             (Condition::Waiting, Some(facts)) => {
-                let names: Vec<String> = facts.waits.iter().map(|name| text::escaped(name)).collect();
+                let names: Vec<String> = facts.waits.iter().map(|name| text::escaped(name)).listed();
                 format!("waits for {}", names.join(", "))
             }
             (Condition::GivenUp, Some(facts)) => {
@@ -389,7 +390,7 @@ pub(super) fn command_of(pid: i32) -> Vec<Vec<u8>> {
     if line.is_empty() {
         return Vec::new();
     }
-    line.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect()
+    line.split(|&byte| byte == 0).map(<[u8]>::to_vec).listed()
 }
 
 #[cfg(test)]

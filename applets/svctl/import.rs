@@ -16,6 +16,7 @@ use rustix::fs::{CWD, FileType, FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use svcore::error::Context;
 use svcore::hint::quoted as shown;
+use svcore::listed::Listed;
 use svcore::say::{self, printable, printable_text};
 use svcore::{Error, Failed, Result, trust};
 
@@ -191,7 +192,7 @@ impl<'a> Import<'a> {
             }
         }
         if failure.is_none() {
-            let gone: Vec<Vec<u8>> = self.manifest.services().into_iter().map(<[u8]>::to_vec).collect();
+            let gone: Vec<Vec<u8>> = self.manifest.services().into_iter().map(<[u8]>::to_vec).listed();
             for name in gone.iter().filter(|name| !lines.iter().any(|line| line.name == **name)) {
                 match self.gone(name) {
                     Ok(is_kept) => kept |= is_kept,

@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use svcore::Result;
 use svcore::client::Base;
+use svcore::listed::Listed;
 use svcore::say;
 use svcore::tai::{self, seconds_between};
 
@@ -65,13 +66,14 @@ fn watch(asked: &Asked, tree: &Tree) -> Result {
 
 /// Looks at the services that are asked for, those with a problem first.
 fn look(asked: &Asked, tree: &Tree) -> Result<Vec<Service>> {
-    let mut services = services(&tree.selected_or_all(&asked.names)?, tree);
-    if asked.given.has(Opt::Failed) {
-        services.retain(Service::has_problem);
+    let (mut first, mut rest) = (Vec::new(), Vec::new());
+    // The names are in order already.
+    for service in services(&tree.selected_or_all(&asked.names)?, tree) {
+        if service.has_problem() { first.push(service) } else { rest.push(service) }
     }
-    // The names are in order already, and the sort is stable.
-    let (mut first, rest): (Vec<_>, Vec<_>) = services.into_iter().partition(Service::has_problem);
-    first.extend(rest);
+    if !asked.given.has(Opt::Failed) {
+        first.append(&mut rest);
+    }
     Ok(first)
 }
 
@@ -80,7 +82,7 @@ pub(super) fn services(names: &[std::ffi::OsString], tree: &Tree) -> Vec<Service
     let base = Base::at(tree.path().into());
     let now = tai::now();
     let mut supervising = Supervising::default();
-    names.iter().map(|name| Service::look(name, &base, now, &mut supervising)).collect()
+    names.iter().map(|name| Service::look(name, &base, now, &mut supervising)).listed()
 }
 
 /// Whether all that is wanted up is up.

@@ -133,14 +133,11 @@ fn check_user(user: &[u8]) -> Result<()> {
 fn make(target: &Target, files: &[(&'static str, File)]) -> Result<()> {
     let above = Place::make(target.above.as_os_str().as_bytes())?;
     let name = target.name.as_bytes();
-    let refused = |cause: Option<std::io::Error>| {
-        let doing = [b"unable to make ", &*above.path_of(name)].concat();
-        Failed { doing, cause }
-    };
+    let refused = |cause| Failed::because(cause, [b"unable to make ", &*above.path_of(name)].concat());
     match above.look(name) {
         Ok(None) => {}
-        Ok(Some(_)) => return Err(refused(Some(Errno::EXIST.into())).into()),
-        Err(error) => return Err(refused(Some(error)).into()),
+        Ok(Some(_)) => return Err(refused(std::io::Error::from(Errno::EXIST)).into()),
+        Err(error) => return Err(refused(error).into()),
     }
     let new = [b".".as_slice(), name, b".new-", std::process::id().to_string().as_bytes()].concat();
     let fill = || -> Result<(), Failed> {
@@ -155,7 +152,7 @@ fn make(target: &Target, files: &[(&'static str, File)]) -> Result<()> {
                 None => service.write(path.as_bytes(), file)?,
             }
         }
-        above.rename(&new, name).map_err(|error| refused(Some(error)))
+        above.rename(&new, name).map_err(refused)
     };
     fill().map_err(|failed| {
         // It has the number of this process in its name, so it is ours.

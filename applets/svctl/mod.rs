@@ -36,6 +36,7 @@ mod why;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use svcore::listed::Listed;
 use svcore::multicall::{self, is_nearly};
 use svcore::say::{self, printable_text};
 use svcore::{Call, Error, Failed, Result};
@@ -205,7 +206,7 @@ fn parse(words: &[OsString]) -> Result<(&'static Verb, Asked)> {
         if let Some(mut raw) = parser.try_raw_args()
             && raw.next_if(|word| word == "--").is_some()
         {
-            asked.after = raw.collect();
+            asked.after = raw.listed();
             break;
         }
         let Some(arg) = parser.next().map_err(in_our_words)? else { break };

@@ -1,6 +1,7 @@
 //! The options of all commands as data, and those that were given.
 
 use std::ffi::{OsStr, OsString};
+use svcore::listed::Listed;
 
 use lexopt::Arg::{self, Long, Short};
 
@@ -142,7 +143,7 @@ pub(super) fn find(arg: &Arg<'_>, own: Option<&[Opt]>) -> Option<&'static Spec> 
 pub(super) fn long_names(own: Option<&[Opt]>) -> Vec<&'static str> {
     let specs = SPECS.iter().filter(|spec| is_possible(spec.opt, own));
     let names = specs.flat_map(|spec| spec.names);
-    names.filter_map(|name| if let Long(word) = name { Some(*word) } else { None }).collect()
+    names.filter_map(|name| if let Long(word) = name { Some(*word) } else { None }).listed()
 }
 
 /// The options of a command line, in their order.

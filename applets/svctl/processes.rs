@@ -3,10 +3,11 @@
 use std::ffi::CString;
 
 use rustix::fs::CWD;
+use svcore::listed::Listed;
 use svcore::proc_stat::ProcStat;
 use svcore::sort::sort;
 use svcore::sys::listing;
-use svcore::{files, slice};
+use svcore::{decimal, files, slice};
 
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl Processes {
 
     /// A process and all that descend from it, each after its parent.
     pub(super) fn below(&self, pid: i32) -> Vec<Process> {
-        self.tree(pid).into_iter().map(|(pid, depth)| measured(pid, depth)).collect()
+        self.tree(pid).into_iter().map(|(pid, depth)| measured(pid, depth)).listed()
     }
 
     fn tree(&self, pid: i32) -> Vec<(i32, usize)> {
@@ -63,27 +64,19 @@ impl Processes {
 }
 
 fn measured(pid: i32, depth: usize) -> Process {
-    let read = |file: &str| {
-        let path = CString::new(format!("/proc/{pid}/{file}")).ok()?;
-        let mut buffer = [0; 1024];
-        let text = files::read_start(CWD, &path, &mut buffer).ok()?;
-        Some(String::from_utf8_lossy(text).into_owned())
-    };
-    let pages = read("statm").and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
     let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-    let memory = pages.map(|pages| pages.saturating_mul(page));
+    let memory = resident_pages(pid).map(|pages| pages.saturating_mul(page));
     let ticks = rustix::param::clock_ticks_per_second().max(1);
-    let millis = |used: u64| used.saturating_mul(1000) / ticks;
-    let processor = read("stat").and_then(|line| ticks_used(&line)).map(millis);
+    let processor = ProcStat::of(pid).map(|stat| stat.processor.saturating_mul(1000) / ticks);
     Process { pid, depth, memory, processor }
 }
 
-/// The ticks that a process used, of the user and of the system, from its line `stat`. Source: proc_pid_stat(5).
-fn ticks_used(line: &str) -> Option<u64> {
-    // Fields 14 and 15; field 3 is the first after the name.
-    let mut fields = line.get(line.rfind(')')?.saturating_add(1)..)?.split_whitespace().skip(11);
-    let mut next = || fields.next()?.parse::<u64>().ok();
-    Some(next()?.saturating_add(next()?))
+/// The pages of a process that are in memory. Source: proc_pid_statm(5).
+fn resident_pages(pid: i32) -> Option<u64> {
+    let path = CString::new(format!("/proc/{pid}/statm")).ok()?;
+    let mut buffer = [0; 128];
+    let text = files::read_start(CWD, &path, &mut buffer).ok()?;
+    decimal::whole(text.split(|&byte| byte == b' ').nth(1)?)
 }
 
 #[cfg(test)]
@@ -98,12 +91,5 @@ mod tests {
         assert_eq!(all.tree(9), [(9, 0)]);
         let ring = Processes { children: vec![(1, 2), (2, 1)] };
         assert_eq!(ring.tree(1).len(), 10_000);
-    }
-
-    #[test]
-    fn processor_time_is_that_of_user_and_system() {
-        let line = "7 (a) b) S 3 7 7 0 -1 4194560 1 2 3 4 50 6 7 8 20 0 1 0 4711 99 100\n";
-        assert_eq!(ticks_used(line), Some(56));
-        assert_eq!(ticks_used("7 (a"), None);
     }
 }

@@ -18,6 +18,7 @@ use svcore::error::Context;
 use svcore::event::{self, Wait};
 use svcore::files::{self, Identity};
 use svcore::hint::quoted as shown;
+use svcore::listed::Listed;
 use svcore::moment::Moment;
 use svcore::needs::survey;
 use svcore::say::{self, printable, printable_text};
@@ -104,7 +105,7 @@ pub(super) fn down(asked: &Asked) -> Result {
     may_be_ended(&process)?;
     let pid = process.pid.to_string();
     let names = Tree::at(path.clone()).names()?;
-    let paths: Vec<OsString> = names.iter().map(|name| path.join(name).into_os_string()).collect();
+    let paths: Vec<OsString> = names.iter().map(|name| path.join(name).into_os_string()).listed();
     let rounds = rounds(&paths);
     if asked.given.has(Opt::DryRun) {
         for path in rounds.into_iter().flatten() {
@@ -116,7 +117,7 @@ pub(super) fn down(asked: &Asked) -> Result {
     let patience = patience(asked)?;
     for round in rounds {
         let supervised = round.into_iter().filter(|path| is_supervised(path)).cloned();
-        act(&supervised.collect::<Vec<_>>(), &FORCE_STOP, patience);
+        act(&supervised.listed(), &FORCE_STOP, patience);
     }
     end(&process)?;
     let until = clock::monotonic().saturating_add(LEAVING);
@@ -242,7 +243,7 @@ fn start(place: &Place, path: &Path) -> Result<()> {
         open().while_doing(|| [b"unable to write ", &*place.path_of(MESSAGES)].concat())?;
     let directory = c_string(path.as_os_str().as_bytes()).while_doing(|| "unable to start runsvdir")?;
     let executables = own_file::to_execute();
-    let executables: Vec<&std::ffi::CStr> = executables.iter().map(CString::as_c_str).collect();
+    let executables: Vec<&std::ffi::CStr> = executables.iter().map(CString::as_c_str).listed();
     let program = Program {
         files: &executables,
         search: spawn::Search(svcore::exec::path_rule),
@@ -281,7 +282,7 @@ fn ended_child() -> Option<Pid> {
 fn to_wait_for(path: &Path) -> Result<Vec<OsString>> {
     let names = Tree::at(path.to_owned()).names()?;
     let paths = names.into_iter().map(|name| path.join(name).into_os_string());
-    Ok(paths.collect())
+    Ok(paths.listed())
 }
 
 /// Waits until each service has a supervisor.
@@ -295,7 +296,7 @@ fn wait_for_supervisors(names: &[OsString], until: Moment) {
 /// one.
 fn does_not_stay_up(paths: &[OsString]) -> bool {
     let pid = |path: &OsString| target(path).status(&MAIN).ok()?.pid;
-    let before: Vec<Option<Pid>> = paths.iter().map(pid).collect();
+    let before: Vec<Option<Pid>> = paths.iter().map(pid).listed();
     let until = clock::monotonic().saturating_add(SETTLING);
     wait_until(until, || false);
     let mut found = false;
@@ -327,15 +328,15 @@ fn is_log_supervised(path: &OsStr) -> bool {
 
 /// The services at these paths in the order in which they stop: those of a round together, after all that need them.
 fn rounds(paths: &[OsString]) -> Vec<Vec<&OsString>> {
-    let bytes: Vec<&[u8]> = paths.iter().map(|path| path.as_bytes()).collect();
+    let bytes: Vec<&[u8]> = paths.iter().map(|path| path.as_bytes()).listed();
     let Some(mut order) = survey::end_order(&bytes, &trust::ours()) else {
-        return vec![paths.iter().collect()];
+        return vec![paths.iter().listed()];
     };
     let mut rounds = Vec::new();
     let mut round = order.first();
     while !round.is_empty() {
-        rounds.push(round.iter().filter_map(|number| paths.get(*number)).collect());
-        round = round.into_iter().flat_map(|number| order.ended(number)).collect();
+        rounds.push(round.iter().filter_map(|number| paths.get(*number)).listed());
+        round = round.into_iter().flat_map(|number| order.ended(number)).listed();
     }
     rounds
 }

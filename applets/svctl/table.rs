@@ -1,5 +1,7 @@
 //! Aligned tables, and colours. Without I/O.
 
+use svcore::listed::Listed;
+
 /// How a text looks on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Style {
@@ -60,10 +62,10 @@ pub(super) fn lines(heads: &[&str], rows: &[Vec<Cell>], width: Option<usize>, is
             let head = heads.get(column).map_or(0, |head| length(head));
             (column, texts(column).map(|cell| length(&cell.text)).max().unwrap_or(0).max(head))
         })
-        .collect();
+        .listed();
     let last = heads.len().saturating_sub(1);
     let head: Vec<Cell> =
-        heads.iter().map(|head| Cell { text: (*head).to_owned(), style: Style::Head }).collect();
+        heads.iter().map(|head| Cell { text: (*head).to_owned(), style: Style::Head }).listed();
     let mut out = String::new();
     for row in std::iter::once(&head).chain(rows) {
         let (mut line, mut used, mut pending) = (String::new(), 0_usize, 0_usize);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use svcore::listed::Listed;
 use svcore::process::Ended;
 use svcore::say::printable_text;
 use svcore::sys::local_time;
@@ -22,7 +23,7 @@ pub(super) fn escaped(text: &[u8]) -> String {
 
 /// The words of a command, escaped, with blanks between them.
 pub(super) fn command_line(words: &[Vec<u8>]) -> String {
-    words.iter().map(|word| escaped(word)).collect::<Vec<_>>().join(" ")
+    words.iter().map(|word| escaped(word)).listed().join(" ")
 }
 
 /// A span of time in its largest unit: `42s`, `12m`, `20h`, `3d`.
@@ -73,7 +74,7 @@ pub(super) fn signal_name(signal: svcore::Signal) -> String {
     let name = nix::sys::signal::Signal::try_from(signal.number()).ok();
     name.map_or_else(
         || signal.number().to_string(),
-        |name| name.as_str().trim_start_matches("SIG").to_owned(),
+        |name| name.as_str().get(3..).unwrap_or_default().to_owned(),
     )
 }
 

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Dir, FileType, Mode, OFlags, open};
+use svcore::listed::Listed;
 use svcore::say::printable_text;
 use svcore::sort::sort;
 use svcore::{Error, Failed, Result, serving};
@@ -62,13 +64,21 @@ impl Tree {
 
     fn list(&self) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.path)? {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        for entry in Dir::new(open(&self.path, flags, Mode::empty())?)? {
             let entry = entry?;
-            let kind = entry.file_type()?;
-            // A link to nothing is a service that cannot be started.
-            let is_service = kind.is_dir() || kind.is_symlink() && !entry.path().is_file();
-            if is_service && !entry.file_name().as_bytes().starts_with(b".") {
-                names.push(entry.file_name());
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            let is_service = match entry.file_type() {
+                FileType::Directory => true,
+                // A link to nothing is a service that cannot be started.
+                FileType::Symlink | FileType::Unknown => {
+                    let path = self.path.join(name);
+                    path.is_dir() || !path.exists()
+                }
+                _ => false,
+            };
+            if is_service && !name.as_bytes().starts_with(b".") {
+                names.push(name.to_owned());
             }
         }
         sort(&mut names);
@@ -85,8 +95,12 @@ impl Tree {
         if words.iter().all(is_plain) {
             return Ok(without_doubles(words));
         }
-        let words = words.iter().map(|word| select(word, &self.names()?));
-        Ok(without_doubles(&words.collect::<Result<Vec<_>>>()?.concat()))
+        let names = self.names()?;
+        let mut selected = Vec::new();
+        for word in words {
+            selected.append(&mut select(word, &names)?);
+        }
+        Ok(without_doubles(&selected))
     }
 
     /// The services that the words mean; without a word all, for commands that change nothing.
@@ -133,7 +147,7 @@ fn select(word: &OsStr, names: &[OsString]) -> Result<Vec<OsString>> {
         return Ok(vec![word.to_owned()]);
     }
     let all = |matches: &dyn Fn(&[u8]) -> bool| -> Vec<OsString> {
-        names.iter().filter(|name| matches(name.as_bytes())).cloned().collect()
+        names.iter().filter(|name| matches(name.as_bytes())).cloned().listed()
     };
     let bytes = word.as_bytes();
     if bytes.iter().any(|byte| b"*?[".contains(byte)) {
@@ -148,9 +162,9 @@ fn select(word: &OsStr, names: &[OsString]) -> Result<Vec<OsString>> {
     Ok(if group.is_empty() || bytes.is_empty() { vec![word.to_owned()] } else { group })
 }
 
-fn without_doubles(names: &[OsString]) -> Vec<OsString> {
+pub(super) fn without_doubles(names: &[OsString]) -> Vec<OsString> {
     let mut seen = Map::default();
-    names.iter().filter(|name| seen.set(*name, ()).is_none()).cloned().collect()
+    names.iter().filter(|name| seen.set(*name, ()).is_none()).cloned().listed()
 }
 
 /// Whether a name matches a pattern of the shell: `*`, `?`, `[abc]`, `[a-z]`, `[!abc]`, and `\` before a character.

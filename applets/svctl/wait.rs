@@ -80,12 +80,7 @@ pub(super) fn wait(asked: &Asked) -> Result {
         })
     })?;
     for service in list::services(&left, &tree) {
-        let line = format!("{}: {}\n", text::escaped(service.name.as_bytes()), service.in_words());
-        say::out(&[line.as_bytes()]);
-        let mut supervisors = Supervisors::default();
-        for line in why::cause_lines(&service, &look.base, &mut supervisors) {
-            say::out(&[b"  ", line.as_bytes(), b"\n"]);
-        }
+        failed(&text::escaped(service.name.as_bytes()), &service, &look.base, &mut Supervisors::default());
     }
     Ok(if left.is_empty() { 0 } else { FAILED })
 }
@@ -231,11 +226,8 @@ pub(super) fn once(asked: &Asked) -> Result {
 }
 
 fn failed(shown: &str, service: &Service, base: &Base, supervisors: &mut Supervisors) {
-    let mut lines = format!("{shown}: {}\n", service.in_words());
-    for line in why::cause_lines(service, base, supervisors) {
-        lines += &format!("  {line}\n");
-    }
-    say::out(&[lines.as_bytes()]);
+    let line = format!("{shown}: {}\n", service.in_words());
+    say::out(&[line.as_bytes(), why::cause_lines(service, base, supervisors).as_bytes()]);
 }
 
 /// Sends the command to run once, and waits until it is executed.

@@ -3,7 +3,7 @@
 //! The directory of services, each service directory and each `supervise` directory is watched, in which supervisors replace
 //! files by renaming. The end of a supervisor changes no file: it is seen on the FIFO `ok`, which has no reader then.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use rustix::fs::{Mode, OFlags, openat};
 use svcore::Result;
 use svcore::client::{Base, LOG, MAIN, Part, Target};
 use svcore::event::{self, Wait};
+use svcore::listed::Listed;
 use svcore::moment::{Moment, earlier};
-use svcore::sort::sort;
 use svcore::sys::watch::Inotify;
 use svcore::sys::{clock, limits};
 
 use super::map::Map;
-use super::tree::Tree;
+use super::tree::{Tree, without_doubles};
 
 /// How often to look where directories cannot be watched.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -82,8 +82,9 @@ pub(super) fn each_change(
         }
         // The directory may be away for a moment.
         let Ok(now) = tree.selected_or_all(words) else { continue };
-        let gone = names.iter().filter(|name| !now.contains(name));
-        let all: Vec<OsString> = now.iter().chain(gone).cloned().collect();
+        let mut all = now.clone();
+        all.append(&mut names);
+        let all = without_doubles(&all);
         watches.watch_tree(tree);
         watches.watch(&all, tree);
         names = now;
@@ -143,15 +144,15 @@ impl Watches {
             event::wait(&mut [], Wait::until(earlier(Some(look), until)));
             return (Vec::new(), true);
         };
-        let held: Vec<(&OsString, &OwnedFd)> =
-            self.supervisors.iter().flat_map(|(name, fds)| fds.iter().map(move |fd| (name, fd))).collect();
+        let held =
+            self.supervisors.iter().flat_map(|(name, fds)| fds.iter().map(move |fd| (name, fd))).listed();
         let mut fds = vec![PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN)];
         fds.extend(held.iter().map(|(_, fd)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::empty())));
         event::wait(&mut fds, Wait::until(until));
         let mut changed: Vec<OsString> = Vec::new();
         for ((name, _), fd) in held.iter().zip(fds.iter().skip(1)) {
             if !fd.revents().is_empty() {
-                changed.push((*name).clone());
+                changed.push(OsStr::from_bytes(name).to_owned());
             }
         }
         let mut has_tree_changed = false;
@@ -162,8 +163,6 @@ impl Watches {
             // The number of lost changes is -1.
             None => has_tree_changed |= watch == -1 || Some(watch) == self.tree,
         });
-        sort(&mut changed);
-        changed.dedup();
-        (changed, has_tree_changed)
+        (without_doubles(&changed), has_tree_changed)
     }
 }

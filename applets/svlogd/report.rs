@@ -41,14 +41,14 @@ impl Report {
 
     /// A step failed, and svlogd goes on without it.
     pub(crate) fn failure(&self, failed: &Failed) {
-        let what = [&failed.doing, b": ".as_slice(), &self.directory].concat();
-        let message = Message::warning("svlogd", &what).because(failed.cause.as_ref());
+        let what = [failed.doing(), b": ".as_slice(), &self.directory].concat();
+        let message = Message::warning("svlogd", &what).because(failed.cause());
         self.write(&message, self.hint(failed).as_deref());
     }
 
     /// What to do about a directory that cannot be opened.
     fn hint(&self, failed: &Failed) -> Option<String> {
-        match failed.doing.as_slice() {
+        match failed.doing() {
             b"unable to open log directory" if failed.is_any_of(&[Errno::NOENT]) => {
                 Some(["make it first: mkdir ", &hint::quoted(&self.directory)].concat())
             }
@@ -66,7 +66,7 @@ impl Report {
 
     /// A step failed and is tried again after [`PAUSE`].
     pub(crate) fn pausing(&self, failed: &Failed) {
-        self.print(Class::Pausing, &failed.doing, None, failed.cause.as_ref());
+        self.print(Class::Pausing, failed.doing(), None, failed.cause());
     }
 
     /// What is done with the directory; only with `-v`.

@@ -223,7 +223,7 @@ impl Directory {
 
     /// Warns that it cannot be read, unless the last warning had the same reason.
     fn report_error(&mut self, failed: &Failed) {
-        let errno = failed.cause.as_ref().and_then(io::Error::raw_os_error);
+        let errno = failed.cause().and_then(io::Error::raw_os_error);
         if self.reported_error != errno {
             Message::of(Class::Warning, &self.who(), failed).print_now();
             self.reported_error = errno;

@@ -11,6 +11,7 @@ use std::path::Path;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, open, readlinkat, statat};
 use svcore::error::reason;
+use svcore::listed::Listed;
 use svcore::policy::{self, PolicyFile};
 use svcore::say::{self, printable};
 use svcore::sort::sort;
@@ -55,7 +56,7 @@ pub(super) fn run(asked: &Asked) -> Result {
         tree = Tree::new(&asked.given);
         vec![tree.path()]
     } else {
-        asked.names.iter().map(Path::new).collect()
+        asked.names.iter().map(Path::new).listed()
     };
     let mut found = Vec::new();
     for dir in dirs {
@@ -87,7 +88,7 @@ fn lint(dir: &Path) -> Result<Vec<(Vec<u8>, Finding)>> {
     let path = dir.as_os_str().as_bytes();
     if is_service(dir) {
         let findings = rules::findings(&look(path));
-        return Ok(findings.into_iter().map(|finding| (path.to_vec(), finding)).collect());
+        return Ok(findings.into_iter().map(|finding| (path.to_vec(), finding)).listed());
     }
     let mut names = Vec::new();
     let read = || -> io::Result<Vec<Vec<u8>>> { Place::open(path)?.names() };
@@ -99,7 +100,7 @@ fn lint(dir: &Path) -> Result<Vec<(Vec<u8>, Finding)>> {
         }
     }
     sort(&mut names);
-    let services: Vec<Look> = names.iter().map(|name| look(&[path, b"/", name].concat())).collect();
+    let services: Vec<Look> = names.iter().map(|name| look(&[path, b"/", name].concat())).listed();
     let mut found = Vec::new();
     for (service, wrong_needs) in services.iter().zip(rules::wrong_needs(&services)) {
         let findings = rules::findings(service).into_iter().chain(wrong_needs);

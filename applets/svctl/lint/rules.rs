@@ -1,5 +1,6 @@
 //! What is wrong with a service, from a look at its files. Without I/O.
 
+use svcore::listed::Listed;
 use svcore::policy::{self, Need, PolicyFile, RestartDelay, RestartLimit, Senseless};
 use svcore::say::printable_text;
 
@@ -133,7 +134,7 @@ pub(super) fn wrong_needs(services: &[Look]) -> Vec<Vec<Finding>> {
             }
         }
         // Everything that is needed, directly or not.
-        let mut reached: Vec<&[u8]> = service.needs.iter().map(|need| need.name.as_slice()).collect();
+        let mut reached: Vec<&[u8]> = service.needs.iter().map(|need| need.name.as_slice()).listed();
         let mut next = 0_usize;
         while let Some(name) = reached.get(next).copied() {
             next = next.saturating_add(1);
@@ -148,7 +149,7 @@ pub(super) fn wrong_needs(services: &[Look]) -> Vec<Vec<Finding>> {
         }
         findings
     };
-    services.iter().map(of_service).collect()
+    services.iter().map(of_service).listed()
 }
 
 /// The lines of a shell script that are commands, without blanks around them; none if it is for another interpreter.

@@ -6,6 +6,7 @@
 //! is not remembered, so there are no back references. A crate for this would be a third of all that `svctl` may weigh.
 
 use svcore::decimal;
+use svcore::listed::Listed;
 
 use super::super::map::Map;
 
@@ -519,7 +520,7 @@ impl Parser<'_> {
                 let (more, rest) = self.rest.split_at_checked(count).unwrap_or((&[], self.rest));
                 self.rest = rest;
                 let bytes = std::iter::once(byte).chain(more.iter().copied());
-                Part::Sequence(bytes.map(|byte| Part::Byte(Set::one(byte))).collect())
+                Part::Sequence(bytes.map(|byte| Part::Byte(Set::one(byte))).listed())
             }
         })
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use svcore::Signal;
 use svcore::facts::End;
+use svcore::listed::Listed;
 use svcore::process::Ended;
 use svcore::tai::Tai64N;
 
@@ -157,7 +158,7 @@ fn of_unserved(evidence: &Evidence) -> Option<Cause> {
 }
 
 fn of_waits(evidence: &Evidence) -> Option<Cause> {
-    let waits: Vec<String> = evidence.waits.iter().map(|(name, state)| format!("{name} ({state})")).collect();
+    let waits: Vec<String> = evidence.waits.iter().map(|(name, state)| format!("{name} ({state})")).listed();
     let first = evidence.waits.first().map(|(name, _)| format!("svctl why {name}"));
     cause(format!("it waits for {}", waits.join(", ")), first.unwrap_or_default())
 }
@@ -279,10 +280,10 @@ fn last_failed(evidence: &Evidence) -> bool {
 
 /// Whether a line of a log tells that an address is in use already.
 fn is_about_port(line: &str) -> bool {
-    let line = line.to_ascii_lowercase();
+    let line = line.to_ascii_lowercase().into_bytes();
     ["address already in use", "address in use", "eaddrinuse", "errno 98", "port is already allocated"]
         .iter()
-        .any(|words| line.contains(words))
+        .any(|words| line.windows(words.len()).any(|part| part == words.as_bytes()))
 }
 
 #[cfg(test)]

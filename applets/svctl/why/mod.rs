@@ -4,13 +4,14 @@ mod cause;
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fd::AsFd;
 use rustix::fs::statvfs;
 use svcore::client::{Base, Checker, MAIN, Supervisors, Target, end_of, hint};
 use svcore::facts::Readiness;
 use svcore::hint::{before_start, lock_holder, quoted};
+use svcore::listed::Listed;
 use svcore::proc_stat::ProcStat;
 use svcore::status::{State, Want};
 use svcore::sys::listing;
@@ -100,27 +101,24 @@ fn named(asked: &Asked) -> Result<(Tree, Vec<Service>)> {
     Ok((tree, services))
 }
 
-/// The probable cause in words, and what mends it, for a service that did not do what it should.
-pub(super) fn cause_lines(service: &Service, base: &Base, supervisors: &mut Supervisors) -> Vec<String> {
-    lines_of(cause::of(&gather(service, base, supervisors, false)))
+/// The probable cause, and what mends it, a line each, for a service that did not do what it should.
+pub(super) fn cause_lines(service: &Service, base: &Base, supervisors: &mut Supervisors) -> String {
+    lines_of(&gather(service, base, supervisors, false))
 }
 
 /// The same for a service that was just told to start: its files do not show that yet.
-pub(super) fn cause_lines_of_start(
-    service: &Service,
-    base: &Base,
-    supervisors: &mut Supervisors,
-) -> Vec<String> {
-    let evidence = gather(service, base, supervisors, false);
-    lines_of(cause::of(&Evidence { condition: Some(Condition::Restarting), ..evidence }))
+pub(super) fn cause_lines_of_start(service: &Service, base: &Base, supervisors: &mut Supervisors) -> String {
+    let mut evidence = gather(service, base, supervisors, false);
+    evidence.condition = Some(Condition::Restarting);
+    lines_of(&evidence)
 }
 
-fn lines_of(found: Option<Cause>) -> Vec<String> {
-    let lines = found.into_iter().flat_map(|cause| {
-        let mend = cause.mend.map(|mend| format!("mend: {mend}"));
-        [Some(format!("cause: {}", cause.what)), mend]
-    });
-    lines.flatten().collect()
+fn lines_of(evidence: &Evidence) -> String {
+    let mut lines = String::new();
+    if let Some(cause) = cause::of(evidence) {
+        add_cause(&cause, &mut lines);
+    }
+    lines
 }
 
 fn add_cause(cause: &Cause, out: &mut String) {
@@ -222,7 +220,7 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
     let supervisor = supervisor(target);
     let log_dir = log::directory_of(Path::new(OsStr::from_bytes(&service.path)));
     let lines = log_dir.iter().flat_map(|dir| log::last_lines(dir, LINES));
-    let lines = lines.map(|(stamp, line)| (stamp, text::escaped(&line))).collect();
+    let lines = lines.map(|(stamp, line)| (stamp, text::escaped(&line))).listed();
     let waits = facts.waits.iter().map(|name| (text::escaped(name), neighbour(target, name)));
     let log_has_problem =
         service.log.as_ref().filter(|log| service.main.told.is_ok() && log.has_problem(&service.now));
@@ -237,7 +235,7 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         ends: facts.ends.clone(),
         age: service.age(),
         given_up: facts.given_up.clone().map(|reason| text::escaped(reason.as_bytes())),
-        waits: waits.collect(),
+        waits: waits.listed(),
         log: log_has_problem.map(|log| log.condition(&service.now)),
         full_disk: log_dir.as_deref().and_then(full_disk),
         log_dir,
@@ -252,13 +250,9 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
 
 /// How a service is that another one waits for.
 fn neighbour(target: &Target, name: &[u8]) -> String {
-    let path = PathBuf::from(OsStr::from_bytes(&target.path));
-    let is_path = name.starts_with(b"/");
-    let path = if is_path {
-        PathBuf::from(OsStr::from_bytes(name))
-    } else {
-        path.with_file_name(OsStr::from_bytes(name))
-    };
+    let beside = Path::new(OsStr::from_bytes(&target.path)).parent().unwrap_or(Path::new("/"));
+    // A path replaces all of that.
+    let path = beside.join(OsStr::from_bytes(name));
     let absolute = std::path::absolute(&path).unwrap_or(path);
     let base = Base::at("/".into());
     Service::look(absolute.as_os_str(), &base, tai::now(), &mut Supervising::default()).in_words()
