@@ -52,6 +52,11 @@ impl Failed {
         Failed(Box::new(Step { doing, cause: Some(cause) }))
     }
 
+    #[inline(never)]
+    fn unable_to(cause: io::Error, verb: &str, path: &[u8]) -> Self {
+        Self::with_cause(cause, [b"unable to ", verb.as_bytes(), b" ", path].concat())
+    }
+
     /// What was being done, such as `unable to open supervise/lock`. Bytes, since it may contain names of files.
     #[must_use]
     pub fn doing(&self) -> &[u8] {
@@ -132,11 +137,22 @@ pub trait Context<T> {
     ///
     /// [`Failed`] whenever `self` is an error.
     fn while_doing<S: Into<Vec<u8>>>(self, doing: impl FnOnce() -> S) -> Result<T, Failed>;
+
+    /// The same for what was to be done to a file: `unable to open /path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed`] whenever `self` is an error.
+    fn unable_to(self, verb: &str, path: &[u8]) -> Result<T, Failed>;
 }
 
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     fn while_doing<S: Into<Vec<u8>>>(self, doing: impl FnOnce() -> S) -> Result<T, Failed> {
         self.map_err(|cause| Failed::because(cause, doing()))
+    }
+
+    fn unable_to(self, verb: &str, path: &[u8]) -> Result<T, Failed> {
+        self.map_err(|cause| Failed::unable_to(cause.into(), verb, path))
     }
 }
 

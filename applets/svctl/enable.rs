@@ -138,7 +138,7 @@ impl<'a> Change<'a> {
         }
         let path = resolved(Tree::new(&asked.given).path());
         let path = path.as_os_str().as_bytes();
-        let tree = Place::open(path).while_doing(|| [b"unable to open ", path].concat())?;
+        let tree = Place::open(path).unable_to("open", path)?;
         let source = Source::new(&asked.given).path;
         Ok(Change { asked, enables, tree, source: std::path::absolute(&source).unwrap_or(source) })
     }
@@ -266,9 +266,10 @@ impl<'a> Change<'a> {
 
     /// What the served directory has under this name.
     fn entry(&self, name: &[u8]) -> Result<Entry, Failed> {
-        let doing = || [b"unable to look at ", &*self.tree.path_of(name)].concat();
-        let Some(stat) = self.tree.look(name).while_doing(doing)? else { return Ok(Entry::Nothing) };
         let path = self.tree.path_of(name);
+        let Some(stat) = self.tree.look(name).unable_to("look at", &path)? else {
+            return Ok(Entry::Nothing);
+        };
         let leads_to = || std::fs::metadata(OsStr::from_bytes(&path));
         Ok(match kind(&stat) {
             FileType::Directory => Entry::Directory,
@@ -300,7 +301,7 @@ impl<'a> Change<'a> {
     }
 
     fn perform(&self, step: Step, name: &[u8], definition: &Path) -> Result<(), Failed> {
-        let unable = |what: &'static str| move || [what.as_bytes(), &*self.tree.path_of(name)].concat();
+        let path = self.tree.path_of(name);
         match step {
             Step::MakeLink | Step::ReplaceLink => {
                 // Under another name first, so that the old link is replaced in one step.
@@ -310,21 +311,21 @@ impl<'a> Change<'a> {
                     symlinkat(definition, self.tree.fd(), &c_string(&new)?)?;
                     self.tree.rename(&new, name)
                 };
-                link().while_doing(unable("unable to make the link "))?;
+                link().unable_to("make the link", &path)?;
                 self.forget_choice(name);
             }
             Step::RemoveLink => {
                 let target = self.target(name);
-                self.tree.unlink(name).while_doing(unable("unable to remove the link "))?;
+                self.tree.unlink(name).unable_to("remove the link", &path)?;
                 self.remember_choice(name, target);
             }
             Step::MakeDown => {
-                let service = self.tree.child(name).while_doing(unable("unable to open "))?;
+                let service = self.tree.child(name).unable_to("open", &path)?;
                 service.write(b"down", &File::empty())?;
             }
             Step::RemoveDown => {
-                let service = self.tree.child(name).while_doing(unable("unable to open "))?;
-                service.unlink(b"down").while_doing(unable("unable to remove down in "))?;
+                let service = self.tree.child(name).unable_to("open", &path)?;
+                service.unlink(b"down").unable_to("remove down in", &path)?;
             }
             Step::Already | Step::NotDefined | Step::InTheWay => {}
         }

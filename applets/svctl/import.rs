@@ -67,7 +67,7 @@ pub(super) fn run(asked: &Asked) -> Result {
 /// Reads a file that people wrote.
 fn read(path: &OsStr) -> Result<Vec<u8>> {
     let read = || trust::read_at_most(&trust::open_content(CWD_FD, &c_string(path.as_bytes())?)?, TEXT_MAX);
-    let text = read().while_doing(|| [b"unable to read ", path.as_bytes()].concat())?;
+    let text = read().unable_to("read", path.as_bytes())?;
     Ok(text)
 }
 
@@ -162,15 +162,11 @@ impl<'a> Import<'a> {
         let manifest = match &tree {
             Some(tree) => {
                 if !is_dry {
-                    lock(tree).while_doing(|| [b"unable to lock ", &*path].concat())?;
+                    lock(tree).unable_to("lock", &path)?;
                 }
-                match tree.read(&c_string(MANIFEST).while_doing(|| "")?) {
-                    Ok((text, _)) => Manifest::parse(&text),
+                match c_string(MANIFEST).and_then(|name| tree.read(&name)) {
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => Manifest::default(),
-                    Err(error) => {
-                        let doing = [b"unable to read ", &*tree.path_of(MANIFEST)].concat();
-                        return Err(Failed::because(error, doing).into());
-                    }
+                    read => Manifest::parse(&read.unable_to("read", &tree.path_of(MANIFEST))?.0),
                 }
             }
             None => Manifest::default(),
@@ -305,7 +301,7 @@ impl<'a> Import<'a> {
         if !self.is_dry
             && let Some(service) = service
         {
-            service.unlink(file.as_bytes()).while_doing(|| [b"unable to remove ", path].concat())?;
+            service.unlink(file.as_bytes()).unable_to("remove", path)?;
             self.manifest.remove(path);
         }
         Ok(true)
@@ -357,10 +353,10 @@ impl<'a> Import<'a> {
         // A supervisor ends a service whose directory has vanished. Until it has, the directory stays under another name.
         let removed =
             [b".".as_slice(), name, b".removed-", std::process::id().to_string().as_bytes()].concat();
-        let doing = || [b"unable to remove ", &*tree.path_of(name)].concat();
-        tree.rename(name, &removed).while_doing(doing)?;
+        let path = tree.path_of(name);
+        tree.rename(name, &removed).unable_to("remove", &path)?;
         project::wait_until_unsupervised(&tree.path_of(&removed), PRUNE_TIME);
-        tree.remove_all(&removed).while_doing(doing)?;
+        tree.remove_all(&removed).unable_to("remove", &path)?;
         for path in paths {
             self.manifest.remove(&path);
         }
@@ -455,7 +451,7 @@ fn write(
         }
     }
     if service.is_none() {
-        tree.rename(&new, name).while_doing(|| [b"unable to make ", &*tree.path_of(name)].concat())?;
+        tree.rename(&new, name).unable_to("make", &tree.path_of(name))?;
     }
     Ok(())
 }

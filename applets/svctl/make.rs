@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use svcore::error::Context;
 use svcore::hint::quoted as shown;
 use svcore::say::{self, printable_text};
 use svcore::{Error, Failed, Result, passwd};
@@ -133,12 +134,8 @@ fn check_user(user: &[u8]) -> Result<()> {
 fn make(target: &Target, files: &[(&'static str, File)]) -> Result<()> {
     let above = Place::make(target.above.as_os_str().as_bytes())?;
     let name = target.name.as_bytes();
-    let refused = |cause| Failed::because(cause, [b"unable to make ", &*above.path_of(name)].concat());
-    match above.look(name) {
-        Ok(None) => {}
-        Ok(Some(_)) => return Err(refused(std::io::Error::from(Errno::EXIST)).into()),
-        Err(error) => return Err(refused(error).into()),
-    }
+    let free = above.look(name).and_then(|stat| stat.map_or(Ok(()), |_| Err(Errno::EXIST.into())));
+    free.unable_to("make", &above.path_of(name))?;
     let new = [b".".as_slice(), name, b".new-", std::process::id().to_string().as_bytes()].concat();
     let fill = || -> Result<(), Failed> {
         let service = above.make_child(&new)?;
@@ -152,7 +149,7 @@ fn make(target: &Target, files: &[(&'static str, File)]) -> Result<()> {
                 None => service.write(path.as_bytes(), file)?,
             }
         }
-        above.rename(&new, name).map_err(refused)
+        above.rename(&new, name).unable_to("make", &above.path_of(name))
     };
     fill().map_err(|failed| {
         // It has the number of this process in its name, so it is ours.

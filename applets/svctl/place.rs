@@ -67,7 +67,7 @@ impl Place {
     ///
     /// That it cannot be made or opened.
     pub(super) fn make(path: &[u8]) -> Result<Self, Failed> {
-        Self::walk(path, Make::All(DIRECTORY)).while_doing(|| [b"unable to make ", path].concat())
+        Self::walk(path, Make::All(DIRECTORY)).unable_to("make", path)
     }
 
     fn walk(path: &[u8], make: Make) -> io::Result<Self> {
@@ -113,7 +113,7 @@ impl Place {
             }
             self.child(name)
         };
-        make().while_doing(|| [b"unable to make ", &*self.path_of(name)].concat())
+        make().unable_to("make", &self.path_of(name))
     }
 
     /// What a name is, without following a link; `None` if there is nothing.
@@ -158,7 +158,7 @@ impl Place {
             }
             written
         };
-        write().while_doing(|| [b"unable to write ", &*self.path_of(name)].concat())
+        write().unable_to("write", &self.path_of(name))
     }
 
     /// Renames something in it.

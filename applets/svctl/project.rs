@@ -21,6 +21,7 @@ use svcore::hint::quoted as shown;
 use svcore::listed::Listed;
 use svcore::moment::Moment;
 use svcore::needs::survey;
+use svcore::proc_stat::ProcStat;
 use svcore::say::{self, printable, printable_text};
 use svcore::serving::{self, Process};
 use svcore::status::{State, Want};
@@ -65,8 +66,7 @@ const FORCE_STOP: Request = Request { kill: true, ..STOP };
 /// Starts a runsvdir for the directory, unless it is served, and waits until its services are up.
 pub(super) fn up(asked: &Asked) -> Result {
     let path = tree(asked)?;
-    let place = Place::open(path.as_os_str().as_bytes())
-        .while_doing(|| [b"unable to open ", path.as_os_str().as_bytes()].concat())?;
+    let place = Place::open(path.as_os_str().as_bytes()).unable_to("open", path.as_os_str().as_bytes())?;
     let is_dry = asked.given.has(Opt::DryRun);
     let until = clock::monotonic().saturating_add(patience(asked)?);
     // Two at the same time start one runsvdir.
@@ -178,8 +178,7 @@ fn tree(asked: &Asked) -> Result<PathBuf> {
     if tree.is_dir() {
         return Ok(tree);
     }
-    let what = [b"unable to open ", tree.as_os_str().as_bytes()].concat();
-    Err(Failed::because(io::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error()), what).into())
+    Err(rustix::io::Errno::NOENT).unable_to("open", tree.as_os_str().as_bytes()).map_err(Error::from)
 }
 
 /// The option by which another call means the same directory.
@@ -212,7 +211,7 @@ fn lock(place: &Place) -> Result<OwnedFd> {
         flock(&dir, FlockOperation::LockExclusive)?;
         Ok(dir)
     };
-    Ok(lock().while_doing(|| [b"unable to lock ", place.path()].concat())?)
+    Ok(lock().unable_to("lock", place.path())?)
 }
 
 /// The process that serves a directory.
@@ -220,7 +219,7 @@ fn serving(path: &Path) -> Result<Option<Process>> {
     let Some(mut all) = serving::all() else {
         return Err(Failed::without_cause("there is no /proc that tells who serves the directory").into());
     };
-    let wanted = identity(path).while_doing(|| [b"unable to open ", path.as_os_str().as_bytes()].concat())?;
+    let wanted = identity(path).unable_to("open", path.as_os_str().as_bytes())?;
     Ok(all.find(|process| {
         let served = process.directory().and_then(|dir| identity(&dir));
         served.is_ok_and(|served| served == wanted)
@@ -239,8 +238,7 @@ fn start(place: &Place, path: &Path) -> Result<()> {
         let null = openat(CWD, c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         Ok((messages, null))
     };
-    let (messages, null) =
-        open().while_doing(|| [b"unable to write ", &*place.path_of(MESSAGES)].concat())?;
+    let (messages, null) = open().unable_to("write", &place.path_of(MESSAGES))?;
     let directory = c_string(path.as_os_str().as_bytes()).while_doing(|| "unable to start runsvdir")?;
     let executables = own_file::to_execute();
     let executables: Vec<&std::ffi::CStr> = executables.iter().map(CString::as_c_str).listed();
@@ -361,7 +359,7 @@ fn may_be_ended(process: &Process) -> Result<()> {
 
 /// Whether a process is runit, which runs stage 2.
 fn is_runit(pid: i32) -> bool {
-    std::fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"runit\n")
+    ProcStat::of(pid).is_some_and(|stat| stat.name == b"runit")
 }
 
 /// Tells a runsvdir to end, and its supervisors with it. Source: runsvdir(8), HUP.

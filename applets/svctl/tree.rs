@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, open};
+use svcore::error::Context;
 use svcore::listed::Listed;
 use svcore::say::printable_text;
 use svcore::sort::sort;
@@ -56,10 +57,7 @@ impl Tree {
     ///
     /// That the directory cannot be read.
     pub(super) fn names(&self) -> Result<Vec<OsString>> {
-        self.list().map_err(|error| {
-            let what = [b"unable to read ", self.path.as_os_str().as_bytes()].concat();
-            Failed::because(error, what).into()
-        })
+        Ok(self.list().unable_to("read", self.path.as_os_str().as_bytes())?)
     }
 
     fn list(&self) -> io::Result<Vec<OsString>> {

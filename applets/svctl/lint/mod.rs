@@ -10,12 +10,12 @@ use std::path::Path;
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, open, readlinkat, statat};
-use svcore::error::reason;
+use svcore::error::{Context, reason};
 use svcore::listed::Listed;
 use svcore::policy::{self, PolicyFile};
 use svcore::say::{self, printable};
 use svcore::sort::sort;
-use svcore::{Failed, Result, files, hint, sys, trust};
+use svcore::{Result, files, hint, sys, trust};
 
 use super::options::Opt;
 use super::place::{Place, c_string, kind};
@@ -92,7 +92,7 @@ fn lint(dir: &Path) -> Result<Vec<(Vec<u8>, Finding)>> {
     }
     let mut names = Vec::new();
     let read = || -> io::Result<Vec<Vec<u8>>> { Place::open(path)?.names() };
-    for name in read().map_err(|error| Failed::because(error, [b"unable to read ", path].concat()))? {
+    for name in read().unable_to("read", path)? {
         let is_service = statat(CWD, dir.join(OsStr::from_bytes(&name)), AtFlags::empty())
             .map_or(true, |stat| files::is_dir(&stat));
         if is_service && !name.starts_with(b".") {
