@@ -51,6 +51,16 @@ pub fn find(
     passwd: impl FnOnce() -> Option<Vec<u8>>,
     group: impl FnOnce() -> Option<Vec<u8>>,
 ) -> Result<Ids, Refused> {
+    let (mut passwd, mut group) = (Some(passwd), Some(group));
+    find_in(spec, &mut || passwd.take()?(), &mut || group.take()?())
+}
+
+/// The same, once for all kinds of files.
+fn find_in(
+    spec: &[u8],
+    passwd: &mut dyn FnMut() -> Option<Vec<u8>>,
+    group: &mut dyn FnMut() -> Option<Vec<u8>>,
+) -> Result<Ids, Refused> {
     if let Some(numbers) = spec.strip_prefix(b":") {
         return by_number(numbers);
     }

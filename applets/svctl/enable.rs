@@ -25,6 +25,8 @@ const FAILED: u8 = 1;
 const USUAL_SOURCE: &str = "/etc/sv";
 /// Where Void and Debian have the directories of services that runsvchdir(8) chooses from, and the one for each boot.
 const RUNSVDIR: &str = "/etc/runit/runsvdir";
+/// The directories that the services of a system are in, or below.
+const SYSTEM: [&[u8]; 2] = [b"/etc/runit/runsvdir/", b"/etc/service/"];
 /// The program by which Debian's packages enable services. It is there where `.NAME` means disabled by the administrator.
 const UPDATE_SERVICE: &str = "/usr/sbin/update-service";
 
@@ -344,8 +346,10 @@ impl<'a> Change<'a> {
 
     /// Debian: makes the link `.NAME`, so that the next upgrade of the package does not enable its service again.
     fn remember_choice(&self, name: &[u8], target: Option<CString>) {
-        let is_system = std::fs::canonicalize(OsStr::from_bytes(self.tree.path()))
-            .is_ok_and(|path| path.starts_with(RUNSVDIR) || path.starts_with("/etc/service"));
+        let is_system = std::fs::canonicalize(OsStr::from_bytes(self.tree.path())).is_ok_and(|path| {
+            let path = [path.as_os_str().as_bytes(), b"/"].concat();
+            SYSTEM.iter().any(|system| path.starts_with(system))
+        });
         if let Some(target) = target
             && is_system
             && Path::new(UPDATE_SERVICE).exists()

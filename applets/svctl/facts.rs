@@ -91,7 +91,10 @@ impl Unit {
     fn new(target: &Target, part: &Part) -> Self {
         let view = target.view(part);
         let flaps_until = view.as_ref().ok().and_then(View::flaps_until);
-        let told = view.map(|view| Told { status: view.status, facts: view.facts().clone() });
+        let told = view.map(|view| {
+            let (status, facts) = view.into_told();
+            Told { status, facts }
+        });
         let has_down = target.has_down(part).unwrap_or(false);
         Unit { told, has_down, flaps_until }
     }

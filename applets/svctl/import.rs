@@ -17,12 +17,13 @@ use rustix::io::Errno;
 use svcore::error::Context;
 use svcore::hint::quoted as shown;
 use svcore::listed::Listed;
-use svcore::say::{self, printable, printable_text};
+use svcore::say::{self, printable_text};
 use svcore::{Error, Failed, Result, trust};
 
 use super::options::Opt;
 use super::place::{File, Place, c_string, kind};
 use super::script::{self, Script, quoted};
+use super::text::say_of;
 use super::{Asked, programs, project};
 use plan::{Act, Checksum, Found, Manifest, Why};
 use procfile::{Fault, Form, Line};
@@ -145,6 +146,11 @@ struct Import<'a> {
     manifest: Manifest,
 }
 
+/// The path of a file of a service, as the manifest has it.
+fn path_in(service: &[u8], file: &str) -> Vec<u8> {
+    [service, b"/", file.as_bytes()].concat()
+}
+
 /// What came of a service.
 #[derive(Debug, Default, Clone, Copy)]
 struct Outcome {
@@ -220,7 +226,7 @@ impl<'a> Import<'a> {
         let mut outcome = Outcome::default();
         let mut to_write = Vec::new();
         for (file_name, file) in &files {
-            let path = [name, b"/".as_slice(), file_name.as_bytes()].concat();
+            let path = path_in(name, file_name);
             let wanted = Checksum::of(&file.content, file.is_executable);
             let found = self.found(name, service.as_ref(), file_name);
             match plan::decide(Some(wanted), self.manifest.get(&path), found) {
@@ -239,7 +245,7 @@ impl<'a> Import<'a> {
         }
         // A service that no longer needs a shell of its own needs no `kill-group`.
         for file_name in FILES.iter().filter(|known| !files.iter().any(|(name, _)| name == *known)) {
-            let path = [name, b"/".as_slice(), file_name.as_bytes()].concat();
+            let path = path_in(name, file_name);
             outcome.updated |= self.remove_file(service.as_ref(), &path, file_name, &mut outcome.kept)?;
         }
         if !self.is_dry
@@ -253,13 +259,13 @@ impl<'a> Import<'a> {
                 self.manifest.set(path, *wanted);
             }
         }
-        let would: &[u8] = if self.is_dry { b"would be " } else { b"" };
-        let (what, then): (&[u8], &[u8]) = match outcome {
-            Outcome { created: true, .. } => (b"made", b""),
-            Outcome { updated: true, .. } => (b"updated", b"; it counts from its next start on"),
+        let would = if self.is_dry { "would be " } else { "" };
+        let what = match outcome {
+            Outcome { created: true, .. } => "made",
+            Outcome { updated: true, .. } => "updated; it counts from its next start on",
             _ => return Ok(outcome),
         };
-        say::out(&[&printable(name), b": ", would, what, then, b"\n"]);
+        say_of(name, &[would, what].concat());
         Ok(outcome)
     }
 
@@ -313,7 +319,7 @@ impl<'a> Import<'a> {
         let mut is_changed = false;
         let mut paths = Vec::new();
         for file in FILES {
-            let path = [name, b"/".as_slice(), file.as_bytes()].concat();
+            let path = path_in(name, file);
             if let Some(written) = self.manifest.get(&path) {
                 let found = self.found(name, service.as_ref(), file);
                 if let Act::Keep(why) = plan::decide(None, Some(written), found) {
@@ -333,20 +339,15 @@ impl<'a> Import<'a> {
             return Ok(true);
         }
         if let Some(other) = self.other_file(name, &service) {
-            say::out(&[
-                &printable(name),
-                b": kept, since it has a file of yours: ",
-                &printable(&other),
-                b"\n",
-            ]);
+            say_of(name, &format!("kept, since it has a file of yours: {}", printable_text(&other)));
             return Ok(true);
         }
         if !self.asked.given.has(Opt::Prune) {
-            say::out(&[&printable(name), b": is no longer in the Procfile; --prune removes it\n"]);
+            say_of(name, "is no longer in the Procfile; --prune removes it");
             return Ok(false);
         }
         if self.is_dry {
-            say::out(&[&printable(name), b": would be removed\n"]);
+            say_of(name, "would be removed");
             return Ok(false);
         }
         let Some(tree) = &self.tree else { return Ok(false) };
@@ -360,7 +361,7 @@ impl<'a> Import<'a> {
         for path in paths {
             self.manifest.remove(&path);
         }
-        say::out(&[&printable(name), b": removed\n"]);
+        say_of(name, "removed");
         Ok(false)
     }
 
@@ -387,13 +388,12 @@ impl<'a> Import<'a> {
     }
 
     fn say_kept(&self, path: &[u8], why: Why) {
-        let path = printable(&[&self.path, b"/".as_slice(), path].concat()).into_owned();
-        let why: &[u8] = match why {
-            Why::Changed => b"changed since the last import",
-            Why::Removed => b"removed since the last import; remove the directory to have it again",
-            Why::Foreign => b"not written by svctl import",
+        let why = match why {
+            Why::Changed => "changed since the last import",
+            Why::Removed => "removed since the last import; remove the directory to have it again",
+            Why::Foreign => "not written by svctl import",
         };
-        say::out(&[b"kept ", &path, b": ", why, b"\n"]);
+        say_of(&[b"kept ".as_slice(), &self.path, b"/", path].concat(), why);
     }
 
     /// What starts the services.

@@ -34,12 +34,7 @@ pub(super) fn run(asked: &Asked) -> Result {
     }
     let screen = Screen::new(&asked.given)?;
     let services = look(asked, &tree)?;
-    let text = if asked.given.has(Opt::Json) {
-        json(asked, &tree, &services)
-    } else {
-        shown(asked, &tree, &services, &screen)
-    };
-    say::out(&[text.as_bytes()]);
+    say::out(&[text_of(asked, &tree, &services, &screen).as_bytes()]);
     Ok(exit_code(&services))
 }
 
@@ -48,12 +43,7 @@ fn watch(asked: &Asked, tree: &Tree) -> Result {
     let mut last = String::new();
     watching::each_change(&asked.names, tree, &mut |_| {
         let screen = Screen::new(&asked.given)?;
-        let services = look(asked, tree)?;
-        let text = if asked.given.has(Opt::Json) {
-            json(asked, tree, &services)
-        } else {
-            shown(asked, tree, &services, &screen)
-        };
+        let text = text_of(asked, tree, &look(asked, tree)?, &screen);
         if text != last {
             let clear = if screen.width.is_some() { "\x1b[H\x1b[2J" } else { "" };
             say::out(&[clear.as_bytes(), text.as_bytes()]);
@@ -62,6 +52,14 @@ fn watch(asked: &Asked, tree: &Tree) -> Result {
         Ok(if say::out_error().is_some() { watching::Next::Stop } else { watching::Next::Wait })
     })?;
     Ok(0)
+}
+
+fn text_of(asked: &Asked, tree: &Tree, services: &[Service], screen: &Screen) -> String {
+    if asked.given.has(Opt::Json) {
+        json(asked, tree, services)
+    } else {
+        shown(asked, tree, services, screen)
+    }
 }
 
 /// Looks at the services that are asked for, those with a problem first.

@@ -277,7 +277,7 @@ fn in_our_words(error: lexopt::Error) -> Error {
         lexopt::Error::UnexpectedValue { option, .. } => {
             format!("option {} takes no value", printable_text(option.as_bytes()))
         }
-        other => other.to_string(),
+        _ => "an option is not understood".to_owned(),
     }))
 }
 

@@ -33,6 +33,7 @@ use super::Asked;
 use super::import::MANIFEST;
 use super::options::Opt;
 use super::place::{Place, c_string};
+use super::text::say_of;
 use super::tree::Tree;
 use reporter::Reporter;
 
@@ -303,8 +304,8 @@ fn does_not_stay_up(paths: &[OsString]) -> bool {
         let has_ended = before != view.status.pid || view.status.state != State::Run;
         // A task that is done has ended as it should.
         if has_ended && view.status.want == Some(Want::Up) && view.facts().done.is_none() {
-            let name = printable(base_name(path)).into_owned();
-            say::out(&[&name, b": does not stay up; to see why: svctl why ", shown(&name).as_bytes(), b"\n"]);
+            let name = base_name(path);
+            say_of(name, &format!("does not stay up; to see why: svctl why {}", shown(&printable(name))));
             found = true;
         }
     }

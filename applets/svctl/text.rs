@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use svcore::listed::Listed;
 use svcore::process::Ended;
-use svcore::say::printable_text;
+use svcore::say::{self, printable, printable_text};
 use svcore::sys::local_time;
 use svcore::tai::{self, Tai64N, human};
 
@@ -19,6 +19,11 @@ pub(super) fn escaped(text: &[u8]) -> String {
         shown.push_str(&printable_text(part));
     }
     shown
+}
+
+/// Prints a line about a service or a file.
+pub(super) fn say_of(name: &[u8], words: &str) {
+    say::out(&[&printable(name), b": ", words.as_bytes(), b"\n"]);
 }
 
 /// The words of a command, escaped, with blanks between them.

@@ -74,6 +74,13 @@ impl View {
         })
     }
 
+    /// What the supervisor tells: the status, and the facts.
+    #[must_use]
+    pub fn into_told(self) -> (Status, Facts) {
+        self.facts();
+        (self.status, self.facts.into_inner().unwrap_or_default())
+    }
+
     /// Until when it counts as flapping, if its supervisor ever published that.
     #[must_use]
     pub fn flaps_until(&self) -> Option<Tai64N> {

@@ -13,12 +13,13 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, open, readlinkat, s
 use svcore::error::{Context, reason};
 use svcore::listed::Listed;
 use svcore::policy::{self, PolicyFile};
-use svcore::say::{self, printable};
+use svcore::say::{self, printable_text};
 use svcore::sort::sort;
 use svcore::{Result, files, hint, sys, trust};
 
 use super::options::Opt;
 use super::place::{Place, c_string, kind};
+use super::text::say_of;
 use super::tree::Tree;
 use super::{Asked, json};
 use rules::{Finding, Look, Program};
@@ -76,8 +77,7 @@ pub(super) fn run(asked: &Asked) -> Result {
     } else {
         for (service, Finding { file, what }) in &found {
             let slash: &[u8] = if file.is_empty() { b"" } else { b"/" };
-            let place = [service, slash, file].concat();
-            say::out(&[&printable(&place), b": ", &printable(what.as_bytes()), b"\n"]);
+            say_of(&[service, slash, file].concat(), &printable_text(what.as_bytes()));
         }
     }
     Ok(if found.is_empty() { 0 } else { FOUND })

@@ -144,11 +144,17 @@ fn of_hook(evidence: &Evidence) -> Option<Cause> {
     )
 }
 
+/// Parts a reason such as `not enabled: ln -s …` into what is wrong and what to do.
+fn with_mend(why: &str) -> Option<(&str, &str)> {
+    let at = why.as_bytes().windows(2).position(|part| part == b": ")?;
+    Some((why.get(..at)?, why.get(at.saturating_add(2)..)?))
+}
+
 /// Why a service has no supervisor.
 fn of_unserved(evidence: &Evidence) -> Option<Cause> {
     // What is wrong with the file is told first only where a supervisor could not even be asked for.
     match &evidence.unserved {
-        Some(why) => match why.split_once(": ") {
+        Some(why) => match with_mend(why) {
             // `not enabled: ln -s …` is a cause and what to do.
             Some((what, mend)) => cause(what, mend),
             None => cause(why.clone(), ""),
@@ -166,7 +172,7 @@ fn of_waits(evidence: &Evidence) -> Option<Cause> {
 /// Why a service does not stay up that is wanted up.
 fn of_start(evidence: &Evidence) -> Option<Cause> {
     if let Some(why) = &evidence.run {
-        return match why.split_once(": ") {
+        return match with_mend(why) {
             Some((what, mend)) => {
                 let what = what.strip_suffix("; mend with").unwrap_or(what);
                 cause(format!("run cannot be started: {what}"), mend)

@@ -212,10 +212,14 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         Err(trouble) => hint(target, base.path(), trouble, supervisors),
         Ok(_) => None,
     };
+    let last_facts;
     let facts = match service.main.facts() {
-        Some(facts) => facts.clone(),
-        // Those from before.
-        None => target.last_facts(&MAIN),
+        Some(facts) => facts,
+        None => {
+            // Those from before.
+            last_facts = target.last_facts(&MAIN);
+            &last_facts
+        }
     };
     let supervisor = supervisor(target);
     let log_dir = log::directory_of(Path::new(OsStr::from_bytes(&service.path)));
@@ -234,7 +238,7 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         knows_ends: facts.starts > 0 || !facts.ends.is_empty(),
         ends: facts.ends.clone(),
         age: service.age(),
-        given_up: facts.given_up.clone().map(|reason| text::escaped(reason.as_bytes())),
+        given_up: facts.given_up.as_ref().map(|reason| text::escaped(reason.as_bytes())),
         waits: waits.listed(),
         log: log_has_problem.map(|log| log.condition(&service.now)),
         full_disk: log_dir.as_deref().and_then(full_disk),
