@@ -221,11 +221,10 @@ fn parse(words: &[OsString]) -> Result<(&'static Verb, Asked)> {
             }
             arg => arg,
         };
-        let Some(spec) = options::find(&arg, verb.map(|verb| verb.options)) else {
+        let Some(spec) = options::find(written(&arg).as_bytes(), verb.map(|verb| verb.options)) else {
             return Err(unknown_option(&arg, verb));
         };
-        let value =
-            if spec.value.is_empty() { OsString::new() } else { parser.value().map_err(in_our_words)? };
+        let value = if spec.has_value() { parser.value().map_err(in_our_words)? } else { OsString::new() };
         asked.given.add(spec.opt, value);
     }
     let verb = match verb {
@@ -234,7 +233,7 @@ fn parse(words: &[OsString]) -> Result<(&'static Verb, Asked)> {
     };
     for opt in asked.given.all() {
         if !COMMON.contains(&opt) && !verb.options.contains(&opt) {
-            let why = format!("{} has no option {}", verb.name, options::spec(opt).shown());
+            let why = format!("{} has no option {}", verb.name, options::spec(opt).shown);
             return Err(Error::Usage(Some(why)));
         }
     }
@@ -254,18 +253,23 @@ fn verb_called(word: &OsStr) -> Result<&'static Verb> {
     })
 }
 
+/// An option as it is written.
+fn written(arg: &lexopt::Arg<'_>) -> String {
+    match arg {
+        lexopt::Arg::Long(word) => format!("--{word}"),
+        lexopt::Arg::Short(letter) => format!("-{letter}"),
+        lexopt::Arg::Value(_) => String::new(),
+    }
+}
+
 fn unknown_option(arg: &lexopt::Arg<'_>, verb: Option<&Verb>) -> Error {
-    let (shown, near) = match arg {
-        lexopt::Arg::Long(word) => {
-            let names = options::long_names(verb.map(|verb| verb.options));
-            let near = names.into_iter().find(|name| is_nearly(word.as_bytes(), name.as_bytes()));
-            (format!("--{word}"), near.map_or_else(String::new, |name| format!("; did you mean --{name}?")))
-        }
-        lexopt::Arg::Short(letter) => (format!("-{letter}"), String::new()),
-        lexopt::Arg::Value(word) => (printable_text(word.as_bytes()), String::new()),
+    let near = match arg {
+        lexopt::Arg::Long(word) => options::nearest(word.as_bytes(), verb.map(|verb| verb.options)),
+        _ => None,
     };
+    let near = near.map_or_else(String::new, |name| format!("; did you mean {}?", printable_text(name)));
     let of = verb.map_or("svctl", |verb| verb.name);
-    Error::Usage(Some(format!("{of} has no option {}{near}", printable_text(shown.as_bytes()))))
+    Error::Usage(Some(format!("{of} has no option {}{near}", printable_text(written(arg).as_bytes()))))
 }
 
 /// What is wrong with an option, in words of ours.
@@ -289,7 +293,7 @@ fn help(verb: &Verb) {
     let mut text = format!("usage: svctl {} {}\n\n{about}\n\n", verb.name, verb.synopsis);
     for opt in verb.options.iter().chain(COMMON) {
         let spec = options::spec(*opt);
-        text += &format!("  {:<22} {}\n", spec.shown(), spec.about);
+        text += &format!("  {:<22} {}\n", spec.shown, spec.about);
     }
     say::out(&[text.as_bytes()]);
 }

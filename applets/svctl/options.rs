@@ -1,9 +1,8 @@
 //! The options of all commands as data, and those that were given.
 
 use std::ffi::{OsStr, OsString};
-use svcore::listed::Listed;
 
-use lexopt::Arg::{self, Long, Short};
+use svcore::multicall::is_nearly;
 
 /// An option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +42,8 @@ pub(super) enum Opt {
 #[derive(Debug)]
 pub(super) struct Spec {
     pub(super) opt: Opt,
-    /// Its letter, its word, or both.
-    names: &'static [Arg<'static>],
-    /// What its value is; empty for one without a value.
-    pub(super) value: &'static str,
+    /// Its letter, its word, or both, and after a blank what its value is: `-w, --wait sec`.
+    pub(super) shown: &'static str,
     /// What it does, in half a sentence.
     pub(super) about: &'static str,
 }
@@ -54,76 +51,67 @@ pub(super) struct Spec {
 /// The options that each command has.
 pub(super) const COMMON: &[Opt] = &[Opt::Dir, Opt::User, Opt::Color, Opt::Help, Opt::Version];
 
-const fn flag(opt: Opt, names: &'static [Arg<'static>], about: &'static str) -> Spec {
-    Spec { opt, names, value: "", about }
-}
-
-const fn valued(opt: Opt, names: &'static [Arg<'static>], value: &'static str, about: &'static str) -> Spec {
-    Spec { opt, names, value, about }
-}
-
 /// All of them. Where two have the same name, no command has both, and the first counts before the command is known.
 const SPECS: &[Spec] = &[
-    valued(Opt::Dir, &[Short('d'), Long("dir")], "dir", "the directory of services"),
-    flag(Opt::User, &[Long("user")], "your own services"),
-    valued(Opt::Color, &[Long("color")], "when", "always, never or auto"),
-    flag(Opt::Help, &[Short('h'), Long("help")], "print this"),
-    flag(Opt::Version, &[Short('V'), Long("version")], "print the version"),
-    flag(Opt::All, &[Short('a'), Long("all")], "all services of the directory"),
-    flag(Opt::DryRun, &[Short('n'), Long("dry-run")], "change nothing, and say what would be done"),
-    flag(Opt::Json, &[Long("json")], "print JSON"),
-    flag(Opt::Failed, &[Long("failed")], "only services with a problem"),
-    flag(Opt::Tree, &[Long("tree")], "the processes of each service too"),
-    flag(Opt::Watch, &[Long("watch")], "print again whenever something changes"),
-    flag(Opt::Follow, &[Short('f'), Long("follow")], "go on with what is written from now on"),
-    valued(Opt::Lines, &[Short('n'), Long("lines")], "lines", "so many lines from the end"),
-    valued(Opt::Since, &[Long("since")], "time", "only lines from this time on"),
-    valued(Opt::Grep, &[Long("grep")], "regex", "only lines that match"),
-    flag(Opt::Utc, &[Long("utc")], "times in UTC instead of local time"),
-    flag(Opt::Raw, &[Long("raw")], "lines as they are in the files"),
-    valued(Opt::Signal, &[Short('s'), Long("signal")], "signal", "the signal: TERM, if not given"),
-    valued(Opt::Wait, &[Short('w'), Long("wait")], "sec", "wait for up to so many seconds"),
-    flag(Opt::WaitKill, &[Long("wait-kill")], "send KILL when the time is over, and wait for the end"),
-    flag(Opt::Log, &[Long("log")], "with a log service"),
-    valued(Opt::Account, &[Short('u'), Long("user")], "user", "run it as this user"),
-    valued(Opt::Variable, &[Short('e'), Long("env")], "name=value", "a variable of its environment"),
-    valued(Opt::EnvFile, &[Short('e'), Long("env")], "file", "a file of variables"),
-    valued(Opt::WorkingDir, &[Short('C')], "dir", "run it in this directory"),
-    valued(
-        Opt::Source,
-        &[Short('s'), Long("source")],
-        "dir",
-        "where service directories are, instead of /etc/sv",
-    ),
-    flag(Opt::Now, &[Long("now")], "and wait until it is up, or down"),
-    valued(Opt::Output, &[Short('o'), Long("output")], "dir", "the directory of the services of the project"),
-    flag(Opt::Prune, &[Long("prune")], "remove what is no longer in the Procfile"),
+    Spec { opt: Opt::Dir, shown: "-d, --dir dir", about: "the directory of services" },
+    Spec { opt: Opt::User, shown: "--user", about: "your own services" },
+    Spec { opt: Opt::Color, shown: "--color when", about: "always, never or auto" },
+    Spec { opt: Opt::Help, shown: "-h, --help", about: "print this" },
+    Spec { opt: Opt::Version, shown: "-V, --version", about: "print the version" },
+    Spec { opt: Opt::All, shown: "-a, --all", about: "all services of the directory" },
+    Spec { opt: Opt::DryRun, shown: "-n, --dry-run", about: "change nothing, and say what would be done" },
+    Spec { opt: Opt::Json, shown: "--json", about: "print JSON" },
+    Spec { opt: Opt::Failed, shown: "--failed", about: "only services with a problem" },
+    Spec { opt: Opt::Tree, shown: "--tree", about: "the processes of each service too" },
+    Spec { opt: Opt::Watch, shown: "--watch", about: "print again whenever something changes" },
+    Spec { opt: Opt::Follow, shown: "-f, --follow", about: "go on with what is written from now on" },
+    Spec { opt: Opt::Lines, shown: "-n, --lines lines", about: "so many lines from the end" },
+    Spec { opt: Opt::Since, shown: "--since time", about: "only lines from this time on" },
+    Spec { opt: Opt::Grep, shown: "--grep regex", about: "only lines that match" },
+    Spec { opt: Opt::Utc, shown: "--utc", about: "times in UTC instead of local time" },
+    Spec { opt: Opt::Raw, shown: "--raw", about: "lines as they are in the files" },
+    Spec { opt: Opt::Signal, shown: "-s, --signal signal", about: "the signal: TERM, if not given" },
+    Spec { opt: Opt::Wait, shown: "-w, --wait sec", about: "wait for up to so many seconds" },
+    Spec {
+        opt: Opt::WaitKill,
+        shown: "--wait-kill",
+        about: "send KILL when the time is over, and wait for the end",
+    },
+    Spec { opt: Opt::Log, shown: "--log", about: "with a log service" },
+    Spec { opt: Opt::Account, shown: "-u, --user user", about: "run it as this user" },
+    Spec { opt: Opt::Variable, shown: "-e, --env name=value", about: "a variable of its environment" },
+    Spec { opt: Opt::EnvFile, shown: "-e, --env file", about: "a file of variables" },
+    Spec { opt: Opt::WorkingDir, shown: "-C dir", about: "run it in this directory" },
+    Spec {
+        opt: Opt::Source,
+        shown: "-s, --source dir",
+        about: "where service directories are, instead of /etc/sv",
+    },
+    Spec { opt: Opt::Now, shown: "--now", about: "and wait until it is up, or down" },
+    Spec {
+        opt: Opt::Output,
+        shown: "-o, --output dir",
+        about: "the directory of the services of the project",
+    },
+    Spec { opt: Opt::Prune, shown: "--prune", about: "remove what is no longer in the Procfile" },
 ];
 
 impl Spec {
-    /// It in a list of options: `-w, --wait sec`.
-    pub(super) fn shown(&self) -> String {
-        let mut shown = String::new();
-        for name in self.names {
-            if !shown.is_empty() {
-                shown += ", ";
-            }
-            match name {
-                Short(letter) => shown += &format!("-{letter}"),
-                Long(word) => shown += &format!("--{word}"),
-                Arg::Value(_) => {}
-            }
-        }
-        if !self.value.is_empty() {
-            shown = shown + " " + self.value;
-        }
-        shown
+    /// Its letter and its word, with their dashes.
+    fn names(&self) -> impl Iterator<Item = &'static [u8]> {
+        let is_separator = |byte: &u8| matches!(byte, b',' | b' ');
+        self.shown.as_bytes().split(is_separator).filter(|word| word.starts_with(b"-"))
+    }
+
+    /// Whether it has a value.
+    pub(super) fn has_value(&self) -> bool {
+        self.shown.as_bytes().rsplit(|&byte| byte == b' ').next().is_some_and(|last| !last.starts_with(b"-"))
     }
 }
 
 /// What is known about an option.
 pub(super) fn spec(opt: Opt) -> &'static Spec {
-    const NONE: Spec = flag(Opt::Help, &[], "");
+    const NONE: Spec = Spec { opt: Opt::Help, shown: "", about: "" };
     SPECS.iter().find(|spec| spec.opt == opt).unwrap_or(&NONE)
 }
 
@@ -132,18 +120,19 @@ fn is_possible(opt: Opt, own: Option<&[Opt]>) -> bool {
     own.is_none_or(|own| own.contains(&opt) || COMMON.contains(&opt))
 }
 
-/// The option of this name of a command with the options `own`; `None`: the command is not known yet.
-pub(super) fn find(arg: &Arg<'_>, own: Option<&[Opt]>) -> Option<&'static Spec> {
-    let called = || SPECS.iter().filter(|spec| spec.names.contains(arg));
+/// The option of this name, such as `-w`, of a command with the options `own`; `None`: the command is not known yet.
+pub(super) fn find(name: &[u8], own: Option<&[Opt]>) -> Option<&'static Spec> {
+    let called = || SPECS.iter().filter(|spec| spec.names().any(|its| its == name));
     let of_command = called().find(|spec| own.is_some_and(|own| own.contains(&spec.opt)));
     of_command.or_else(|| called().find(|spec| is_possible(spec.opt, own)))
 }
 
-/// The words of all options of a command.
-pub(super) fn long_names(own: Option<&[Opt]>) -> Vec<&'static str> {
+/// The word of an option of a command that is nearly this one, with its dashes.
+pub(super) fn nearest(word: &[u8], own: Option<&[Opt]>) -> Option<&'static [u8]> {
     let specs = SPECS.iter().filter(|spec| is_possible(spec.opt, own));
-    let names = specs.flat_map(|spec| spec.names);
-    names.filter_map(|name| if let Long(word) = name { Some(*word) } else { None }).listed()
+    specs
+        .flat_map(Spec::names)
+        .find(|name| name.strip_prefix(b"--").is_some_and(|name| is_nearly(word, name)))
 }
 
 /// The options of a command line, in their order.
