@@ -60,14 +60,15 @@ pub(super) fn run(asked: &Asked) -> Result {
             if seen.is_half() {
                 continue;
             }
-            let before = known.set(service.name.clone(), seen.clone());
-            if !is_first && before.as_ref() != Some(&seen) {
+            let before = known.get(&service.name);
+            if !is_first && before != Some(&seen) {
                 if asked.given.has(Opt::Json) {
                     write_json(&service, &mut out);
                 } else {
-                    out += &line(&service, &seen, before.as_ref(), &screen);
+                    out += &line(&service, &seen, before, &screen);
                 }
             }
+            known.set(service.name, seen);
         }
         is_first = false;
         say::out(&[out.as_bytes()]);

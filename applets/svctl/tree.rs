@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, open};
@@ -251,17 +251,21 @@ fn step(pattern: &[u8]) -> Option<Step<'_>> {
 
 /// Where a user keeps services of their own.
 fn own_directory() -> PathBuf {
-    let not_empty = |path: &OsString| !path.is_empty();
-    let config = std::env::var_os("XDG_CONFIG_HOME").filter(not_empty).map(PathBuf::from);
-    let home = std::env::var_os("HOME").filter(not_empty).map(PathBuf::from);
-    let dirs = [
-        config.map(|config| config.join("service")),
-        home.as_ref().map(|home| home.join(".config/service")),
-        home.as_ref().map(|home| home.join("service")),
-    ];
-    let mut dirs = dirs.into_iter().flatten();
-    let exists = dirs.clone().find(|dir| dir.is_dir());
-    exists.or_else(|| dirs.next()).unwrap_or_else(|| PathBuf::from(OsString::from_vec(b"service".to_vec())))
+    let below = |variable: &str, path: &str| {
+        let dir = std::env::var_os(variable).filter(|dir| !dir.is_empty())?;
+        Some(PathBuf::from(dir).join(path))
+    };
+    let mut first = None;
+    for dir in
+        [below("XDG_CONFIG_HOME", "service"), below("HOME", ".config/service"), below("HOME", "service")]
+    {
+        match dir {
+            Some(dir) if dir.is_dir() => return dir,
+            Some(dir) if first.is_none() => first = Some(dir),
+            _ => {}
+        }
+    }
+    first.unwrap_or_else(|| "service".into())
 }
 
 #[cfg(test)]

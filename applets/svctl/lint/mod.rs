@@ -4,7 +4,6 @@ pub(super) mod name;
 mod rules;
 
 use std::ffi::{CString, OsStr};
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -61,7 +60,7 @@ pub(super) fn run(asked: &Asked) -> Result {
     };
     let mut found = Vec::new();
     for dir in dirs {
-        found.append(&mut lint(dir)?);
+        lint(dir, &mut found)?;
     }
     let mut out = String::new();
     if asked.given.has(Opt::Json) {
@@ -83,30 +82,36 @@ pub(super) fn run(asked: &Asked) -> Result {
     Ok(if found.is_empty() { 0 } else { FOUND })
 }
 
-/// What is wrong with a service directory, or with all in a directory of them: each with the path of its service.
-fn lint(dir: &Path) -> Result<Vec<(Vec<u8>, Finding)>> {
+/// Adds what is wrong with a service directory, or with all in a directory of them: each with the path of its service.
+fn lint(dir: &Path, found: &mut Vec<(Vec<u8>, Finding)>) -> Result<()> {
     let path = dir.as_os_str().as_bytes();
-    if is_service(dir) {
-        let findings = rules::findings(&look(path));
-        return Ok(findings.into_iter().map(|finding| (path.to_vec(), finding)).listed());
+    let is_service = is_service(dir);
+    let mut paths = Vec::new();
+    if is_service {
+        paths.push(path.to_vec());
+    } else {
+        let place = Place::open(path).unable_to("read", path)?;
+        for name in place.names().unable_to("read", path)? {
+            let is_file = statat(place.fd(), OsStr::from_bytes(&name), AtFlags::empty())
+                .is_ok_and(|stat| !files::is_dir(&stat));
+            if !is_file && !name.starts_with(b".") {
+                paths.push(place.path_of(&name));
+            }
+        }
+        sort(&mut paths);
     }
-    let mut names = Vec::new();
-    let read = || -> io::Result<Vec<Vec<u8>>> { Place::open(path)?.names() };
-    for name in read().unable_to("read", path)? {
-        let is_service = statat(CWD, dir.join(OsStr::from_bytes(&name)), AtFlags::empty())
-            .map_or(true, |stat| files::is_dir(&stat));
-        if is_service && !name.starts_with(b".") {
-            names.push(name);
+    let services: Vec<Look> = paths.iter().map(|path| look(path)).listed();
+    // What is beside a single service is not known.
+    let wrong_needs = if is_service { Vec::new() } else { rules::wrong_needs(&services) };
+    let mut wrong_needs = wrong_needs.into_iter();
+    for (path, service) in paths.iter().zip(&services) {
+        let mut findings = rules::findings(service);
+        findings.append(&mut wrong_needs.next().unwrap_or_default());
+        for finding in findings {
+            found.push((path.clone(), finding));
         }
     }
-    sort(&mut names);
-    let services: Vec<Look> = names.iter().map(|name| look(&[path, b"/", name].concat())).listed();
-    let mut found = Vec::new();
-    for (service, wrong_needs) in services.iter().zip(rules::wrong_needs(&services)) {
-        let findings = rules::findings(service).into_iter().chain(wrong_needs);
-        found.extend(findings.map(|finding| ([path, b"/", &*service.name].concat(), finding)));
-    }
-    Ok(found)
+    Ok(())
 }
 
 /// Whether a directory is that of a service, and not one of services, of which one may be called `log`.
@@ -143,7 +148,8 @@ fn look(path: &[u8]) -> Look {
             let target = readlinkat(&dir, state, Vec::new()).map(CString::into_bytes).unwrap_or_default();
             // A supervisor makes the last directory of the path, and what is in /run is made by the boot.
             let above = Path::new(OsStr::from_bytes(&target)).parent().unwrap_or(Path::new("/"));
-            if !target.starts_with(b"/run/") && statat(&dir, above, AtFlags::empty()).is_err() {
+            if !target.starts_with(b"/run/") && stat(above.as_os_str().as_bytes(), AtFlags::empty()).is_none()
+            {
                 look.dangling_states.push((state.into(), target));
             }
         }

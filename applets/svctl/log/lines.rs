@@ -170,13 +170,15 @@ impl Log {
         let current = log.current()?;
         // In this order: a `current` that was renamed since then is in the list, and the one that is open stands for it.
         let mut labels = log.directory.labels()?;
+        let label = current
+            .as_ref()
+            .and_then(|opened| log.directory.label_of(&opened.file, opened.identity, &labels));
+        labels.retain(|old| label.is_none_or(|label| *old < label));
+        for label in &labels {
+            log.queue.push_back(Next::Old(*label));
+        }
         if let Some(opened) = current {
-            let label = log.directory.label_of(&opened.file, opened.identity, &labels);
-            labels.retain(|old| label.is_none_or(|label| *old < label));
-            log.queue.extend(labels.iter().map(|label| Next::Old(*label)));
             log.hold(opened)?;
-        } else {
-            log.queue.extend(labels.iter().map(|label| Next::Old(*label)));
         }
         log.known = labels.last().copied();
         Ok(log)

@@ -3,7 +3,6 @@
 
 use svcore::decimal;
 use svcore::label::{Label, stamp_of};
-use svcore::listed::Listed;
 use svcore::tai::{self, Tai64N};
 
 /// Length of each kind of timestamp.
@@ -139,8 +138,9 @@ fn time_of_day(text: &[u8]) -> Option<(i64, u32)> {
         second = two(last.next())?;
         if let Some(fraction) = last.next() {
             number(fraction)?;
-            let digits = fraction.iter().copied().chain(std::iter::repeat(b'0')).take(9);
-            nanos = u32::try_from(number(&digits.listed())?).ok()?;
+            let mut digits = fraction.to_vec();
+            digits.resize(9, b'0');
+            nanos = u32::try_from(number(&digits)?).ok()?;
         }
     }
     Some((i64::try_from(second_of_day(hour, minute, second)?).ok()?, nanos))
