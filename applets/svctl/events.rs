@@ -55,20 +55,20 @@ pub(super) fn run(asked: &Asked) -> Result {
     let mut is_first = true;
     watching::each_change(&asked.names, &tree, &mut |names| {
         let mut out = String::new();
-        for service in list::services(names, &tree) {
-            let seen = Seen::of(&service);
+        for service in &list::services(names, &tree) {
+            let seen = Seen::of(service);
             if seen.is_half() {
                 continue;
             }
             let before = known.get(&service.name);
             if !is_first && before != Some(&seen) {
                 if asked.given.has(Opt::Json) {
-                    write_json(&service, &mut out);
+                    write_json(service, &mut out);
                 } else {
-                    out += &line(&service, &seen, before, &screen);
+                    out += &line(service, &seen, before, &screen);
                 }
             }
-            known.set(service.name, seen);
+            known.set(service.name.clone(), seen);
         }
         is_first = false;
         say::out(&[out.as_bytes()]);
@@ -78,9 +78,9 @@ pub(super) fn run(asked: &Asked) -> Result {
 }
 
 fn write_json(service: &Service, out: &mut String) {
-    object(out, |object| {
+    object(out, &mut |object| {
         object.text("at", &text::time(&service.now));
-        object.object("service", |object| service.write(object));
+        object.object("service", &mut |object| service.write(object));
     });
     out.push('\n');
 }

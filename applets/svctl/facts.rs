@@ -293,7 +293,7 @@ impl Service {
         object.boolean("enabled", !self.main.has_down);
         self.write_unit(&self.main, object);
         if let Some(log) = &self.log {
-            object.object("log", |object| {
+            object.object("log", &mut |object| {
                 object.text("condition", log.condition(&self.now).word());
                 object.boolean("enabled", !log.has_down);
                 self.write_unit(log, object);

@@ -10,7 +10,7 @@ pub(super) struct Object<'o> {
 }
 
 /// Writes an object.
-pub(super) fn object(out: &mut String, fill: impl FnOnce(&mut Object<'_>)) {
+pub(super) fn object(out: &mut String, fill: &mut dyn FnMut(&mut Object<'_>)) {
     out.push('{');
     fill(&mut Object { out, is_empty: true });
     out.push('}');
@@ -56,7 +56,7 @@ impl Object<'_> {
     }
 
     /// An object in this one.
-    pub(super) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_>)) {
+    pub(super) fn object(&mut self, name: &str, fill: &mut dyn FnMut(&mut Object<'_>)) {
         self.name(name);
         object(self.out, fill);
     }
@@ -70,11 +70,14 @@ impl Object<'_> {
     ) {
         self.name(name);
         self.out.push('[');
-        for (number, item) in list.into_iter().enumerate() {
-            if number > 0 {
+        let mut is_first = true;
+        for item in list {
+            if !std::mem::take(&mut is_first) {
                 self.out.push(',');
             }
-            object(self.out, |object| fill(object, item));
+            self.out.push('{');
+            fill(&mut Object { out: &mut *self.out, is_empty: true }, item);
+            self.out.push('}');
         }
         self.out.push(']');
     }
@@ -122,12 +125,12 @@ mod tests {
     #[test]
     fn an_object_is_written() {
         let mut out = String::new();
-        object(&mut out, |object| {
+        object(&mut out, &mut |object| {
             object.bytes("name", b"a\"\\\xff\n");
             object.number("n", 7);
             object.boolean("up", true);
             object.seconds("for", std::time::Duration::from_millis(1005));
-            object.object("log", |log| log.text("state", "run"));
+            object.object("log", &mut |log| log.text("state", "run"));
             object.objects("all", [1, 2], |object, value| object.number("n", value));
             object.list("command", &[b"a b".to_vec(), b"c".to_vec()]);
         });

@@ -91,7 +91,7 @@ fn exit_code(services: &[Service]) -> u8 {
 fn json(asked: &Asked, tree: &Tree, services: &[Service]) -> String {
     let processes = asked.given.has(Opt::Tree).then(Processes::look);
     let mut out = String::new();
-    object(&mut out, |object| {
+    object(&mut out, &mut |object| {
         object.bytes("tree", tree.path().as_os_str().as_bytes());
         object.objects("services", services, |object, service| {
             service.write(object);

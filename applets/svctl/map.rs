@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 /// Values by their keys. To add one takes longer the more there are after it; there are a few thousand at most.
 #[derive(Debug)]
 pub(super) struct Map<K, V> {
-    /// The keys in their order, as bytes, so that one piece of code searches them all.
-    keys: Vec<Vec<u8>>,
+    /// The keys in their order, each with the place of its value: as bytes, so that one piece of code searches them all.
+    keys: Vec<(Vec<u8>, usize)>,
     values: Vec<V>,
     of: PhantomData<K>,
 }
@@ -49,26 +49,35 @@ impl<K, V> Default for Map<K, V> {
     }
 }
 
-/// The place of a key, or where it is to be inserted.
+/// The place of the value of a key. A new key gets the place `next`, and `None` is returned.
 #[inline(never)]
-fn place(keys: &[Vec<u8>], key: &[u8]) -> Result<usize, usize> {
-    keys.binary_search_by(|other| other.as_slice().cmp(key))
+fn place(keys: &mut Vec<(Vec<u8>, usize)>, key: &[u8], next: usize) -> Option<usize> {
+    match search(keys, key) {
+        Ok(at) => keys.get(at).map(|(_, place)| *place),
+        Err(at) => {
+            keys.insert(at, (key.to_vec(), next));
+            None
+        }
+    }
+}
+
+fn search(keys: &[(Vec<u8>, usize)], key: &[u8]) -> Result<usize, usize> {
+    keys.binary_search_by(|(other, _)| other.as_slice().cmp(key))
 }
 
 impl<K: Key, V> Map<K, V> {
     /// The value of a key.
     pub(super) fn get(&self, key: &K) -> Option<&V> {
-        self.values.get(place(&self.keys, &key.bytes()).ok()?)
+        let (_, place) = self.keys.get(search(&self.keys, &key.bytes()).ok()?)?;
+        self.values.get(*place)
     }
 
     /// Sets the value of a key. Returns the value before.
     pub(super) fn set(&mut self, key: K, value: V) -> Option<V> {
-        let key = key.bytes();
-        match place(&self.keys, &key) {
-            Ok(place) => self.values.get_mut(place).map(|old| std::mem::replace(old, value)),
-            Err(place) => {
-                self.keys.insert(place, key);
-                self.values.insert(place, value);
+        match place(&mut self.keys, &key.bytes(), self.values.len()) {
+            Some(place) => self.values.get_mut(place).map(|old| std::mem::replace(old, value)),
+            None => {
+                self.values.push(value);
                 None
             }
         }
@@ -76,7 +85,7 @@ impl<K: Key, V> Map<K, V> {
 
     /// All values with the bytes of their keys.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &V)> {
-        self.keys.iter().map(Vec::as_slice).zip(&self.values)
+        self.keys.iter().filter_map(|(key, place)| Some((key.as_slice(), self.values.get(*place)?)))
     }
 
     /// Removes all.

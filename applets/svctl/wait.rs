@@ -57,15 +57,11 @@ pub(super) fn wait(asked: &Asked) -> Result {
         // A look without a name is one for a `./check`, or the last.
         let names = if changed.is_empty() { &left } else { changed };
         let mut arrived = Vec::new();
-        for service in list::services(names, &tree) {
-            if left.contains(&service.name) && look.is_there(&service, state) {
-                say::out(&[
-                    text::escaped(service.name.as_bytes()).as_bytes(),
-                    b": ",
-                    service.in_words().as_bytes(),
-                    b"\n",
-                ]);
-                arrived.push(service.name);
+        for service in &list::services(names, &tree) {
+            if left.contains(&service.name) && look.is_there(service, state) {
+                let name = text::escaped(service.name.as_bytes());
+                say::out(&[format!("{name}: {}\n", service.in_words()).as_bytes()]);
+                arrived.push(service.name.clone());
             }
         }
         left.retain(|name| !arrived.contains(name));
@@ -79,8 +75,8 @@ pub(super) fn wait(asked: &Asked) -> Result {
             },
         })
     })?;
-    for service in list::services(&left, &tree) {
-        failed(&text::escaped(service.name.as_bytes()), &service, &look.base, &mut Supervisors::default());
+    for service in &list::services(&left, &tree) {
+        failed(&text::escaped(service.name.as_bytes()), service, &look.base, &mut Supervisors::default());
     }
     Ok(if left.is_empty() { 0 } else { FAILED })
 }

@@ -132,7 +132,9 @@ impl Manifest {
 
     /// Forgets a path.
     pub(super) fn remove(&mut self, path: &[u8]) {
-        self.0.retain(|(its, _)| its != path);
+        if let Some(place) = self.0.iter().position(|(its, _)| its == path) {
+            self.0.remove(place);
+        }
     }
 
     /// All paths.

@@ -64,7 +64,7 @@ pub(super) fn run(asked: &Asked) -> Result {
     }
     let mut out = String::new();
     if asked.given.has(Opt::Json) {
-        json::object(&mut out, |object| {
+        json::object(&mut out, &mut |object| {
             object.objects("findings", &found, |object, (service, finding)| {
                 object.bytes("service", service);
                 object.bytes("file", &finding.file);

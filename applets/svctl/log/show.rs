@@ -174,7 +174,7 @@ impl<'z> Printer<'z> {
         });
         self.object.clear();
         let name = self.names.get(line.service).map_or(&b""[..], Vec::as_slice);
-        json::object(&mut self.object, |object| {
+        json::object(&mut self.object, &mut |object| {
             if let Some(time) = &time {
                 object.text("at", time);
             }

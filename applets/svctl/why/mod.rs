@@ -59,7 +59,7 @@ pub(super) fn status(asked: &Asked) -> Result {
     let code = if services.iter().any(Service::has_problem) { NOT_UP } else { 0 };
     if asked.given.has(Opt::Json) {
         let mut out = String::new();
-        object(&mut out, |object| {
+        object(&mut out, &mut |object| {
             object.bytes("tree", tree.path().as_os_str().as_bytes());
             object.objects("services", &services, |object, service| service.write(object));
         });
