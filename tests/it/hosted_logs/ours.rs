@@ -215,6 +215,23 @@ fn main_leads_to_the_directory_of_the_files() {
 }
 
 #[test]
+fn messages_name_the_directory_of_the_files() {
+    for by in BOTH {
+        let hosted = Hosted::new(by, "echo one; exec sleep 1000").file("sv/s/log/config", "zz\n");
+        symlink("../../../elsewhere", hosted.path("log/main")).unwrap();
+        let hosted = hosted.begin();
+        let told = |what: &str| eventually(what, || hosted.messages().contains(what));
+        told("s/log/main: file does not exist");
+        fs::create_dir(hosted.root.join("elsewhere")).unwrap();
+        eventually("written", || hosted.root.read("elsewhere/current") == "one\n");
+        told("s/log/config:1: ");
+        fs::remove_dir_all(hosted.root.join("elsewhere")).unwrap();
+        hosted.send_log("h");
+        eventually("told again", || hosted.messages().matches("s/log/main: file does not exist").count() > 1);
+    }
+}
+
+#[test]
 fn commands_mean_what_they_mean_for_svlogd() {
     for by in BOTH {
         let hosted = Hosted::new(by, COUNTS).start();
