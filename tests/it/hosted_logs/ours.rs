@@ -346,6 +346,17 @@ fn the_account_in_user_owns_the_files() {
 }
 
 #[test]
+fn an_unknown_account_is_reported_with_the_log() {
+    needs_root();
+    for by in BOTH {
+        let hosted = Hosted::new(by, "exec sleep 1000").file("sv/s/log/user", "nosuchuser\n").begin();
+        let told = "svlogd: fatal: log/user: nosuchuser: unknown user or group: ";
+        let is_told = |line: &str| line.starts_with(told) && line.ends_with("s/log");
+        eventually("told", || hosted.messages().lines().any(is_told));
+    }
+}
+
+#[test]
 fn whoever_owns_the_log_cannot_choose_to_be_root() {
     needs_root();
     for by in BOTH {
