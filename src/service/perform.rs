@@ -163,7 +163,10 @@ impl Service {
         }
         self.take_over_cgroup();
         self.tick(now);
-        self.publish(now);
+        // A service that asks for what it needs is published by its host, once that has answered.
+        if !self.waits_for_needs() {
+            self.publish(now);
+        }
     }
 
     /// Which service it is; `None` if that cannot be found out.
