@@ -284,6 +284,7 @@ impl Service {
             // After a pause, and after a time in which the supervisor did not run: what came in it counts before the
             // service is judged.
             self.read_notices(now, Teller::Socket);
+            self.note_unheard(now);
         }
         self.handle(now, Role::Log, Event::Tick);
         self.handle(now, Role::Main, Event::Tick);

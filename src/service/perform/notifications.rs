@@ -475,6 +475,14 @@ impl Service {
         self.update_tellers(|_, _| {}, remove);
     }
 
+    /// Has the service not judged as long as its messages cannot be read, since a process removes the first one.
+    pub(super) fn note_unheard(&mut self, now: Now) {
+        let socket = self.notifications.as_ref().and_then(|notifications| notifications.socket.as_ref());
+        if socket.is_some_and(|socket| socket.removal != Removal::No) {
+            self.handle(now, Role::Main, Event::Notice(Notice::Unheard(AGAIN)));
+        }
+    }
+
     /// Reads what `./run` told by one of the two.
     pub(crate) fn read_notices(&mut self, now: Now, teller: Teller) {
         let Some(notifications) = &mut self.notifications else { return };

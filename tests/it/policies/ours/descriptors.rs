@@ -18,13 +18,13 @@ const LINGER: Duration = Duration::from_secs(20);
 /// Nobody may be held up for so long.
 const SOON: Duration = Duration::from_secs(8);
 
-/// Sends a message with a descriptor. Returns whether there was room for it.
-fn send_with(socket: &UnixDatagram, text: &str, fd: BorrowedFd<'_>) -> bool {
+/// Sends a message with a descriptor. Returns whether there was room for it, if it does not wait for that.
+fn send_with(socket: &UnixDatagram, text: &str, fd: BorrowedFd<'_>, flags: SendFlags) -> bool {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [fd];
     assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
-    sendmsg(socket, &[IoSlice::new(text.as_bytes())], &mut control, SendFlags::DONTWAIT).is_ok()
+    sendmsg(socket, &[IoSlice::new(text.as_bytes())], &mut control, flags).is_ok()
 }
 
 /// The other side of a connection that does not read: who closes the one side last waits for [`LINGER`].
@@ -38,7 +38,7 @@ fn send_lingering(socket: &UnixDatagram, count: usize) -> Vec<Lingering> {
         set_socket_linger(&side, Some(LINGER)).unwrap();
         side.set_nonblocking(true).unwrap();
         while side.write(&[b'x'; 65536]).is_ok() {}
-        assert!(send_with(socket, "READY=1", side.as_fd()));
+        assert!(send_with(socket, "READY=1", side.as_fd(), SendFlags::empty()));
         Lingering(listener.accept().unwrap().0)
     };
     std::iter::repeat_with(one).take(count).collect()
@@ -94,7 +94,7 @@ fn strangers_who_send_descriptors_without_end_occupy_nobody() {
         let (begin, before) = (Instant::now(), processor_time(supervisor));
         let mut sent = 0;
         while begin.elapsed() < Duration::from_secs(1) {
-            sent += usize::from(send_with(&socket, "READY=1", null.as_fd()));
+            sent += usize::from(send_with(&socket, "READY=1", null.as_fd(), SendFlags::DONTWAIT));
             std::thread::sleep(Duration::from_millis(1));
         }
         let used = processor_time(supervisor).saturating_sub(before);
@@ -127,6 +127,29 @@ fn a_message_with_a_descriptor_counts_and_is_published_before_that_is_closed() {
 }
 
 #[test]
+fn a_service_is_not_aborted_while_its_messages_wait_behind_those_of_strangers() {
+    needs_program("perl");
+    under_each_supervisor(|tree| {
+        let alive = r#"for (;;) { send($socket, "WATCHDOG=1", 0, pack_sockaddr_un($to)) or die; select(undef, undef, undef, 0.1); last if -e "end"; }
+sleep 1000"#;
+        tree.define("web", &perl(&["READY=1"]).replace("sleep 1000", alive));
+        tree.file("web", "notification-socket", "");
+        tree.file("web", "watchdog", "600");
+        tree.file("web", "0", "");
+        tree.link("web");
+        tree.start();
+        eventually("ready", || is_ready(tree, "web"));
+        let pid = tree.pid("web");
+        let socket = connected(tree, "web");
+        // The queue has room for ten.
+        let _others: Vec<_> = (0..3).flat_map(|_| send_lingering(&socket, 9)).collect();
+        assert_eq!((tree.pid("web"), tree.messages()), (pid, String::new()));
+        tree.file("web", "end", "");
+        eventually("aborted", || tree.messages().contains("was silent for 600 ms"));
+    });
+}
+
+#[test]
 fn where_no_process_can_be_had_it_is_tried_again() {
     needs_program("perl");
     needs_program("strace");
@@ -141,7 +164,7 @@ fn where_no_process_can_be_had_it_is_tried_again() {
     eventually("up", || tree.is_up("web") && is_unready(&tree, "web"));
     let socket = connected(&tree, "web");
     let null = std::fs::File::open("/dev/null").unwrap();
-    assert!(send_with(&socket, "READY=1", null.as_fd()));
+    assert!(send_with(&socket, "READY=1", null.as_fd(), SendFlags::DONTWAIT));
     tree.file("web", "0", "");
     eventually("ready", || is_ready(&tree, "web"));
     let trace = tree.root.read("strace.out");
