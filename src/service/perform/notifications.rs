@@ -27,6 +27,7 @@ use crate::role::Role;
 use crate::say::Message;
 use crate::service::step::{Event, Notice, Now};
 use crate::slice;
+use crate::sys::handle::Handle;
 use crate::sys::notify_socket::NotifySocket;
 
 /// Without a newline in so many bytes, nothing more is read from the descriptor.
@@ -69,6 +70,8 @@ pub(crate) enum Teller {
     Pipe,
     /// The socket of `notification-socket`.
     Socket,
+    /// The process that it named as its main one: it tells its end.
+    MainProcess,
 }
 
 /// What a process of `./run` can tell something by, and what it told.
@@ -80,7 +83,9 @@ pub(super) struct Notifications {
     socket: Option<Socket>,
     message: Option<Vec<u8>>,
     main_pid: Option<u32>,
-    /// Pipes that nobody reads from any more. They are closed when nobody waits for them any more.
+    /// The same process, if it is another one than that of `./run`, and the kernel can report its end.
+    main_process: Option<MainProcess>,
+    /// Pipes and processes that nobody waits for any more. They are closed when the host knows that.
     retired: Vec<OwnedFd>,
     /// The same of sockets.
     retired_sockets: Vec<Socket>,
@@ -128,6 +133,13 @@ enum Removal {
     Due,
     /// This process removes it.
     By(Pid),
+}
+
+#[derive(Debug)]
+struct MainProcess {
+    handle: Handle,
+    /// The host waits for it.
+    is_known: bool,
 }
 
 impl Pipe {
@@ -219,7 +231,8 @@ impl Notifications {
     pub(super) fn awaited(&self) -> impl Iterator<Item = (Teller, BorrowedFd<'_>)> {
         let pipe = self.pipe.iter().map(|pipe| (Teller::Pipe, pipe.read.as_fd()));
         let socket = self.socket.iter().filter(|socket| socket.is_awaited());
-        pipe.chain(socket.map(|socket| (Teller::Socket, socket.socket.as_fd())))
+        let main = self.main_process.iter().map(|process| (Teller::MainProcess, process.handle.as_fd()));
+        pipe.chain(socket.map(|socket| (Teller::Socket, socket.socket.as_fd()))).chain(main)
     }
 
     /// Variables that the process gets.
@@ -251,7 +264,33 @@ impl Notifications {
     pub(super) fn retire(&mut self) {
         self.retire_pipe();
         self.retired_sockets.extend(self.socket.take());
-        (self.pid, self.message, self.main_pid) = (None, None, None);
+        self.forget_main();
+        (self.pid, self.message) = (None, None);
+    }
+
+    /// There is no main process any more.
+    fn forget_main(&mut self) {
+        self.main_pid = None;
+        if let Some(MainProcess { handle, is_known: true }) = self.main_process.take() {
+            self.retired.push(handle.into());
+        }
+    }
+
+    /// A process was named as the main one. Returns whether it belongs to the service.
+    fn note_main(&mut self, pid: u32) -> bool {
+        let Some(named) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+        // The end of `./run` ends all anyway.
+        let handle = Some(named).filter(|_| self.pid != Some(named)).and_then(|named| Handle::of(named).ok());
+        // Asked after its handle was made: as long as it is there, that is the handle of no other.
+        if !self.is_of_service(named.as_raw_nonzero().get()) {
+            return false;
+        }
+        if self.main_pid.replace(pid) != Some(pid) {
+            self.forget_main();
+            self.main_pid = Some(pid);
+            self.main_process = handle.map(|handle| MainProcess { handle, is_known: false });
+        }
+        true
     }
 
     fn retire_pipe(&mut self) {
@@ -262,7 +301,7 @@ impl Notifications {
 
     /// Whether nothing of it is of use.
     fn is_idle(&self) -> bool {
-        let has_nothing = self.pipe.is_none() && self.socket.is_none();
+        let has_nothing = self.pipe.is_none() && self.socket.is_none() && self.main_process.is_none();
         has_nothing && self.retired.is_empty() && self.retired_sockets.is_empty()
     }
 
@@ -359,14 +398,10 @@ impl Notifications {
                         self.message = Some(text.to_vec()).filter(|text| !text.is_empty());
                         has_news = true;
                     }
-                    Word::MainPid(pid) if i32::try_from(pid).is_ok_and(|pid| self.is_of_service(pid)) => {
-                        self.main_pid = Some(pid);
-                        has_news = true;
-                    }
-                    Word::MainPid(_) => {}
+                    Word::MainPid(pid) => has_news |= self.note_main(pid),
                 }
             }
-            // Looked up here, since nobody reports the end of a process of others.
+            // Where the kernel does not report the end.
             self.main_pid = self.main_pid();
         }
         has_news || self.main_pid != main_pid
@@ -457,6 +492,11 @@ impl Service {
         {
             add(Teller::Pipe, pipe.read.as_fd());
         }
+        if let Some(process) = &mut notifications.main_process
+            && !std::mem::replace(&mut process.is_known, true)
+        {
+            add(Teller::MainProcess, process.handle.as_fd());
+        }
         if let Some(socket) = &mut notifications.socket
             && socket.is_known != socket.is_awaited()
         {
@@ -498,6 +538,13 @@ impl Service {
             },
             Teller::Socket => {
                 if notifications.read_messages(now.at, &mut notices) {
+                    self.main.publish_later();
+                }
+            }
+            Teller::MainProcess => {
+                // A message that was read in the same turn may have named another.
+                if notifications.main_process.as_ref().is_some_and(|process| process.handle.has_ended()) {
+                    notifications.forget_main();
                     self.main.publish_later();
                 }
             }

@@ -373,7 +373,6 @@ fn a_main_process_that_has_ended_is_no_longer_shown() {
 send($socket, "MAINPID=$child", 0, pack_sockaddr_un($to)) or die;
 select(undef, undef, undef, 0.01) until -e "end";
 kill 9, $child; wait;
-send($socket, "WATCHDOG=1", 0, pack_sockaddr_un($to)) or die;
 sleep 1000"#;
         tree.define("web", &perl(&["READY=1"]).replace("sleep 1000", child));
         tree.file("web", "notification-socket", "");
