@@ -160,6 +160,9 @@ mod here {
         /// process. Until it has ended, nobody else may look at the queue: it is not known whether the message is still there,
         /// and whoever looks at it in the moment in which it is removed may be the one who closes its descriptors last.
         ///
+        /// The process has no room for the descriptors either. Then nothing is flushed when they are closed, which could wait
+        /// for the file system of a user (FUSE), whatever signal comes.
+        ///
         /// # Errors
         ///
         /// That of fork(2).

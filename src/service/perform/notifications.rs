@@ -513,6 +513,10 @@ impl Service {
     pub(crate) fn close_tellers(&mut self, remove: impl FnMut(BorrowedFd<'_>)) {
         self.retire_notifications();
         self.update_tellers(|_, _| {}, remove);
+        if let Some(notifications) = &mut self.notifications {
+            // There is no process that could close these, and nobody tries again: they stay open rather than hold us up.
+            std::mem::forget(std::mem::take(&mut notifications.retired_sockets));
+        }
     }
 
     /// Has the service not judged as long as its messages cannot be read, since a process removes the first one.
