@@ -379,7 +379,7 @@ impl Host {
     fn remove(&mut self, place: Place) -> Option<Box<Service>> {
         let hosted = self.places.get_mut(place)?.take()?;
         self.note_removed(place, &hosted);
-        let Hosted { service, due, .. } = hosted;
+        let Hosted { mut service, due, .. } = hosted;
         if let Some(removals) = &self.removals {
             // Adding a watch that exists returns its number.
             for watch in service.units().filter_map(|unit| removals.add_removals(unit.supervise_dir()).ok()) {
@@ -387,9 +387,11 @@ impl Host {
                 self.watches.remove(watch, place);
             }
         }
-        if let Some(controls) = &self.controls {
-            service.tellers().for_each(|(_, fd)| controls.remove(fd));
-        }
+        service.close_tellers(|fd| {
+            if let Some(controls) = &self.controls {
+                controls.remove(fd);
+            }
+        });
         self.free.push(place);
         if let Some(at) = due {
             self.due.remove(at, place);
@@ -406,12 +408,6 @@ impl Host {
     /// Notes what a service waits for, after it did something.
     fn note(&mut self, place: Place) {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
-        for pid in hosted.service.processes() {
-            self.processes.insert(key(pid), place);
-        }
-        if let Some(leader) = hosted.service.group() {
-            self.groups.insert(key(leader), place);
-        }
         for unit in hosted.service.units_mut() {
             if !unit.take_new_control() {
                 continue;
@@ -443,6 +439,12 @@ impl Host {
         );
         if !is_complete {
             self.controls = None;
+        }
+        for pid in hosted.service.processes() {
+            self.processes.insert(key(pid), place);
+        }
+        if let Some(leader) = hosted.service.group() {
+            self.groups.insert(key(leader), place);
         }
         let of_needs = hosted.waiting.as_ref().and_then(|waiting| waiting.due());
         let due = earlier(hosted.service.next_tick(), of_needs);
