@@ -15,7 +15,7 @@ use svcore::old_log::OldLog;
 use svcore::proc_stat::ProcStat;
 use svcore::say::printable_text;
 use svcore::sys::listing;
-use svcore::{files, hint, logger};
+use svcore::{files, hint, log_tail, logger};
 
 /// The longest command line that is looked at, in bytes.
 const LINE_MAX: usize = 64 * 1024;
@@ -73,15 +73,15 @@ impl Finder {
     /// The directory in the command line of the svlogd that a log service runs.
     fn told_by(&self, logger: i32, service: &Path) -> Option<PathBuf> {
         let pid = if is_svlogd(logger) { logger } else { self.below(logger)? };
-        let words = words_of(pid)?;
+        let line = command_line_of(pid)?;
         // That of a log service without `run` is where the supervisor's rule has it. Source: runit-service(5).
         let keeps_hosted =
-            |word: &Vec<u8>| [logger::HOSTED, logger::SHARED].iter().any(|it| it.to_bytes() == word);
-        if words.iter().any(keeps_hosted) {
+            |word: &[u8]| [logger::HOSTED, logger::SHARED].iter().any(|it| it.to_bytes() == word);
+        if line.split(|byte| *byte == 0).any(keeps_hosted) {
             let log = service.join("log");
             return Some(log.join("main")).filter(|main| main.is_dir()).or(Some(log));
         }
-        let directory = directory_in(words.iter().map(Vec::as_slice))?;
+        let directory = log_tail::directory_of(&line)?;
         let directory = Path::new(OsStr::from_bytes(directory));
         // Who may not see the working directory of another user's process: a log service begins in `log`.
         let from = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_else(|_| service.join("log"));
@@ -156,35 +156,11 @@ fn is_svlogd(pid: i32) -> bool {
     ProcStat::of(pid).is_some_and(|stat| stat.name == b"svlogd")
 }
 
-/// The command line of a process.
-fn words_of(pid: i32) -> Option<Vec<Vec<u8>>> {
+/// The command line of a process, with a null byte after each word.
+fn command_line_of(pid: i32) -> Option<Vec<u8>> {
     let path = CString::new(format!("/proc/{pid}/cmdline")).ok()?;
     let mut line = vec![0; LINE_MAX];
-    let line = files::read_start(CWD, &path, &mut line).ok()?;
-    let line = line.strip_suffix(b"\0").unwrap_or(line);
-    Some(line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
-}
-
-/// The first directory in the command line of an svlogd. Source: svlogd(8).
-fn directory_in<'w>(words: impl Iterator<Item = &'w [u8]>) -> Option<&'w [u8]> {
-    /// The options that have a value, ours and stock's.
-    const VALUED: &[u8] = b"rRlb";
-    let mut words = words.skip(1);
-    while let Some(word) = words.next() {
-        match word {
-            b"--" => return words.next(),
-            // As in `runitbox svlogd ...`.
-            b"svlogd" => {}
-            [b'-', letters @ ..] if !letters.is_empty() => {
-                let valued = letters.iter().position(|letter| VALUED.contains(letter));
-                if valued.is_some_and(|at| at.saturating_add(1) == letters.len()) {
-                    words.next();
-                }
-            }
-            word => return Some(word),
-        }
-    }
-    None
+    files::read_start(CWD, &path, &mut line).map(<[u8]>::to_vec).ok()
 }
 
 /// The usual places of the log of a service, the first that has one.
@@ -268,23 +244,6 @@ fn is_for_reading(pid: i32, fd: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_directory_is_found_in_a_command_line() {
-        for (line, expected) in [
-            ("svlogd -tt ./main", Some("./main")),
-            ("svlogd -tt -r _ -l1000 -b 2000 /var/log/web /x", Some("/var/log/web")),
-            ("/usr/bin/svlogd -ttr_ main", Some("main")),
-            ("svlogd -ttr _ main", Some("main")),
-            ("svlogd -- -x", Some("-x")),
-            ("/sbin/runitbox svlogd -t ./main", Some("./main")),
-            ("svlogd -tt", None),
-            ("svlogd", None),
-        ] {
-            let words = line.split(' ').map(str::as_bytes);
-            assert_eq!(directory_in(words), expected.map(str::as_bytes), "{line}");
-        }
-    }
 
     #[test]
     fn a_path_is_shown_without_dots() {
