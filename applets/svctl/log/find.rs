@@ -27,7 +27,13 @@ const GENERATIONS_MAX: usize = 10;
 pub(super) enum Found {
     /// The log directory.
     Directory(PathBuf),
-    /// There is none; where the output goes, in words.
+    /// There is a log service, and no log yet.
+    NotYet {
+        log_service: Running,
+        /// What is missing, in words.
+        why: String,
+    },
+    /// There is no log service; where the output goes, in words.
     Elsewhere(String),
 }
 
@@ -53,10 +59,8 @@ impl Finder {
         }
         // With a `.` in front it is a path in any case.
         let target = Target::new(Path::new(".").join(service).as_os_str(), &Base::default());
-        let logger = match running(&target, &LOG) {
-            Running::Process(pid) => Some(pid),
-            Running::Unknown | Running::No => None,
-        };
+        let log_service = running(&target, &LOG);
+        let logger = log_service.process();
         let told = logger.and_then(|pid| self.told_by(pid, service));
         if let Some(directory) = told.as_ref().filter(|directory| directory.is_dir()) {
             return Found::Directory(directory.clone());
@@ -67,7 +71,10 @@ impl Finder {
         if let Some(directory) = told {
             return Found::Directory(directory);
         }
-        Found::Elsewhere(elsewhere(service, &target, logger))
+        if service.join("log").is_dir() {
+            return Found::NotYet { log_service, why: missing(logger) };
+        }
+        Found::Elsewhere(elsewhere(&target))
     }
 
     /// The directory in the command line of the svlogd that a log service runs.
@@ -111,15 +118,19 @@ impl Finder {
     }
 }
 
-/// Where the output of a service goes that no svlogd writes.
-fn elsewhere(service: &Path, target: &Target, logger: Option<i32>) -> String {
-    if let Some(pid) = logger {
-        let name = ProcStat::of(pid).map(|stat| printable_text(&stat.name)).unwrap_or_default();
-        return format!("its log service runs {name} (pid {pid}), and no log directory is known");
+/// What a service with a log service and without a log lacks.
+fn missing(logger: Option<i32>) -> String {
+    match logger {
+        Some(pid) => {
+            let name = ProcStat::of(pid).map(|stat| printable_text(&stat.name)).unwrap_or_default();
+            format!("its log service runs {name} (pid {pid}), and no log directory is known")
+        }
+        None => "its log service does not run, and there is no log directory".to_owned(),
     }
-    if service.join("log").is_dir() {
-        return "its log service does not run, and there is no log directory".to_owned();
-    }
+}
+
+/// Where the output of a service without a log service goes.
+fn elsewhere(target: &Target) -> String {
     let pid = match running(target, &MAIN) {
         Running::Process(pid) => pid,
         Running::No => return "no svlogd writes its output, and it does not run".to_owned(),
@@ -136,13 +147,24 @@ fn elsewhere(service: &Path, target: &Target, logger: Option<i32>) -> String {
 }
 
 /// The process of a service, or of its log service.
-enum Running {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Running {
     /// No supervisor tells of one.
     Unknown,
     /// It does not run.
     No,
     /// This one.
     Process(i32),
+}
+
+impl Running {
+    /// The number of the process, if there is one.
+    const fn process(self) -> Option<i32> {
+        match self {
+            Running::Process(pid) => Some(pid),
+            Running::Unknown | Running::No => None,
+        }
+    }
 }
 
 fn running(target: &Target, part: &Part) -> Running {
@@ -178,6 +200,8 @@ fn usual(service: &Path) -> Option<PathBuf> {
 
 fn has_log(directory: &Path) -> bool {
     match std::fs::symlink_metadata(directory.join("current")) {
+        // A directory of this name may have logs itself.
+        Ok(stat) if stat.is_dir() => {}
         Ok(_) => return true,
         // Whoever opens it is told so.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return true,
