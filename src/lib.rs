@@ -18,7 +18,7 @@ pub mod files;
 pub mod hint;
 pub mod install;
 pub mod label;
-pub(crate) mod log_tail;
+pub mod log_tail;
 pub mod logger;
 pub mod moment;
 pub mod multicall;
