@@ -170,6 +170,7 @@ impl<'a> Change<'a> {
         }
         if is_now && self.enables {
             failed |= project::act(&done, &project::START, patience);
+            failed |= project::does_not_stay_up(&done);
         }
         Ok(if failed { FAILED } else { 0 })
     }
