@@ -245,6 +245,7 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         hook: hook(service, target),
         pid: status.and_then(|status| status.pid).map(pid_number),
         killed_for_memory: supervisor.and_then(oom::count_around),
+        out_of_memory: facts.out_of_memory,
         supervisor,
         check: if runs_check { check(service, target, base, supervisors) } else { Check::None },
     }
