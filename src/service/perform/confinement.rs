@@ -10,12 +10,14 @@ use rustix::fs::fstat;
 use super::Service;
 use super::label::Label;
 use crate::cgroup::{Cgroup, open_settings};
+use crate::facts::Facts;
 use crate::files;
 use crate::policy::PolicyFile;
 use crate::process::Ended;
 use crate::recent::Recent;
 use crate::say::Message;
 use crate::service::step::Now;
+use crate::tai::Tai64N;
 use crate::{Signal, sys::watch};
 
 /// The user was told that services get no control groups here. The reason is the same for all, so one line is enough.
@@ -24,6 +26,8 @@ static IS_REPORTED: AtomicBool = AtomicBool::new(false);
 /// The control group of a service.
 #[derive(Debug, Default)]
 pub(super) struct Confinement {
+    /// When `./run` last ended after the kernel had killed something in the control group for lack of memory.
+    out_of_memory: Option<Tai64N>,
     cgroup: Option<Box<Cgroup>>,
     /// The directory of a group whose last process is waited for, by the number of its descriptor: the end is signalled.
     watched: Option<i32>,
@@ -38,6 +42,11 @@ impl Confinement {
     /// The directory that is watched for it, by the number of its descriptor.
     pub(super) const fn watched(&self) -> Option<i32> {
         self.watched
+    }
+
+    /// Adds what others may want to know.
+    pub(super) const fn note_facts(&self, facts: &mut Facts) {
+        facts.out_of_memory = self.out_of_memory;
     }
 
     /// Kills all processes of the control group.
@@ -129,6 +138,7 @@ impl Service {
             1 => "out of memory: the kernel has killed one of its processes".to_owned(),
             many => format!("out of memory: the kernel has killed {many} of its processes"),
         };
+        self.confinement.out_of_memory = Some(now.stamp);
         warn_of_news(&mut self.recent, now, &Message::warning(&self.label.who, &what));
     }
 

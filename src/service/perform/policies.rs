@@ -162,6 +162,7 @@ impl Service {
         if let Some(notifications) = &self.notifications {
             notifications.note_facts(&mut facts);
         }
+        self.confinement.note_facts(&mut facts);
         facts.waits = self.waits().to_vec();
         facts.supervisor = own_process();
         Some(facts)
