@@ -57,6 +57,15 @@ impl Failed {
         Self::with_cause(cause, [b"unable to ", verb.as_bytes(), b" ", path].concat())
     }
 
+    /// The same, and what it was about after a colon.
+    #[must_use]
+    pub fn about(mut self, what: &[u8]) -> Self {
+        for part in [b": ", what] {
+            self.0.doing.extend_from_slice(part);
+        }
+        self
+    }
+
     /// What was being done, such as `unable to open supervise/lock`. Bytes, since it may contain names of files.
     #[must_use]
     pub fn doing(&self) -> &[u8] {

@@ -5,6 +5,7 @@
 
 pub mod actions;
 pub(crate) mod cgroup;
+pub(crate) mod check;
 pub mod client;
 pub mod control;
 pub mod decimal;
@@ -18,7 +19,7 @@ pub mod hint;
 pub mod install;
 pub mod label;
 pub mod listed;
-pub(crate) mod log_tail;
+pub mod log_tail;
 pub mod logger;
 pub mod moment;
 pub mod multicall;

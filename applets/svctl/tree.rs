@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Dir, FileType, Mode, OFlags, open};
 use svcore::error::Context;
 use svcore::listed::Listed;
+use svcore::multicall::is_nearly;
 use svcore::say::printable_text;
 use svcore::sort::sort;
 use svcore::{Error, Failed, Result, serving};
@@ -99,6 +100,17 @@ impl Tree {
             selected.append(&mut select(word, &names)?);
         }
         Ok(without_doubles(&selected))
+    }
+
+    /// Whether there is anything of this name, or at this path, and be it a link to nothing. What nobody may look at counts.
+    pub(super) fn has(&self, name: &OsStr) -> bool {
+        let path = if is_path(name) { PathBuf::from(name) } else { self.path.join(name) };
+        !path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// The service that is probably meant by a name that no service has.
+    pub(super) fn nearest(&self, name: &OsStr) -> Option<OsString> {
+        self.list().ok()?.into_iter().find(|other| is_nearly(name.as_bytes(), other.as_bytes()))
     }
 
     /// The services that the words mean; without a word all, for commands that change nothing.
