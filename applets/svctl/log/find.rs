@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use svcore::client::{Base, LOG, MAIN, Part, Target};
-use svcore::old_log::OldLog;
+use svcore::listed::Listed;
 use svcore::proc_stat::ProcStat;
 use svcore::say::printable_text;
 use svcore::sys::listing;
 use svcore::{files, hint, log_tail, logger};
+
+use super::directory::Directory;
 
 /// The longest command line that is looked at, in bytes.
 const LINE_MAX: usize = 64 * 1024;
@@ -100,7 +102,7 @@ impl Finder {
         let svlogds = self.svlogds.get_or_init(|| {
             let pids = listing::numbers_in(b"/proc").unwrap_or_default();
             let stats = pids.into_iter().filter_map(|pid| Some((pid, ProcStat::of(pid)?)));
-            stats.filter(|(_, stat)| stat.name == b"svlogd").map(|(pid, stat)| (pid, stat.parent)).collect()
+            stats.filter(|(_, stat)| stat.name == b"svlogd").map(|(pid, stat)| (pid, stat.parent)).listed()
         });
         let descends = |mut parent: i32| {
             for _ in 0..GENERATIONS_MAX {
@@ -207,8 +209,7 @@ fn has_log(directory: &Path) -> bool {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return true,
         Err(_) => {}
     }
-    let Ok(entries) = std::fs::read_dir(directory) else { return false };
-    entries.flatten().any(|entry| OldLog::from_name(entry.file_name().as_bytes()).is_some())
+    Directory::open(directory).and_then(|directory| directory.labels()).is_ok_and(|labels| !labels.is_empty())
 }
 
 /// A path without `.`.

@@ -415,7 +415,11 @@ impl Log {
                 self.has_failed = true;
                 match self.unreadable.iter_mut().find(|known| known.program == program) {
                     Some(known) => known.count = known.count.saturating_add(1),
-                    None => self.unreadable.extend(label.map(|first| NotRead { program, count: 1, first })),
+                    None => {
+                        if let Some(first) = label {
+                            self.unreadable.push(NotRead { program, count: 1, first });
+                        }
+                    }
                 }
             }
         }

@@ -89,14 +89,15 @@ pub(super) fn last_lines(directory: &Path, count: usize) -> Vec<(Option<Tai64N>,
     let Ok(mut log) = Log::open(name, directory, false) else { return Vec::new() };
     log.buffer_size = SMALL;
     log.skip_to_last(u64::try_from(count).unwrap_or(u64::MAX), None);
-    let (mut filter, mut last) = (Filter::default(), VecDeque::new());
+    let (mut filter, mut last) = (Filter::default(), Vec::new());
     while log.next(&mut filter) {
-        if last.len() >= count {
-            last.pop_front();
+        last.push((log.stamp(), log.text().to_vec()));
+        // There are a few.
+        if last.len() > count {
+            last.remove(0);
         }
-        last.push_back((log.stamp(), log.text().to_vec()));
     }
-    last.into()
+    last
 }
 
 /// Runs the command.

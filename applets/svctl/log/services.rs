@@ -250,7 +250,9 @@ impl Missing {
 fn service_of(name: &OsStr, tree: &Tree) -> PathBuf {
     let path = if tree::is_path(name) { Path::new(name).to_owned() } else { tree.path().join(name) };
     match path.parent() {
-        Some(parent) if path.ends_with("log") && parent.join("run").exists() => parent.to_owned(),
+        Some(parent) if path.file_name() == Some(OsStr::new("log")) && parent.join("run").exists() => {
+            parent.to_owned()
+        }
         _ => path,
     }
 }

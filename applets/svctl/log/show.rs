@@ -2,6 +2,7 @@
 
 use std::io;
 
+use svcore::listed::Listed;
 use svcore::tai::{self, Tai64N};
 use svcore::{say, slice};
 
@@ -87,13 +88,10 @@ impl<'z> Printer<'z> {
 
     /// `web    | `, where there is more than one service.
     fn text_prefixes(&self, names: &[Vec<u8>]) -> Vec<Vec<u8>> {
-        let mut different = names.to_vec();
-        different.dedup();
-        if different.len() < 2 {
+        if names.iter().all(|name| Some(name) == names.first()) {
             return vec![Vec::new(); names.len()];
         }
-        let names = names.iter().map(|name| text::escaped(name));
-        let names: Vec<String> = names.collect();
+        let names: Vec<String> = names.iter().map(|name| text::escaped(name)).listed();
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
         let coloured = |(number, name): (usize, &String)| {
             let name = format!("{name:width$} | ");
@@ -102,7 +100,7 @@ impl<'z> Printer<'z> {
                 None => name.into_bytes(),
             }
         };
-        names.iter().enumerate().map(coloured).collect()
+        names.iter().enumerate().map(coloured).listed()
     }
 
     /// Prints a line.
