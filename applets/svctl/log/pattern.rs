@@ -590,7 +590,7 @@ const CONTINUES: Set = Set([0, 0xffff_ffff_ffff_ffff]);
 
 /// The set of `\d`, `\w` or `\s`.
 fn class(letter: u8) -> Option<Set> {
-    let is_in: fn(&u8) -> bool = match letter {
+    let is_in: IsIn = match letter {
         b'd' => u8::is_ascii_digit,
         b'w' => |byte| is_word(*byte),
         b's' => is_space,
@@ -603,8 +603,11 @@ const fn is_space(byte: &u8) -> bool {
     byte.is_ascii_whitespace() || *byte == 0x0b
 }
 
+/// Whether a byte is in a set.
+type IsIn = fn(&u8) -> bool;
+
 /// The sets of POSIX by their names.
-const NAMED: &[(&str, fn(&u8) -> bool)] = &[
+const NAMED: &[(&str, IsIn)] = &[
     ("alpha", u8::is_ascii_alphabetic),
     ("digit", u8::is_ascii_digit),
     ("alnum", u8::is_ascii_alphanumeric),
