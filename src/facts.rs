@@ -16,6 +16,7 @@
 //! | `supervisor PID START`     | who wrote the file: its number, and when it started, in ticks of the kernel      |
 //! | `starts NUMBER`            | how often `./run` was started since the supervisor began                         |
 //! | `end @STAMP KIND N MILLIS` | an end of `./run`: KIND is `exit` or `signal`, N its number, MILLIS the time it ran |
+//! | `out-of-memory @STAMP`     | when `./run` ended at this time, the kernel had killed processes of it for lack of memory |
 //!
 //! STAMP is a TAI64N label of 24 hexadecimal digits. Of `end` there are at most [`ENDS_MAX`] lines, the latest first. In a
 //! REASON, NAME or TEXT, control characters and backslashes are written as `\xNN`; all other bytes are as they are.
@@ -58,6 +59,8 @@ pub struct Facts {
     pub starts: u64,
     /// The last ends of `./run`, the latest first.
     pub ends: Vec<End>,
+    /// The time of the last end before which the kernel killed processes of the service for lack of memory.
+    pub out_of_memory: Option<Tai64N>,
 }
 
 /// Whether a service is ready.
@@ -151,6 +154,9 @@ impl Facts {
             };
             line("end", format!("{} {kind} {number} {}", label(at), uptime.as_millis()).as_bytes());
         }
+        if let Some(at) = &self.out_of_memory {
+            line("out-of-memory", label(at).as_bytes());
+        }
         (!text.is_empty()).then_some(text)
     }
 
@@ -181,6 +187,7 @@ impl Facts {
             b"next-start" => self.next_start = stamp_of(value),
             b"supervisor" => self.supervisor = process_of(value),
             b"starts" => self.starts = number(value).unwrap_or(0),
+            b"out-of-memory" => self.out_of_memory = stamp_of(value),
             b"end" if self.ends.len() < ENDS_MAX => self.ends.extend(end_of(value)),
             _ => {}
         }
@@ -276,6 +283,7 @@ mod tests {
             supervisor: Some((77, 123_456)),
             starts: 9,
             ends: Vec::new(),
+            out_of_memory: Some(stamp(1003, 0)),
         };
         for code in 3..7 {
             let how = Ended::Code(code);
@@ -298,7 +306,8 @@ mod tests {
              next-start @40000000000003f400000000\nsupervisor 77 123456\nstarts 9\n\
              end @40000000000007da3b9ac9ff signal 9 0\nend @400000000000001000000001 exit 6 1234\n\
              end @400000000000000f00000001 exit 5 1234\nend @400000000000000e00000001 exit 4 1234\n\
-             end @400000000000000d00000001 exit 3 1234\n"
+             end @400000000000000d00000001 exit 3 1234\n\
+             out-of-memory @40000000000003f500000000\n"
         );
         assert_eq!(Facts::default().encode(), None);
     }

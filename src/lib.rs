@@ -5,6 +5,7 @@
 
 pub mod actions;
 pub(crate) mod cgroup;
+pub(crate) mod check;
 pub mod client;
 pub mod control;
 pub mod decimal;

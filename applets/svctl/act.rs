@@ -7,8 +7,9 @@ use std::time::Duration;
 use svcore::client::request::{Request, Until, Waits};
 use svcore::client::{self, Base, Observer, Supervisors, Target, Trouble, View};
 use svcore::control::Command;
-use svcore::moment::Moment;
-use svcore::status::{State, Want};
+use svcore::event::{self, Wait};
+use svcore::moment::{Moment, earlier};
+use svcore::status::{State, Status, Want};
 use svcore::sys::clock;
 use svcore::tai::{self, Tai64N};
 use svcore::{Error, Result, Signal, decimal, say};
@@ -16,6 +17,7 @@ use svcore::{Error, Result, Signal, decimal, say};
 use super::facts::{Condition, Service, Supervising, pid_number};
 use super::options::{Given, Opt};
 use super::screen::Screen;
+use super::started::Started;
 use super::tree::Tree;
 use super::{Asked, FAILED, list, text, why};
 
@@ -197,7 +199,7 @@ fn act(asked: &Asked, deed: &Deed) -> Result {
         reporter.cannot_start(name);
     }
     client::act(&left, &deed.request, true, patience, &mut reporter);
-    reporter.flush();
+    reporter.wait_for_started();
     reporter.clear_progress();
     if reporter.kills && !reporter.late.is_empty() {
         reporter.kill_late(deed);
@@ -238,6 +240,8 @@ struct Reporter<'a> {
     kills: bool,
     /// These did not end in time.
     late: Vec<OsString>,
+    /// These run, and are not reported as up before they have run for a moment.
+    started: Vec<Started>,
     out: String,
     has_failed: bool,
     has_progress: bool,
@@ -255,6 +259,7 @@ impl<'a> Reporter<'a> {
             patience,
             kills: asked.given.has(Opt::WaitKill),
             late: Vec::new(),
+            started: Vec::new(),
             out: String::new(),
             has_failed: false,
             has_progress: false,
@@ -300,11 +305,91 @@ impl<'a> Reporter<'a> {
         let target = Target::new(name, &self.base);
         self.line(&target, "cannot be started");
         let service = self.look(&target);
-        for line in why::cause_lines_of_start(&service, &self.base, &mut self.supervisors) {
+        self.add_cause_of_start(&service);
+        self.flush();
+    }
+
+    /// Adds the cause why a service that is wanted up is not, if it is known, and what to do.
+    fn add_cause_of_start(&mut self, service: &Service) {
+        for line in why::cause_lines_of_start(service, &self.base, &mut self.supervisors) {
             self.out += &format!("  {line}\n");
         }
         self.has_failed = true;
+    }
+
+    /// Waits until each service that runs has run for long enough, or has ended, and reports it.
+    fn wait_for_started(&mut self) {
+        while let Some(until) = self.report_started(clock::monotonic()) {
+            self.flush();
+            event::wait(&mut [], Wait::Until(until));
+        }
         self.flush();
+    }
+
+    /// Reports those that have run for long enough, or have ended since their start. Returns when to look again.
+    fn report_started(&mut self, now: Moment) -> Option<Moment> {
+        let (due, young) = std::mem::take(&mut self.started).into_iter().partition(|it| it.until <= now);
+        self.started = young;
+        for started in due {
+            self.report_after_start(&started);
+        }
+        self.started.iter().map(|started| started.until).min()
+    }
+
+    fn report_after_start(&mut self, started: &Started) {
+        let target = Target::new(&started.name, &self.base);
+        let service = self.look(&target);
+        match service.main.status() {
+            Some(status) if started.still_runs(status) => self.up(&target, status),
+            // A task.
+            _ if service.condition() == Condition::Done => self.line(&target, Condition::Done.word()),
+            _ => self.ended_at_once(&target),
+        }
+    }
+
+    fn ended_at_once(&mut self, target: &Target) {
+        let service = self.look(target);
+        let runs = service.main.status().is_some_and(|status| status.state == State::Run);
+        let now = if runs { "it was started again".to_owned() } else { service.in_a_sentence() };
+        self.line(target, &format!("ended at once; {now}"));
+        match service.condition() {
+            Condition::Up | Condition::Restarting | Condition::Flapping | Condition::Finishing => {
+                self.add_cause_of_start(&service);
+            }
+            _ => self.add_cause(target),
+        }
+        self.has_failed = true;
+    }
+
+    fn up(&mut self, target: &Target, status: &Status) {
+        let pid = status.pid.map_or(0, pid_number);
+        self.line(target, &format!("up, pid {pid}"));
+    }
+
+    /// Shows on a terminal what is waited for. Returns when that is to change.
+    fn show_progress(&mut self, targets: &mut dyn Iterator<Item = &Target>, now: Moment) -> Option<Moment> {
+        let width = self.screen.width?;
+        let waited = now.since(self.begin);
+        let next = self.begin.saturating_add(Duration::from_secs(waited.as_secs().saturating_add(1)));
+        let first = targets.next()?;
+        if waited < PROGRESS_AFTER {
+            return Some(next);
+        }
+        let more = targets.count();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let then = if self.kills { ", then KILL" } else { "" };
+        let line = format!(
+            "{}{more}: {}, {} s of {} s{then}",
+            text::escaped(&first.typed),
+            self.deed.waiting,
+            waited.as_secs(),
+            self.patience.as_secs()
+        );
+        let line: String = line.chars().take(width.saturating_sub(1)).collect();
+        self.flush();
+        say::out(&[b"\r\x1b[K", line.as_bytes()]);
+        self.has_progress = true;
+        Some(next)
     }
 
     /// Sends KILL to the services that are late, and waits again.
@@ -316,7 +401,7 @@ impl<'a> Reporter<'a> {
         self.patience = KILLED;
         self.begin = clock::monotonic();
         client::act(&names, &killing.request, true, KILLED, self);
-        self.flush();
+        self.wait_for_started();
         self.clear_progress();
     }
 }
@@ -334,18 +419,27 @@ impl Observer for Reporter<'_> {
         self.now = now;
     }
 
-    fn done(&mut self, target: &Target, View { status, .. }: &View) {
-        let words = match (&self.deed.done, status.pid) {
-            (Some(done), _) => done.clone(),
-            (None, Some(pid)) if status.state == State::Run => format!("up, pid {}", pid_number(pid)),
-            (None, _)
-                if self.deed.request.is_for_up() && self.look(target).condition() == Condition::Done =>
-            {
-                Condition::Done.word().to_owned()
-            }
-            (None, _) => "down".to_owned(),
-        };
-        self.line(target, &words);
+    fn done(&mut self, target: &Target, view: &View) {
+        let status = &view.status;
+        if let Some(done) = &self.deed.done {
+            self.line(target, &done.clone());
+        } else if !self.deed.request.is_for_up() {
+            self.line(target, "down");
+        } else if let Some(started) = Started::new(target, view) {
+            self.started.push(started);
+        } else if status.state == State::Run && status.pid.is_some() {
+            self.up(target, status);
+        } else if view.facts().done.is_some() {
+            self.line(target, Condition::Done.word());
+        } else {
+            // It has ended while its `./check` ran.
+            self.ended_at_once(target);
+        }
+    }
+
+    fn has_ended(&mut self, target: &Target, _view: &View) -> bool {
+        self.ended_at_once(target);
+        true
     }
 
     fn late(&mut self, target: &Target, View { status, .. }: &View, _killed: bool) {
@@ -388,28 +482,7 @@ impl Observer for Reporter<'_> {
     }
 
     fn waits_for(&mut self, targets: &mut dyn Iterator<Item = &Target>, now: Moment) -> Option<Moment> {
-        let width = self.screen.width?;
-        let waited = now.since(self.begin);
-        let next = self.begin.saturating_add(Duration::from_secs(waited.as_secs().saturating_add(1)));
-        let first = targets.next()?;
-        if waited < PROGRESS_AFTER {
-            return Some(next);
-        }
-        let more = targets.count();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let then = if self.kills { ", then KILL" } else { "" };
-        let line = format!(
-            "{}{more}: {}, {} s of {} s{then}",
-            text::escaped(&first.typed),
-            self.deed.waiting,
-            waited.as_secs(),
-            self.patience.as_secs()
-        );
-        let line: String = line.chars().take(width.saturating_sub(1)).collect();
-        self.flush();
-        say::out(&[b"\r\x1b[K", line.as_bytes()]);
-        self.has_progress = true;
-        Some(next)
+        earlier(self.report_started(now), self.show_progress(targets, now))
     }
 }
 

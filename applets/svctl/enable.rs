@@ -170,6 +170,7 @@ impl<'a> Change<'a> {
         }
         if is_now && self.enables {
             failed |= project::act(&done, &project::START, patience);
+            failed |= project::does_not_stay_up(&done);
         }
         Ok(if failed { FAILED } else { 0 })
     }
@@ -246,7 +247,11 @@ impl<'a> Change<'a> {
                 let is_down = service.definition.join("down").exists() && !self.asked.given.has(Opt::Now);
                 let note: &[u8] =
                     if is_down { b"; it has a file down, so svctl start has to start it" } else { b"" };
-                [&*link, b" to ", &*to, note].concat()
+                let old = self.target(name).filter(|_| step == Step::ReplaceLink);
+                let old = old.map_or_else(Vec::new, |old| {
+                    [b", in place of one to ", &*printable(old.to_bytes()), b", which did not exist"].concat()
+                });
+                [&*link, b" to ", &*to, &old, note].concat()
             }
             Step::RemoveLink => match self.target(name) {
                 Some(target) => [&*link, b" to ", &*printable(target.to_bytes())].concat(),

@@ -26,6 +26,7 @@ mod project;
 mod screen;
 mod script;
 mod silent;
+mod started;
 mod table;
 mod text;
 mod tree;

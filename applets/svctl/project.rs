@@ -31,6 +31,7 @@ use super::Asked;
 use super::import::MANIFEST;
 use super::options::Opt;
 use super::place::{Place, c_string};
+use super::started::Started;
 use super::tree::Tree;
 use reporter::Reporter;
 
@@ -46,8 +47,6 @@ const PATIENCE: u64 = 7;
 const STARTING: Duration = Duration::from_secs(5);
 /// How long the supervisors have to leave when their services are down.
 const LEAVING: Duration = Duration::from_secs(10);
-/// How long a service has to stay up that was just started.
-const SETTLING: Duration = Duration::from_millis(300);
 /// How often to look where nothing tells of a change.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -291,19 +290,24 @@ fn wait_for_supervisors(names: &[OsString], until: Moment) {
     }
 }
 
-/// Looks again after a moment at services that run, and names those whose process is another one by then. Whether there is
+/// Looks again at services when they have run for a moment, and names those whose process has ended by then. Whether there is
 /// one.
-fn does_not_stay_up(paths: &[OsString]) -> bool {
-    let pid = |path: &OsString| target(path).status(&MAIN).ok()?.pid;
-    let before: Vec<Option<Pid>> = paths.iter().map(pid).collect();
-    let until = clock::monotonic().saturating_add(SETTLING);
-    wait_until(until, || false);
+pub(super) fn does_not_stay_up(paths: &[OsString]) -> bool {
+    let started = |path: &OsString| {
+        let target = target(path);
+        Started::new(&target, &target.view(&MAIN).ok()?)
+    };
+    let before: Vec<Option<Started>> = paths.iter().map(started).collect();
+    if let Some(until) = before.iter().flatten().map(|started| started.until).max() {
+        wait_until(until, || false);
+    }
     let mut found = false;
     for (path, before) in paths.iter().zip(before) {
         let Ok(view) = target(path).view(&MAIN) else { continue };
-        let has_ended = before != view.status.pid || view.status.state != State::Run;
+        let status = &view.status;
+        let runs = before.map_or(status.state == State::Run, |started| started.still_runs(status));
         // A task that is done has ended as it should.
-        if has_ended && view.status.want == Some(Want::Up) && view.facts().done.is_none() {
+        if !runs && status.want == Some(Want::Up) && view.facts().done.is_none() {
             let name = printable(base_name(path)).into_owned();
             say::out(&[&name, b": does not stay up; to see why: svctl why ", shown(&name).as_bytes(), b"\n"]);
             found = true;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use svcore::multicall::is_nearly;
 use svcore::say::printable_text;
 use svcore::sort::sort;
 use svcore::{Error, Failed, Result, serving};
@@ -87,6 +88,17 @@ impl Tree {
         }
         let words = words.iter().map(|word| select(word, &self.names()?));
         Ok(without_doubles(&words.collect::<Result<Vec<_>>>()?.concat()))
+    }
+
+    /// Whether there is anything of this name, or at this path, and be it a link to nothing. What nobody may look at counts.
+    pub(super) fn has(&self, name: &OsStr) -> bool {
+        let path = if is_path(name) { PathBuf::from(name) } else { self.path.join(name) };
+        !path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// The service that is probably meant by a name that no service has.
+    pub(super) fn nearest(&self, name: &OsStr) -> Option<OsString> {
+        self.list().ok()?.into_iter().find(|other| is_nearly(name.as_bytes(), other.as_bytes()))
     }
 
     /// The services that the words mean; without a word all, for commands that change nothing.

@@ -52,6 +52,11 @@ pub(super) fn wait(asked: &Asked) -> Result {
     let mut left = tree.to_change(&asked.given, names)?;
     let until = patience(&asked.given)?.map(|patience| clock::monotonic().saturating_add(patience));
     let mut look = Look::new(&tree);
+    let unknown: Vec<OsString> = left.iter().filter(|name| !tree.has(name)).cloned().collect();
+    if !unknown.is_empty() {
+        look.report_failed(&unknown, &tree);
+        return Ok(FAILED);
+    }
     let words = left.clone();
     watching::each_change(&words, &tree, &mut |changed| {
         // A look without a name is one for a `./check`, or the last.
@@ -79,14 +84,7 @@ pub(super) fn wait(asked: &Asked) -> Result {
             },
         })
     })?;
-    for service in list::services(&left, &tree) {
-        let line = format!("{}: {}\n", text::escaped(service.name.as_bytes()), service.in_words());
-        say::out(&[line.as_bytes()]);
-        let mut supervisors = Supervisors::default();
-        for line in why::cause_lines(&service, &look.base, &mut supervisors) {
-            say::out(&[b"  ", line.as_bytes(), b"\n"]);
-        }
-    }
+    look.report_failed(&left, &tree);
     Ok(if left.is_empty() { 0 } else { FAILED })
 }
 
@@ -142,6 +140,13 @@ impl Look {
                 self.has_failed_check |= !agrees;
                 agrees
             }
+        }
+    }
+
+    /// Reports services that are not as they were waited for.
+    fn report_failed(&mut self, names: &[OsString], tree: &Tree) {
+        for service in list::services(names, tree) {
+            failed(&text::escaped(service.name.as_bytes()), &service, &self.base, &mut self.supervisors);
         }
     }
 

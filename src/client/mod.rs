@@ -43,6 +43,12 @@ pub trait Observer {
     /// The time was over before that. `killed`: the service is sent KILL.
     fn late(&mut self, target: &Target, view: &View, killed: bool);
 
+    /// A service that was to be started has been, and has ended before that could be seen. Returns whether it need not be
+    /// waited for any longer: its supervisor may start it again.
+    fn has_ended(&mut self, _target: &Target, _view: &View) -> bool {
+        false
+    }
+
     /// The request cannot have its effect: the service is given up.
     fn given_up(&mut self, target: &Target, view: &View) {
         self.late(target, view, false);

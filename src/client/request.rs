@@ -138,6 +138,13 @@ pub(crate) fn is_wanted_already(request: &Request, status: &Status) -> bool {
     }
 }
 
+/// Whether a service that was down has been started since `before`, and has ended.
+#[must_use]
+pub(crate) fn has_run(status: &Status, before: Option<&Status>) -> bool {
+    before.is_some_and(|before| before.state == State::Down && before.since != status.since)
+        && status.state != State::Run
+}
+
 /// Whether `status` shows a state that began since `before`, and that the service is wanted as the request has it. When
 /// the time is over that counts as the effect, although nobody could see that the bytes were read: others may write
 /// without end.
@@ -177,6 +184,18 @@ mod tests {
         assert_eq!(now(&ended), Effect::No);
         assert_eq!(now(&status(State::Finish, 9, 100)), Effect::No);
         assert_eq!(now(&new), Effect::IfChecked);
+    }
+
+    #[test]
+    fn a_service_that_was_down_has_run_if_it_is_down_since_another_time() {
+        let before = status(State::Down, 0, 1);
+        assert!(!has_run(&before, Some(&before)));
+        assert!(!has_run(&status(State::Run, 7, 2), Some(&before)));
+        assert!(has_run(&status(State::Down, 0, 2), Some(&before)));
+        assert!(has_run(&status(State::Finish, 7, 2), Some(&before)));
+        // The end of a process that ran before tells nothing of the next.
+        assert!(!has_run(&status(State::Down, 0, 2), Some(&status(State::Run, 7, 1))));
+        assert!(!has_run(&before, None));
     }
 
     #[test]

@@ -391,6 +391,9 @@ impl<'a> Waiter<'a> {
             Effect::No if status.state == State::Down && facts.given_up.is_some() => {
                 observer.given_up(&pending.target, view);
             }
+            Effect::No if self.request.is_up() && request::has_run(&status, before) => {
+                return observer.has_ended(&pending.target, view);
+            }
             Effect::No => return false,
             // It is not ready yet, or has ended since the status was read.
             Effect::Yes | Effect::IfChecked

@@ -412,6 +412,14 @@ for kind in runsvdir runsvinit container; do
 	echo "$kind: the bomb is gone"
 	until_it grep -q 'eater: warning: out of memory: the kernel has killed it$' /run/err.$kind
 	echo "$kind: the eater was killed"
+	# A container has numbers of processes of its own.
+	case $kind in
+	container) why="nsenter -p -t $(cat /proc/$!/task/$!/children) svctl why $tree/eater" ;;
+	*) why="svctl why $tree/eater" ;;
+	esac
+	told() { $why | grep -q 'cause: out of memory again and again: the kernel killed it, or a part of it (signal KILL)'; }
+	until_it told
+	echo "$kind: why tells that"
 	[ -d $group/supervisor ] && echo "$kind: moved"
 	grep -v 'eater: warning: ' /run/err.$kind
 	case $kind in
@@ -434,7 +442,14 @@ fn control_groups_hold_what_forks_and_eats_without_end() {
     assert_eq!(machine.ends(), "guest-shutdown");
     let mut lines = Vec::new();
     for kind in ["runsvdir", "runsvinit", "container"] {
-        for what in ["the bomb is held", "the bomb is gone", "the eater was killed", "moved", "removed"] {
+        for what in [
+            "the bomb is held",
+            "the bomb is gone",
+            "the eater was killed",
+            "why tells that",
+            "moved",
+            "removed",
+        ] {
             lines.push(format!("{kind}: {what}"));
         }
     }

@@ -16,6 +16,9 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// From so many equal ends on they are "again and again".
 const MANY: usize = 2;
 
+/// What mends a lack of memory.
+const MORE_MEMORY: &str = "give it more memory, or make it need less";
+
 /// What was found about a service.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
@@ -52,6 +55,8 @@ pub(super) struct Evidence {
     pub(super) pid: Option<u64>,
     /// How many processes the kernel killed in the control group of its supervisor, for lack of memory.
     pub(super) killed_for_memory: Option<u64>,
+    /// At which of its ends its supervisor told that the kernel had killed processes of it, for lack of memory.
+    pub(super) out_of_memory: Option<Tai64N>,
     /// The number of its supervisor, if that is known.
     pub(super) supervisor: Option<u64>,
     /// The answer of its `./check`.
@@ -200,7 +205,12 @@ fn of_ends(evidence: &Evidence) -> Option<Cause> {
     let equal = evidence.ends.iter().take_while(|end| end.how == last.how).count();
     let again = if equal >= MANY { " again and again" } else { "" };
     let after = text::uptime(last.uptime);
+    let is_killed_for_memory = last.how != Ended::Code(0) && evidence.out_of_memory == Some(last.at);
     match last.how {
+        how if is_killed_for_memory => {
+            let how = text::ended(how);
+            cause(format!("out of memory{again}: the kernel killed it, or a part of it ({how})"), MORE_MEMORY)
+        }
         Ended::Code(0) if last.uptime < AT_ONCE && equal >= MANY => cause(
             format!("it exits with 0 after {after}{again}: the program probably goes into the background"),
             "give it the option that keeps it in the foreground",
@@ -234,7 +244,7 @@ fn of_kill(evidence: &Evidence, again: &str) -> Option<Cause> {
             format!(
                 "KILL ends it{again}: out of memory, the kernel killed {count} processes of its control group"
             ),
-            "give it more memory, or make it need less",
+            MORE_MEMORY,
         ),
         _ => cause(
             format!("KILL ends it{again}: somebody sent it, or the kernel was out of memory"),
@@ -343,6 +353,12 @@ mod tests {
         );
         let for_memory = Evidence { killed_for_memory: Some(2), ..killed };
         assert!(of(&for_memory).unwrap().what.contains("out of memory, the kernel killed 2"));
+        let of_child = Evidence { out_of_memory: Some(stamp(1, 0)), ..ended(Ended::Code(137)) };
+        let what = "out of memory again and again: the kernel killed it, or a part of it (exit 137)";
+        check(&of_child, what, MORE_MEMORY);
+        // That was at another end.
+        let earlier = Evidence { out_of_memory: Some(stamp(0, 0)), ..ended(Ended::Code(3)) };
+        check(&earlier, "it exits with 3 after 0.1s again and again", "svctl log web");
         let port = Evidence {
             lines: ["bind: Address already in use", "bye"].map(|line| (None, line.to_owned())).to_vec(),
             ..ended(Ended::Code(1))

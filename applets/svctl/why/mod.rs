@@ -211,7 +211,7 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
     let target = &Target::new(&service.name, base);
     let status = service.main.status();
     let unserved = match &service.main.told {
-        Err(trouble) => hint(target, base.path(), trouble, supervisors),
+        Err(trouble) => no_such(service, base).or_else(|| hint(target, base.path(), trouble, supervisors)),
         Ok(_) => None,
     };
     let facts = match service.main.facts() {
@@ -245,9 +245,21 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         hook: hook(service, target),
         pid: status.and_then(|status| status.pid).map(pid_number),
         killed_for_memory: supervisor.and_then(oom::count_around),
+        out_of_memory: facts.out_of_memory,
         supervisor,
         check: if runs_check { check(service, target, base, supervisors) } else { Check::None },
     }
+}
+
+/// What is told of a service that does not exist, if another one is called nearly so.
+fn no_such(service: &Service, base: &Base) -> Option<String> {
+    let tree = Tree::at(base.path().into());
+    if tree.has(&service.name) {
+        return None;
+    }
+    let nearest = text::escaped(tree.nearest(&service.name)?.as_bytes());
+    let tree = text::escaped(base.path().as_bytes());
+    Some(format!("{tree} has no service of this name; did you mean {nearest}?"))
 }
 
 /// How a service is that another one waits for.

@@ -99,6 +99,83 @@ fn a_start_that_cannot_work_tells_why_at_once() {
 }
 
 #[test]
+fn what_ends_at_once_was_not_started() {
+    under_any_supervisor(|tree, is_stock| {
+        for (name, run) in [("ends", "exit 3"), ("soon", "sleep 0.05; exit 3"), ("stays", "exec sleep 1000")]
+        {
+            tree.define(name, run);
+            tree.file(name, "down", "");
+            tree.link(name);
+        }
+        tree.start();
+        eventually("served", || {
+            ["ends", "soon", "stays"].iter().all(|name| tree.read(name, "supervise/stat") == "down\n")
+        });
+        let cause =
+            |how: &str| if is_stock { "its supervisor does not tell".to_owned() } else { how.to_owned() };
+        for name in ["ends", "soon"] {
+            promptly("the end", Duration::from_millis(900), || {
+                assert_eq!(go(tree, &["stop", name]).0, Some(0));
+                time_of(|| {
+                    let (code, out) = go(tree, &["start", name]);
+                    assert_eq!(code, Some(1), "{out}");
+                    assert!(out.starts_with(&format!("{name}: ended at once; it ")), "{out}");
+                    let cause = cause("it exits with 3 after ");
+                    assert!(out.contains("\n  cause: ") && out.contains(&cause), "{out}");
+                })
+            });
+        }
+        let (code, out) = go(tree, &["start", "ends", "soon", "stays"]);
+        assert_eq!(code, Some(1));
+        assert!(out.contains(&format!("stays: up, pid {}\n", pid(tree, "stays"))), "{out}");
+        assert_eq!(out.matches(": ended at once; ").count(), 2, "{out}");
+        tree.define("stays", "sleep 0.05; exit 3");
+        let (code, out) = go(tree, &["restart", "stays"]);
+        assert_eq!(code, Some(1));
+        assert!(out.starts_with("stays: ended at once; "), "{out}");
+    });
+}
+
+#[test]
+fn a_task_that_is_started_is_done() {
+    under_each_supervisor(|tree| {
+        tree.define("task", "sleep 0.05");
+        for (name, content) in [("down", ""), ("restart", "on-failure")] {
+            tree.file("task", name, content);
+        }
+        tree.link("task");
+        tree.start();
+        eventually("served", || tree.read("task", "supervise/stat") == "down\n");
+        assert_eq!(go(tree, &["start", "task"]), (Some(0), "task: done\n".to_owned()));
+    });
+}
+
+#[test]
+fn what_tells_that_it_is_ready_is_up_at_once() {
+    under_each_supervisor(|tree| {
+        tree.define("web", "echo >&3; exec sleep 1000");
+        tree.file("web", "notification-fd", "3");
+        tree.define("db", "exec sleep 1000");
+        write_script(&tree.root.join("sv/db/check"), "exit 0");
+        for name in ["web", "db"] {
+            tree.file(name, "down", "");
+            tree.link(name);
+        }
+        tree.start();
+        eventually("served", || {
+            ["web", "db"].iter().all(|name| tree.read(name, "supervise/stat") == "down\n")
+        });
+        for name in ["web", "db"] {
+            promptly("up", Duration::from_millis(250), || {
+                let time = time_of(|| assert_eq!(go(tree, &["start", name]).0, Some(0)));
+                assert_eq!(go(tree, &["stop", name]).0, Some(0));
+                time
+            });
+        }
+    });
+}
+
+#[test]
 fn what_ignores_term_is_killed_only_if_asked_for() {
     under_any_supervisor(|tree, _| {
         tree.define("web", "trap : TERM\necho $$ >ready\nwhile :; do sleep 0.02; done");
@@ -236,17 +313,35 @@ fn a_full_disk_is_an_error() {
 }
 
 #[test]
-fn a_service_is_waited_for_before_it_is_there() {
-    let mut tree = Tree::new();
-    tree.sleeper("other");
-    tree.start();
-    let out = tree.root.join("waited");
-    let mut wait = svctl_in(&tree).args(&["wait", "up", "web"]).start(&out);
-    eventually("other", || tree.is_up("other"));
-    assert_eq!(wait.ended(), None);
-    tree.sleeper("web");
-    assert_eq!(wait.exit_code(), 0);
-    assert_eq!(read(&out), "web: up\n");
+fn a_service_is_waited_for_before_it_is_supervised() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        let out = tree.root.join("waited");
+        let mut wait = svctl_in(tree).args(&["wait", "up", "web"]).start(&out);
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(wait.ended(), None);
+        tree.start();
+        assert_eq!(wait.exit_code(), 0);
+        assert_eq!(read(&out), "web: up\n");
+    });
+}
+
+#[test]
+fn nothing_is_waited_for_that_does_not_exist() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        tree.start();
+        let place = tree.root.join("service").display().to_string();
+        for state in ["up", "down", "ready", "done"] {
+            let (code, out) = go(tree, &["wait", state, "wbe", "web"]);
+            let expected = format!(
+                "wbe: not supervised\n  cause: {place} has no service of this name; did you mean web?\n"
+            );
+            assert_eq!((code, out), (Some(1), expected), "{state}");
+        }
+        assert_eq!(go(tree, &["wait", "down", "./nosuch"]).0, Some(1));
+        assert_eq!(go(tree, &["wait", "up", "web/lgo"]).0, Some(1));
+    });
 }
 
 #[test]

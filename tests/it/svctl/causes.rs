@@ -127,6 +127,25 @@ fn ends_have_their_reasons() {
     }
 }
 
+/// The kernel kills what uses too much in the control group of the supervisor. With a group of its own for the service:
+/// `tests/boot`.
+#[test]
+fn the_kernel_may_be_out_of_memory() {
+    under_each_supervisor(|tree| {
+        let group = ControlGroup::with_memory(64 << 20);
+        tree.define("web", "exec tail /dev/zero");
+        tree.file("web", "restart-delay", "100");
+        tree.link("web");
+        tree.start_by(&format!("{}; exec \"$@\"", group.enter()));
+        because(
+            tree,
+            "web",
+            "KILL ends it again and again: out of memory, the kernel killed ",
+            "more memory",
+        );
+    });
+}
+
 #[test]
 fn stock_does_not_tell_how_a_service_ends() {
     needs_stock("runsv");

@@ -113,6 +113,35 @@ fn what_up_starts_survives_the_terminal() {
 }
 
 #[test]
+fn a_project_needs_no_program_of_the_suite_in_path() {
+    let project = Project::new("web: echo begins; exec sleep 1000\n");
+    let path = project.join("path");
+    fs::create_dir(&path).unwrap();
+    for name in ["mkdir", "sleep"] {
+        std::os::unix::fs::symlink(format!("/bin/{name}"), path.join(name)).unwrap();
+    }
+    let exe = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+    let ours = fs::canonicalize(executable()).unwrap();
+    let go = |word: &str, path: &str| {
+        let outcome = svctl().arg(word).env("PATH", path).dir(project.root.path()).go();
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{word}: {outcome:?}");
+        outcome.out
+    };
+    let path = path.to_str().unwrap();
+    go("import", path);
+    go("up", path);
+    let runsv = parent_of(project.pid("web").unwrap()).unwrap();
+    assert_eq!((exe(runsv), exe(parent_of(runsv).unwrap())), (ours.clone(), ours.clone()));
+    eventually("logged", || project.read("log/web/current").ends_with(" begins\n"));
+    go("down", path);
+    // PATH may have another suite.
+    let out = go("up", "/usr/bin:/bin");
+    let pid = out.split_once("(pid ").and_then(|(_, rest)| rest.split_once(')')).unwrap().0;
+    assert_eq!(exe(pid.parse().unwrap()), ours, "{out}");
+    go("down", path);
+}
+
+#[test]
 fn a_service_that_ends_at_once_is_not_up() {
     let project = Project::new("web: exec sleep 1000\nbad: exit 3\n");
     project.works(&["import"]);

@@ -119,7 +119,22 @@ fn enabling_and_disabling_says_what_it_did_and_does_nothing_twice() {
     fs::remove_file(&link).unwrap();
     // A link to nothing is replaced.
     symlink("/nowhere", &link).unwrap();
-    assert!(go(&["enable", "web"]).starts_with("web: enabled by the link /service/web to /sv/web"));
+    assert_eq!(
+        go(&["enable", "web"]),
+        "web: enabled by the link /service/web to /sv/web, in place of one to /nowhere, which did not exist; \
+         it has a file down, so svctl start has to start it\n"
+    );
+    assert_eq!(fs::read_link(&link).unwrap(), tree.root.join("sv/web"));
+}
+
+#[test]
+fn what_is_enabled_and_ends_at_once_is_a_failure() {
+    let mut tree = Tree::new();
+    tree.define("web", "sleep 0.05; exit 3");
+    tree.start();
+    let outcome = svctl_in(&tree).args(&["enable", "--now", "web"]).env("SVSRC", tree.root.join("sv")).go();
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(1), ""), "{outcome:?}");
+    assert!(outcome.out.ends_with("\nweb: does not stay up; to see why: svctl why web\n"), "{outcome:?}");
 }
 
 #[test]

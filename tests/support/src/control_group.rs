@@ -15,7 +15,6 @@ impl ControlGroup {
     /// Makes one that gets the controllers `wanted`. Where there is no such group the case counts as ignored.
     #[track_caller]
     pub fn new(wanted: &[&str]) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         needs_root();
         let root = root();
         needs("control groups of version 2 (mount -t cgroup2)", root.is_some());
@@ -26,6 +25,26 @@ impl ControlGroup {
             let what = format!("the controller {controller} for groups of version 2");
             needs_or_else(&what, is_there, "tests/boot");
         }
+        Self::below(&root)
+    }
+
+    /// Makes one whose processes may use so many bytes together. One of version 1 is as good, where the controller is there.
+    #[track_caller]
+    pub fn with_memory(bytes: u64) -> Self {
+        let version_1 = Path::new("/sys/fs/cgroup/memory");
+        let (group, limit) = if version_1.join("memory.limit_in_bytes").exists() {
+            needs_root();
+            (Self::below(version_1), "memory.limit_in_bytes")
+        } else {
+            (Self::new(&["memory"]), "memory.max")
+        };
+        fs::write(group.path.join(limit), bytes.to_string()).unwrap();
+        group
+    }
+
+    #[track_caller]
+    fn below(root: &Path) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Relaxed);
         let path = root.join(format!("runitbox-case-{}-{number}", std::process::id()));
         needs("control groups that can be written", fs::create_dir(&path).is_ok());
@@ -60,8 +79,14 @@ impl ControlGroup {
 
 impl Drop for ControlGroup {
     fn drop(&mut self) {
-        let _ = fs::write(self.path.join("cgroup.kill"), "1");
-        holds_soon(|| remove(&self.path));
+        holds_soon(|| {
+            if fs::write(self.path.join("cgroup.kill"), "1").is_err() {
+                // Version 1 cannot do that.
+                let processes = read(self.path.join("cgroup.procs"));
+                processes.lines().for_each(|line| kill(line.parse().unwrap(), SIGKILL));
+            }
+            remove(&self.path)
+        });
     }
 }
 
