@@ -15,15 +15,16 @@ use svcore::proc_stat::ProcStat;
 use svcore::status::{State, Want};
 use svcore::sys::listing;
 use svcore::tai;
-use svcore::{Error, Result, files, oom, say};
+use svcore::{Error, Result, files, oom, say, serving};
 
 use super::act::usual_patience;
+use super::enable::Source;
 use super::facts::{Condition, Service, Supervising, Unit, command_of, pid_number};
 use super::json::object;
-use super::options::Opt;
+use super::options::{Given, Opt};
 use super::screen::Screen;
 use super::silent::Silent;
-use super::tree::Tree;
+use super::tree::{Tree, is_path};
 use super::{Asked, NOT_UP, list, log, text};
 use cause::{Cause, Check, Evidence};
 
@@ -251,15 +252,25 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
     }
 }
 
-/// What is told of a service that does not exist, if another one is called nearly so.
+/// Where a service is that is not in the directory, or which one was probably meant.
 fn no_such(service: &Service, base: &Base) -> Option<String> {
-    let tree = Tree::at(base.path().into());
-    if tree.has(&service.name) {
+    let (name, tree) = (&service.name, Tree::at(base.path().into()));
+    if is_path(name) || tree.has(name) {
         return None;
     }
-    let nearest = text::escaped(tree.nearest(&service.name)?.as_bytes());
-    let tree = text::escaped(base.path().as_bytes());
-    Some(format!("{tree} has no service of this name; did you mean {nearest}?"))
+    let word = quoted(name.as_bytes());
+    if Source::new(&Given::default()).path.join(name).is_dir() {
+        return Some(format!("it is not enabled: svctl enable {word}"));
+    }
+    let none = format!("{} has no service of this name", text::escaped(base.path().as_bytes()));
+    let mut served = serving::all().into_iter().flatten().filter_map(|process| process.directory().ok());
+    if let Some(dir) = served.find(|dir| dir.join(name).is_dir()) {
+        let shown = text::escaped(dir.as_os_str().as_bytes());
+        let dir = quoted(dir.as_os_str().as_bytes());
+        return Some(format!("{none}, and {shown} has one: svctl -d {dir} why {word}"));
+    }
+    let nearest = tree.nearest(name)?;
+    Some(format!("{none}; did you mean {}?", text::escaped(nearest.as_bytes())))
 }
 
 /// How a service is that another one waits for.

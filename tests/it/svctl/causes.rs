@@ -48,10 +48,28 @@ fn a_service_may_have_no_supervisor() {
     symlink("/nonexistent/db", tree.root.join("service/db")).unwrap();
     because(&tree, "db", "it is a link to /nonexistent/db, which is not there", "");
     because(&tree, "nosuch", "has no service of this name", "");
+    tree.define("new", "exec sleep 1000");
+    let outcome = svctl_in(&tree).args(&["why", "new"]).env("SVSRC", tree.root.join("sv")).go();
+    assert!(outcome.out.ends_with("\n  cause: it is not enabled\n  mend: svctl enable new\n"), "{outcome:?}");
     let outcome = svctl().args(&["-d", "/nonexistent", "why", "web"]).go();
     assert!(outcome.err.contains("unable to read /nonexistent"), "{outcome:?}");
     symlink("/nonexistent/state", tree.root.join("sv/web/supervise")).unwrap();
     because(&tree, "web", "its link supervise leads to /nonexistent/state", "");
+}
+
+#[test]
+fn another_directory_may_be_meant() {
+    under_any_supervisor(|tree, _| {
+        let wrong = Tree::new();
+        wrong.sleeper("web");
+        tree.sleeper("only-there");
+        tree.start();
+        eventually("up", || tree.is_up("only-there"));
+        let right = tree.root.join("service");
+        let mend = format!("svctl -d {} why only-there", right.display());
+        because(&wrong, "only-there", "has no service of this name, and ", &mend);
+        because(&wrong, "web", "no runsvdir serves ", "set SVDIR");
+    });
 }
 
 #[test]
