@@ -38,6 +38,8 @@ const FILE_MAX: usize = 256 * 1024;
 const BELOW_MAX: u32 = 256;
 /// How deep they may lie.
 const DEPTH_MAX: u32 = 16;
+/// How many groups a service may have at a time: that of its process, and earlier ones that cannot be removed yet.
+const GROUPS_MAX: u32 = 4;
 /// How often the processes are listed and killed where the kernel cannot kill all at once.
 const ROUNDS: u32 = 16;
 
@@ -46,37 +48,60 @@ const ROUNDS: u32 = 16;
 pub(crate) struct Cgroup {
     /// The group below which it is.
     base: OwnedFd,
-    /// The path of that in the tree of groups.
-    base_path: Vec<u8>,
+    /// The name of the first group; others have a number behind it.
     name: CString,
-    /// Its directory.
-    dir: OwnedFd,
-    /// What its counter of processes killed for lack of memory was when it was last read.
+    /// The group of its process.
+    own: Group,
+    /// Groups of processes before, which could not be removed yet.
+    earlier: Vec<Group>,
+    /// What the counter of processes killed for lack of memory was when it was last read.
     killed: u64,
+}
+
+/// A group below that of the supervisor.
+#[derive(Debug)]
+struct Group {
+    name: CString,
+    dir: OwnedFd,
 }
 
 impl Cgroup {
     /// Makes the group of the service `name`, whose directory is `identity`. What an earlier supervisor of this service left
-    /// in such a group is killed.
+    /// in such groups is killed.
     ///
     /// # Errors
     ///
     /// There is no group of ours, or it is not writable.
     pub(crate) fn open(name: &[u8], identity: Identity) -> io::Result<Self> {
-        let (base, base_path) = base()?;
+        let base = base()?;
         let name = place::group_name(name, identity);
-        let dir = make(base.as_fd(), &name)?;
-        Ok(Cgroup { base, base_path, name, dir, killed: 0 })
+        let mut earlier = left_behind(base.as_fd(), &name)?;
+        let own = match make(base.as_fd(), &name)? {
+            Some(own) => own,
+            None => earlier.pop().ok_or(Errno::EXIST)?,
+        };
+        Ok(Cgroup { base, name, own, earlier, killed: 0 })
     }
 
-    /// Makes it anew for the next process, so that no setting and no counter of the last one stays. If something still ends
-    /// in it, it stays as it is.
+    /// Makes it anew for the next process, so that no setting and no counter of the last one stays. If the last one cannot be
+    /// removed, since something still ends in it, the new one has another name; only if there are [`GROUPS_MAX`] of them, the
+    /// last one is used as it is.
     ///
     /// # Errors
     ///
     /// That of mkdir(2) or open(2).
     pub(crate) fn renew(&mut self) -> io::Result<()> {
-        self.dir = make(self.base.as_fd(), &self.name)?;
+        let base = self.base.as_fd();
+        self.earlier.retain(|group| !group.clear(base));
+        let is_gone = self.own.clear(base);
+        match make(base, &self.name)? {
+            Some(own) => {
+                let last = std::mem::replace(&mut self.own, own);
+                self.earlier.extend(Some(last).filter(|_| !is_gone));
+            }
+            None if is_gone => return Err(Errno::EXIST.into()),
+            None => {}
+        }
         self.killed = self.killed_for_memory().unwrap_or(0);
         Ok(())
     }
@@ -87,24 +112,22 @@ impl Cgroup {
     ///
     /// That of open(2).
     pub(crate) fn entrance(&self) -> io::Result<OwnedFd> {
-        open_write(self.dir.as_fd(), c"cgroup.procs")
+        open_write(self.own.dir.as_fd(), c"cgroup.procs")
     }
 
-    /// Kills all processes in it and below it.
+    /// Kills all processes in it and below it, and those of earlier processes that have not ended yet.
     pub(crate) fn kill(&self) {
-        kill_all(self.dir.as_fd(), &self.path());
+        self.own.kill();
+        self.earlier.iter().for_each(Group::kill);
     }
 
-    /// Removes it. Returns false if processes in it have not ended yet.
-    pub(crate) fn remove(&self) -> bool {
-        let mut room = BELOW_MAX;
-        let _ = remove_below(self.dir.as_fd(), &mut room, DEPTH_MAX);
-        !matches!(unlinkat(&self.base, &self.name, AtFlags::REMOVEDIR), Err(Errno::BUSY))
-    }
-
-    /// Its directory, in which `cgroup.events` is changed when the last process ends.
-    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
+    /// Removes it. Returns the directory of a group whose processes have not ended yet, if there is one: in there
+    /// `cgroup.events` is changed when the last one ends.
+    pub(crate) fn remove(&mut self) -> Option<BorrowedFd<'_>> {
+        let base = self.base.as_fd();
+        self.earlier.retain(|group| !group.remove(base));
+        let own = Some(&self.own).filter(|own| !own.remove(base));
+        own.or_else(|| self.earlier.first()).map(|group| group.dir.as_fd())
     }
 
     /// How many processes in it the kernel killed for lack of memory since this was last asked.
@@ -116,18 +139,35 @@ impl Cgroup {
     }
 
     fn killed_for_memory(&self) -> Option<u64> {
-        place::number_of(b"oom_kill", &read(self.dir.as_fd(), c"memory.events").ok()?)
-    }
-
-    /// Its path in the tree of groups, as `/proc` names it.
-    fn path(&self) -> Vec<u8> {
-        let base = self.base_path.strip_suffix(b"/").unwrap_or(&self.base_path);
-        [base, b"/", self.name.to_bytes()].concat()
+        place::number_of(b"oom_kill", &read(self.own.dir.as_fd(), c"memory.events").ok()?)
     }
 }
 
-/// The group below which services have theirs, and its path in the tree of groups.
-fn base() -> io::Result<(OwnedFd, Vec<u8>)> {
+impl Group {
+    /// Kills all processes in it and below it.
+    fn kill(&self) {
+        kill_all(self.dir.as_fd(), self.name.to_bytes());
+    }
+
+    /// Kills what is in it, and removes it. Returns false if it is still there.
+    fn clear(&self, base: BorrowedFd<'_>) -> bool {
+        let events = read(self.dir.as_fd(), c"cgroup.events").unwrap_or_default();
+        if place::number_of(b"populated", &events) != Some(0) {
+            self.kill();
+        }
+        self.remove(base)
+    }
+
+    /// Removes it. Returns false if processes in it have not ended yet.
+    fn remove(&self, base: BorrowedFd<'_>) -> bool {
+        let mut room = BELOW_MAX;
+        let _ = remove_below(self.dir.as_fd(), &mut room, DEPTH_MAX);
+        !matches!(unlinkat(base, &self.name, AtFlags::REMOVEDIR), Err(Errno::BUSY))
+    }
+}
+
+/// The group below which services have theirs.
+fn base() -> io::Result<OwnedFd> {
     let none = || io::Error::from(Errno::NOENT);
     let own = read(CWD, c"/proc/self/cgroup")?;
     let path = place::base_group(&own).ok_or_else(none)?;
@@ -135,39 +175,41 @@ fn base() -> io::Result<(OwnedFd, Vec<u8>)> {
     let mounts = trust::read_at_most(&mounts, MOUNTS_MAX)?;
     let is_group = |dir: &OwnedFd| control_group::is_one(dir.as_fd());
     let directories = place::directories_of(&path, &mounts);
-    let found = directories.iter().filter_map(|dir| open_directory(CWD, dir).ok()).find(is_group);
-    Ok((found.ok_or_else(none)?, path))
+    directories.iter().filter_map(|dir| open_directory(CWD, dir).ok()).find(is_group).ok_or_else(none)
 }
 
-/// Makes a group that has no process in it. One that is there already is emptied first; if that takes the kernel a moment,
-/// it is used as it is.
-fn make(base: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
-    match mkdirat(base, name, Mode::from_raw_mode(0o755)) {
-        Ok(()) => return open_directory(base, name),
-        Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    let old = open_directory(base, name)?;
-    // Only we and root can have made it in a group of ours, unless somebody else may write there.
-    if trust::is_of_others(&fstat(&old)?) {
-        return Err(trust::Refusal::OtherOwner.into());
-    }
-    let is_populated = |dir: &OwnedFd| {
-        let events = read(dir.as_fd(), c"cgroup.events").unwrap_or_default();
-        place::number_of(b"populated", &events) != Some(0)
-    };
-    if is_populated(&old) {
-        kill_all(old.as_fd(), name.to_bytes());
-    }
-    let mut room = BELOW_MAX;
-    let _ = remove_below(old.as_fd(), &mut room, DEPTH_MAX);
-    match unlinkat(base, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => {
-            mkdirat(base, name, Mode::from_raw_mode(0o755))?;
-            open_directory(base, name)
+/// Clears the groups that an earlier supervisor of a service left. Returns those that cannot be removed yet.
+fn left_behind(base: BorrowedFd<'_>, name: &CStr) -> io::Result<Vec<Group>> {
+    let mut left = Vec::new();
+    for number in 0..GROUPS_MAX {
+        let name = place::numbered(name, number);
+        let group = match open_directory(base, &name) {
+            Ok(dir) => Group { name, dir },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        // Only we and root can have made it in a group of ours, unless somebody else may write there.
+        if trust::is_of_others(&fstat(&group.dir)?) {
+            return Err(trust::Refusal::OtherOwner.into());
         }
-        Err(_) => Ok(old),
+        if !group.clear(base) {
+            left.push(group);
+        }
     }
+    Ok(left)
+}
+
+/// Makes the first group of a service that is not there; `None` if all are there.
+fn make(base: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Group>> {
+    for number in 0..GROUPS_MAX {
+        let name = place::numbered(name, number);
+        match mkdirat(base, &name, Mode::from_raw_mode(0o755)) {
+            Ok(()) => return open_directory(base, &name).map(|dir| Some(Group { name, dir })),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(None)
 }
 
 /// Kills all processes in a group and below it. `path` is the end of its path in the tree of groups.
@@ -244,6 +286,7 @@ fn each_below(dir: BorrowedFd<'_>, room: &mut u32, depth: u32, mut each: impl Fn
 
 /// Passes the name of each group below one to `each`, as long as there is `room`.
 fn each_name_below(dir: BorrowedFd<'_>, room: &mut u32, mut each: impl FnMut(CString)) {
+    listing::rewind(dir);
     listing::each_name(dir, |name| {
         if let Ok(name) = CString::new(name)
             && !matches!(name.to_bytes(), b"." | b"..")

@@ -5,6 +5,7 @@
 
 pub mod actions;
 pub(crate) mod cgroup;
+pub(crate) mod check;
 pub mod client;
 pub mod control;
 pub mod decimal;
@@ -17,7 +18,7 @@ pub mod files;
 pub mod hint;
 pub mod install;
 pub mod label;
-pub(crate) mod log_tail;
+pub mod log_tail;
 pub mod logger;
 pub mod moment;
 pub mod multicall;

@@ -72,9 +72,11 @@ fn last_of(text: &[u8], is_whole: bool) -> &[u8] {
     }
 }
 
-/// The first directory on a command line of `svlogd`, whose words are separated by null bytes.
-fn directory_of(words: &[u8]) -> Option<&[u8]> {
-    /// Options of svlogd that have a value.
+/// The first directory on the command line of a process, whose words are separated by null bytes, if it is that of an
+/// `svlogd`. Source: svlogd(8).
+#[must_use]
+pub fn directory_of(words: &[u8]) -> Option<&[u8]> {
+    /// Options of svlogd that have a value, ours and stock's.
     const WITH_VALUE: &[u8] = b"rRlb";
     let mut words = words.split(|&byte| byte == 0);
     let is_svlogd = |word: &[u8]| word.rsplit(|&byte| byte == b'/').next() == Some(b"svlogd");
@@ -120,17 +122,26 @@ mod tests {
             let line: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
             directory_of(&line).map(|dir| String::from_utf8(dir.to_vec()).unwrap())
         };
-        for words in [
-            &["svlogd", "./main"] as &[&str],
-            &["/usr/bin/svlogd", "-tt", "./main", "./other"],
-            &["runitbox", "svlogd", "-ttr", "_", "-l", "10", "-b99", "./main"],
-            &["svlogd", "--", "./main"],
-            &["svlogd", "-R-x", "./main"],
+        for (line, expected) in [
+            ("svlogd ./main", "./main"),
+            ("svlogd main other", "main"),
+            ("/usr/bin/svlogd -tt ./main ./other", "./main"),
+            ("svlogd -tt -r _ -l1000 -b 2000 /var/log/web /x", "/var/log/web"),
+            ("/usr/bin/svlogd -ttr_ main", "main"),
+            ("svlogd -ttr _ main", "main"),
+            ("svlogd -R-x ./main", "./main"),
+            ("svlogd -- ./main", "./main"),
+            ("svlogd -- -x", "-x"),
+            ("svlogd svlogd", "svlogd"),
+            ("runitbox svlogd -ttr _ -l 10 -b99 ./main", "./main"),
+            ("/sbin/runitbox svlogd -t ./main", "./main"),
         ] {
-            assert_eq!(directory(words).as_deref(), Some("./main"), "{words:?}");
+            let words: Vec<&str> = line.split(' ').collect();
+            assert_eq!(directory(&words).as_deref(), Some(expected), "{line}");
         }
-        for words in [&["svlogd"] as &[&str], &["sh", "./run"], &["svlogd", "-r"], &["cat", "main"], &[]] {
-            assert_eq!(directory(words), None, "{words:?}");
+        for line in ["", "svlogd", "svlogd -tt", "svlogd -r", "svlogd --", "sh ./run", "cat main"] {
+            let words: Vec<&str> = line.split_terminator(' ').collect();
+            assert_eq!(directory(&words), None, "{line}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// A point in time of the monotonic clock, which never steps back.
 ///
 /// Arithmetic saturates: a moment that would be too late to represent is the last one there is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(Duration);
 
 impl Moment {

@@ -32,6 +32,8 @@ use writing::{Dropped, Written};
 
 /// A log directory.
 pub(crate) struct LogDir {
+    /// The name of its place.
+    name: Vec<u8>,
     report: Report,
     directory: LockedDirectory,
     pub(crate) config: Config,
@@ -58,7 +60,7 @@ pub(crate) struct LogDir {
 impl LogDir {
     /// Opens and locks a directory, and opens its `current`. If that fails it is reported, and `None` is returned.
     pub(crate) fn open(place: &Place, settings: Settings) -> Option<Self> {
-        let report = Report::new(place.name(), settings);
+        let report = Report::new(place.directory_name(), settings);
         let warn = |failed: Failed| report.failure(&failed);
         let directory = LockedDirectory::open(place, None).map_err(warn).ok()?;
         let config = config_file::read(place, &directory, &report).while_doing(|| "unable to read config");
@@ -66,6 +68,7 @@ impl LogDir {
         let mut last_stamp = old_logs::newest_stamp(&directory.fd, &report).map_err(warn).ok()?;
         let opened = current::open_or_create(&directory.fd, None, &mut last_stamp).map_err(warn).ok()?;
         let mut log = LogDir {
+            name: place.name().to_vec(),
             report,
             directory,
             udp: config.udp.map(Sender::new),
@@ -89,6 +92,7 @@ impl LogDir {
     /// Opens the directory again and reads its `config` again. If that fails it is reported, and everything stays as it
     /// was. Either way, no pending byte is lost. Returns whether the directory can still be used.
     pub(crate) fn reopen(&mut self, place: &Place) -> bool {
+        self.report = self.report.about(place.directory_name());
         match self.try_reopen(place) {
             Ok(()) => true,
             Err(failed) => {
@@ -141,9 +145,9 @@ impl LogDir {
         }
     }
 
-    /// The directory as typed.
+    /// The name of its place.
     pub(crate) fn name(&self) -> &[u8] {
-        self.report.directory()
+        &self.name
     }
 
     /// The timestamp before each line, by the command line or by `config`.

@@ -48,7 +48,8 @@ mod stamp;
 mod stream;
 mod udp;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::AsFd;
@@ -76,7 +77,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     let places = match options.logs {
         Logs::Named => operands.into_iter().map(Place::Named).collect(),
         Logs::Hosted => operands.into_iter().map(hosted).collect::<Result<_, Failed>>()?,
-        Logs::Shared => return shared::serve(&options, operands.first(), &signals),
+        Logs::Shared => return shared::serve(&options, &operands, &signals),
     };
     let mut svlogd = Svlogd {
         stream: Stream::new(&options, places),
@@ -93,10 +94,16 @@ fn hosted(name: OsString) -> Result<Place, Failed> {
     svcore::sys::arguments::set_process_name("svlogd");
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let log = openat(CWD, c".", flags, Mode::empty()).while_doing(|| "unable to open log directory")?;
-    if let Some(account) = account::of(log.as_fd())? {
-        account::become_it(&account)?;
+    let account = account::of(log.as_fd()).map_err(|failed| naming(&name, failed))?;
+    if let Some(account) = account {
+        account::become_it(&account).map_err(|failed| naming(&name, failed))?;
     }
     Ok(Place::Hosted { log, name })
+}
+
+/// Adds which log a failure is about.
+fn naming(log: &OsStr, failed: Failed) -> Failed {
+    Failed { doing: [&failed.doing, b": ".as_slice(), log.as_bytes()].concat(), ..failed }
 }
 
 struct Svlogd {

@@ -45,8 +45,8 @@ pub(crate) enum Logs {
     /// `--hosted`: standard input is the log of a service without `log/run`. The working directory is its `log`, and the
     /// one operand is what messages call that.
     Hosted,
-    /// `--shared`: standard input is a socket of runsvinit, which sends any number of logs. The one operand, if there is
-    /// one, is the account whose files they are.
+    /// `--shared`: standard input is a socket of runsvinit, which sends any number of logs. The operands, if there are any,
+    /// are the account whose files they are, and what messages call the first of these logs.
     Shared,
 }
 
@@ -150,7 +150,7 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
     let is_right_number = match options.logs {
         Logs::Named => !options.directories.is_empty(),
         Logs::Hosted => options.directories.len() == 1,
-        Logs::Shared => options.directories.len() <= 1,
+        Logs::Shared => matches!(options.directories.len(), 0 | 2),
     };
     if !is_right_number {
         return Err(Error::usage());

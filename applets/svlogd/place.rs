@@ -17,7 +17,7 @@ pub(crate) enum Place {
     Hosted {
         /// The directory `log` of the service.
         log: OwnedFd,
-        /// What messages call it.
+        /// Its path.
         name: OsString,
     },
 }
@@ -25,11 +25,20 @@ pub(crate) enum Place {
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 impl Place {
-    /// What messages call it.
+    /// Its name: that of a directory as typed, or of the directory `log` of a service.
     pub(crate) fn name(&self) -> &[u8] {
         match self {
             Place::Named(name) | Place::Hosted { name, .. } => name.as_bytes(),
         }
+    }
+
+    /// What messages call the directory with the files.
+    pub(crate) fn directory_name(&self) -> Vec<u8> {
+        let main: &[u8] = match self {
+            Place::Hosted { log, .. } if kind_of_main(log.as_fd()).is_some() => b"/main",
+            Place::Named(_) | Place::Hosted { .. } => b"",
+        };
+        [self.name(), main].concat()
     }
 
     /// The directory `log` of a service, in which `config` may be although the log is elsewhere.
@@ -54,18 +63,23 @@ impl Place {
 /// A link is followed only if it belongs to root or to our own user: with a link of his own, a stranger could make svlogd
 /// write anywhere.
 fn open_hosted(log: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let kind = statat(log, c"main", AtFlags::SYMLINK_NOFOLLOW);
-    let kind = kind.map(|stat| FileType::from_raw_mode(stat.st_mode));
-    let name = match kind {
-        Ok(FileType::Directory) => return Ok(trust::open_directory(log, c"main")?.0),
-        Ok(FileType::Symlink) => {
+    let name = match kind_of_main(log) {
+        Some(FileType::Directory) => return Ok(trust::open_directory(log, c"main")?.0),
+        Some(_) => {
             let (link, target) = read_link(log, c"main")?;
             if trust::is_of_others(&link) {
                 return Err(Refusal::Link.into());
             }
             target
         }
-        Ok(_) | Err(_) => c".".to_owned(),
+        None => c".".to_owned(),
     };
     Ok(openat(log, &name, DIRECTORY, Mode::empty())?)
+}
+
+/// Whether `main` in the directory `log` of a service is a directory or a link; `None` if it is neither.
+fn kind_of_main(log: BorrowedFd<'_>) -> Option<FileType> {
+    let stat = statat(log, c"main", AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    matches!(kind, FileType::Directory | FileType::Symlink).then_some(kind)
 }

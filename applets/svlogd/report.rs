@@ -14,8 +14,9 @@ use super::options::Settings;
 pub(crate) const PAUSE: Duration = Duration::from_secs(3);
 
 /// Writes messages about one log directory to standard error.
+#[derive(Clone)]
 pub(crate) struct Report {
-    /// The directory as typed.
+    /// The directory: as typed, or the path of that of a hosted log.
     directory: Vec<u8>,
     /// Whether `info` messages are written (`-v`).
     verbose: bool,
@@ -24,14 +25,14 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Messages about `directory`, which is named as typed.
-    pub(crate) fn new(directory: &[u8], settings: Settings) -> Self {
-        Report { directory: directory.to_vec(), verbose: settings.verbose, is_shared: settings.is_shared }
+    /// Messages about `directory`.
+    pub(crate) const fn new(directory: Vec<u8>, settings: Settings) -> Self {
+        Report { directory, verbose: settings.verbose, is_shared: settings.is_shared }
     }
 
-    /// The directory as typed.
-    pub(crate) fn directory(&self) -> &[u8] {
-        &self.directory
+    /// The same for another directory.
+    pub(crate) fn about(&self, directory: Vec<u8>) -> Self {
+        Report { directory, ..self.clone() }
     }
 
     /// Something about the directory went wrong, and svlogd goes on.

@@ -36,10 +36,10 @@ use super::stream::Stream;
 const ORDERS_MAX: usize = 64;
 
 /// Keeps logs until the socket is closed and the last log has ended.
-pub(super) fn serve(options: &Options, account: Option<&OsString>, signals: &Signals) -> Result {
+pub(super) fn serve(options: &Options, operands: &[OsString], signals: &Signals) -> Result {
     arguments::set_process_name("svlogd");
-    if let Some(account) = account {
-        account::become_it(account.as_bytes())?;
+    if let [account, log] = operands {
+        account::become_it(account.as_bytes()).map_err(|failed| super::naming(log, failed))?;
     }
     limits::raise_open_files();
     let interest = Interest::new().while_doing(|| "unable to create epoll instance")?;

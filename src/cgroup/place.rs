@@ -1,6 +1,6 @@
 //! Where the control group of a service is. Without I/O.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use crate::files::Identity;
 
@@ -100,6 +100,15 @@ pub(super) fn group_name(name: &[u8], identity: Identity) -> CString {
     }
     let identity = format!(".{:x}-{:x}", identity.device, identity.inode);
     CString::new([b"sv.", written.as_slice(), identity.as_bytes()].concat()).unwrap_or_default()
+}
+
+/// The name of one of the groups of a service whose first one is called `name`: `NAME`, `NAME.1` and so on.
+pub(super) fn numbered(name: &CStr, number: u32) -> CString {
+    let mut numbered = name.to_bytes().to_vec();
+    if number > 0 {
+        numbered.extend_from_slice(format!(".{number}").as_bytes());
+    }
+    CString::new(numbered).unwrap_or_default()
 }
 
 /// FNV-1a.
@@ -222,6 +231,7 @@ mod tests {
         #[test]
         fn a_name_is_one_the_kernel_takes(name: Vec<u8>) {
             let made = group_name(&name, Identity { device: u64::MAX, inode: u64::MAX });
+            let made = numbered(&made, 99);
             let made = made.to_bytes();
             prop_assert!(made.len() <= 255 && made.starts_with(b"sv."));
             prop_assert!(made.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'/'));

@@ -80,7 +80,7 @@ impl Cgroup {
     }
 
     fn set(&self, name: &CString, line: &[u8]) -> io::Result<()> {
-        write(self.dir.as_fd(), name, line)
+        write(self.own.dir.as_fd(), name, line)
     }
 
     /// Has the group above pass a controller on.

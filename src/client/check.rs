@@ -1,15 +1,15 @@
 //! `./check`: asks a service whether it is well.
 
 use std::cell::Cell;
-use std::ffi::CStr;
 use std::time::Duration;
 
 use crate::Signal;
+use crate::check;
 use crate::event::{self, Wait};
 use crate::moment::Moment;
 use crate::say::{Class, Message};
 use crate::sys::signals::Signals;
-use crate::sys::spawn::{self, Program, Stream};
+use crate::sys::spawn::Stream;
 use crate::sys::{clock, signal};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
@@ -84,31 +84,13 @@ impl Checker {
         // What was reported so far comes before what the script prints.
         observer.flush();
         let Ok(dir) = target.dir() else { return false };
-        let instance = target.instance();
-        let argv: &[&CStr] = match instance {
-            Some(instance) => &[c"./check", &instance.argument],
-            None => &[c"./check"],
-        };
-        let environment = instance.map(|instance| instance.variable.as_c_str());
-        let program = Program {
-            files: &[c"./check"],
-            // The owner of the file cannot make us wait for longer than we want to.
-            bounded: true,
-            argv,
-            environment: environment.as_slice(),
-            directory: Some(dir),
-            stdout: Stream::Closed,
-            // A check that hangs is killed with its children. In exchange, ^C at a terminal does not reach it.
-            new_session: true,
-            stderr: self.silence.as_ref().map_or(Stream::Inherit, |null| Stream::Is(null.as_fd())),
-            default_pipe: !self.pipe_ignored,
-            ..Program::default()
-        };
+        let stderr = self.silence.as_ref().map_or(Stream::Inherit, |null| Stream::Is(null.as_fd()));
+        let streams = [Stream::Inherit, Stream::Closed, stderr];
         let fatal: Vec<Signal> = FATAL.into_iter().filter(|signal| !signal::is_ignored(*signal)).collect();
         if let Some(signals) = &self.signals {
             signals.also(&AWAITED, &fatal);
         }
-        let agrees = match spawn::spawn(&program) {
+        let agrees = match check::start(dir, target.instance(), streams, !self.pipe_ignored) {
             Ok(pid) => self.succeeds(pid, until, &fatal),
             Err(why) => {
                 let no_process = [b"unable to fork for ", name().as_slice()].concat();

@@ -153,7 +153,7 @@ impl Loggers {
                 Some(at) => at,
                 None => {
                     state.last_number = state.last_number.wrapping_add(1);
-                    let logger = self.start(state.last_number, account, interest)?;
+                    let logger = self.start(state.last_number, account, log.name, interest)?;
                     state.loggers.push(logger);
                     state.loggers.len().saturating_sub(1)
                 }
@@ -184,16 +184,23 @@ impl Loggers {
         self.interest.get().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn start(&self, number: u64, account: Vec<u8>, interest: &Interest) -> Result<Logger, NotKept> {
+    /// Starts a logger. `log` is the name of the first log that it is to keep.
+    fn start(
+        &self,
+        number: u64,
+        account: Vec<u8>,
+        log: &[u8],
+        interest: &Interest,
+    ) -> Result<Logger, NotKept> {
         let doing = || "unable to create socket for svlogd";
         let (ours, theirs) = packets::pair().while_doing(doing).map_err(NotKept::Failed)?;
         interest.add(ours.as_fd(), number).while_doing(doing).map_err(NotKept::Failed)?;
         let files = own_file::to_execute();
         let files: Vec<&CStr> = files.iter().map(CString::as_c_str).collect();
-        let operand = CString::new(account.as_slice()).unwrap_or_default();
+        let operands = [account.as_slice(), log].map(|operand| CString::new(operand).unwrap_or_default());
         let mut argv: Vec<&CStr> = vec![c"svlogd", super::SHARED];
-        if !operand.is_empty() {
-            argv.push(&operand);
+        if !account.is_empty() {
+            argv.extend(operands.iter().map(CString::as_c_str));
         }
         let mut program = Program {
             files: &files,

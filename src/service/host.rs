@@ -6,19 +6,18 @@
 
 mod failures;
 mod needs;
+mod signalled;
 mod sorted;
 mod waiting;
 
 use std::time::Duration;
 
 use rustix::event::PollFlags;
-use rustix::fd::{AsRawFd, BorrowedFd};
-use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
+use rustix::fd::BorrowedFd;
+use rustix::process::Pid;
 
 use super::perform::{Service, Unit};
 use super::step::Now;
-use crate::Signal;
 use crate::control::Command;
 use crate::logger::protocol::LogNumber;
 use crate::moment::{Moment, earlier};
@@ -26,10 +25,10 @@ use crate::needs::Known;
 use crate::process::Ended;
 use crate::role::Role;
 use crate::sort::sort;
+use crate::sys::clock;
 use crate::sys::interest::Interest;
 use crate::sys::signals::{Came, Signals};
 use crate::sys::watch::Inotify;
-use crate::sys::{clock, ended};
 use crate::tai;
 
 use failures::Failures;
@@ -40,12 +39,8 @@ use waiting::{Source, number_of};
 /// The number by which a service is known here, as long as it is hosted.
 pub type Place = usize;
 
-/// How many ended children are reaped in a turn. The others are reaped in the next, after commands and what is due.
-const REAPED_MAX: usize = 64;
 /// How many services that are due are looked at in a turn.
 const DUE_MAX: usize = 64;
-/// How long after a failed wait(2) it is tried again.
-const REAP_AGAIN: Duration = Duration::from_millis(10);
 
 /// Services under one supervisor.
 #[derive(Debug)]
@@ -384,7 +379,7 @@ impl Host {
     fn remove(&mut self, place: Place) -> Option<Box<Service>> {
         let hosted = self.places.get_mut(place)?.take()?;
         self.note_removed(place, &hosted);
-        let Hosted { service, due, .. } = hosted;
+        let Hosted { mut service, due, .. } = hosted;
         if let Some(removals) = &self.removals {
             // Adding a watch that exists returns its number.
             for watch in service.units().filter_map(|unit| removals.add_removals(unit.supervise_dir()).ok()) {
@@ -392,9 +387,11 @@ impl Host {
                 self.watches.remove(watch, place);
             }
         }
-        if let Some(controls) = &self.controls {
-            service.tellers().for_each(|(_, fd)| controls.remove(fd));
-        }
+        service.close_tellers(|fd| {
+            if let Some(controls) = &self.controls {
+                controls.remove(fd);
+            }
+        });
         self.free.push(place);
         if let Some(at) = due {
             self.due.remove(at, place);
@@ -411,12 +408,6 @@ impl Host {
     /// Notes what a service waits for, after it did something.
     fn note(&mut self, place: Place) {
         let Some(Some(hosted)) = self.places.get_mut(place) else { return };
-        for pid in hosted.service.processes() {
-            self.processes.insert(key(pid), place);
-        }
-        if let Some(leader) = hosted.service.group() {
-            self.groups.insert(key(leader), place);
-        }
         for unit in hosted.service.units_mut() {
             if !unit.take_new_control() {
                 continue;
@@ -449,6 +440,12 @@ impl Host {
         if !is_complete {
             self.controls = None;
         }
+        for pid in hosted.service.processes() {
+            self.processes.insert(key(pid), place);
+        }
+        if let Some(leader) = hosted.service.group() {
+            self.groups.insert(key(leader), place);
+        }
         let of_needs = hosted.waiting.as_ref().and_then(|waiting| waiting.due());
         let due = earlier(hosted.service.next_tick(), of_needs);
         if due != hosted.due {
@@ -471,116 +468,6 @@ impl Host {
             }
             self.due.insert(at, place);
         }
-    }
-
-    /// Something was removed in the `supervise` directory of one of many services.
-    fn look_for_removals(&mut self, now: &impl Fn() -> Now, touched: &mut Vec<Place>) {
-        let Some(removals) = &self.removals else { return };
-        let mut places = Vec::new();
-        removals.read_each(|watch, _| places.extend(self.watches.find(watch)));
-        sort(&mut places);
-        places.dedup();
-        for place in places {
-            if let Some(service) = self.service(place) {
-                service.look_for_removals(now());
-                touched.push(place);
-            }
-        }
-    }
-
-    fn handle_signals(&mut self, now: &impl Fn() -> Now, turn: &mut Turn, touched: &mut Vec<Place>) {
-        let (mut children, mut overflow) = (self.reap_at.take().is_some(), false);
-        let mut changed = Vec::new();
-        self.signals.read_each(|came| match came.signal {
-            Signal::CHLD => children = true,
-            _ if came.is_change() => changed.push(came.fd),
-            _ if came.is_overflow() => overflow = true,
-            _ => turn.signals.push(came),
-        });
-        if children {
-            self.reap(now, turn, touched);
-        }
-        if overflow || !changed.is_empty() {
-            sort(&mut changed);
-            changed.dedup();
-            self.look_at_changed(now, &changed, overflow, touched);
-        }
-    }
-
-    /// Passes on the ends of processes. One signal may stand for many.
-    fn reap(&mut self, now: &impl Fn() -> Now, turn: &mut Turn, touched: &mut Vec<Place>) {
-        for _ in 0..REAPED_MAX {
-            let (pid, status) = match self.wait_for_one() {
-                Ok(Some(ended)) => ended,
-                Ok(None) | Err(Errno::CHILD) => return,
-                Err(_) => {
-                    self.reap_at = Some(now().at.saturating_add(REAP_AGAIN));
-                    return;
-                }
-            };
-            let Some(how) = Ended::from_status(status) else { continue };
-            if self.note_end_of_call(pid, how) {
-                continue;
-            }
-            let place = self.processes.find(key(pid));
-            if let Some(place) = place {
-                self.processes.remove(key(pid), place);
-            }
-            let Some((place, service)) = place.and_then(|place| Some((place, self.service(place)?))) else {
-                if self.check_ended(now(), pid, how) {
-                    continue;
-                }
-                turn.other_ends.push((pid, how));
-                continue;
-            };
-            service.child_ended(now(), pid, how);
-            touched.push(place);
-            // What was started for it may have ended before the next call.
-            self.note(place);
-        }
-        self.reap_at = Some(Moment::START);
-    }
-
-    /// Reaps a child that has ended, if there is one. What is left of its group is killed before that, as long as the number
-    /// of the group cannot belong to another.
-    fn wait_for_one(&mut self) -> rustix::io::Result<Option<(Pid, WaitStatus)>> {
-        if self.groups.is_empty() {
-            return wait(WaitOptions::NOHANG);
-        }
-        let Some(pid) = ended::peek()? else { return Ok(None) };
-        if let Some(place) = self.groups.find(key(pid)) {
-            self.groups.remove(key(pid), place);
-            if let Some(service) = self.service(place) {
-                service.end_group(pid);
-            }
-        }
-        waitpid(Some(pid), WaitOptions::NOHANG)
-    }
-
-    /// Passes on changes of watched directories, whose descriptors have these numbers; with `overflow` there were more
-    /// changes than the kernel could report one by one.
-    fn look_at_changed(
-        &mut self,
-        now: &impl Fn() -> Now,
-        changed: &[i32],
-        overflow: bool,
-        touched: &mut Vec<Place>,
-    ) {
-        let is_changed = |fd: i32| changed.binary_search(&fd).is_ok();
-        for place in 0..self.places.len() {
-            let Some(service) = self.service(place) else { continue };
-            if !overflow && service.has_only_hosted_log_changed(is_changed) {
-                service.look_at_hosted_log(now());
-                touched.push(place);
-            } else if overflow || service.watches().any(is_changed) {
-                service.look_again(now());
-                touched.push(place);
-            } else if service.units().any(|unit| is_changed(unit.supervise_dir().as_raw_fd())) {
-                service.look_for_removals(now());
-                touched.push(place);
-            }
-        }
-        self.note_needs_changed(now(), |fd| overflow || is_changed(fd));
     }
 }
 

@@ -163,7 +163,10 @@ impl Service {
         }
         self.take_over_cgroup();
         self.tick(now);
-        self.publish(now);
+        // A service that asks for what it needs is published by its host, once that has answered.
+        if !self.waits_for_needs() {
+            self.publish(now);
+        }
     }
 
     /// Which service it is; `None` if that cannot be found out.
@@ -240,7 +243,7 @@ impl Service {
         [&mut self.main].into_iter().chain(self.log.iter_mut().map(|log| &mut log.unit))
     }
 
-    /// The processes of both, and of hooks.
+    /// The processes of both, of hooks, and the one that removes a message.
     pub(crate) fn processes(&self) -> impl Iterator<Item = Pid> {
         // A logger has logs of other services, too.
         let log = self.log.iter().filter(|log| log.hosting.at_logger().is_none()).map(|log| &log.unit);
@@ -249,6 +252,7 @@ impl Service {
             .chain(log)
             .filter_map(Unit::pid)
             .chain(self.hooks.iter().map(|hook| hook.pid))
+            .chain(self.notifications.as_ref().and_then(|notifications| notifications.remover()))
     }
 
     /// The process of `./run`, if it leads a process group that is to end with it.
@@ -283,6 +287,7 @@ impl Service {
             // After a pause, and after a time in which the supervisor did not run: what came in it counts before the
             // service is judged.
             self.read_notices(now, Teller::Socket);
+            self.note_unheard(now);
         }
         self.handle(now, Role::Log, Event::Tick);
         self.handle(now, Role::Main, Event::Tick);
@@ -335,6 +340,9 @@ impl Service {
                 self.end_confinement(now, how);
             }
             self.handle(now, role, Event::Ended { pid, how, finish });
+            return;
+        }
+        if self.notifications.as_mut().is_some_and(|notifications| notifications.remover_ended(pid)) {
             return;
         }
         let Some(index) = self.hooks.iter().position(|running| running.pid == pid) else { return };

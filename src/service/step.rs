@@ -42,6 +42,8 @@ pub(crate) enum Notice {
     Failing,
     /// Every limit of time that runs for it is to be no shorter than this, from now on.
     Extend(Duration),
+    /// Its messages cannot be read now: it is not judged by their lack within this time.
+    Unheard(Duration),
 }
 
 /// What happened.

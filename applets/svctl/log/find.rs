@@ -15,7 +15,7 @@ use svcore::old_log::OldLog;
 use svcore::proc_stat::ProcStat;
 use svcore::say::printable_text;
 use svcore::sys::listing;
-use svcore::{files, hint, logger};
+use svcore::{files, hint, log_tail, logger};
 
 /// The longest command line that is looked at, in bytes.
 const LINE_MAX: usize = 64 * 1024;
@@ -27,7 +27,13 @@ const GENERATIONS_MAX: usize = 10;
 pub(super) enum Found {
     /// The log directory.
     Directory(PathBuf),
-    /// There is none; where the output goes, in words.
+    /// There is a log service, and no log yet.
+    NotYet {
+        log_service: Running,
+        /// What is missing, in words.
+        why: String,
+    },
+    /// There is no log service; where the output goes, in words.
     Elsewhere(String),
 }
 
@@ -53,10 +59,8 @@ impl Finder {
         }
         // With a `.` in front it is a path in any case.
         let target = Target::new(Path::new(".").join(service).as_os_str(), &Base::default());
-        let logger = match running(&target, &LOG) {
-            Running::Process(pid) => Some(pid),
-            Running::Unknown | Running::No => None,
-        };
+        let log_service = running(&target, &LOG);
+        let logger = log_service.process();
         let told = logger.and_then(|pid| self.told_by(pid, service));
         if let Some(directory) = told.as_ref().filter(|directory| directory.is_dir()) {
             return Found::Directory(directory.clone());
@@ -67,21 +71,24 @@ impl Finder {
         if let Some(directory) = told {
             return Found::Directory(directory);
         }
-        Found::Elsewhere(elsewhere(service, &target, logger))
+        if service.join("log").is_dir() {
+            return Found::NotYet { log_service, why: missing(logger) };
+        }
+        Found::Elsewhere(elsewhere(&target))
     }
 
     /// The directory in the command line of the svlogd that a log service runs.
     fn told_by(&self, logger: i32, service: &Path) -> Option<PathBuf> {
         let pid = if is_svlogd(logger) { logger } else { self.below(logger)? };
-        let words = words_of(pid)?;
+        let line = command_line_of(pid)?;
         // That of a log service without `run` is where the supervisor's rule has it. Source: runit-service(5).
         let keeps_hosted =
-            |word: &Vec<u8>| [logger::HOSTED, logger::SHARED].iter().any(|it| it.to_bytes() == word);
-        if words.iter().any(keeps_hosted) {
+            |word: &[u8]| [logger::HOSTED, logger::SHARED].iter().any(|it| it.to_bytes() == word);
+        if line.split(|byte| *byte == 0).any(keeps_hosted) {
             let log = service.join("log");
             return Some(log.join("main")).filter(|main| main.is_dir()).or(Some(log));
         }
-        let directory = directory_in(words.iter().map(Vec::as_slice))?;
+        let directory = log_tail::directory_of(&line)?;
         let directory = Path::new(OsStr::from_bytes(directory));
         // Who may not see the working directory of another user's process: a log service begins in `log`.
         let from = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_else(|_| service.join("log"));
@@ -111,15 +118,19 @@ impl Finder {
     }
 }
 
-/// Where the output of a service goes that no svlogd writes.
-fn elsewhere(service: &Path, target: &Target, logger: Option<i32>) -> String {
-    if let Some(pid) = logger {
-        let name = ProcStat::of(pid).map(|stat| printable_text(&stat.name)).unwrap_or_default();
-        return format!("its log service runs {name} (pid {pid}), and no log directory is known");
+/// What a service with a log service and without a log lacks.
+fn missing(logger: Option<i32>) -> String {
+    match logger {
+        Some(pid) => {
+            let name = ProcStat::of(pid).map(|stat| printable_text(&stat.name)).unwrap_or_default();
+            format!("its log service runs {name} (pid {pid}), and no log directory is known")
+        }
+        None => "its log service does not run, and there is no log directory".to_owned(),
     }
-    if service.join("log").is_dir() {
-        return "its log service does not run, and there is no log directory".to_owned();
-    }
+}
+
+/// Where the output of a service without a log service goes.
+fn elsewhere(target: &Target) -> String {
     let pid = match running(target, &MAIN) {
         Running::Process(pid) => pid,
         Running::No => return "no svlogd writes its output, and it does not run".to_owned(),
@@ -136,13 +147,24 @@ fn elsewhere(service: &Path, target: &Target, logger: Option<i32>) -> String {
 }
 
 /// The process of a service, or of its log service.
-enum Running {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Running {
     /// No supervisor tells of one.
     Unknown,
     /// It does not run.
     No,
     /// This one.
     Process(i32),
+}
+
+impl Running {
+    /// The number of the process, if there is one.
+    const fn process(self) -> Option<i32> {
+        match self {
+            Running::Process(pid) => Some(pid),
+            Running::Unknown | Running::No => None,
+        }
+    }
 }
 
 fn running(target: &Target, part: &Part) -> Running {
@@ -156,35 +178,11 @@ fn is_svlogd(pid: i32) -> bool {
     ProcStat::of(pid).is_some_and(|stat| stat.name == b"svlogd")
 }
 
-/// The command line of a process.
-fn words_of(pid: i32) -> Option<Vec<Vec<u8>>> {
+/// The command line of a process, with a null byte after each word.
+fn command_line_of(pid: i32) -> Option<Vec<u8>> {
     let path = CString::new(format!("/proc/{pid}/cmdline")).ok()?;
     let mut line = vec![0; LINE_MAX];
-    let line = files::read_start(CWD, &path, &mut line).ok()?;
-    let line = line.strip_suffix(b"\0").unwrap_or(line);
-    Some(line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
-}
-
-/// The first directory in the command line of an svlogd. Source: svlogd(8).
-fn directory_in<'w>(words: impl Iterator<Item = &'w [u8]>) -> Option<&'w [u8]> {
-    /// The options that have a value, ours and stock's.
-    const VALUED: &[u8] = b"rRlb";
-    let mut words = words.skip(1);
-    while let Some(word) = words.next() {
-        match word {
-            b"--" => return words.next(),
-            // As in `runitbox svlogd ...`.
-            b"svlogd" => {}
-            [b'-', letters @ ..] if !letters.is_empty() => {
-                let valued = letters.iter().position(|letter| VALUED.contains(letter));
-                if valued.is_some_and(|at| at.saturating_add(1) == letters.len()) {
-                    words.next();
-                }
-            }
-            word => return Some(word),
-        }
-    }
-    None
+    files::read_start(CWD, &path, &mut line).map(<[u8]>::to_vec).ok()
 }
 
 /// The usual places of the log of a service, the first that has one.
@@ -202,6 +200,8 @@ fn usual(service: &Path) -> Option<PathBuf> {
 
 fn has_log(directory: &Path) -> bool {
     match std::fs::symlink_metadata(directory.join("current")) {
+        // A directory of this name may have logs itself.
+        Ok(stat) if stat.is_dir() => {}
         Ok(_) => return true,
         // Whoever opens it is told so.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return true,
@@ -268,23 +268,6 @@ fn is_for_reading(pid: i32, fd: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_directory_is_found_in_a_command_line() {
-        for (line, expected) in [
-            ("svlogd -tt ./main", Some("./main")),
-            ("svlogd -tt -r _ -l1000 -b 2000 /var/log/web /x", Some("/var/log/web")),
-            ("/usr/bin/svlogd -ttr_ main", Some("main")),
-            ("svlogd -ttr _ main", Some("main")),
-            ("svlogd -- -x", Some("-x")),
-            ("/sbin/runitbox svlogd -t ./main", Some("./main")),
-            ("svlogd -tt", None),
-            ("svlogd", None),
-        ] {
-            let words = line.split(' ').map(str::as_bytes);
-            assert_eq!(directory_in(words), expected.map(str::as_bytes), "{line}");
-        }
-    }
 
     #[test]
     fn a_path_is_shown_without_dots() {

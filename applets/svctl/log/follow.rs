@@ -4,27 +4,47 @@ use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::AsFd;
 use rustix::stdio::stdout;
 use svcore::event::{self, Wait};
+use svcore::moment::{Moment, earlier};
 use svcore::say::Message;
 use svcore::sys::clock;
 use svcore::sys::watch::{self, Inotify};
 
 use super::super::map::Map;
+use super::LOOK_EVERY;
 use super::lines::Log;
 
-/// How often to look at a log that cannot be watched, or whose directory is away.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What a watch is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    /// The directory of a log, by its place.
+    Log(usize),
+    /// A directory of a service without a log, by its place.
+    Missing(usize),
+    /// The directory of services.
+    Tree,
+}
+
+/// What has changed, but for logs.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// The places of services without a log.
+    pub(super) missing: Vec<usize>,
+    /// Services may have appeared.
+    pub(super) is_tree: bool,
+    /// Nobody knows what has changed.
+    pub(super) is_everything: bool,
+}
 
 /// The watches of the directories of logs.
 pub(super) struct Follower {
     inotify: Option<Inotify>,
-    /// The logs by their watches.
-    numbers: Map<i32, usize>,
+    /// One directory may be several of these.
+    watched: Map<i32, Vec<Watched>>,
     /// Logs without a watch.
     unwatched: Vec<usize>,
 }
@@ -33,9 +53,9 @@ impl Follower {
     /// Begins to watch the logs. What is written from now on is noticed.
     pub(super) fn new(logs: &[Log]) -> Self {
         let mut follower =
-            Follower { inotify: Inotify::new().ok(), numbers: Map::default(), unwatched: Vec::new() };
-        for (number, log) in logs.iter().enumerate() {
-            follower.watch(number, log.path());
+            Follower { inotify: Inotify::new().ok(), watched: Map::default(), unwatched: Vec::new() };
+        for (place, log) in logs.iter().enumerate() {
+            follower.watch(place, log.path());
         }
         if !follower.unwatched.is_empty() {
             let what = "some logs cannot be watched, so they are looked at once a second";
@@ -44,69 +64,111 @@ impl Follower {
         follower
     }
 
-    fn watch(&mut self, number: usize, path: &Path) {
-        let watch = CString::new(path.as_os_str().as_bytes()).ok().and_then(|path| {
-            let inotify = self.inotify.as_ref().filter(|_| !watch::is_silent(&path))?;
-            inotify.add_writes(&path).ok()
-        });
-        match watch {
-            Some(watch) => _ = self.numbers.set(watch, number),
-            None => self.unwatched.push(number),
+    /// Watches the directory of the log in a place.
+    pub(super) fn watch(&mut self, place: usize, path: &Path) {
+        if !self.add(path, Watched::Log(place)) {
+            self.unwatched.push(place);
         }
     }
 
-    /// Looks at the log of a number again; with `is_moved` its directory may be another one.
-    fn look(&mut self, number: usize, logs: &mut [Log]) {
-        let Some(log) = logs.get_mut(number) else { return };
-        if !log.is_there() {
+    /// Watches the directory of services. Returns whether that is possible.
+    pub(super) fn watch_tree(&mut self, path: &Path) -> bool {
+        self.add(path, Watched::Tree)
+    }
+
+    /// Watches a service without a log: its log service, and where its log is usually. Returns whether all of it can be watched that
+    /// has to be.
+    pub(super) fn watch_missing(&mut self, place: usize, service: &Path) -> bool {
+        let what = Watched::Missing(place);
+        let log = service.join("log");
+        if !log.is_dir() {
+            let is_watched = self.add(service, what);
+            // It may have been made meanwhile.
+            if !log.is_dir() {
+                return is_watched;
+            }
+        }
+        let is_watched = self.add(&log, what) && self.add(&log.join("supervise"), what);
+        // If these are not there, `log` changes when they are made.
+        let _ = self.add(&log.join("main"), what);
+        let _ = self.add(&log.join("current"), what);
+        is_watched
+    }
+
+    fn add(&mut self, path: &Path, what: Watched) -> bool {
+        let watch = CString::new(path.as_os_str().as_bytes()).ok().and_then(|path| {
+            let inotify = self.inotify.as_ref().filter(|_| !watch::is_silent(&path))?;
+            match what {
+                Watched::Log(_) => inotify.add_writes(&path).ok(),
+                Watched::Missing(_) | Watched::Tree => inotify.add(&path).ok(),
+            }
+        });
+        let Some(watch) = watch else { return false };
+        let mut all = self.watched.get(&watch).cloned().unwrap_or_default();
+        if !all.contains(&what) {
+            all.push(what);
+            self.watched.set(watch, all);
+        }
+        true
+    }
+
+    /// Looks at the log in a place again, whose directory may be another one.
+    fn look(&mut self, place: usize, logs: &mut [Log]) {
+        let Some(log) = logs.get_mut(place) else { return };
+        let is_there = log.is_there();
+        if !is_there || self.unwatched.contains(&place) {
             // Its old directory may be watched still, which harms nobody.
-            self.unwatched.retain(|unwatched| *unwatched != number);
-            self.watch(number, log.path());
+            self.unwatched.retain(|unwatched| *unwatched != place);
+            self.watch(place, log.path());
+        }
+        if !is_there {
             log.reopen();
         }
         log.look();
     }
 
-    /// Waits until some logs have changed, and looks at them.
+    /// Waits until something has changed, but no longer than to a moment, and looks at the logs that have.
     ///
     /// # Errors
     ///
     /// Nobody reads standard output any more.
-    pub(super) fn wait(&mut self, logs: &mut [Log]) -> io::Result<()> {
-        let until = match self.unwatched.as_slice() {
-            [] => Wait::Forever,
-            _ => Wait::Until(clock::monotonic().saturating_add(LOOK_EVERY)),
-        };
+    pub(super) fn wait(&mut self, logs: &mut [Log], until: Option<Moment>) -> io::Result<Changed> {
+        let look = (!self.unwatched.is_empty()).then(|| clock::monotonic().saturating_add(LOOK_EVERY));
         let out = stdout();
         // For no event: then only the end of the last reader is one.
         let mut fds = vec![PollFd::from_borrowed_fd(out, PollFlags::empty())];
         fds.extend(
             self.inotify.iter().map(|inotify| PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN)),
         );
-        event::wait(&mut fds, until);
+        event::wait(&mut fds, Wait::until(earlier(look, until)));
         if fds
             .first()
             .is_some_and(|out| out.revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL))
         {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let mut changed = std::mem::take(&mut self.unwatched);
-        self.unwatched.clone_from(&changed);
-        let mut has_lost = false;
+        let mut places = self.unwatched.clone();
+        let mut changed = Changed::default();
         if let Some(inotify) = &self.inotify {
-            inotify.read_each(|watch, _| match self.numbers.get(&watch) {
-                Some(number) => changed.push(*number),
-                None => has_lost |= watch < 0,
+            inotify.read_each(|watch, _| {
+                changed.is_everything |= watch < 0;
+                for what in self.watched.get(&watch).into_iter().flatten() {
+                    match what {
+                        Watched::Log(place) => places.push(*place),
+                        Watched::Missing(place) => changed.missing.push(*place),
+                        Watched::Tree => changed.is_tree = true,
+                    }
+                }
             });
         }
-        if has_lost {
-            changed = (0..logs.len()).collect();
+        if changed.is_everything {
+            places = (0..logs.len()).collect();
         }
-        svcore::sort::sort(&mut changed);
-        changed.dedup();
-        for number in changed {
-            self.look(number, logs);
+        svcore::sort::sort(&mut places);
+        places.dedup();
+        for place in places {
+            self.look(place, logs);
         }
-        Ok(())
+        Ok(changed)
     }
 }

@@ -36,6 +36,8 @@ const ROTATIONS_MAX: usize = 200;
 pub(super) struct Log {
     /// The service, as it was named.
     pub(super) name: Vec<u8>,
+    /// The place of the service among those whose lines are printed.
+    pub(super) number: usize,
     directory: Directory,
     is_followed: bool,
     /// What is read after `content`.
@@ -153,6 +155,7 @@ impl Log {
     pub(super) fn open(name: &[u8], path: &Path, is_followed: bool) -> io::Result<Self> {
         let mut log = Log {
             name: name.to_vec(),
+            number: 0,
             directory: Directory::open(path)?,
             is_followed,
             queue: VecDeque::new(),
@@ -213,10 +216,18 @@ impl Log {
         }
     }
 
-    /// Skips all but the last lines, and some before them.
-    pub(super) fn skip_to_last(&mut self, lines: u64) {
+    /// Skips all but the last lines, and some before them. What may have been written from `new` on does not count, and is not
+    /// skipped.
+    pub(super) fn skip_to_last(&mut self, lines: u64, new: Option<Tai64N>) {
         /// The time of a line without a timestamp is that of one before it.
         const MORE: u64 = 50;
+        let is_new = |next: &Next| match next {
+            // The label is the time of the rotation.
+            Next::Old(label) => OldLog { label: *label, kind: Kind::Saved }.stamp() >= new,
+            Next::Opened { .. } => true,
+        };
+        let first_new = new.and_then(|_| self.queue.iter().position(is_new)).unwrap_or(self.queue.len());
+        let mut new = self.queue.split_off(first_new);
         let mut wanted = lines.saturating_add(MORE);
         let mut read = VecDeque::new();
         while let Some(next) = self.queue.pop_back().filter(|_| wanted > 0) {
@@ -239,6 +250,7 @@ impl Log {
             wanted = wanted.saturating_sub(lines);
             read.push_front(Next::Opened { opened, label, offset });
         }
+        read.append(&mut new);
         self.queue = read;
     }
 

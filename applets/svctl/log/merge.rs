@@ -16,22 +16,22 @@ use super::lines::Log;
 pub(super) fn drain(
     logs: &mut [Log],
     filter: &mut Filter,
-    each: &mut dyn FnMut(usize, &Log) -> io::Result<()>,
+    each: &mut dyn FnMut(&Log) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut earliest = BinaryHeap::new();
-    for (number, log) in logs.iter_mut().enumerate() {
+    for (place, log) in logs.iter_mut().enumerate() {
         if log.next(filter) {
-            earliest.push(Reverse((log.time(), number)));
+            earliest.push(Reverse((log.time(), place)));
         }
     }
-    while let Some(Reverse((_, number))) = earliest.pop() {
-        let Some(log) = logs.get_mut(number) else { continue };
+    while let Some(Reverse((_, place))) = earliest.pop() {
+        let Some(log) = logs.get_mut(place) else { continue };
         loop {
-            each(number, log)?;
+            each(log)?;
             if !log.next(filter) {
                 break;
             }
-            let time = (log.time(), number);
+            let time = (log.time(), place);
             if earliest.peek().is_some_and(|Reverse(other)| *other < time) {
                 earliest.push(Reverse(time));
                 break;

@@ -14,17 +14,18 @@ mod lines;
 mod merge;
 mod pattern;
 mod seek;
+mod services;
 mod show;
 mod stamp;
 
 use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::termios::isatty;
-use svcore::say::{Message, printable_text};
+use svcore::say::printable_text;
 use svcore::sys::{limits, local_time};
 use svcore::tai::{self, Tai64N};
 use svcore::{Context, Error, Result, decimal};
@@ -32,14 +33,17 @@ use svcore::{Context, Error, Result, decimal};
 use super::Asked;
 use super::options::{Given, Opt};
 use super::screen::Screen;
-use super::tree::{self, Tree};
+use super::tree::Tree;
 use filter::Filter;
 use find::{Finder, Found};
-use follow::Follower;
+use follow::{Changed, Follower};
 use lines::Log;
 use pattern::Pattern;
+use services::Services;
 use show::{Form, Printer, Shown};
 
+/// How often to look at what cannot be watched.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// As many lines are shown before those that are followed.
 const LINES_BEFORE: u64 = 10;
 /// The exit code where a log could not be shown, or not all of it.
@@ -51,6 +55,8 @@ const SMALL: usize = 32 * 1024;
 /// What is asked for.
 struct Plan {
     is_followed: bool,
+    /// When the command began.
+    began: Tai64N,
     /// Only so many lines from the end.
     last: Option<u64>,
     filter: Filter,
@@ -73,7 +79,7 @@ struct Kept {
 pub(super) fn directory_of(service: &Path) -> Option<PathBuf> {
     match Finder::default().find(service) {
         Found::Directory(directory) => Some(directory),
-        Found::Elsewhere(_) => None,
+        Found::NotYet { .. } | Found::Elsewhere(_) => None,
     }
 }
 
@@ -82,7 +88,7 @@ pub(super) fn last_lines(directory: &Path, count: usize) -> Vec<(Option<Tai64N>,
     let name = directory.as_os_str().as_bytes();
     let Ok(mut log) = Log::open(name, directory, false) else { return Vec::new() };
     log.buffer_size = SMALL;
-    log.skip_to_last(u64::try_from(count).unwrap_or(u64::MAX));
+    log.skip_to_last(u64::try_from(count).unwrap_or(u64::MAX), None);
     let (mut filter, mut last) = (Filter::default(), VecDeque::new());
     while log.next(&mut filter) {
         if last.len() >= count {
@@ -97,21 +103,17 @@ pub(super) fn last_lines(directory: &Path, count: usize) -> Vec<(Option<Tai64N>,
 pub(super) fn run(asked: &Asked) -> Result {
     let mut plan = plan(&asked.given)?;
     let tree = Tree::new(&asked.given);
-    let names = tree.selected_or_all(&asked.names)?;
     limits::raise_open_files();
-    let (mut logs, mut has_failed) = open(&names, &tree, !asked.names.is_empty(), plan.is_followed);
-    if logs.is_empty() {
+    let (mut services, mut logs) = Services::open(&asked.names, &tree, plan.is_followed)?;
+    if logs.is_empty() && !services.is_any_awaited() {
         return Ok(NOT_ALL);
     }
-    if logs.len() > FEW {
-        logs.iter_mut().for_each(|log| log.buffer_size = SMALL);
-    }
-    match show(&mut logs, &mut plan) {
+    match show(&mut logs, &mut services, &mut plan) {
         // Whoever read it has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         shown => shown.while_doing(|| "unable to write to standard output")?,
     }
-    has_failed |= logs.iter().any(|log| log.has_failed);
+    let has_failed = services.has_failed || logs.iter().any(|log| log.has_failed);
     Ok(if has_failed { NOT_ALL } else { 0 })
 }
 
@@ -150,6 +152,7 @@ fn plan(given: &Given) -> Result<Plan> {
     let is_followed = given.has(Opt::Follow);
     Ok(Plan {
         is_followed,
+        began: tai::now(),
         last: last.or_else(|| (is_followed && since.is_none()).then_some(LINES_BEFORE)),
         filter: Filter { since, pattern: pattern.transpose()? },
         form,
@@ -158,93 +161,69 @@ fn plan(given: &Given) -> Result<Plan> {
     })
 }
 
-/// Opens the logs of services, and reports those that have none. Of services that nobody has named these are only reported if
-/// no other has a log. Returns whether a log is missing.
-fn open(names: &[OsString], tree: &Tree, are_named: bool, is_followed: bool) -> (Vec<Log>, bool) {
-    let finder = Finder::default();
-    let (mut logs, mut without, mut has_failed) = (Vec::new(), Vec::new(), false);
-    for name in names {
-        let service = service_of(name, tree);
-        let shown = shown_name(name);
-        let directory = match finder.find(&service) {
-            Found::Directory(directory) => directory,
-            Found::Elsewhere(why) => {
-                without.push((shown, why));
-                continue;
-            }
-        };
-        match Log::open(shown.as_bytes(), &directory, is_followed) {
-            Ok(log) => logs.push(log),
-            Err(error) => {
-                has_failed = true;
-                let what =
-                    [shown.as_bytes(), b": unable to read ", directory.as_os_str().as_bytes()].concat();
-                Message::warning("svctl", &what).because(&error).print();
-            }
-        }
-    }
-    if are_named || logs.is_empty() {
-        has_failed |= !without.is_empty();
-        for (name, why) in without {
-            Message::warning("svctl", &[name.as_bytes(), b": ", why.as_bytes()].concat()).print();
-        }
-    }
-    (logs, has_failed)
-}
-
-/// The directory of the service that a word means; `web/log` means the log of `web`, too.
-fn service_of(name: &OsStr, tree: &Tree) -> PathBuf {
-    let path = if tree::is_path(name) { Path::new(name).to_owned() } else { tree.path().join(name) };
-    match path.parent() {
-        Some(parent) if path.ends_with("log") && parent.join("run").exists() => parent.to_owned(),
-        _ => path,
-    }
-}
-
-/// How the service is called: as typed, but without what only says where it is.
-fn shown_name(name: &OsStr) -> &OsStr {
-    match Path::new(name).file_name() {
-        Some(last) if tree::is_path(name) => last,
-        _ => name,
-    }
-}
-
-fn show(logs: &mut [Log], plan: &mut Plan) -> io::Result<()> {
-    let names: Vec<Vec<u8>> = logs.iter().map(|log| log.name.clone()).collect();
-    let mut printer = Printer::new(&names, plan.form, plan.has_colour, &local_time::ahead_of_utc);
+fn show(logs: &mut Vec<Log>, services: &mut Services<'_>, plan: &mut Plan) -> io::Result<()> {
+    let mut printer = Printer::new(services.names(), plan.form, plan.has_colour, &local_time::ahead_of_utc);
     printer.is_utc = plan.is_utc;
     printer.escapes = isatty(rustix::stdio::stdout());
     // Watched first: nothing that is written from now on is missed.
     let mut follower = plan.is_followed.then(|| Follower::new(logs));
-    show_before(logs, plan, &mut printer)?;
+    limit_buffers(logs, services);
+    show_before(logs, plan, None, &mut printer)?;
     printer.flush()?;
     logs.iter_mut().for_each(Log::report_unreadable);
     let Some(follower) = &mut follower else { return Ok(()) };
     logs.iter_mut().for_each(Log::look);
+    let mut changed = Changed { is_everything: true, ..Changed::default() };
     loop {
-        merge::drain(logs, &mut plan.filter, &mut |service, log| printer.print(&shown(service, log)))?;
+        let mut found = services.look(&changed, follower);
+        if !found.is_empty() {
+            for (number, log) in found.iter().enumerate() {
+                follower.watch(logs.len().saturating_add(number), log.path());
+            }
+            limit_buffers(&mut found, services);
+            printer.set_names(services.names());
+            show_before(&mut found, plan, Some(plan.began), &mut printer)?;
+            found.iter_mut().for_each(Log::look);
+            logs.append(&mut found);
+        }
+        merge::drain(logs, &mut plan.filter, &mut |log| printer.print(&shown(log)))?;
         printer.flush()?;
         logs.iter_mut().for_each(Log::report_unreadable);
-        follower.wait(logs)?;
+        changed = follower.wait(logs, services.next_look())?;
     }
 }
 
-/// Prints what is there.
-fn show_before(logs: &mut [Log], plan: &mut Plan, printer: &mut Printer<'_>) -> io::Result<()> {
+fn limit_buffers(logs: &mut [Log], services: &Services<'_>) {
+    if services.names().len() > FEW {
+        logs.iter_mut().for_each(|log| log.buffer_size = SMALL);
+    }
+}
+
+/// Prints what is there. Only the last lines of it are wanted, and all that were written from `new` on.
+fn show_before(
+    logs: &mut [Log],
+    plan: &mut Plan,
+    new: Option<Tai64N>,
+    printer: &mut Printer<'_>,
+) -> io::Result<()> {
     if let Some(since) = plan.filter.since {
         logs.iter_mut().for_each(|log| log.skip_to_time(since));
     }
     let Some(last) = plan.last else {
-        return merge::drain(logs, &mut plan.filter, &mut |service, log| printer.print(&shown(service, log)));
+        return merge::drain(logs, &mut plan.filter, &mut |log| printer.print(&shown(log)));
     };
     if plan.filter.pattern.is_none() && plan.filter.since.is_none() {
-        logs.iter_mut().for_each(|log| log.skip_to_last(last));
+        logs.iter_mut().for_each(|log| log.skip_to_last(last, new));
     }
     let keep = usize::try_from(last).unwrap_or(usize::MAX);
     let mut kept = VecDeque::new();
-    merge::drain(logs, &mut plan.filter, &mut |service, log| {
+    merge::drain(logs, &mut plan.filter, &mut |log| {
+        if new.is_some_and(|new| log.time() >= new) {
+            print_kept(&mut kept, printer)?;
+            return printer.print(&shown(log));
+        }
         kept.push_back(Kept {
-            service,
+            service: log.number,
             stamp: log.stamp(),
             before_text: log.raw().len().saturating_sub(log.text().len()),
             raw: log.raw().to_vec(),
@@ -255,14 +234,18 @@ fn show_before(logs: &mut [Log], plan: &mut Plan, printer: &mut Printer<'_>) -> 
         }
         Ok(())
     })?;
-    for Kept { service, stamp, before_text, raw, is_ended } in &kept {
-        let text = raw.get(*before_text..).unwrap_or_default();
-        let (service, stamp, is_ended) = (*service, *stamp, *is_ended);
-        printer.print(&Shown { service, stamp, text, raw, is_ended })?;
+    print_kept(&mut kept, printer)
+}
+
+fn print_kept(kept: &mut VecDeque<Kept>, printer: &mut Printer<'_>) -> io::Result<()> {
+    for Kept { service, stamp, before_text, raw, is_ended } in kept.drain(..) {
+        let text = raw.get(before_text..).unwrap_or_default();
+        printer.print(&Shown { service, stamp, text, raw: &raw, is_ended })?;
     }
     Ok(())
 }
 
-fn shown(service: usize, log: &Log) -> Shown<'_> {
+fn shown(log: &Log) -> Shown<'_> {
+    let service = log.number;
     Shown { service, stamp: log.stamp(), text: log.text(), raw: log.raw(), is_ended: log.is_ended() }
 }

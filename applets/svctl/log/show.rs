@@ -66,17 +66,23 @@ impl<'z> Printer<'z> {
             escapes: false,
             is_utc: false,
             zone,
-            names: names.to_vec(),
+            names: Vec::new(),
             prefixes: Vec::new(),
             second: None,
             object: String::new(),
             out: Vec::with_capacity(TOGETHER.saturating_add(4096)),
         };
-        printer.prefixes = match form {
-            Form::Raw | Form::Json => vec![Vec::new(); names.len()],
-            Form::Text => printer.text_prefixes(names),
-        };
+        printer.set_names(names);
         printer
+    }
+
+    /// From now on prints lines of services with these names, and makes room for the longest.
+    pub(super) fn set_names(&mut self, names: &[Vec<u8>]) {
+        self.names = names.to_vec();
+        self.prefixes = match self.form {
+            Form::Raw | Form::Json => Vec::new(),
+            Form::Text => self.text_prefixes(names),
+        };
     }
 
     /// `web    | `, where there is more than one service.

@@ -22,20 +22,22 @@ const CONFIG_MAX: usize = 128 * 1024;
 pub(super) fn read(place: &Place, directory: &LockedDirectory, report: &Report) -> io::Result<Config> {
     let beside = (directory.fd.as_fd(), directory.stat);
     let in_log = place.log().map(|log| Ok::<_, io::Error>((log, fstat(log)?))).transpose()?;
+    let of_log = report.about(place.name().to_vec());
     let mut found = None;
     let is_same = in_log.is_some_and(|(_, stat)| files::identity(&stat) == files::identity(&beside.1));
-    let beside = (!is_same).then_some(beside);
-    for (directory, stat) in in_log.into_iter().chain(beside) {
+    let in_log = in_log.map(|(directory, stat)| (directory, stat, &of_log));
+    let beside = (!is_same).then_some((beside.0, beside.1, report));
+    for (directory, stat, report) in in_log.into_iter().chain(beside) {
         match open(directory) {
             Ok((file, config)) => {
-                found = Some((file, config, stat));
+                found = Some((file, config, stat, report));
                 break;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    let Some((file, stat, of_directory)) = found else { return Ok(Config::default()) };
+    let Some((file, stat, of_directory, report)) = found else { return Ok(Config::default()) };
     let text = trust::read_at_most(&file, CONFIG_MAX)?;
     report.file_info("read", "config");
     let dialect = if in_log.is_some() { Dialect::Hosted } else { Dialect::Stock };

@@ -1,38 +1,32 @@
 //! Services that wait until those that they need are ready.
 //!
-//! A service of this host is asked in memory, any other by its files, whose changes are signalled. `./check` of a service
-//! is run only while somebody waits for it, by those who wait, and once at a time.
+//! A service of this host is asked in memory, any other by its files, whose changes are signalled.
 //!
 //! Services that wait are looked at in turns like those that are due, so that a thousand that wait for one hold up nobody.
 
-use std::ffi::{CStr, CString};
+mod checks;
+mod cycles;
+mod ending;
+
+use std::ffi::CString;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::process::Pid;
 
 use super::{Host, Hosted, Place, sorted::Sorted};
-use crate::Signal;
-use crate::control::Command;
 use crate::files;
 use crate::moment::{Moment, earlier};
 use crate::needs::neighbour::{Found, Neighbour, Watched, believed_by};
-use crate::needs::{EndOrder, Known, Standing, has_cycle, resolve, standing, survey};
+use crate::needs::{Known, Standing, resolve, standing};
 use crate::policy::Need;
-use crate::process::Ended;
 use crate::service::step::Now;
-use crate::status::Status;
-use crate::sys::spawn::{Program, Stream, spawn};
-use crate::sys::{signal, watch};
-use crate::template::{Instance, ServiceIdentity};
-use crate::trust;
+use crate::sys::watch;
+use crate::template::ServiceIdentity;
+use checks::{Asked, Check};
+use cycles::CYCLE_FIRST;
+use ending::Ending;
 
-/// How long a service waits before it is looked for a cycle; each pause before the next look is twice as long.
-const CYCLE_FIRST: Duration = Duration::from_millis(300);
-/// A look for a cycle goes no further than one service for so many milliseconds of the pause after it: in a long chain under
-/// `runsvdir`, every service that waits looks at all those before it.
-const CYCLE_MILLIS_PER_SERVICE: usize = 20;
 /// How long a sibling of one of many services is expected to be hosted here, before its files are looked at.
 const HOSTED_SOON: Duration = Duration::from_secs(1);
 /// How long a service waits before writes to its file `needs` are signalled: most waits are shorter, and the watch costs more
@@ -42,12 +36,6 @@ const WATCHED_AFTER: Duration = Duration::from_secs(1);
 const SETTLED: Duration = Duration::from_millis(50);
 /// How often to look at what cannot be watched.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How soon a `./check` that failed is run again.
-const CHECK_FIRST: Duration = Duration::from_millis(20);
-/// Each pause before the next is twice as long, up to this.
-const CHECK_LAST: Duration = Duration::from_secs(1);
-/// How long a `./check` may take.
-const CHECK_TIME: Duration = Duration::from_secs(10);
 
 /// What a host knows of needs; nothing as long as no service needs another.
 #[derive(Debug)]
@@ -59,14 +47,6 @@ pub(super) struct Needs {
     checks: Vec<Check>,
     /// All services are told to end, each after those that need it.
     ending: Option<Ending>,
-}
-
-/// An end of all services in order.
-#[derive(Debug)]
-struct Ending {
-    order: EndOrder,
-    /// The place of each service of the order.
-    places: Vec<Place>,
 }
 
 /// A service that waits.
@@ -106,32 +86,6 @@ struct Needed {
     is_ignored: bool,
 }
 
-/// The `./check` of a service that somebody waits for.
-#[derive(Debug)]
-struct Check {
-    /// The service directory.
-    identity: ServiceIdentity,
-    /// While it runs, and when it is killed.
-    runs: Option<(Pid, Moment)>,
-    /// The process for which it was run the last time.
-    asked_for: Status,
-    /// It agreed to that.
-    has_agreed: bool,
-    /// It is not run again before this moment.
-    not_before: Moment,
-    pause: Duration,
-}
-
-/// A service whose `./check` is asked.
-struct Asked<'a> {
-    identity: ServiceIdentity,
-    /// The service directory.
-    dir: BorrowedFd<'a>,
-    /// Which instance of a template it is, if it is one.
-    instance: Option<&'a Instance>,
-    status: &'a Status,
-}
-
 /// Whether a service that is needed is ready, and when to ask again although nothing has happened.
 type Answer = (bool, Option<Moment>);
 
@@ -164,27 +118,6 @@ fn hash(path: &[u8]) -> u64 {
     // FNV-1a.
     path.iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
-}
-
-/// Tells that the first of the services with these `names` is not waited for, since they need each other in a cycle; and nor are
-/// `others`. Of a long cycle only the ends are shown.
-fn cycle_message(names: &[Vec<u8>], others: usize) -> Vec<u8> {
-    const SHOWN: usize = 6;
-    let first = names.first().map(Vec::as_slice).unwrap_or_default();
-    let mut way: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
-    if way.len() > SHOWN {
-        let after = way.len().saturating_sub(SHOWN / 2);
-        way.splice(SHOWN / 2..after, [b"...".as_slice()]);
-    }
-    way.push(first);
-    let way = way.join(b" needs ".as_slice());
-    let mut what = [b"not waiting for ", first, b", since that is a cycle: ", &way].concat();
-    match others {
-        0 => {}
-        1 => what.extend(b"; nor for 1 other"),
-        _ => what.extend(format!("; nor for {others} others").into_bytes()),
-    }
-    what
 }
 
 impl Host {
@@ -297,25 +230,6 @@ impl Host {
         if let Some(waiting) = &hosted.waiting {
             self.forget(place, waiting);
         }
-    }
-
-    /// A child ended. Whether it was a `./check`.
-    pub(super) fn check_ended(&mut self, now: Now, pid: Pid, how: Ended) -> bool {
-        let is_it = |check: &&mut Check| check.runs.is_some_and(|(own, _)| own == pid);
-        let Some(check) = self.needs.checks.iter_mut().find(is_it) else { return false };
-        check.runs = None;
-        check.has_agreed = how == Ended::Code(0);
-        check.not_before = now.at.saturating_add(check.pause);
-        check.pause = check.pause.saturating_mul(2).min(CHECK_LAST);
-        let identity = check.identity;
-        for place in 0..self.places.len() {
-            let Some(Some(hosted)) = self.places.get(place) else { continue };
-            if hosted.waiting.as_ref().is_some_and(|waiting| waiting.asks(identity)) {
-                self.wake(place);
-            }
-        }
-        self.drop_checks();
-        true
     }
 
     /// Has a service that waits looked at in this turn or the next.
@@ -476,76 +390,6 @@ impl Host {
         }
     }
 
-    /// Asks `./check` of a service.
-    fn check(&mut self, now: Moment, asked: &Asked<'_>) -> Answer {
-        let Asked { identity, dir, instance, status } = *asked;
-        let number = self.needs.checks.iter().position(|check| check.identity == identity);
-        let number = number.unwrap_or_else(|| {
-            self.needs.checks.push(Check {
-                identity,
-                runs: None,
-                asked_for: *status,
-                has_agreed: false,
-                not_before: Moment::START,
-                pause: CHECK_FIRST,
-            });
-            self.needs.checks.len().saturating_sub(1)
-        });
-        let Some(check) = self.needs.checks.get_mut(number) else { return (false, None) };
-        let is_same = (check.asked_for.pid, check.asked_for.since) == (status.pid, status.since);
-        if let Some((pid, kill_at)) = check.runs {
-            if now >= kill_at {
-                // Its end is an event.
-                let _ = signal::send_to_group(pid, Signal::KILL);
-                return (false, None);
-            }
-            return (false, Some(kill_at));
-        }
-        if check.has_agreed && is_same {
-            return (true, None);
-        }
-        if is_same && now < check.not_before {
-            return (false, Some(check.not_before));
-        }
-        check.asked_for = *status;
-        check.has_agreed = false;
-        match start_check(dir, instance) {
-            Ok(pid) => {
-                let kill_at = now.saturating_add(CHECK_TIME);
-                check.runs = Some((pid, kill_at));
-                (false, Some(kill_at))
-            }
-            Err(true) => {
-                check.not_before = now.saturating_add(CHECK_LAST);
-                (false, Some(check.not_before))
-            }
-            // A check that cannot be run is ignored. Source: sv(8).
-            Err(false) => {
-                check.has_agreed = true;
-                (true, None)
-            }
-        }
-    }
-
-    /// Forgets each check for which nobody waits any more, and kills it if it runs.
-    fn drop_checks(&mut self) {
-        if self.needs.checks.is_empty() {
-            return;
-        }
-        let places = &self.places;
-        let is_asked = |check: &Check| {
-            let mut waiting = places.iter().flatten().filter_map(|hosted| hosted.waiting.as_ref());
-            waiting.any(|waiting| waiting.asks(check.identity))
-        };
-        self.needs.checks.retain(|check| {
-            let is_asked = is_asked(check);
-            if let Some((pid, _)) = check.runs.filter(|_| !is_asked) {
-                let _ = signal::send_to_group(pid, Signal::KILL);
-            }
-            is_asked || check.runs.is_some()
-        });
-    }
-
     /// The place of the service that was given by this path.
     fn place_of(&mut self, key: u64, path: &[u8]) -> Option<Place> {
         if self.needs.by_path.is_none() {
@@ -560,125 +404,6 @@ impl Host {
         let by_path = self.needs.by_path.as_ref()?;
         let mut places = by_path.all(key);
         places.find(|&place| self.path_of(place) == Some(path))
-    }
-
-    /// Whether all that wait need only services of this host, and no cycle of them. This is found out without reading a file; `false`
-    /// if the files of other services may matter.
-    fn has_no_cycle(&self) -> bool {
-        let waiting = |place: Place| self.places.get(place)?.as_ref()?.waiting.as_ref();
-        let mut edges = vec![Vec::new(); self.places.len()];
-        for (place, edges) in edges.iter_mut().enumerate() {
-            let needs = waiting(place).map(|waiting| waiting.needs.as_slice()).unwrap_or_default();
-            for needed in needs.iter().filter(|needed| !needed.is_ignored) {
-                let Some(to) = needed.place else { return false };
-                let Some(service) = self.get(to) else { return false };
-                // One that runs waits for nobody.
-                let is_plain = service.known().status.pid.is_some() || !service.has_needs();
-                if waiting(to).is_none() && !is_plain {
-                    return false;
-                }
-                edges.push(to);
-            }
-        }
-        !has_cycle(&edges)
-    }
-
-    /// Finds the needs of all that wait which close a cycle. They are ignored from now on.
-    fn look_for_cycles(&mut self, now: Moment) {
-        if self.has_no_cycle() {
-            for waiting in self.places.iter_mut().flatten().filter_map(|hosted| hosted.waiting.as_mut()) {
-                waiting.look_again_for_cycles(now);
-            }
-            return;
-        }
-        let mut paths = Vec::new();
-        let mut believed = trust::ours().to_vec();
-        let mut waiting_at = Vec::new();
-        let mut pause_max = CYCLE_FIRST;
-        for (place, hosted) in self.places.iter_mut().enumerate() {
-            let Some(hosted) = hosted else { continue };
-            let Some(waiting) = &mut hosted.waiting else { continue };
-            pause_max = pause_max.max(waiting.cycles.1);
-            waiting.look_again_for_cycles(now);
-            let own = waiting.believed.get_or_insert_with(|| believed_by(hosted.service.directory()));
-            believed.extend(own.iter().filter(|user| !believed.contains(user)).collect::<Vec<_>>());
-            paths.push(hosted.path().to_vec());
-            waiting_at.push(place);
-        }
-        let paths: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
-        let most = usize::try_from(pause_max.as_millis()).unwrap_or(usize::MAX) / CYCLE_MILLIS_PER_SERVICE;
-        let Some(ignored) = survey::ignored(&paths, &believed, most) else { return };
-        for (place, ignored) in waiting_at.into_iter().zip(ignored) {
-            let Some(Some(hosted)) = self.places.get_mut(place) else { continue };
-            let Some(waiting) = &mut hosted.waiting else { continue };
-            let (mut count, mut is_new) = (0_usize, false);
-            for needed in &mut waiting.needs {
-                if ignored.paths.binary_search_by(|path| path.as_slice().cmp(needed.path.to_bytes())).is_err()
-                {
-                    continue;
-                }
-                count = count.saturating_add(1);
-                if !std::mem::replace(&mut needed.is_ignored, true) {
-                    waiting.look_at = Some(Moment::START);
-                }
-                if !hosted.told_cycles.contains(&needed.need.name) {
-                    hosted.told_cycles.push(needed.need.name.clone());
-                    is_new = true;
-                }
-            }
-            if is_new {
-                hosted.service.warn_of_need(&cycle_message(&ignored.names, count.saturating_sub(1)), None);
-            }
-            if waiting.look_at == Some(Moment::START) {
-                self.note(place);
-            }
-        }
-    }
-
-    /// Tells all services to end for good: each after all those that need it, and those that are independent at the same time.
-    pub fn end_in_order(&mut self, now: Now) {
-        let places: Vec<Place> = self.services().map(|(place, _)| place).collect();
-        let order = if self.services().any(|(_, service)| service.has_needs()) {
-            let paths: Vec<&[u8]> = places.iter().filter_map(|&place| self.path_of(place)).collect();
-            survey::end_order(&paths, &trust::ours())
-        } else {
-            None
-        };
-        let Some(order) = order else { return self.command_all(now, Command::Exit) };
-        let first: Vec<Place> =
-            order.first().into_iter().filter_map(|number| places.get(number).copied()).collect();
-        self.needs.ending = Some(Ending { order, places });
-        self.end_removals();
-        for place in first {
-            self.command(now, place, Command::Exit);
-        }
-    }
-
-    /// Tells those services to end, too, that [`Host::end_in_order`] has not told yet.
-    pub fn end_all(&mut self, now: Now) {
-        if self.needs.ending.take().is_some() {
-            self.command_all(now, Command::Exit);
-        }
-    }
-
-    /// Whether some services were not told to end yet, because others need them that have not ended.
-    #[must_use]
-    pub const fn ends_in_order(&self) -> bool {
-        self.needs.ending.is_some()
-    }
-
-    /// In an end in order: tells those to end that may when the service at this place is over.
-    pub(super) fn go_on_ending(&mut self, now: Now, place: Place) {
-        let Some(ending) = &mut self.needs.ending else { return };
-        let Some(number) = ending.places.iter().position(|it| *it == place) else { return };
-        let next = ending.order.ended(number);
-        let next: Vec<Place> = next.into_iter().filter_map(|it| ending.places.get(it).copied()).collect();
-        if ending.order.is_over() {
-            self.needs.ending = None;
-        }
-        for place in next {
-            self.command(now, place, Command::Exit);
-        }
     }
 }
 
@@ -703,12 +428,6 @@ impl Waiting {
         };
         waiting.read(now, hosted);
         waiting
-    }
-
-    /// It was looked for cycles now: when to do that again.
-    fn look_again_for_cycles(&mut self, now: Moment) {
-        let (_, pause) = self.cycles;
-        self.cycles = (now.saturating_add(pause), pause.saturating_mul(2));
     }
 
     /// From now on writes to the file `needs` are signalled. Other changes of the directory are anyway.
@@ -743,35 +462,4 @@ impl Waiting {
             needed.is_ignored = before.is_ignored;
         }
     }
-
-    /// Whether it waits for the `./check` in this directory.
-    fn asks(&self, identity: ServiceIdentity) -> bool {
-        self.needs.iter().any(|needed| needed.checked == Some(identity))
-    }
-}
-
-/// Starts `./check`. The error tells whether that may work later.
-fn start_check(dir: BorrowedFd<'_>, instance: Option<&Instance>) -> Result<Pid, bool> {
-    let argv: &[&CStr] = match instance {
-        Some(instance) => &[c"./check", &instance.argument],
-        None => &[c"./check"],
-    };
-    let environment = instance.map(|instance| instance.variable.as_c_str());
-    let null = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok();
-    let silence = || null.as_ref().map_or(Stream::Closed, |null| Stream::Is(null.as_fd()));
-    let program = Program {
-        files: &[c"./check"],
-        // The owner of the file cannot make us wait for longer than we want to.
-        bounded: true,
-        argv,
-        environment: environment.as_slice(),
-        directory: Some(dir),
-        stdin: silence(),
-        stdout: silence(),
-        stderr: silence(),
-        // It is killed with its children.
-        new_session: true,
-        ..Program::default()
-    };
-    spawn(&program).map_err(|why| why.lacks_process())
 }

@@ -20,11 +20,12 @@ pub(super) enum Source {
 }
 
 impl Source {
-    const ALL: [Source; 4] = [
+    const ALL: [Source; 5] = [
         Source::Control(Role::Main),
         Source::Control(Role::Log),
         Source::Teller(Teller::Pipe),
         Source::Teller(Teller::Socket),
+        Source::Teller(Teller::MainProcess),
     ];
 }
 

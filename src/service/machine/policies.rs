@@ -354,6 +354,10 @@ impl Machine {
                 Actions::none()
             }
             Notice::Failing => Actions::from(Action::ReportFailing).and(self.end_failed(Some(Signal::ABRT))),
+            Notice::Unheard(time) => {
+                watch.extend(now.at.saturating_add(time));
+                Actions::none()
+            }
             Notice::Extend(time) => {
                 let until = now.at.saturating_add(time);
                 watch.extend(until);

@@ -29,8 +29,8 @@ pub(super) struct Confinement {
     /// When `./run` last ended after the kernel had killed something in the control group for lack of memory.
     out_of_memory: Option<Tai64N>,
     cgroup: Option<Box<Cgroup>>,
-    /// The end of its last process is waited for, and is signalled.
-    is_watched: bool,
+    /// The directory of a group whose last process is waited for, by the number of its descriptor: the end is signalled.
+    watched: Option<i32>,
 }
 
 impl Confinement {
@@ -40,9 +40,8 @@ impl Confinement {
     }
 
     /// The directory that is watched for it, by the number of its descriptor.
-    pub(super) fn watched(&self) -> Option<i32> {
-        let cgroup = self.cgroup.as_ref().filter(|_| self.is_watched);
-        cgroup.map(|cgroup| cgroup.dir().as_raw_fd())
+    pub(super) const fn watched(&self) -> Option<i32> {
+        self.watched
     }
 
     /// Adds what others may want to know.
@@ -59,21 +58,21 @@ impl Confinement {
 
     /// Removes the control group. Returns whether that has to wait for the end of processes in it, which were killed.
     pub(super) fn is_ending(&mut self) -> bool {
-        let Some(cgroup) = &self.cgroup else { return false };
-        if cgroup.remove() {
-            self.cgroup = None;
-            return false;
-        }
-        if !self.is_watched {
+        let Some(cgroup) = &mut self.cgroup else { return false };
+        // The last process may end before the watch is set, so it is looked once more after that.
+        while let Some(left) = cgroup.remove() {
+            if self.watched == Some(left.as_raw_fd()) {
+                return true;
+            }
+            self.watched = watch::signal_changes_and_writes(left).ok().map(|()| left.as_raw_fd());
             cgroup.kill();
-            self.is_watched = watch::signal_changes_and_writes(cgroup.dir()).is_ok();
-            // The last one may have ended before the watch was set.
-            if cgroup.remove() {
-                self.cgroup = None;
+            if self.watched.is_none() {
                 return false;
             }
         }
-        self.is_watched
+        self.cgroup = None;
+        self.watched = None;
+        false
     }
 }
 
@@ -145,6 +144,7 @@ impl Service {
 
     /// Makes the control group for the next process, and writes its settings.
     fn prepare_cgroup(&mut self, now: Now, settings: &OwnedFd) -> io::Result<OwnedFd> {
+        self.confinement.watched = None;
         let is_renewed = self.confinement.cgroup.as_mut().is_some_and(|cgroup| cgroup.renew().is_ok());
         if !is_renewed {
             // The first time; or somebody has removed ours, with the one above it.

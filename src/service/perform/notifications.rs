@@ -2,6 +2,10 @@
 //!
 //! Each process of `./run` gets a pipe and a socket of its own, so nothing that was told of another process counts for
 //! it. Of messages to the socket only those count that `./run` or a process that descends from it has sent.
+//!
+//! Anybody may send descriptors with a message, and their last close may take long; see [`notify_socket`](crate::sys::notify_socket).
+//! So a message with descriptors is read while it stays in the queue, and a process of its own removes it. Until that has
+//! ended the socket is not waited for: only the messages of this service are late.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -15,7 +19,7 @@ use rustix::process::Pid;
 
 use super::Service;
 use crate::facts::Facts;
-use crate::moment::Moment;
+use crate::moment::{Moment, earlier};
 use crate::notify::{self, MESSAGE_MAX, Word};
 use crate::policy::{self, PolicyFile};
 use crate::proc_stat::{self, ProcStat};
@@ -23,6 +27,7 @@ use crate::role::Role;
 use crate::say::Message;
 use crate::service::step::{Event, Notice, Now};
 use crate::slice;
+use crate::sys::handle::Handle;
 use crate::sys::notify_socket::NotifySocket;
 
 /// Without a newline in so many bytes, nothing more is read from the descriptor.
@@ -39,8 +44,12 @@ const COST: u32 = 64;
 /// The cost of a message of a stranger who is known already. It is small, so that a stranger who sends without end does not keep
 /// the messages of the service waiting.
 const COST_OF_STRANGER: u32 = 1;
+/// What a message with descriptors costs beside that: a process.
+const COST_OF_DESCRIPTORS: u32 = 128;
 /// How many strangers are known at a time.
 const STRANGERS_MAX: usize = 8;
+/// How long after there could be no process it is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Descriptors or memory are missing, which may pass.
 #[derive(Debug)]
@@ -61,6 +70,8 @@ pub(crate) enum Teller {
     Pipe,
     /// The socket of `notification-socket`.
     Socket,
+    /// The process that it named as its main one: it tells its end.
+    MainProcess,
 }
 
 /// What a process of `./run` can tell something by, and what it told.
@@ -72,8 +83,14 @@ pub(super) struct Notifications {
     socket: Option<Socket>,
     message: Option<Vec<u8>>,
     main_pid: Option<u32>,
-    /// Descriptors that nobody reads from any more. They are closed when nobody waits for them any more.
+    /// The same process, if it is another one than that of `./run`, and the kernel can report its end.
+    main_process: Option<MainProcess>,
+    /// Pipes and processes that nobody waits for any more. They are closed when the host knows that.
     retired: Vec<OwnedFd>,
+    /// The same of sockets.
+    retired_sockets: Vec<Socket>,
+    /// When the process that is missing for a socket is tried to be made again.
+    again_at: Moment,
 }
 
 #[derive(Debug)]
@@ -102,6 +119,25 @@ struct Socket {
     strangers: VecDeque<i32>,
     /// It is not waited for before the end of the window.
     is_paused: bool,
+    removal: Removal,
+    /// The host waits for it.
+    is_known: bool,
+}
+
+/// What becomes of the first message in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Removal {
+    /// It is to be read.
+    No,
+    /// It was read, and comes with descriptors: a process is to remove it.
+    Due,
+    /// This process removes it.
+    By(Pid),
+}
+
+#[derive(Debug)]
+struct MainProcess {
+    handle: Handle,
     /// The host waits for it.
     is_known: bool,
 }
@@ -144,8 +180,14 @@ impl Socket {
             spent: 0,
             strangers: VecDeque::new(),
             is_paused: false,
+            removal: Removal::No,
             is_known: false,
         })
+    }
+
+    /// Whether messages are waited for.
+    fn is_awaited(&self) -> bool {
+        !self.is_paused && self.removal == Removal::No
     }
 
     /// Whether a message may be read now. If not, none is waited for until the window is over.
@@ -162,14 +204,35 @@ impl Socket {
         self.strangers.truncate(STRANGERS_MAX.saturating_sub(1));
         self.strangers.push_front(sender);
     }
+
+    /// The first message was read: removes it from the queue, or notes that a process is to do that.
+    fn remove_message(&mut self, has_descriptors: bool) {
+        if has_descriptors {
+            self.spent = self.spent.saturating_add(COST_OF_DESCRIPTORS);
+            self.removal = Removal::Due;
+        } else {
+            self.socket.remove();
+        }
+    }
+
+    /// Closes it, or returns it if that takes a process that cannot be had now.
+    fn close(self) -> Result<(), Self> {
+        let Socket { socket, removal, .. } = self;
+        let closed = match removal {
+            Removal::By(_) => socket.close_elsewhere(),
+            Removal::No | Removal::Due => socket.close(),
+        };
+        closed.map_err(|socket| Socket { socket, is_known: false, ..self })
+    }
 }
 
 impl Notifications {
     /// The descriptors to wait for.
     pub(super) fn awaited(&self) -> impl Iterator<Item = (Teller, BorrowedFd<'_>)> {
         let pipe = self.pipe.iter().map(|pipe| (Teller::Pipe, pipe.read.as_fd()));
-        let socket = self.socket.iter().filter(|socket| !socket.is_paused);
-        pipe.chain(socket.map(|socket| (Teller::Socket, socket.socket.as_fd())))
+        let socket = self.socket.iter().filter(|socket| socket.is_awaited());
+        let main = self.main_process.iter().map(|process| (Teller::MainProcess, process.handle.as_fd()));
+        pipe.chain(socket.map(|socket| (Teller::Socket, socket.socket.as_fd()))).chain(main)
     }
 
     /// Variables that the process gets.
@@ -200,10 +263,34 @@ impl Notifications {
     /// The process has ended, or was not started: nothing more is read.
     pub(super) fn retire(&mut self) {
         self.retire_pipe();
-        if let Some(Socket { socket, is_known: true, .. }) = self.socket.take() {
-            self.retired.push(socket.into());
+        self.retired_sockets.extend(self.socket.take());
+        self.forget_main();
+        (self.pid, self.message) = (None, None);
+    }
+
+    /// There is no main process any more.
+    fn forget_main(&mut self) {
+        self.main_pid = None;
+        if let Some(MainProcess { handle, is_known: true }) = self.main_process.take() {
+            self.retired.push(handle.into());
         }
-        (self.pid, self.message, self.main_pid) = (None, None, None);
+    }
+
+    /// A process was named as the main one. Returns whether it belongs to the service.
+    fn note_main(&mut self, pid: u32) -> bool {
+        let Some(named) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
+        // The end of `./run` ends all anyway.
+        let handle = Some(named).filter(|_| self.pid != Some(named)).and_then(|named| Handle::of(named).ok());
+        // Asked after its handle was made: as long as it is there, that is the handle of no other.
+        if !self.is_of_service(named.as_raw_nonzero().get()) {
+            return false;
+        }
+        if self.main_pid.replace(pid) != Some(pid) {
+            self.forget_main();
+            self.main_pid = Some(pid);
+            self.main_process = handle.map(|handle| MainProcess { handle, is_known: false });
+        }
+        true
     }
 
     fn retire_pipe(&mut self) {
@@ -214,18 +301,49 @@ impl Notifications {
 
     /// Whether nothing of it is of use.
     fn is_idle(&self) -> bool {
-        self.pipe.is_none() && self.socket.is_none() && self.retired.is_empty()
+        let has_nothing = self.pipe.is_none() && self.socket.is_none() && self.main_process.is_none();
+        has_nothing && self.retired.is_empty() && self.retired_sockets.is_empty()
     }
 
-    /// When a pause is over, if there is one.
+    /// When a pause is over, or a process is tried to be made again, if ever.
     pub(super) fn next_tick(&self) -> Option<Moment> {
-        self.socket.as_ref().filter(|socket| socket.is_paused).map(|socket| socket.window_ends)
+        let is_due = self.socket.as_ref().is_some_and(|socket| socket.removal == Removal::Due);
+        let again = is_due || !self.retired_sockets.is_empty();
+        let paused = self.socket.as_ref().filter(|socket| socket.is_paused).map(|socket| socket.window_ends);
+        earlier(paused, Some(self.again_at).filter(|_| again))
     }
 
     /// Ends a pause that is over.
     pub(super) fn tick(&mut self, now: Moment) {
         if let Some(socket) = &mut self.socket {
             socket.is_paused &= now < socket.window_ends;
+        }
+        if now >= self.again_at {
+            self.again_at = now.saturating_add(AGAIN);
+        }
+    }
+
+    /// The process that removes a message.
+    pub(super) fn remover(&self) -> Option<Pid> {
+        match self.socket.as_ref()?.removal {
+            Removal::By(pid) => Some(pid),
+            Removal::No | Removal::Due => None,
+        }
+    }
+
+    /// A process has ended. Returns whether it was the one that removes a message. If that was killed before it had done so,
+    /// the message is read again, which changes nothing.
+    pub(super) fn remover_ended(&mut self, pid: Pid) -> bool {
+        let socket = self.socket.as_mut().filter(|socket| socket.removal == Removal::By(pid));
+        socket.map(|socket| socket.removal = Removal::No).is_some()
+    }
+
+    /// Makes the process that removes a message, if one is due.
+    fn begin_removal(&mut self) {
+        if let Some(socket) = self.socket.as_mut().filter(|socket| socket.removal == Removal::Due)
+            && let Ok(pid) = socket.socket.remove_elsewhere()
+        {
+            socket.removal = Removal::By(pid);
         }
     }
 
@@ -253,10 +371,11 @@ impl Notifications {
         let main_pid = self.main_pid;
         for _ in 0..MESSAGES_MAX {
             let Some(socket) = &mut self.socket else { break };
-            if !socket.may_read(now) {
+            if socket.removal != Removal::No || !socket.may_read(now) {
                 break;
             }
-            let Ok(Some(message)) = socket.socket.receive(&mut buffer) else { break };
+            let Ok(Some(message)) = socket.socket.peek(&mut buffer) else { break };
+            socket.remove_message(message.has_descriptors);
             // Whoever has no number here is in none of our namespaces.
             let sender = message.sender.filter(|sender| !socket.strangers.contains(sender));
             socket.spent =
@@ -279,14 +398,10 @@ impl Notifications {
                         self.message = Some(text.to_vec()).filter(|text| !text.is_empty());
                         has_news = true;
                     }
-                    Word::MainPid(pid) if i32::try_from(pid).is_ok_and(|pid| self.is_of_service(pid)) => {
-                        self.main_pid = Some(pid);
-                        has_news = true;
-                    }
-                    Word::MainPid(_) => {}
+                    Word::MainPid(pid) => has_news |= self.note_main(pid),
                 }
             }
-            // Looked up here, since nobody reports the end of a process of others.
+            // Where the kernel does not report the end.
             self.main_pid = self.main_pid();
         }
         has_news || self.main_pid != main_pid
@@ -364,20 +479,51 @@ impl Service {
         for retired in notifications.retired.drain(..) {
             remove(retired.as_fd());
         }
+        for socket in std::mem::take(&mut notifications.retired_sockets) {
+            if socket.is_known {
+                remove(socket.socket.as_fd());
+            }
+            notifications.retired_sockets.extend(socket.close().err());
+        }
+        // What was told is published before a sender that waits for the close of its descriptor goes on.
+        notifications.begin_removal();
         if let Some(pipe) = &mut notifications.pipe
             && !std::mem::replace(&mut pipe.is_known, true)
         {
             add(Teller::Pipe, pipe.read.as_fd());
         }
-        if let Some(socket) = &mut notifications.socket
-            && socket.is_known == socket.is_paused
+        if let Some(process) = &mut notifications.main_process
+            && !std::mem::replace(&mut process.is_known, true)
         {
-            socket.is_known = !socket.is_paused;
+            add(Teller::MainProcess, process.handle.as_fd());
+        }
+        if let Some(socket) = &mut notifications.socket
+            && socket.is_known != socket.is_awaited()
+        {
+            socket.is_known = socket.is_awaited();
             let fd = socket.socket.as_fd();
             if socket.is_known { add(Teller::Socket, fd) } else { remove(fd) }
         }
         if notifications.is_idle() {
             self.notifications = None;
+        }
+    }
+
+    /// It leaves the host: passes the descriptors that are waited for to `remove`, before they are closed.
+    pub(crate) fn close_tellers(&mut self, remove: impl FnMut(BorrowedFd<'_>)) {
+        self.retire_notifications();
+        self.update_tellers(|_, _| {}, remove);
+        if let Some(notifications) = &mut self.notifications {
+            // There is no process that could close these, and nobody tries again: they stay open rather than hold us up.
+            std::mem::forget(std::mem::take(&mut notifications.retired_sockets));
+        }
+    }
+
+    /// Has the service not judged as long as its messages cannot be read, since a process removes the first one.
+    pub(super) fn note_unheard(&mut self, now: Now) {
+        let socket = self.notifications.as_ref().and_then(|notifications| notifications.socket.as_ref());
+        if socket.is_some_and(|socket| socket.removal != Removal::No) {
+            self.handle(now, Role::Main, Event::Notice(Notice::Unheard(AGAIN)));
         }
     }
 
@@ -396,6 +542,13 @@ impl Service {
             },
             Teller::Socket => {
                 if notifications.read_messages(now.at, &mut notices) {
+                    self.main.publish_later();
+                }
+            }
+            Teller::MainProcess => {
+                // A message that was read in the same turn may have named another.
+                if notifications.main_process.as_ref().is_some_and(|process| process.handle.has_ended()) {
+                    notifications.forget_main();
                     self.main.publish_later();
                 }
             }

@@ -1,9 +1,11 @@
 //! The policy files of a service: which there are, and what they say when that is needed.
 
+use std::ffi::CStr;
 use std::io;
 use std::sync::OnceLock;
 
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{AtFlags, statat};
 
 use super::Service;
 use super::contents::Contents;
@@ -120,8 +122,8 @@ impl Service {
                 Ok(policy) => return Some(policy),
                 Err(Senseless(expected)) => self.report_policy(file, &format!("not {expected}")),
             },
-            // It was removed a moment ago.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // It was removed a moment ago; a link that leads nowhere is still there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !is_entry(dir, file.name()) => {}
             Err(error) => {
                 let name = file.name().to_string_lossy();
                 if self.is_news(file) {
@@ -165,6 +167,11 @@ impl Service {
         facts.supervisor = own_process();
         Some(facts)
     }
+}
+
+/// Whether a directory has an entry of this name, whatever it leads to.
+fn is_entry(dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 /// Our number, and when we started; `None` without `/proc`.

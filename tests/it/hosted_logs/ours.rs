@@ -215,6 +215,23 @@ fn main_leads_to_the_directory_of_the_files() {
 }
 
 #[test]
+fn messages_name_the_directory_of_the_files() {
+    for by in BOTH {
+        let hosted = Hosted::new(by, "echo one; exec sleep 1000").file("sv/s/log/config", "zz\n");
+        symlink("../../../elsewhere", hosted.path("log/main")).unwrap();
+        let hosted = hosted.begin();
+        let told = |what: &str| eventually(what, || hosted.messages().contains(what));
+        told("s/log/main: file does not exist");
+        fs::create_dir(hosted.root.join("elsewhere")).unwrap();
+        eventually("written", || hosted.root.read("elsewhere/current") == "one\n");
+        told("s/log/config:1: ");
+        fs::remove_dir_all(hosted.root.join("elsewhere")).unwrap();
+        hosted.send_log("h");
+        eventually("told again", || hosted.messages().matches("s/log/main: file does not exist").count() > 1);
+    }
+}
+
+#[test]
 fn commands_mean_what_they_mean_for_svlogd() {
     for by in BOTH {
         let hosted = Hosted::new(by, COUNTS).start();
@@ -325,6 +342,17 @@ fn the_account_in_user_owns_the_files() {
         let status = fs::read_to_string(format!("/proc/{}/status", hosted.log_pid().unwrap())).unwrap();
         assert!(status.contains("Uid:\t65534\t65534\t65534\t65534\n"), "{status}");
         assert!(status.contains("CapEff:\t0000000000000000\n"), "{status}");
+    }
+}
+
+#[test]
+fn an_unknown_account_is_reported_with_the_log() {
+    needs_root();
+    for by in BOTH {
+        let hosted = Hosted::new(by, "exec sleep 1000").file("sv/s/log/user", "nosuchuser\n").begin();
+        let told = "svlogd: fatal: log/user: nosuchuser: unknown user or group: ";
+        let is_told = |line: &str| line.starts_with(told) && line.ends_with("s/log");
+        eventually("told", || hosted.messages().lines().any(is_told));
     }
 }
 

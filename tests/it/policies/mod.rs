@@ -3,6 +3,7 @@
 mod ours {
     mod cgroup;
     mod cost;
+    mod descriptors;
     mod kill_group;
     mod needs;
     mod on_failure;

@@ -281,6 +281,145 @@ fn several_logs_are_followed() {
     }
 }
 
+fn waiting_for(service: &str) -> String {
+    format!("svctl: info: {service}: has no log yet; waiting for it\n")
+}
+
+#[test]
+fn a_log_that_comes_later_is_followed_from_its_first_line() {
+    let lines = |count: usize| (0..count).map(|number| format!("line {number}\n")).collect::<String>();
+    for (option, dir) in [("-tt", "log/main"), ("-t", "log/current"), ("-ttt", "log"), ("-r_", "log/main")] {
+        let tree = Tree::new();
+        fs::create_dir_all(tree.path("web/log")).unwrap();
+        let outcome = tree.svctl(&["web"]).go();
+        let nothing = "svctl: warning: web: its log service does not run, and there is no log directory\n";
+        assert_eq!((outcome.code, outcome.err.as_str()), (Some(1), nothing));
+        let svctl = tree.svctl(&["-f", "--raw", "web"]).start(&tree.path("out"));
+        eventually("waits", || tree.0.read("out") == waiting_for("web"));
+        let log = tree.path("web").join(dir);
+        fs::create_dir_all(&log).unwrap();
+        let (_svlogd, mut input) = run("svlogd").arg(option).arg(&log).piped(&tree.path("err"));
+        input.write_all(lines(50).as_bytes()).unwrap();
+        eventually("all", || tree.0.read("out").ends_with("line 49\n"));
+        let shown = tree.0.read("out").replace(&waiting_for("web"), "");
+        let shown: String =
+            shown.lines().map(|line| format!("line {}\n", line.rsplit(' ').next().unwrap())).collect();
+        assert_eq!(shown, lines(50), "{option} {dir}");
+        drop(svctl);
+    }
+}
+
+#[test]
+fn a_log_that_comes_later_is_one_of_several() {
+    let tree = Tree::new();
+    tree.file("web", "current", "w\n");
+    fs::create_dir_all(tree.path("a-longer-name/log/main")).unwrap();
+    fs::create_dir_all(tree.path("none")).unwrap();
+    let svctl = tree.svctl(&["-f"]).start(&tree.path("out"));
+    // Its name counts for the width of the column from the beginning. It was not named, so there is no message.
+    let mut expected = "web           | w\n".to_owned();
+    eventually("shown", || tree.0.read("out") == expected);
+    tree.file("a-longer-name", "current", "a\n");
+    expected += "a-longer-name | a\n";
+    eventually("found", || tree.0.read("out") == expected);
+    // Nothing is missing now, so there is nothing to wake up for.
+    let switches = || {
+        let status = read(format!("/proc/{}/status", svctl.pid()));
+        status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:")).unwrap().to_owned()
+    };
+    let mut before = switches();
+    eventually("idle", || {
+        std::thread::sleep(Duration::from_millis(300));
+        std::mem::replace(&mut before, switches()) == switches()
+    });
+    steadily("no wake-up", Duration::from_millis(2500), || switches() == before);
+    assert_eq!(tree.0.read("out"), expected);
+}
+
+#[test]
+fn services_that_come_later_are_followed() {
+    let tree = Tree::new();
+    tree.file("web", "current", "w\n");
+    tree.file("other", "current", "o\n");
+    let every = tree.svctl(&["-f", "-n1"]).start(&tree.path("every"));
+    let some = tree.svctl(&["-f", "-n1", "w*"]).start(&tree.path("some"));
+    let shows = |file: &str, lines: &str| {
+        eventually(lines, || tree.0.read(file) == lines);
+    };
+    shows("every", "web   | w\n");
+    shows("some", "w\n");
+    // With a log from before, of which as much is shown as of those that were there.
+    let worker = TempDir::new();
+    worker.file("log/main/current", stamped(0, "old").repeat(5));
+    std::os::unix::fs::symlink(worker.path(), tree.path("worker")).unwrap();
+    shows("every", "web   | w\nworker | 2026-11-20 08:00:00.000 old\n");
+    shows("some", "w\nworker | 2026-11-20 08:00:00.000 old\n");
+    // With a log that is made only after it, in two steps.
+    fs::create_dir(tree.path("x")).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    fs::create_dir(tree.path("x/log")).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    fs::create_dir(tree.path("x/log/main")).unwrap();
+    tree.file("x", "current", "1\n2\n3\n");
+    fs::OpenOptions::new()
+        .append(true)
+        .open(tree.path("web/log/main/current"))
+        .unwrap()
+        .write_all(b"w2\n")
+        .unwrap();
+    eventually("x", || tree.0.read("every").ends_with("x      | 1\nx      | 2\nx      | 3\nweb    | w2\n"));
+    eventually("not x", || tree.0.read("some").ends_with("old\nweb    | w2\n"));
+    drop((every, some));
+}
+
+#[test]
+fn a_log_service_that_starts_later_is_followed_under_each_supervisor() {
+    under_any_supervisor(|tree, _| {
+        let far = tree.root.join("far");
+        fs::create_dir(&far).unwrap();
+        // From another time.
+        fs::write(far.join("current"), stamped(0, "old").repeat(50)).unwrap();
+        tree.define("web", "for i in $(seq 100); do echo line $i; done; exec sleep 1000");
+        tree.define("web/log", &format!("sleep 0.3; exec svlogd -tt {}", far.display()));
+        tree.link("web");
+        let out = tree.root.join("out");
+        let _svctl = super::svctl_in(tree).args(&["log", "-f", "-n2", "web"]).start(&out);
+        eventually("waits", || read(&out) == waiting_for("web"));
+        tree.start();
+        eventually("all", || read(&out).ends_with(" line 100\n"));
+        let shown = read(&out).replace(&waiting_for("web"), "");
+        let shown: Vec<&str> = shown.lines().map(|line| &line[24..]).collect();
+        let lines = (1..=100).map(|number| format!("line {number}"));
+        let expected: Vec<String> = ["old", "old"].map(str::to_owned).into_iter().chain(lines).collect();
+        assert_eq!(shown, expected);
+    });
+}
+
+/// With `ROUNDS=100` it has as many rounds, in which svlogd starts 0 to 50 ms after svctl.
+#[test]
+fn no_line_is_lost_or_doubled_whenever_svlogd_starts() {
+    let rounds = std::env::var("ROUNDS").map_or(10, |rounds| rounds.parse().unwrap());
+    for round in 0..rounds {
+        let tree = Tree::new();
+        tree.file("web", "config", "s1000\nn0\n!gzip\n");
+        let log = tree.path("web/log/main");
+        let svctl = tree.svctl(&["-f", "--raw", "-n", "1000", "web"]).start(&tree.path("out"));
+        std::thread::sleep(Duration::from_millis(50 * round / rounds));
+        let (_svlogd, mut input) =
+            run("svlogd").args(&["-tt", "-l100", "-b200"]).arg(&log).piped(&tree.path("err"));
+        let lines: String = (0..400).map(|number| format!("line {number}\n")).collect();
+        input.write_all(lines.as_bytes()).unwrap();
+        eventually("all", || tree.0.read("out").ends_with("line 399\n"));
+        drop(svctl);
+        let shown = tree.0.read("out").replace(&waiting_for("web"), "");
+        let shown: String = shown.lines().map(|line| line[26..].to_owned() + "\n").collect();
+        assert_eq!(shown, lines, "round {round}");
+        let old =
+            fs::read_dir(&log).unwrap().flatten().filter(|entry| entry.file_name().as_bytes()[0] == b'@');
+        assert!(old.count() >= 10);
+    }
+}
+
 /// A log that svlogd writes, and `svctl log -f` of it, whose output goes to a file.
 struct Followed {
     tree: Tree,
@@ -562,7 +701,9 @@ fn logs_of_stock_svlogd_are_read_and_followed() {
     }
     eventually("all shown", || tree.0.read("out").ends_with("line 999\n"));
     drop(svctl);
-    let numbers: Vec<String> = tree.0.read("out").lines().map(|line| line[26..].to_owned()).collect();
+    // If svctl is there before the first line, it reports that it waits.
+    let shown = tree.0.read("out").replace(&waiting_for("web"), "");
+    let numbers: Vec<String> = shown.lines().map(|line| line[26..].to_owned()).collect();
     // The ten last lines were shown first, if some were there.
     let first = numbers[0].strip_prefix("line ").unwrap().parse::<usize>().unwrap();
     let expected: Vec<String> = (first..count).map(|number| format!("line {number}")).collect();

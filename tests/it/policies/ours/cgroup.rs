@@ -80,6 +80,97 @@ fn what_a_killed_supervisor_left_is_ended() {
     });
 }
 
+/// More groups below that of a service than its supervisor removes at a time: as with a process that does not end at once, the
+/// kernel refuses to remove the group.
+const MANY_GROUPS: &str = "cd $GROUP/sv.web.*\nmkdir $(seq 300)";
+
+#[test]
+fn no_setting_of_a_group_that_cannot_be_removed_yet_stays() {
+    under_each_supervisor(|tree| {
+        let group = ControlGroup::new(&[]);
+        let setting = "cgroup.max.descendants";
+        tree.file("web", &format!("cgroup/{setting}"), "400\n");
+        let run = MANY_GROUPS.replace("$GROUP", group.path().to_str().unwrap());
+        start(tree, &group, &format!("if [ ! -e again ]; then\n{run}\nfi\nexec sleep 1000"));
+        let first = || group.of("web").is_some_and(|own| own.join("300").exists());
+        eventually("up", || tree.is_up("web") && first());
+        tree.file("web", "again", "");
+        std::fs::remove_file(tree.root.join(&format!("sv/web/cgroup/{setting}"))).unwrap();
+        assert_eq!(tree.sv(&["restart", "web"]).code, Some(0));
+        let own = read(format!("/proc/{}/cgroup", tree.pid("web").unwrap()));
+        let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap();
+        let own = group.path().join(own.rsplit('/').next().unwrap());
+        assert_eq!(read(own.join(setting)), "max\n");
+        // All of them go when the supervisor leaves.
+        stop(tree);
+        eventually("no group is left", || group.of("web").is_none());
+        assert_eq!(tree.messages(), "");
+    });
+}
+
+#[test]
+fn each_group_that_a_killed_supervisor_left_is_removed() {
+    under_each_supervisor(|tree| {
+        let group = ControlGroup::new(&[]);
+        tree.file("web", "cgroup/.keep", "");
+        let run = MANY_GROUPS.replace("$GROUP", group.path().to_str().unwrap());
+        start(tree, &group, &format!("if [ ! -e again ]; then\n{run}\nfi\nexec sleep 1000"));
+        let groups = || std::fs::read_dir(group.path()).unwrap().flatten().map(|entry| entry.path());
+        let groups = || groups().filter(|path| path.to_str().unwrap().contains("/sv.web.")).count();
+        eventually("up", || group.of("web").is_some_and(|own| own.join("300").exists()));
+        tree.file("web", "again", "");
+        assert_eq!(tree.sv(&["restart", "web"]).code, Some(0));
+        assert_eq!(groups(), 2);
+        let before = tree.pid("web").unwrap();
+        if tree.supervisor() == "runsvinit" {
+            tree.runsvdir().signal(SIGKILL);
+            tree.exit_code();
+            tree.start_by(&format!("{}\nexec \"$@\"", group.enter()));
+        } else {
+            kill(tree.runsv_of("web").unwrap(), SIGKILL);
+        }
+        eventually("another", || tree.is_up("web") && tree.pid("web") != Some(before));
+        assert!(!is_alive(before));
+        // The process in the second group was killed a moment ago.
+        assert_eq!(tree.sv(&["restart", "web"]).code, Some(0));
+        assert_eq!(groups(), 1);
+    });
+}
+
+#[test]
+fn all_processes_are_killed_where_the_kernel_cannot_kill_a_group() {
+    needs_program("strace");
+    under_each_supervisor(|tree| {
+        let group = ControlGroup::new(&[]);
+        tree.file("web", "cgroup/.keep", "");
+        // Some are in groups below.
+        let below = format!("cd {}/sv.web.*\nmkdir -p a/b", group.path().display());
+        let enter = "(echo 0 >a/b/cgroup.procs; exec setsid sleep 1000) &\nsetsid sleep 1000 &";
+        tree.define("web", &format!("{below}\n{enter}\nexec sleep 1000"));
+        tree.link("web");
+        // Linux before 5.14 has no such file.
+        let trace =
+            "strace -D -fqq -o strace.out -P cgroup.kill -e trace=openat -e inject=openat:error=ENOENT";
+        tree.start_by(&format!("{}\nexec {trace} \"$@\"", group.enter()));
+        let below = || group.of("web").map(|own| read(own.join("a/b/cgroup.procs"))).unwrap_or_default();
+        let all = || {
+            let mut all = group.processes_of("web");
+            all.extend(below().lines().map(|line| line.parse::<i32>().unwrap()));
+            all
+        };
+        eventually("up", || tree.is_up("web") && all().len() == 3 && !below().is_empty());
+        let before = all();
+        assert_eq!(tree.sv(&["stop", "web"]).code, Some(0));
+        eventually("ended", || before.iter().all(|pid| !is_alive(*pid)));
+        assert!(tree.root.read("strace.out").contains("INJECTED"), "{}", tree.root.read("strace.out"));
+        assert_eq!(tree.sv(&["start", "web"]).code, Some(0));
+        eventually("up", || all().len() == 3 && !below().is_empty());
+        stop(tree);
+        eventually("no group is left", || group.of("web").is_none());
+        assert_eq!(tree.messages(), "");
+    });
+}
+
 #[test]
 fn what_cannot_be_set_is_reported_and_the_service_runs() {
     under_each_supervisor(|tree| {

@@ -56,3 +56,21 @@ fn a_start_a_stop_and_an_idle_time_have_no_more_system_calls() {
     service.send("x");
     eventually("left", || strace.ended().is_some());
 }
+
+#[test]
+fn a_service_that_waits_when_it_begins_publishes_that_once() {
+    needs_program("strace");
+    let service = Service::sleeper().file("needs", "absent\n");
+    let trace = service.root().join("trace");
+    let mut strace = run_file("/usr/bin/strace")
+        .args(&["-qqo", trace.to_str().unwrap(), "-e", "trace=openat"])
+        .arg(program("runsv"))
+        .arg("s")
+        .dir(service.root())
+        .start(&service.root().join("err"));
+    eventually("it waits", || service.read("supervise/state").contains("absent"));
+    let calls = read(&trace);
+    assert_eq!(calls.matches("\"state.new\", O_WRONLY").count(), 1, "{calls}");
+    service.send("x");
+    eventually("left", || strace.ended().is_some());
+}

@@ -388,17 +388,21 @@ fn a_file_that_makes_no_sense_is_told_and_has_no_effect() {
         tree.define("d", "exec sleep 1000");
         fs::create_dir_all(tree.root.join("sv/d/needs")).unwrap();
         tree.link("d");
+        tree.define("e", "exec sleep 1000");
+        std::os::unix::fs::symlink("nowhere", tree.root.join("sv/e/needs")).unwrap();
+        tree.link("e");
         tree.start();
-        eventually("up", || ["a", "b", "c", "d"].iter().all(|name| tree.is_up(name)));
+        eventually("up", || ["a", "b", "c", "d", "e"].iter().all(|name| tree.is_up(name)));
         let messages = tree.messages();
         for line in [
             "a: warning: needs: not names of services, ignored\n",
             "c: warning: needs: too long, ignored\n",
             "d: warning: unable to read needs, ignored: is a directory\n",
+            "e: warning: unable to read needs, ignored: file does not exist\n",
         ] {
             assert!(messages.contains(line), "{messages}");
         }
-        assert_eq!(messages.lines().count(), 3, "{messages}");
+        assert_eq!(messages.lines().count(), 4, "{messages}");
     });
 }
 

@@ -12,7 +12,7 @@ fn until(file: &str) -> String {
 }
 
 /// A program that sends each of the messages, before each of which it waits for a file of that number, and then sleeps.
-fn perl(messages: &[&str]) -> String {
+pub(super) fn perl(messages: &[&str]) -> String {
     let messages: Vec<String> = messages.iter().map(|message| format!("\"{message}\"")).collect();
     format!(
         r#"exec perl -e 'use Socket; my $to = $ENV{{NOTIFY_SOCKET}}; $to =~ s/^@/\0/;
@@ -28,16 +28,16 @@ sleep 1000'"#,
     )
 }
 
-fn is_ready(tree: &Tree, name: &str) -> bool {
+pub(super) fn is_ready(tree: &Tree, name: &str) -> bool {
     tree.fact(name, "ready").is_some_and(|since| since.starts_with('@'))
 }
 
-fn is_unready(tree: &Tree, name: &str) -> bool {
+pub(super) fn is_unready(tree: &Tree, name: &str) -> bool {
     tree.fact(name, "ready").as_deref() == Some("no")
 }
 
 /// Processor time that a process has used.
-fn processor_time(pid: i32) -> Duration {
+pub(super) fn processor_time(pid: i32) -> Duration {
     let stat = read(format!("/proc/{pid}/stat"));
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
@@ -51,7 +51,7 @@ fn variable(tree: &Tree, service: &str, name: &str) -> Option<String> {
 }
 
 /// A socket that is connected to that of a service.
-fn connected(tree: &Tree, service: &str) -> UnixDatagram {
+pub(super) fn connected(tree: &Tree, service: &str) -> UnixDatagram {
     let mut address = None;
     // While a process executes a program, it shows none.
     eventually("has an environment", || {
@@ -201,7 +201,7 @@ fn a_descendant_is_believed_and_a_stranger_is_not() {
 }
 
 /// The processes below one.
-fn children_of(pid: i32) -> Vec<i32> {
+pub(super) fn children_of(pid: i32) -> Vec<i32> {
     let children = read(format!("/proc/{pid}/task/{pid}/children"));
     let children = children.split_whitespace().map(|child| child.parse().unwrap());
     children.flat_map(|child| children_of(child).into_iter().chain([child])).collect()
@@ -373,7 +373,6 @@ fn a_main_process_that_has_ended_is_no_longer_shown() {
 send($socket, "MAINPID=$child", 0, pack_sockaddr_un($to)) or die;
 select(undef, undef, undef, 0.01) until -e "end";
 kill 9, $child; wait;
-send($socket, "WATCHDOG=1", 0, pack_sockaddr_un($to)) or die;
 sleep 1000"#;
         tree.define("web", &perl(&["READY=1"]).replace("sleep 1000", child));
         tree.file("web", "notification-socket", "");

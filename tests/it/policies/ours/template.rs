@@ -54,7 +54,11 @@ fn each_link_is_a_service_with_its_own_argument_and_state() {
         instance(tree, "a b@c");
         tree.start();
         eventually("up", || is_up(tree, "tty1") && is_up(tree, "a b@c") && tree.is_up("plain@"));
-        assert_eq!(tree.read("plain@", "out"), "0\n");
+        // `run` is up before it has written anything.
+        eventually("told", || {
+            let has_begun = |name: &str| tree.read("getty@", &format!("out.{name}")).ends_with('\n');
+            has_begun("tty1") && has_begun("a b@c") && tree.read("plain@", "out") == "0\n"
+        });
         let status = tree.sv(&["status", "getty@tty1"]);
         let first = pid(tree, "tty1").unwrap();
         assert!(status.out.starts_with(&format!("run: getty@tty1: (pid {first}) ")), "{status:?}");
