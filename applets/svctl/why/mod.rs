@@ -44,7 +44,7 @@ pub(super) fn run(asked: &Asked) -> Result {
         let evidence = gather(service, &base, &mut supervisors, true);
         head(service, &screen, &mut out);
         explain(service, &evidence, &mut out);
-        match cause::of(&evidence) {
+        match cause_of(&evidence, &base) {
             Some(cause) => add_cause(&cause, &mut out),
             None => out += "  nothing is wrong\n",
         }
@@ -75,7 +75,7 @@ pub(super) fn status(asked: &Asked) -> Result {
         head(service, &screen, &mut out);
         explain(service, &evidence, &mut out);
         if service.has_problem()
-            && let Some(cause) = cause::of(&evidence)
+            && let Some(cause) = cause_of(&evidence, &base)
         {
             add_cause(&cause, &mut out);
         }
@@ -103,7 +103,7 @@ fn named(asked: &Asked) -> Result<(Tree, Vec<Service>)> {
 
 /// The probable cause in words, and what mends it, for a service that did not do what it should.
 pub(super) fn cause_lines(service: &Service, base: &Base, supervisors: &mut Supervisors) -> Vec<String> {
-    lines_of(cause::of(&gather(service, base, supervisors, false)))
+    lines_of(cause_of(&gather(service, base, supervisors, false), base))
 }
 
 /// The same for a service that was just told to start: its files do not show that yet.
@@ -113,7 +113,21 @@ pub(super) fn cause_lines_of_start(
     supervisors: &mut Supervisors,
 ) -> Vec<String> {
     let evidence = gather(service, base, supervisors, false);
-    lines_of(cause::of(&Evidence { condition: Some(Condition::Restarting), ..evidence }))
+    lines_of(cause_of(&Evidence { condition: Some(Condition::Restarting), ..evidence }, base))
+}
+
+/// The probable cause. The command that mends it names the directory, where it would mean another one otherwise.
+fn cause_of(evidence: &Evidence, base: &Base) -> Option<Cause> {
+    let mut cause = cause::of(evidence)?;
+    if let Some(mend) = &mut cause.mend
+        && mend.contains("svctl ")
+        && !mend.contains("svctl -d ")
+        && Tree::new(&Given::default()).path() != Path::new(base.path())
+    {
+        let with_directory = format!("svctl -d {} ", quoted(base.path().as_bytes()));
+        *mend = mend.replace("svctl ", &with_directory);
+    }
+    Some(cause)
 }
 
 fn lines_of(found: Option<Cause>) -> Vec<String> {
