@@ -339,8 +339,9 @@ fn a_log_that_comes_later_is_one_of_several() {
 #[test]
 fn services_that_come_later_are_followed() {
     let tree = Tree::new();
-    tree.file("web", "current", "w\n");
+    // In this order: a line without a timestamp has the time of its file.
     tree.file("other", "current", "o\n");
+    tree.file("web", "current", "w\n");
     let every = tree.svctl(&["-f", "-n1"]).start(&tree.path("every"));
     let some = tree.svctl(&["-f", "-n1", "w*"]).start(&tree.path("some"));
     let shows = |file: &str, lines: &str| {
