@@ -52,7 +52,10 @@ impl Started {
 /// How much longer the process has to run; `None` if it has run for long enough, or there is none. After a start that lies in
 /// the future, since the clock was set back, that is the whole time.
 fn left(status: &Status, now: &Tai64N) -> Option<Duration> {
-    let age = now.duration_since(&status.since).unwrap_or_default();
+    // Not by `duration_since` of tai64, which may panic.
+    let time =
+        |stamp: &Tai64N| Duration::from_secs(stamp.0.0).saturating_add(Duration::from_nanos(stamp.1.into()));
+    let age = time(now).saturating_sub(time(&status.since));
     let runs = status.state == State::Run && status.pid.is_some();
     SHORTEST_RUN.checked_sub(age).filter(|left| runs && !left.is_zero())
 }
