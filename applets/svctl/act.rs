@@ -11,7 +11,7 @@ use svcore::event::{self, Wait};
 use svcore::moment::{Moment, earlier};
 use svcore::status::{State, Status, Want};
 use svcore::sys::clock;
-use svcore::tai::{self, Tai64N};
+use svcore::tai;
 use svcore::{Error, Result, Signal, decimal, say};
 
 use super::facts::{Condition, Service, Supervising, pid_number};
@@ -246,7 +246,6 @@ struct Reporter<'a> {
     has_failed: bool,
     has_progress: bool,
     begin: Moment,
-    now: Tai64N,
 }
 
 impl<'a> Reporter<'a> {
@@ -264,7 +263,6 @@ impl<'a> Reporter<'a> {
             has_failed: false,
             has_progress: false,
             begin: clock::monotonic(),
-            now: tai::now(),
         })
     }
 
@@ -407,16 +405,8 @@ impl<'a> Reporter<'a> {
 }
 
 impl Observer for Reporter<'_> {
-    fn base(&self) -> &Base {
-        &self.base
-    }
-
-    fn supervisors(&mut self) -> &mut Supervisors {
-        &mut self.supervisors
-    }
-
-    fn looks_at(&mut self, now: Tai64N) {
-        self.now = now;
+    fn directories(&mut self) -> (&Base, &mut Supervisors) {
+        (&self.base, &mut self.supervisors)
     }
 
     fn done(&mut self, target: &Target, view: &View) {
