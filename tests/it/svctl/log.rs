@@ -339,8 +339,9 @@ fn a_log_that_comes_later_is_one_of_several() {
 #[test]
 fn services_that_come_later_are_followed() {
     let tree = Tree::new();
-    tree.file("web", "current", "w\n");
+    // The one that was written last has the last line.
     tree.file("other", "current", "o\n");
+    tree.file("web", "current", "w\n");
     let every = tree.svctl(&["-f", "-n1"]).start(&tree.path("every"));
     let some = tree.svctl(&["-f", "-n1", "w*"]).start(&tree.path("some"));
     let shows = |file: &str, lines: &str| {
@@ -361,13 +362,14 @@ fn services_that_come_later_are_followed() {
     std::thread::sleep(Duration::from_millis(100));
     fs::create_dir(tree.path("x/log/main")).unwrap();
     tree.file("x", "current", "1\n2\n3\n");
+    eventually("x", || tree.0.read("every").ends_with("x      | 1\nx      | 2\nx      | 3\n"));
     fs::OpenOptions::new()
         .append(true)
         .open(tree.path("web/log/main/current"))
         .unwrap()
         .write_all(b"w2\n")
         .unwrap();
-    eventually("x", || tree.0.read("every").ends_with("x      | 1\nx      | 2\nx      | 3\nweb    | w2\n"));
+    eventually("web", || tree.0.read("every").ends_with("web    | w2\n"));
     eventually("not x", || tree.0.read("some").ends_with("old\nweb    | w2\n"));
     drop((every, some));
 }
