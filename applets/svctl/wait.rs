@@ -186,10 +186,7 @@ pub(super) fn once(asked: &Asked) -> Result {
         return Ok(FAILED);
     };
     if status.pid.is_some() || status.want == Some(Want::Up) {
-        let already = match before.condition() {
-            Condition::GivenUp | Condition::Waiting | Condition::Restarting => ", and it is wanted up",
-            _ => " already",
-        };
+        let already = if status.pid.is_some() { " already" } else { ", and it is wanted up" };
         let line = format!("{shown}: {}{already}; stop it first\n", before.in_words());
         say::out(&[line.as_bytes()]);
         return Ok(FAILED);

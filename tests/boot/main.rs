@@ -412,9 +412,9 @@ for kind in runsvdir runsvinit container; do
 	echo "$kind: the bomb is gone"
 	until_it grep -q 'eater: warning: out of memory: the kernel has killed it$' /run/err.$kind
 	echo "$kind: the eater was killed"
-	# A container has numbers of processes of its own.
+	# A container has its own numbers of processes, and its own /proc.
 	case $kind in
-	container) why="nsenter -p -t $(cat /proc/$!/task/$!/children) svctl why $tree/eater" ;;
+	container) why="nsenter -m -p -t $(cat /proc/$!/task/$!/children) svctl why $tree/eater" ;;
 	*) why="svctl why $tree/eater" ;;
 	esac
 	told() { $why | grep -q 'cause: out of memory again and again: the kernel killed it, or a part of it (signal KILL)'; }

@@ -15,15 +15,16 @@ use svcore::proc_stat::ProcStat;
 use svcore::status::{State, Want};
 use svcore::sys::listing;
 use svcore::tai;
-use svcore::{Error, Result, files, oom, say};
+use svcore::{Error, Result, files, oom, say, serving};
 
 use super::act::usual_patience;
+use super::enable::Source;
 use super::facts::{Condition, Service, Supervising, Unit, command_of, pid_number};
 use super::json::object;
-use super::options::Opt;
+use super::options::{Given, Opt};
 use super::screen::Screen;
 use super::silent::Silent;
-use super::tree::Tree;
+use super::tree::{Tree, is_path};
 use super::{Asked, NOT_UP, list, log, text};
 use cause::{Cause, Check, Evidence};
 
@@ -43,7 +44,7 @@ pub(super) fn run(asked: &Asked) -> Result {
         let evidence = gather(service, &base, &mut supervisors, true);
         head(service, &screen, &mut out);
         explain(service, &evidence, &mut out);
-        match cause::of(&evidence) {
+        match cause_of(&evidence, &base) {
             Some(cause) => add_cause(&cause, &mut out),
             None => out += "  nothing is wrong\n",
         }
@@ -74,7 +75,7 @@ pub(super) fn status(asked: &Asked) -> Result {
         head(service, &screen, &mut out);
         explain(service, &evidence, &mut out);
         if service.has_problem()
-            && let Some(cause) = cause::of(&evidence)
+            && let Some(cause) = cause_of(&evidence, &base)
         {
             add_cause(&cause, &mut out);
         }
@@ -102,7 +103,7 @@ fn named(asked: &Asked) -> Result<(Tree, Vec<Service>)> {
 
 /// The probable cause in words, and what mends it, for a service that did not do what it should.
 pub(super) fn cause_lines(service: &Service, base: &Base, supervisors: &mut Supervisors) -> Vec<String> {
-    lines_of(cause::of(&gather(service, base, supervisors, false)))
+    lines_of(cause_of(&gather(service, base, supervisors, false), base))
 }
 
 /// The same for a service that was just told to start: its files do not show that yet.
@@ -112,7 +113,21 @@ pub(super) fn cause_lines_of_start(
     supervisors: &mut Supervisors,
 ) -> Vec<String> {
     let evidence = gather(service, base, supervisors, false);
-    lines_of(cause::of(&Evidence { condition: Some(Condition::Restarting), ..evidence }))
+    lines_of(cause_of(&Evidence { condition: Some(Condition::Restarting), ..evidence }, base))
+}
+
+/// The probable cause. The command that mends it names the directory, where it would mean another one otherwise.
+fn cause_of(evidence: &Evidence, base: &Base) -> Option<Cause> {
+    let mut cause = cause::of(evidence)?;
+    if let Some(mend) = &mut cause.mend
+        && mend.contains("svctl ")
+        && !mend.contains("svctl -d ")
+        && Tree::new(&Given::default()).path() != Path::new(base.path())
+    {
+        let with_directory = format!("svctl -d {} ", quoted(base.path().as_bytes()));
+        *mend = mend.replace("svctl ", &with_directory);
+    }
+    Some(cause)
 }
 
 fn lines_of(found: Option<Cause>) -> Vec<String> {
@@ -251,15 +266,25 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
     }
 }
 
-/// What is told of a service that does not exist, if another one is called nearly so.
+/// Where a service is that is not in the directory, or which one was probably meant.
 fn no_such(service: &Service, base: &Base) -> Option<String> {
-    let tree = Tree::at(base.path().into());
-    if tree.has(&service.name) {
+    let (name, tree) = (&service.name, Tree::at(base.path().into()));
+    if is_path(name) || tree.has(name) {
         return None;
     }
-    let nearest = text::escaped(tree.nearest(&service.name)?.as_bytes());
-    let tree = text::escaped(base.path().as_bytes());
-    Some(format!("{tree} has no service of this name; did you mean {nearest}?"))
+    let word = quoted(name.as_bytes());
+    if Source::new(&Given::default()).path.join(name).is_dir() {
+        return Some(format!("it is not enabled: svctl enable {word}"));
+    }
+    let none = format!("{} has no service of this name", text::escaped(base.path().as_bytes()));
+    let mut served = serving::all().into_iter().flatten().filter_map(|process| process.directory().ok());
+    if let Some(dir) = served.find(|dir| dir.join(name).is_dir()) {
+        let shown = text::escaped(dir.as_os_str().as_bytes());
+        let dir = quoted(dir.as_os_str().as_bytes());
+        return Some(format!("{none}, and {shown} has one: svctl -d {dir} why {word}"));
+    }
+    let nearest = tree.nearest(name)?;
+    Some(format!("{none}; did you mean {}?", text::escaped(nearest.as_bytes())))
 }
 
 /// How a service is that another one waits for.

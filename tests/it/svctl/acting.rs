@@ -257,6 +257,11 @@ fn what_is_not_known_to_be_down_is_waited_for() {
         tree.start();
         eventually("restarting", || go(tree, &["list", "ends"]).1.contains("restarting"));
         assert_eq!(go(tree, &["wait", "-w1", "down", "ends"]).0, Some(1));
+        eventually("between two starts", || {
+            let (code, out) = go(tree, &["once", "ends"]);
+            assert_eq!(code, Some(1), "{out}");
+            out.ends_with("ing, and it is wanted up; stop it first\n")
+        });
         assert_eq!(go(tree, &["wait", "-w1", "down", "nosuch"]).0, Some(1));
         eventually("up", || tree.is_up("broken"));
         tree.file("broken", "supervise/status", "");

@@ -48,10 +48,28 @@ fn a_service_may_have_no_supervisor() {
     symlink("/nonexistent/db", tree.root.join("service/db")).unwrap();
     because(&tree, "db", "it is a link to /nonexistent/db, which is not there", "");
     because(&tree, "nosuch", "has no service of this name", "");
+    tree.define("new", "exec sleep 1000");
+    let outcome = svctl_in(&tree).args(&["why", "new"]).env("SVSRC", tree.root.join("sv")).go();
+    assert!(outcome.out.ends_with("\n  cause: it is not enabled\n  mend: svctl enable new\n"), "{outcome:?}");
     let outcome = svctl().args(&["-d", "/nonexistent", "why", "web"]).go();
     assert!(outcome.err.contains("unable to read /nonexistent"), "{outcome:?}");
     symlink("/nonexistent/state", tree.root.join("sv/web/supervise")).unwrap();
     because(&tree, "web", "its link supervise leads to /nonexistent/state", "");
+}
+
+#[test]
+fn another_directory_may_be_meant() {
+    under_any_supervisor(|tree, _| {
+        let wrong = Tree::new();
+        wrong.sleeper("web");
+        tree.sleeper("only-there");
+        tree.start();
+        eventually("up", || tree.is_up("only-there"));
+        let right = tree.root.join("service");
+        let mend = format!("svctl -d {} why only-there", right.display());
+        because(&wrong, "only-there", "has no service of this name, and ", &mend);
+        because(&wrong, "web", "no runsvdir serves ", "set SVDIR");
+    });
 }
 
 #[test]
@@ -177,6 +195,22 @@ fn commands_and_files_keep_a_service_down() {
         because(tree, "web", "it was stopped by a command", "svctl start web");
         tree.file("web", "down", "");
         because(tree, "web", "it has a file down", "svctl start web");
+    });
+}
+
+#[test]
+fn what_mends_it_is_a_command_for_the_same_directory() {
+    with_run("exec sleep 1000", |tree, _| {
+        tree.file("web", "down", "");
+        eventually("served", || !tree.read("web", "supervise/stat").is_empty());
+        assert_eq!(svctl_in(tree).args(&["stop", "web"]).go().code, Some(0));
+        let why = svctl().args(&["why", "web", "-d", "service"]).dir(tree.root.path()).go();
+        let mend = why.out.lines().find_map(|line| line.strip_prefix("  mend: ")).unwrap_or_default();
+        assert_eq!(mend, "svctl -d service start web", "{why:?}");
+        let line = mend.replace("svctl", &format!("{} svctl", executable().display()));
+        let mended = run_file("/bin/sh").args(&["-c", &line]).dir(tree.root.path()).go();
+        assert_eq!(mended.code, Some(0), "{mended:?}");
+        assert!(tree.is_up("web"));
     });
 }
 

@@ -339,7 +339,7 @@ fn a_log_that_comes_later_is_one_of_several() {
 #[test]
 fn services_that_come_later_are_followed() {
     let tree = Tree::new();
-    // The one that was written last has the last line.
+    // In this order: a line without a timestamp has the time of its file.
     tree.file("other", "current", "o\n");
     tree.file("web", "current", "w\n");
     let every = tree.svctl(&["-f", "-n1"]).start(&tree.path("every"));
