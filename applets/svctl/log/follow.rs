@@ -127,6 +127,15 @@ impl Follower {
         log.look();
     }
 
+    /// Goes on with another directory if a link to a service leads to another one than before. If it leads nowhere, a later
+    /// change of the directory of services tells when it does again.
+    fn follow_link(&mut self, place: usize, log: &mut Log) {
+        if !log.is_there() && self.add(log.path(), Watched::Log(place)) {
+            log.reopen();
+            log.look();
+        }
+    }
+
     /// Waits until something has changed, but no longer than to a moment, and looks at the logs that have.
     ///
     /// # Errors
@@ -168,6 +177,11 @@ impl Follower {
         places.dedup();
         for place in places {
             self.look(place, logs);
+        }
+        if changed.is_tree {
+            for (place, log) in logs.iter_mut().enumerate() {
+                self.follow_link(place, log);
+            }
         }
         Ok(changed)
     }

@@ -47,8 +47,10 @@ struct Missing {
     /// As it is called before its lines.
     name: OsString,
     path: PathBuf,
-    /// The number of its name, if it is waited for, since it has a log service.
+    /// The number of its name, if it had a log service at any time.
     number: Option<usize>,
+    /// It has a log service.
+    is_awaited: bool,
     /// Each step on the way to a log is noticed.
     is_watched: bool,
 }
@@ -106,7 +108,7 @@ impl<'a> Services<'a> {
         for (missing, why) in self.missing.iter().flatten().zip(reasons) {
             let name = missing.name.as_bytes();
             let what = [name, b": ", why.as_bytes()].concat();
-            if missing.number.is_some() {
+            if missing.is_awaited {
                 if are_named || is_first_to_come {
                     Message::info("svctl", &what).print();
                 }
@@ -124,13 +126,13 @@ impl<'a> Services<'a> {
 
     /// Whether a service has a log service and no log, and is waited for.
     pub(super) fn is_any_awaited(&self) -> bool {
-        self.missing.iter().flatten().any(|missing| missing.number.is_some())
+        self.missing.iter().flatten().any(|missing| missing.is_awaited)
     }
 
     /// When to look again although nothing has changed, if ever.
     pub(super) fn next_look(&self) -> Option<Moment> {
         let is_soon = clock::monotonic() < self.soon_until;
-        let mut awaited = self.missing.iter().flatten().filter(|missing| missing.number.is_some());
+        let mut awaited = self.missing.iter().flatten().filter(|missing| missing.is_awaited);
         let is_needed = !self.is_tree_watched || awaited.any(|missing| is_soon || !missing.is_watched);
         is_needed.then_some(self.next_look)
     }
@@ -152,7 +154,7 @@ impl<'a> Services<'a> {
         let (finder, mut logs) = (Finder::default(), Vec::new());
         for place in 0..self.missing.len() {
             let Some(slot) = self.missing.get_mut(place) else { continue };
-            let is_timed = |missing: &Missing| is_due && missing.number.is_some();
+            let is_timed = |missing: &Missing| is_due && missing.is_awaited;
             let has_changed = is_tree || changed.missing.contains(&place);
             let Some(mut missing) = slot.take_if(|missing| has_changed || is_timed(missing)) else {
                 continue;
@@ -186,6 +188,7 @@ impl<'a> Services<'a> {
     }
 
     fn look_at(&mut self, finder: &Finder, mut missing: Missing) -> Looked {
+        missing.is_awaited = false;
         let why = match finder.find(&missing.path) {
             Found::Directory(directory) => {
                 match Log::open(missing.name.as_bytes(), &directory, self.is_followed) {
@@ -214,6 +217,7 @@ impl<'a> Services<'a> {
             Found::NotYet { log_service, why } if self.is_followed => {
                 // Without a supervisor it is not known where the first sign of one will be.
                 missing.is_watched &= log_service != Running::Unknown;
+                missing.is_awaited = true;
                 missing.number = Some(self.number_of(&missing));
                 match log_service {
                     Running::Process(_) => format!("has no log yet; waiting for it: {why}"),
@@ -241,6 +245,7 @@ impl Missing {
             name: shown_name(name).to_owned(),
             path: service_of(name, tree),
             number: None,
+            is_awaited: false,
             is_watched: false,
         }
     }

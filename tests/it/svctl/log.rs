@@ -339,8 +339,9 @@ fn a_log_that_comes_later_is_one_of_several() {
 #[test]
 fn services_that_come_later_are_followed() {
     let tree = Tree::new();
-    tree.file("web", "current", "w\n");
+    // In this order: a line without a timestamp has the time of its file.
     tree.file("other", "current", "o\n");
+    tree.file("web", "current", "w\n");
     let every = tree.svctl(&["-f", "-n1"]).start(&tree.path("every"));
     let some = tree.svctl(&["-f", "-n1", "w*"]).start(&tree.path("some"));
     let shows = |file: &str, lines: &str| {
@@ -370,6 +371,53 @@ fn services_that_come_later_are_followed() {
     eventually("x", || tree.0.read("every").ends_with("x      | 1\nx      | 2\nx      | 3\nweb    | w2\n"));
     eventually("not x", || tree.0.read("some").ends_with("old\nweb    | w2\n"));
     drop((every, some));
+}
+
+#[test]
+fn names_of_one_service_and_links_that_lead_elsewhere_are_followed() {
+    use std::os::unix::fs::symlink;
+    let tree = Tree::new();
+    let target = TempDir::new();
+    for service in ["one", "two"] {
+        target.file(&format!("{service}/log/main/current"), "");
+    }
+    let link = |service: &str, name: &str| symlink(target.join(service), tree.path(name)).unwrap();
+    let log = |service: &str, line: &str| {
+        let path = target.join(service).join("log/main/current");
+        fs::OpenOptions::new().append(true).open(path).unwrap().write_all(line.as_bytes()).unwrap();
+    };
+    link("one", "a");
+    link("one", "b");
+    let svctl = tree.svctl(&["-f"]).start(&tree.path("out"));
+    let mut expected = Vec::new();
+    let mut shows = |lines: &[&'static str]| {
+        expected.extend_from_slice(lines);
+        expected.sort_unstable();
+        eventually(&lines.concat(), || {
+            let shown = tree.0.read("out");
+            let mut shown: Vec<&str> = shown.lines().collect();
+            shown.sort_unstable();
+            shown == expected
+        });
+    };
+    log("one", "0\n");
+    shows(&["a | 0", "b | 0"]);
+    log("one", "1\n");
+    shows(&["a | 1", "b | 1"]);
+    let current = target.join("one/log/main/current");
+    fs::rename(&current, current.with_file_name(FIRST)).unwrap();
+    fs::write(&current, "rotated\n").unwrap();
+    shows(&["a | rotated", "b | rotated"]);
+    fs::remove_file(tree.path("b")).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    link("two", "b");
+    log("two", "2\n");
+    shows(&["b | 2"]);
+    log("one", "3\n");
+    shows(&["a | 3"]);
+    log("two", "4\n");
+    shows(&["b | 4"]);
+    drop(svctl);
 }
 
 #[test]

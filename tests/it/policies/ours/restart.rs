@@ -195,7 +195,8 @@ fn what_a_killed_supervisor_left_is_not_believed() {
     let left = facts();
     service.runsv().kill();
     eventually("killed", || service.runsv().ended().is_some());
-    // Stock's runsv, for one, does not remove the file.
+    // Stock's runsv, for one, does not remove the file. Otherwise the service would soon be done again.
+    service.write("down", "");
     let service = service.supervised();
     service.write("supervise/state", &left);
     let status = service.sv(&["status"]).out;
