@@ -64,12 +64,8 @@ impl Reporter {
 }
 
 impl Observer for Reporter {
-    fn base(&self) -> &Base {
-        &self.base
-    }
-
-    fn supervisors(&mut self) -> &mut Supervisors {
-        &mut self.supervisors
+    fn directories(&mut self) -> (&Base, &mut Supervisors) {
+        (&self.base, &mut self.supervisors)
     }
 
     fn looks_at(&mut self, now: Tai64N) {

@@ -12,7 +12,7 @@ use svcore::listed::Listed;
 use svcore::moment::{Moment, earlier};
 use svcore::status::{State, Status, Want};
 use svcore::sys::clock;
-use svcore::tai::{self, Tai64N};
+use svcore::tai;
 use svcore::{Error, Result, Signal, decimal, say};
 
 use super::facts::{Condition, Service, Supervising, pid_number};
@@ -247,7 +247,6 @@ struct Reporter<'a> {
     has_failed: bool,
     has_progress: bool,
     begin: Moment,
-    now: Tai64N,
 }
 
 impl<'a> Reporter<'a> {
@@ -265,7 +264,6 @@ impl<'a> Reporter<'a> {
             has_failed: false,
             has_progress: false,
             begin: clock::monotonic(),
-            now: tai::now(),
         })
     }
 
@@ -404,16 +402,8 @@ impl<'a> Reporter<'a> {
 }
 
 impl Observer for Reporter<'_> {
-    fn base(&self) -> &Base {
-        &self.base
-    }
-
-    fn supervisors(&mut self) -> &mut Supervisors {
-        &mut self.supervisors
-    }
-
-    fn looks_at(&mut self, now: Tai64N) {
-        self.now = now;
+    fn directories(&mut self) -> (&Base, &mut Supervisors) {
+        (&self.base, &mut self.supervisors)
     }
 
     fn done(&mut self, target: &Target, view: &View) {

@@ -1,7 +1,6 @@
 //! An observer for commands that report in their own way.
 
 use svcore::client::{Base, Observer, Supervisors, Target, Trouble, View};
-use svcore::tai::Tai64N;
 
 /// Reports nothing.
 #[derive(Debug)]
@@ -11,13 +10,9 @@ pub(super) struct Silent<'a> {
 }
 
 impl Observer for Silent<'_> {
-    fn base(&self) -> &Base {
-        self.base
+    fn directories(&mut self) -> (&Base, &mut Supervisors) {
+        (self.base, self.supervisors)
     }
-    fn supervisors(&mut self) -> &mut Supervisors {
-        self.supervisors
-    }
-    fn looks_at(&mut self, _now: Tai64N) {}
     fn done(&mut self, _target: &Target, _view: &View) {}
     fn late(&mut self, _target: &Target, _view: &View, _killed: bool) {}
     fn has_left(&mut self, _target: &Target) {}

@@ -28,14 +28,11 @@ use crate::tai::Tai64N;
 
 /// What a client reports of services that it waits for, and what it knows of them all.
 pub trait Observer {
-    /// The directory that services with plain names are in.
-    fn base(&self) -> &Base;
-
-    /// The processes that serve directories.
-    fn supervisors(&mut self) -> &mut Supervisors;
+    /// The directory that services with plain names are in, and the processes that serve directories.
+    fn directories(&mut self) -> (&Base, &mut Supervisors);
 
     /// The services are looked at, at this time of the wall clock.
-    fn looks_at(&mut self, now: Tai64N);
+    fn looks_at(&mut self, _now: Tai64N) {}
 
     /// The request had its effect on a service.
     fn done(&mut self, target: &Target, view: &View);

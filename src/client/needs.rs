@@ -92,7 +92,8 @@ pub(super) fn report_not_ready(needed: &[Target], observer: &mut dyn Observer) {
 
 /// Tells the observer about each service that needs one of `stopped`, is not one of them, and is up or wanted up.
 pub(super) fn report_dependents(stopped: &[OsString], observer: &mut dyn Observer) {
-    let targets: Vec<Target> = stopped.iter().map(|name| Target::new(name, observer.base())).collect();
+    let targets: Vec<Target> =
+        stopped.iter().map(|name| Target::new(name, observer.directories().0)).collect();
     let mut places: Vec<Vec<u8>> = Vec::new();
     let mut dependents: Vec<Dependent> = Vec::new();
     for target in &targets {
@@ -161,11 +162,12 @@ fn open(path: &[u8]) -> Option<OwnedFd> {
 }
 
 /// The order in which the named services are told to end; `None` if none of them needs another.
-pub(super) fn order_of(names: &[OsString], observer: &dyn Observer) -> Option<EndOrder> {
+pub(super) fn order_of(names: &[OsString], observer: &mut dyn Observer) -> Option<EndOrder> {
     if names.len() < 2 {
         return None;
     }
-    let paths: Vec<Vec<u8>> = names.iter().map(|name| Target::path_of(name, observer.base())).collect();
+    let paths: Vec<Vec<u8>> =
+        names.iter().map(|name| Target::path_of(name, observer.directories().0)).collect();
     let paths: Vec<&[u8]> = paths.iter().map(Vec::as_slice).collect();
     end_order(&paths, &trust::ours())
 }

@@ -84,7 +84,7 @@ pub fn act(
             if later.as_ref().is_some_and(|later| !later.order.may_end(number)) {
                 continue;
             }
-            let target = Target::new(name, observer.base());
+            let target = Target::new(name, observer.directories().0);
             if request.is_up() {
                 needs::start(&target, &mut needed);
             }
@@ -96,7 +96,7 @@ pub fn act(
         }
     } else {
         for (number, name) in names.iter().enumerate() {
-            let target = Target::new(name, observer.base());
+            let target = Target::new(name, observer.directories().0);
             match Sent::new(&target, request) {
                 Ok(sent) if sent.is_written() => {}
                 Ok(sent) => {
@@ -214,7 +214,7 @@ impl<'a> Waiter<'a> {
                 continue;
             };
             *told = true;
-            match self.begin(Target::new(name, observer.base()), number, observer) {
+            match self.begin(Target::new(name, observer.directories().0), number, observer) {
                 Some(begun) => pending.push(begun),
                 None => these.next.extend(these.order.ended(number)),
             }
@@ -270,7 +270,7 @@ impl<'a> Waiter<'a> {
             Trouble::Unable(_, error) => error.kind() == std::io::ErrorKind::NotFound,
             Trouble::NoDirectory(_) | Trouble::BadFormat => false,
         };
-        self.request.is_up() && is_unserved && observer.supervisors().serve(&parent(target)) == Served::Yes
+        self.request.is_up() && is_unserved && observer.directories().1.serve(&parent(target)) == Served::Yes
     }
 
     /// Looks at one service. Whether it need not be waited for any longer; then its outcome was reported.

@@ -3,7 +3,6 @@
 use svcore::client::{self, Base, Observer, Supervisors, Target, Trouble, View};
 use svcore::say;
 use svcore::status::{State, Status};
-use svcore::tai::{self, Tai64N};
 
 /// Prints lines, and counts services that are not as they should be.
 pub(in super::super) struct Reporter {
@@ -11,18 +10,11 @@ pub(in super::super) struct Reporter {
     pub(in super::super) failures: u32,
     base: Base,
     supervisors: Supervisors,
-    now: Tai64N,
 }
 
 impl Reporter {
     pub(in super::super) fn new() -> Self {
-        Reporter {
-            out: Vec::new(),
-            failures: 0,
-            base: Base::default(),
-            supervisors: Supervisors::default(),
-            now: tai::now(),
-        }
+        Reporter { out: Vec::new(), failures: 0, base: Base::default(), supervisors: Supervisors::default() }
     }
 
     /// Prints what is left.
@@ -49,16 +41,8 @@ impl Reporter {
 }
 
 impl Observer for Reporter {
-    fn base(&self) -> &Base {
-        &self.base
-    }
-
-    fn supervisors(&mut self) -> &mut Supervisors {
-        &mut self.supervisors
-    }
-
-    fn looks_at(&mut self, now: Tai64N) {
-        self.now = now;
+    fn directories(&mut self) -> (&Base, &mut Supervisors) {
+        (&self.base, &mut self.supervisors)
     }
 
     fn done(&mut self, target: &Target, View { status, .. }: &View) {

@@ -23,6 +23,7 @@ use crate::policy::Need;
 use crate::service::step::Now;
 use crate::sys::watch;
 use crate::template::ServiceIdentity;
+
 use checks::{Asked, Check};
 use cycles::CYCLE_FIRST;
 use ending::Ending;

@@ -7,13 +7,14 @@
 //! So a message with descriptors is read while it stays in the queue, and a process of its own removes it. Until that has
 //! ended the socket is not waited for: only the messages of this service are late.
 
-use std::collections::VecDeque;
+mod pipe;
+mod socket;
+
 use std::ffi::CString;
 use std::io;
 use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -26,28 +27,18 @@ use crate::proc_stat::{self, ProcStat};
 use crate::role::Role;
 use crate::say::Message;
 use crate::service::step::{Event, Notice, Now};
-use crate::slice;
 use crate::sys::handle::Handle;
-use crate::sys::notify_socket::NotifySocket;
 
-/// Without a newline in so many bytes, nothing more is read from the descriptor.
-const BYTES_MAX: usize = 4096;
+use pipe::Pipe;
+use socket::{Removal, Socket};
+
 /// How many messages are read in one turn.
 const MESSAGES_MAX: usize = 64;
-/// What is read of messages within this time may cost no more than [`BUDGET`]; others wait until it is over, as anybody
-/// may send messages.
-const WINDOW: Duration = Duration::from_millis(100);
-/// See [`WINDOW`].
-const BUDGET: u32 = 1024;
 /// The cost of a message: most of it is to find out whose the sender is.
 const COST: u32 = 64;
 /// The cost of a message of a stranger who is known already. It is small, so that a stranger who sends without end does not keep
 /// the messages of the service waiting.
 const COST_OF_STRANGER: u32 = 1;
-/// What a message with descriptors costs beside that: a process.
-const COST_OF_DESCRIPTORS: u32 = 128;
-/// How many strangers are known at a time.
-const STRANGERS_MAX: usize = 8;
 /// How long after there could be no process it is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -94,136 +85,10 @@ pub(super) struct Notifications {
 }
 
 #[derive(Debug)]
-struct Pipe {
-    read: OwnedFd,
-    /// How many bytes may still be read.
-    left: usize,
-    /// The host knows it.
-    is_known: bool,
-    /// The end for the process, until it has it, and its number there.
-    write: Option<(i32, OwnedFd)>,
-}
-
-#[derive(Debug)]
-struct Socket {
-    socket: NotifySocket,
-    /// Its address, as a variable of the environment.
-    variable: CString,
-    /// How often the process has to tell that it is alive, as a variable of the environment.
-    watchdog: Option<CString>,
-    /// When the present [`WINDOW`] ends.
-    window_ends: Moment,
-    /// What the messages that were read in it have cost.
-    spent: u32,
-    /// The strangers who have sent something in it, the latest first.
-    strangers: VecDeque<i32>,
-    /// It is not waited for before the end of the window.
-    is_paused: bool,
-    removal: Removal,
-    /// The host waits for it.
-    is_known: bool,
-}
-
-/// What becomes of the first message in the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Removal {
-    /// It is to be read.
-    No,
-    /// It was read, and comes with descriptors: a process is to remove it.
-    Due,
-    /// This process removes it.
-    By(Pid),
-}
-
-#[derive(Debug)]
 struct MainProcess {
     handle: Handle,
     /// The host waits for it.
     is_known: bool,
-}
-
-impl Pipe {
-    fn new(number: i32) -> io::Result<Self> {
-        let (read, write) = io::pipe()?;
-        let (read, write) = (OwnedFd::from(read), OwnedFd::from(write));
-        fcntl_setfl(&read, OFlags::NONBLOCK)?;
-        Ok(Pipe { read, left: BYTES_MAX, is_known: false, write: Some((number, write)) })
-    }
-
-    /// Reads some bytes. Returns whether there was a newline, which ends everything; or `None` if nothing will come any
-    /// more.
-    fn read(&mut self) -> Option<bool> {
-        let mut buffer = [0; 256];
-        match rustix::io::read(&self.read, &mut buffer) {
-            Ok(0) => None,
-            Ok(length) => {
-                self.left = self.left.saturating_sub(length);
-                let has_newline = slice::part(&buffer, ..length).contains(&b'\n');
-                if has_newline || self.left > 0 { Some(has_newline) } else { None }
-            }
-            Err(Errno::AGAIN | Errno::INTR) => Some(false),
-            Err(_) => None,
-        }
-    }
-}
-
-impl Socket {
-    fn new(watchdog: Option<Duration>) -> io::Result<Self> {
-        let socket = NotifySocket::new()?;
-        let variable = CString::new([b"NOTIFY_SOCKET=".as_slice(), &socket.address()?].concat())?;
-        let watchdog = watchdog.map(|time| CString::new(format!("WATCHDOG_USEC={}", time.as_micros())));
-        Ok(Socket {
-            socket,
-            variable,
-            watchdog: watchdog.transpose()?,
-            window_ends: Moment::START,
-            spent: 0,
-            strangers: VecDeque::new(),
-            is_paused: false,
-            removal: Removal::No,
-            is_known: false,
-        })
-    }
-
-    /// Whether messages are waited for.
-    fn is_awaited(&self) -> bool {
-        !self.is_paused && self.removal == Removal::No
-    }
-
-    /// Whether a message may be read now. If not, none is waited for until the window is over.
-    fn may_read(&mut self, now: Moment) -> bool {
-        if now >= self.window_ends {
-            (self.window_ends, self.spent) = (now.saturating_add(WINDOW), 0);
-            self.strangers.clear();
-        }
-        self.is_paused = self.spent >= BUDGET;
-        !self.is_paused
-    }
-
-    fn note_stranger(&mut self, sender: i32) {
-        self.strangers.truncate(STRANGERS_MAX.saturating_sub(1));
-        self.strangers.push_front(sender);
-    }
-
-    /// The first message was read: removes it from the queue, or notes that a process is to do that.
-    fn remove_message(&mut self, has_descriptors: bool) {
-        if has_descriptors {
-            self.spent = self.spent.saturating_add(COST_OF_DESCRIPTORS);
-            self.removal = Removal::Due;
-        } else {
-            self.socket.remove();
-        }
-    }
-
-    /// Closes it, or returns it if that takes a process that cannot be had now.
-    fn close(self) -> Result<(), Self> {
-        let Socket { socket, removal, .. } = self;
-        let closed = match removal {
-            Removal::By(_) => socket.close_elsewhere(),
-            Removal::No | Removal::Due => socket.close(),
-        };
-        closed.map_err(|socket| Socket { socket, is_known: false, ..self })
-    }
 }
 
 impl Notifications {

@@ -11,6 +11,11 @@ fn go(tree: &Tree, words: &[&str]) -> (Option<i32>, String) {
     (outcome.code, outcome.out)
 }
 
+/// Whether a service has a supervisor, which has written its status.
+fn is_served(tree: &Tree, name: &str) -> bool {
+    go(tree, &["list", "--json", name]).1.contains("\"supervised\":true")
+}
+
 fn pid(tree: &Tree, name: &str) -> i32 {
     tree.pid(name).unwrap()
 }
@@ -101,21 +106,19 @@ fn a_start_that_cannot_work_tells_why_at_once() {
 #[test]
 fn what_ends_at_once_was_not_started() {
     under_any_supervisor(|tree, is_stock| {
-        for (name, run) in [("ends", "exit 3"), ("soon", "sleep 0.05; exit 3"), ("stays", "exec sleep 1000")]
+        for (name, run) in [("ends", "exit 3"), ("soon", "sleep 0.02; exit 3"), ("stays", "exec sleep 1000")]
         {
             tree.define(name, run);
             tree.file(name, "down", "");
             tree.link(name);
         }
         tree.start();
-        eventually("served", || {
-            ["ends", "soon", "stays"].iter().all(|name| tree.read(name, "supervise/stat") == "down\n")
-        });
+        eventually("served", || ["ends", "soon", "stays"].iter().all(|name| is_served(tree, name)));
         let cause =
             |how: &str| if is_stock { "its supervisor does not tell".to_owned() } else { how.to_owned() };
         for name in ["ends", "soon"] {
             promptly("the end", Duration::from_millis(900), || {
-                assert_eq!(go(tree, &["stop", name]).0, Some(0));
+                assert_eq!(go(tree, &["stop", name]), (Some(0), format!("{name}: down\n")));
                 time_of(|| {
                     let (code, out) = go(tree, &["start", name]);
                     assert_eq!(code, Some(1), "{out}");
@@ -129,7 +132,7 @@ fn what_ends_at_once_was_not_started() {
         assert_eq!(code, Some(1));
         assert!(out.contains(&format!("stays: up, pid {}\n", pid(tree, "stays"))), "{out}");
         assert_eq!(out.matches(": ended at once; ").count(), 2, "{out}");
-        tree.define("stays", "sleep 0.05; exit 3");
+        tree.define("stays", "sleep 0.02; exit 3");
         let (code, out) = go(tree, &["restart", "stays"]);
         assert_eq!(code, Some(1));
         assert!(out.starts_with("stays: ended at once; "), "{out}");
@@ -145,7 +148,7 @@ fn a_task_that_is_started_is_done() {
         }
         tree.link("task");
         tree.start();
-        eventually("served", || tree.read("task", "supervise/stat") == "down\n");
+        eventually("served", || is_served(tree, "task"));
         assert_eq!(go(tree, &["start", "task"]), (Some(0), "task: done\n".to_owned()));
     });
 }
@@ -162,9 +165,7 @@ fn what_tells_that_it_is_ready_is_up_at_once() {
             tree.link(name);
         }
         tree.start();
-        eventually("served", || {
-            ["web", "db"].iter().all(|name| tree.read(name, "supervise/stat") == "down\n")
-        });
+        eventually("served", || ["web", "db"].iter().all(|name| is_served(tree, name)));
         for name in ["web", "db"] {
             promptly("up", Duration::from_millis(250), || {
                 let time = time_of(|| assert_eq!(go(tree, &["start", name]).0, Some(0)));
@@ -359,9 +360,7 @@ fn a_task_is_run_once_and_its_code_is_ours() {
         }
         tree.sleeper("web");
         tree.start();
-        eventually("served", || {
-            ["task", "good", "killed"].iter().all(|name| tree.read(name, "supervise/stat") == "down\n")
-        });
+        eventually("served", || ["task", "good", "killed"].iter().all(|name| is_served(tree, name)));
         eventually("up", || tree.is_up("web"));
         if is_stock {
             let told = "task: ended; its supervisor does not tell how\n".to_owned();

@@ -202,8 +202,7 @@ fn commands_and_files_keep_a_service_down() {
 fn what_mends_it_is_a_command_for_the_same_directory() {
     with_run("exec sleep 1000", |tree, _| {
         tree.file("web", "down", "");
-        eventually("served", || !tree.read("web", "supervise/stat").is_empty());
-        assert_eq!(svctl_in(tree).args(&["stop", "web"]).go().code, Some(0));
+        eventually("stopped", || svctl_in(tree).args(&["stop", "web"]).go().code == Some(0));
         let why = svctl().args(&["why", "web", "-d", "service"]).dir(tree.root.path()).go();
         let mend = why.out.lines().find_map(|line| line.strip_prefix("  mend: ")).unwrap_or_default();
         assert_eq!(mend, "svctl -d service start web", "{why:?}");

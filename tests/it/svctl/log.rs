@@ -362,13 +362,14 @@ fn services_that_come_later_are_followed() {
     std::thread::sleep(Duration::from_millis(100));
     fs::create_dir(tree.path("x/log/main")).unwrap();
     tree.file("x", "current", "1\n2\n3\n");
+    eventually("x", || tree.0.read("every").ends_with("x      | 1\nx      | 2\nx      | 3\n"));
     fs::OpenOptions::new()
         .append(true)
         .open(tree.path("web/log/main/current"))
         .unwrap()
         .write_all(b"w2\n")
         .unwrap();
-    eventually("x", || tree.0.read("every").ends_with("x      | 1\nx      | 2\nx      | 3\nweb    | w2\n"));
+    eventually("web", || tree.0.read("every").ends_with("web    | w2\n"));
     eventually("not x", || tree.0.read("some").ends_with("old\nweb    | w2\n"));
     drop((every, some));
 }

@@ -130,7 +130,7 @@ fn enabling_and_disabling_says_what_it_did_and_does_nothing_twice() {
 #[test]
 fn what_is_enabled_and_ends_at_once_is_a_failure() {
     let mut tree = Tree::new();
-    tree.define("web", "sleep 0.05; exit 3");
+    tree.define("web", "sleep 0.02; exit 3");
     tree.start();
     let outcome = svctl_in(&tree).args(&["enable", "--now", "web"]).env("SVSRC", tree.root.join("sv")).go();
     assert_eq!((outcome.code, outcome.err.as_str()), (Some(1), ""), "{outcome:?}");
