@@ -258,7 +258,12 @@ fn options_in_code(entry: &Entry) -> Words {
     let long = between(&code, "Long(\"", "\")").into_iter().map(|word| format!("--{word}"));
     // Those without an option parser compare words.
     let words = between(&code, "b\"-", "\"").into_iter().map(|word| format!("-{word}"));
-    short.chain(long).chain(words.filter(|word| word.len() == 2 || word.starts_with("--"))).collect()
+    let words = words.filter(|word| word.len() == 2 || word.starts_with("--"));
+    // svctl has them as its help shows them: `-w, --wait sec`.
+    let shown = between(&code, "shown: \"", "\"").into_iter();
+    let shown = shown.flat_map(|text| text.split([',', ' ']).map(str::to_owned).collect::<Vec<_>>());
+    let shown = shown.filter(|word| word.starts_with('-'));
+    short.chain(long).chain(words).chain(shown).collect()
 }
 
 /// Fails with all that is missing.
