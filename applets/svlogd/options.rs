@@ -187,11 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn logs_of_services_have_at_most_one_operand() {
+    fn logs_of_services_have_their_number_of_operands() {
         assert_eq!(options(&["--hosted", "/s/log"]).unwrap().logs, Logs::Hosted);
         assert_eq!(options(&["--shared"]).unwrap().logs, Logs::Shared);
-        assert!(options(&["--shared", "log"]).unwrap().settings().is_shared);
-        assert!(options(&["--hosted"]).is_err() && options(&["--shared", "a", "b"]).is_err());
+        assert!(options(&["--shared", "/s/log", "log"]).unwrap().settings().is_shared);
+        for words in [&["--hosted"] as &[&str], &["--shared", "a"], &["--shared", "a", "b", "c"]] {
+            assert!(options(words).is_err(), "{words:?}");
+        }
     }
 
     #[test]
