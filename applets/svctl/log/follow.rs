@@ -122,7 +122,12 @@ impl Follower {
     /// Watches the directory of services. Returns whether that is possible.
     pub(super) fn watch_tree(&mut self, path: &Path) -> bool {
         self.forget_reasons(&|what| what == What::Tree);
-        self.watch_links(path, What::Tree);
+        // Not what it is in, such as /tmp: others may change that all the time.
+        for (directory, name) in way::links(path) {
+            if directory.join(&name).is_symlink() {
+                self.add(&directory, What::Tree, Some(name.as_bytes()));
+            }
+        }
         self.add(path, What::Tree, None)
     }
 

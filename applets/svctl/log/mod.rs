@@ -181,7 +181,11 @@ fn show(logs: &mut Vec<Log>, services: &mut Services<'_>, plan: &mut Plan) -> io
             // What a log has is read before another one takes its place.
             merge::drain(logs, &mut plan.filter, &mut |log| printer.print(&shown(log)))?;
         }
+        let names_before = services.names().len();
         let mut found = services.look(&changed, follower, logs);
+        if services.names().len() > names_before {
+            printer.set_names(services.names());
+        }
         if !found.is_empty() {
             limit_buffers(&mut found, services);
             // One that takes the place of another begins where that ended.
@@ -189,7 +193,6 @@ fn show(logs: &mut Vec<Log>, services: &mut Services<'_>, plan: &mut Plan) -> io
             while let Some(at) = found.iter().position(|log| log.after.is_some()) {
                 goes_on.push(found.remove(at));
             }
-            printer.set_names(services.names());
             show_before(&mut found, plan, Some(plan.began), &mut printer)?;
             found.append(&mut goes_on);
             found.iter_mut().for_each(Log::look);
