@@ -247,6 +247,7 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         name: quoted(service.name.as_bytes()),
         condition: Some(service.condition()),
         has_down: service.main.has_down,
+        is_wanted_up: service.main.status().is_some_and(|status| status.want == Some(Want::Up)),
         unserved,
         run: not_startable(target, c"run"),
         log_run: service.log.as_ref().and_then(|_| not_startable(target, c"log/run")),
