@@ -170,7 +170,14 @@ impl<'z> Printer<'z> {
     }
 
     fn json(&mut self, line: &Shown<'_>) {
-        let time = line.stamp.map(|stamp| text::time(&stamp));
+        let time = line.stamp.map(|stamp| {
+            let (seconds, nanos) = tai::since_1970(&stamp);
+            let mut second = self.second(seconds);
+            if let Some(blank) = second.get_mut(10) {
+                *blank = b'T';
+            }
+            format!("{}.{nanos:09}Z", String::from_utf8_lossy(&second))
+        });
         self.object.clear();
         let name = self.names.get(line.service).map_or(&b""[..], Vec::as_slice);
         json::object(&mut self.object, &mut |object| {
