@@ -161,8 +161,10 @@ pub(super) fn down(asked: &Asked) -> Result {
     };
     let rounds = rounds(&paths);
     if asked.given.has(Opt::DryRun) {
-        for path in rounds.into_iter().flatten() {
-            say::out(&[b"would stop ", &printable(base_name(path)), b"\n"]);
+        for round in &rounds {
+            for path in round {
+                say::out(&[b"would stop ", &printable(base_name(path)), b"\n"]);
+            }
         }
         say::out(&[b"would end ", &what, b"\n"]);
         return Ok(0);
