@@ -36,6 +36,11 @@ pub(super) fn start(asked: &Asked) -> Result {
     act(asked, &STARTING)
 }
 
+/// `svctl start` of these services.
+pub(super) fn start_these(asked: &Asked, tree: &Tree, names: &[OsString]) -> Result {
+    act_on(asked, tree, names, &STARTING)
+}
+
 /// `svctl stop`.
 pub(super) fn stop(asked: &Asked) -> Result {
     act(asked, &STOPPING)
@@ -185,9 +190,13 @@ pub(super) fn usual_patience() -> Duration {
 fn act(asked: &Asked, deed: &Deed) -> Result {
     let tree = Tree::new(&asked.given);
     let names = tree.to_change(&asked.given, &asked.names)?;
+    act_on(asked, &tree, &names, deed)
+}
+
+fn act_on(asked: &Asked, tree: &Tree, names: &[OsString], deed: &Deed) -> Result {
     let patience = patience(&asked.given)?.unwrap_or_else(usual_patience);
-    let mut reporter = Reporter::new(asked, &tree, deed, patience)?;
-    let (meant, mut out) = (meant(&names, &tree, deed), String::new());
+    let mut reporter = Reporter::new(asked, tree, deed, patience)?;
+    let (meant, mut out) = (meant(names, tree, deed), String::new());
     let (mut left, mut hopeless) = (Vec::new(), Vec::new());
     for (service, is_meant) in meant {
         if let Err(why) = is_meant {
