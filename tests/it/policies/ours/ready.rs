@@ -156,6 +156,8 @@ fn messages_of_the_service_are_understood() {
         let pid = tree.pid("web").unwrap().to_string();
         eventually("loads", || tree.fact("web", "message").as_deref() == Some("loads"));
         assert_eq!(tree.fact("web", "main-pid"), Some(pid.clone()));
+        let status = run("svctl").args(&["-d", "service", "status", "web"]).go_in(&tree.root);
+        assert!(status.out.contains(&format!("  main process: {pid}\n")), "{}", status.out);
         assert!(is_unready(tree, "web"));
         tree.file("web", "1", "");
         eventually("ready", || is_ready(tree, "web"));
