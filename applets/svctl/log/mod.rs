@@ -29,7 +29,7 @@ use rustix::termios::isatty;
 use svcore::say::printable_text;
 use svcore::sys::{limits, local_time};
 use svcore::tai::{self, Tai64N};
-use svcore::{Context, Error, Result, decimal};
+use svcore::{Context, Error, Result, decimal, slice};
 
 use super::Asked;
 use super::options::{Given, Opt};
@@ -52,6 +52,8 @@ const NOT_ALL: u8 = 1;
 /// With more logs than this, each has a small buffer, in bytes.
 const FEW: usize = 4;
 const SMALL: usize = 32 * 1024;
+/// A line that is shown beside other facts of a service is cut after this many bytes.
+const SHOWN_MAX: usize = 1000;
 
 /// What is asked for.
 struct Plan {
@@ -85,6 +87,7 @@ pub(super) fn directory_of(service: &Path) -> Option<PathBuf> {
 }
 
 /// The last lines in a log directory, without their timestamps, and those; the latest last, and none if it cannot be read.
+/// Of a longer line than [`SHOWN_MAX`] the rest is left out.
 pub(super) fn last_lines(directory: &Path, count: usize) -> Vec<(Option<Tai64N>, Vec<u8>)> {
     let name = directory.as_os_str().as_bytes();
     let Ok(mut log) = Log::open(name, directory, false) else { return Vec::new() };
@@ -92,7 +95,10 @@ pub(super) fn last_lines(directory: &Path, count: usize) -> Vec<(Option<Tai64N>,
     log.skip_to_last(u64::try_from(count).unwrap_or(u64::MAX), None);
     let (mut filter, mut last) = (Filter::default(), Vec::new());
     while log.next(&mut filter) {
-        last.push((log.stamp(), log.text().to_vec()));
+        let text = log.text();
+        let start = slice::part(text, ..text.len().min(SHOWN_MAX));
+        let cut: &[u8] = if start.len() < text.len() { b"..." } else { b"" };
+        last.push((log.stamp(), [start, cut].concat()));
         // There are a few.
         if last.len() > count {
             last.remove(0);

@@ -187,6 +187,9 @@ fn explain(service: &Service, evidence: &Evidence, out: &mut String) {
         if let Some(message) = &facts.message {
             line("message", &text::escaped(message));
         }
+        if let Some(pid) = facts.main_pid {
+            line("main process", &pid.to_string());
+        }
         if let Some(restarts) = service.main.restarts() {
             line("restarts", &restarts.to_string());
         }
