@@ -16,6 +16,9 @@ use crate::svctl::text;
 const AT_ONCE: Duration = Duration::from_secs(5);
 /// From so many equal ends on they are "again and again".
 const MANY: usize = 2;
+/// The stamps of a log and the times of ends come from clocks that differ by so much: the time of a file is that of the last
+/// tick of the kernel.
+const IMPRECISION: Duration = Duration::from_millis(10);
 
 /// What mends a lack of memory.
 const MORE_MEMORY: &str = "give it more memory, or make it need less";
@@ -50,6 +53,12 @@ pub(super) struct Evidence {
     pub(super) log_dir: Option<PathBuf>,
     /// The last lines of its log with their times, the latest last.
     pub(super) lines: Vec<(Option<Tai64N>, String)>,
+    /// When its log was last written to.
+    pub(super) log_written: Option<Tai64N>,
+    /// When the process that runs now was started.
+    pub(super) runs_since: Option<Tai64N>,
+    /// When the last run that ended began, at the earliest, if its supervisor does not tell of ends.
+    pub(super) last_run_guess: Option<Tai64N>,
     /// A program in `control/` that runs: its name, its number, and for how many seconds.
     pub(super) hook: Option<(String, i32, u64)>,
     /// The number of its process.
@@ -192,9 +201,8 @@ fn of_start(evidence: &Evidence) -> Option<Cause> {
 fn of_ends(evidence: &Evidence) -> Option<Cause> {
     let name = &evidence.name;
     let log = format!("svctl log {name}");
-    let last_line =
-        evidence.lines.last().map_or_else(String::new, |(_, line)| format!("; its last line: {line}"));
-    if let Some((_, line)) = evidence.lines.iter().rev().find(|(_, line)| is_about_port(line)) {
+    let last_line = last_line(evidence);
+    if let Some(line) = lines_of_last_run(evidence).into_iter().rev().find(|line| is_about_port(line)) {
         return cause(
             format!("its port is in use: {line}"),
             "find who has it: ss -ltnp; or choose another port",
@@ -242,6 +250,58 @@ fn of_ends(evidence: &Evidence) -> Option<Cause> {
             let signal = text::signal_name(signal);
             cause(format!("the signal {signal} ends it after {after}{again}{last_line}"), log)
         }
+    }
+}
+
+/// A stamp as a time that can be compared with other such times. Not by functions of tai64, which may panic.
+fn time(stamp: &Tai64N) -> Duration {
+    Duration::from_secs(stamp.0.0).saturating_add(Duration::from_nanos(stamp.1.into()))
+}
+
+/// When the last run that ended began.
+fn last_run(evidence: &Evidence) -> Option<Duration> {
+    let began = match evidence.ends.first() {
+        Some(end) => time(&end.at).saturating_sub(end.uptime),
+        None => time(evidence.last_run_guess.as_ref()?),
+    };
+    Some(began.saturating_sub(IMPRECISION))
+}
+
+/// The lines that were written since the last run began. Of lines without a stamp only the last one has a time, that of the
+/// file.
+fn lines_of_last_run(evidence: &Evidence) -> Vec<&str> {
+    let Some(began) = last_run(evidence) else { return Vec::new() };
+    let count = evidence.lines.len();
+    let is_since = |number: usize, stamp: &Option<Tai64N>| match stamp {
+        Some(stamp) => time(stamp) >= began,
+        None => {
+            number.saturating_add(1) == count
+                && evidence.log_written.is_some_and(|written| time(&written) >= began)
+        }
+    };
+    let lines = evidence.lines.iter().enumerate();
+    lines.filter(|(number, (stamp, _))| is_since(*number, stamp)).map(|(_, (_, line))| line.as_str()).listed()
+}
+
+/// The last line that a run wrote before it ended, in words; empty if it wrote none.
+fn last_line(evidence: &Evidence) -> String {
+    let Some(began) = last_run(evidence) else { return String::new() };
+    let runs_since = evidence.runs_since.as_ref().map(time);
+    let is_before_now = |at: Duration| runs_since.is_none_or(|since| at < since);
+    let stamped = evidence
+        .lines
+        .iter()
+        .rev()
+        .find(|(stamp, _)| stamp.as_ref().map(time).is_some_and(|at| at >= began && is_before_now(at)));
+    if let Some((_, line)) = stamped {
+        return format!("; its last line: {line}");
+    }
+    match (evidence.lines.last(), evidence.log_written.as_ref().map(time)) {
+        (Some((None, line)), Some(written)) if written >= began => {
+            let whose = if is_before_now(written) { "its last line" } else { "the last line of its log" };
+            format!("; {whose}: {line}")
+        }
+        _ => String::new(),
     }
 }
 
@@ -371,11 +431,37 @@ mod tests {
         // That was at another end.
         let earlier = Evidence { out_of_memory: Some(stamp(0, 0)), ..ended(Ended::Code(3)) };
         check(&earlier, "it exits with 3 after 0.1s again and again", "svctl log web");
-        let port = Evidence {
-            lines: ["bind: Address already in use", "bye"].map(|line| (None, line.to_owned())).to_vec(),
-            ..ended(Ended::Code(1))
+    }
+
+    #[test]
+    fn only_what_the_last_run_wrote_explains_its_end() {
+        // It ran from 0.9 s to 1 s.
+        let told = |lines: &[(Option<Tai64N>, &str)], log_written, runs_since| {
+            let lines = lines.iter().map(|(stamp, line)| (*stamp, (*line).to_owned())).collect();
+            of(&Evidence { lines, log_written, runs_since, ..ended(Ended::Code(1)) }).unwrap().what
         };
-        assert_eq!(of(&port).unwrap().what, "its port is in use: bind: Address already in use");
+        let at = |millis: u32| Some(stamp(0, millis * 1_000_000));
+        let port = "bind: Address already in use";
+        let in_use = "its port is in use: bind: Address already in use";
+        let plain = "it exits with 1 after 0.1s again and again";
+        assert_eq!(told(&[(at(950), port), (at(960), "bye")], None, None), in_use);
+        assert_eq!(told(&[(at(500), port)], at(500), None), plain);
+        assert_eq!(
+            told(&[(at(500), port), (at(950), "bye")], None, None),
+            format!("{plain}; its last line: bye")
+        );
+        // Without stamps, the time of the file is that of its last line.
+        assert_eq!(told(&[(None, port)], at(950), None), in_use);
+        assert_eq!(
+            told(&[(None, port), (None, "bye")], at(950), None),
+            format!("{plain}; its last line: bye")
+        );
+        assert_eq!(told(&[(None, port)], at(500), None), plain);
+        assert_eq!(told(&[(None, "hello")], None, None), plain);
+        // What runs now may have written it.
+        let now = Some(stamp(2, 0));
+        assert_eq!(told(&[(now, "hello")], now, now), plain);
+        assert_eq!(told(&[(None, "hello")], now, now), format!("{plain}; the last line of its log: hello"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fd::AsFd;
-use rustix::fs::statvfs;
+use rustix::fs::{AtFlags, CWD, statat, statvfs};
 use svcore::client::{Base, Checker, MAIN, Supervisors, Target, end_of, hint};
 use svcore::facts::Readiness;
 use svcore::hint::{before_start, lock_holder, quoted};
@@ -15,7 +15,7 @@ use svcore::listed::Listed;
 use svcore::proc_stat::ProcStat;
 use svcore::status::{State, Want};
 use svcore::sys::listing;
-use svcore::tai;
+use svcore::tai::{self, Tai64, Tai64N};
 use svcore::{Error, Result, files, oom, say, serving};
 
 use super::act::usual_patience;
@@ -31,6 +31,9 @@ use cause::{Cause, Check, Evidence};
 
 /// How many lines of a log are looked at for a cause.
 const LINES: usize = 10;
+/// A supervisor that does not tell of ends starts a service again after a second. So its last run began at most about this
+/// long before its state, in seconds.
+const LAST_RUN: u64 = 2;
 /// A program in `control/` that runs longer than this hangs, in seconds.
 const HANGS: u64 = 2;
 
@@ -257,6 +260,12 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         waits: waits.listed(),
         log: log_has_problem.map(|log| log.condition(&service.now)),
         full_disk: log_dir.as_deref().and_then(full_disk),
+        log_written: log_dir.as_deref().and_then(last_written),
+        runs_since: status.filter(|status| status.state == State::Run).map(|status| status.since),
+        last_run_guess: status.map(|status| {
+            let Tai64N(Tai64(seconds), nanos) = status.since;
+            Tai64N(Tai64(seconds.saturating_sub(LAST_RUN)), nanos)
+        }),
         log_dir,
         lines,
         hook: hook(service, target),
@@ -314,6 +323,16 @@ fn not_startable(target: &Target, file: &CStr) -> Option<String> {
         return Some("it is missing".to_owned());
     }
     before_start(dir, file, &path)
+}
+
+/// When a log in a directory was last written to.
+fn last_written(dir: &Path) -> Option<Tai64N> {
+    let stat = statat(CWD, &dir.join("current"), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    #[allow(clippy::unnecessary_cast, clippy::useless_conversion, reason = "widths differ between platforms")]
+    let nanos = u32::try_from(stat.st_mtime_nsec as i64).unwrap_or(0);
+    #[allow(clippy::useless_conversion, reason = "widths differ between platforms")]
+    let seconds = i64::from(stat.st_mtime);
+    Some(tai::stamp(seconds, nanos))
 }
 
 /// The directory of the log, if nothing more can be written there.

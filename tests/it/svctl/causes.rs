@@ -185,6 +185,21 @@ fn a_port_in_use_is_found_in_the_last_lines() {
     });
 }
 
+/// A line of an earlier run is no cause of how the last one ended.
+#[test]
+fn an_old_line_explains_no_later_end() {
+    for svlogd in ["svlogd main", "svlogd -tt main"] {
+        under_each_supervisor(|tree| {
+            let run = "test -e old && exit 3; touch old; echo 'bind(): Address already in use'; exit 1";
+            tree.define("web", run);
+            tree.define("web/log", &format!("mkdir -p main; exec {svlogd}"));
+            tree.link("web");
+            tree.start();
+            because(tree, "web", "it exits with 3 after", "svctl log web");
+        });
+    }
+}
+
 #[test]
 fn commands_and_files_keep_a_service_down() {
     with_run("exec sleep 1000", |tree, _| {
