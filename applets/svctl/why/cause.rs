@@ -20,6 +20,9 @@ const MANY: usize = 2;
 /// tick of the kernel.
 const IMPRECISION: Duration = Duration::from_millis(10);
 
+/// How a service is that another one waits for and that does not exist.
+pub(super) const MISSING: &str = "does not exist";
+
 /// What mends a lack of memory.
 const MORE_MEMORY: &str = "give it more memory, or make it need less";
 
@@ -45,10 +48,18 @@ pub(super) struct Evidence {
     pub(super) given_up: Option<String>,
     /// The services it waits for, each with how that is.
     pub(super) waits: Vec<(String, String)>,
+    /// The services from this one to itself of which each needs the next one; empty if there is no such circle.
+    pub(super) circle: Vec<String>,
+    /// Whether it has a log service; a log service has none.
+    pub(super) has_log: bool,
     /// How its log service is, if something is wrong with that.
     pub(super) log: Option<Condition>,
     /// The directory of its log, if its disk is full.
     pub(super) full_disk: Option<String>,
+    /// A directory that svlogd is given and that does not exist: as it is written, and its path as a word of a shell.
+    pub(super) missing_log: Option<(String, String)>,
+    /// The name and the number of its supervisor, if that is stopped by a signal.
+    pub(super) stopped: Option<(String, i32)>,
     /// The directory of its log.
     pub(super) log_dir: Option<PathBuf>,
     /// The last lines of its log with their times, the latest last.
@@ -99,6 +110,9 @@ fn cause(what: impl Into<String>, mend: impl Into<String>) -> Option<Cause> {
 pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
     let name = &evidence.name;
     let condition = evidence.condition?;
+    if let Some((name, pid)) = &evidence.stopped {
+        return cause(format!("its supervisor is stopped ({name}, pid {pid})"), format!("kill -CONT {pid}"));
+    }
     if let Some(cause) = of_hook(evidence) {
         return Some(cause);
     }
@@ -149,6 +163,23 @@ pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
     of_main.or_else(|| of_log(evidence))
 }
 
+/// Whether a service is as somebody wanted it, or will soon be, so what explains that is nothing wrong.
+pub(super) fn is_as_asked(evidence: &Evidence) -> bool {
+    let is_held_up = evidence.stopped.is_some() || evidence.hook.is_some();
+    let is_asked = matches!(
+        evidence.condition,
+        Some(
+            Condition::Down
+                | Condition::Off
+                | Condition::Stopping
+                | Condition::Finishing
+                | Condition::NotReady
+                | Condition::Done
+        )
+    );
+    is_asked && !is_held_up
+}
+
 /// A program in `control/` for which the supervisor waits.
 fn of_hook(evidence: &Evidence) -> Option<Cause> {
     let (hook, pid, seconds) = evidence.hook.as_ref()?;
@@ -178,6 +209,15 @@ fn of_unserved(evidence: &Evidence) -> Option<Cause> {
 }
 
 fn of_waits(evidence: &Evidence) -> Option<Cause> {
+    let name = &evidence.name;
+    if !evidence.circle.is_empty() {
+        let what = format!("its needs lead back to it: {}", evidence.circle.join(" needs "));
+        return cause(what, format!("remove one of these from the files needs, such as from {name}/needs"));
+    }
+    if let Some((missing, _)) = evidence.waits.iter().find(|(_, state)| state == MISSING) {
+        let what = format!("it waits for {missing}, which does not exist");
+        return cause(what, format!("add a service {missing}, or remove it from {name}/needs"));
+    }
     let waits: Vec<String> = evidence.waits.iter().map(|(name, state)| format!("{name} ({state})")).listed();
     let first = evidence.waits.first().map(|(name, _)| format!("svctl why {name}"));
     cause(format!("it waits for {}", waits.join(", ")), first.unwrap_or_default())
@@ -191,10 +231,35 @@ fn of_start(evidence: &Evidence) -> Option<Cause> {
                 let what = what.strip_suffix("; mend with").unwrap_or(what);
                 cause(format!("run cannot be started: {what}"), mend)
             }
-            None => cause(format!("run cannot be started: {why}"), ""),
+            None => cause(format!("run cannot be started: {why}"), mend_of_run(why, &evidence.name)),
         };
     }
-    of_ends(evidence)
+    of_missing_log(evidence).filter(|_| !evidence.has_log).or_else(|| of_ends(evidence))
+}
+
+/// What mends a file `run` that cannot be started, by what is wrong with it.
+fn mend_of_run(why: &str, name: &str) -> String {
+    if has(why, "its interpreter ") {
+        format!("install the interpreter, or name another one in the first line of {name}/run")
+    } else if has(why, "it is a link to ") {
+        format!("make what it links to, or replace the link {name}/run")
+    } else if has(why, " is a directory") {
+        format!("replace the directory {name}/run by a program or a script")
+    } else if has(why, "\"#!/bin/sh\" line") {
+        format!("sed -i '1i #!/bin/sh' {name}/run, if it is a script")
+    } else if has(why, "for another architecture") {
+        "install the program for the architecture of this machine".to_owned()
+    } else if has(why, "it is missing") || has(why, "it is empty") {
+        format!("write a script {name}/run that executes the program")
+    } else {
+        String::new()
+    }
+}
+
+/// A log directory that does not exist: then svlogd does not start.
+fn of_missing_log(evidence: &Evidence) -> Option<Cause> {
+    let (word, path) = evidence.missing_log.as_ref()?;
+    cause(format!("svlogd's directory {word} does not exist"), format!("mkdir -p {path}"))
 }
 
 /// What the ends, and what was logged before them, tell.
@@ -329,6 +394,9 @@ fn of_log(evidence: &Evidence) -> Option<Cause> {
         );
     }
     let log = evidence.log?;
+    if let Some(missing) = of_missing_log(evidence) {
+        return cause(format!("its log service is {}: {}", log.word(), missing.what), missing.mend?);
+    }
     let why = match &evidence.log_run {
         Some(why) => format!("; log/run cannot be started: {why}"),
         None => String::new(),
@@ -490,6 +558,16 @@ mod tests {
             &Evidence { waits: vec![("db".to_owned(), "down".to_owned())], ..web(Condition::Waiting) },
             "it waits for db (down)",
             "svctl why db",
+        );
+        check(
+            &Evidence { waits: vec![("db".to_owned(), MISSING.to_owned())], ..web(Condition::Waiting) },
+            "it waits for db, which does not exist",
+            "add a service db, or remove it from web/needs",
+        );
+        check(
+            &Evidence { circle: ["web", "db", "web"].map(str::to_owned).to_vec(), ..web(Condition::Waiting) },
+            "its needs lead back to it: web needs db needs web",
+            "remove one of these from the files needs, such as from web/needs",
         );
         let given_up = Some("5 ends in 60 s".to_owned());
         let given_up = Evidence { given_up, condition: Some(Condition::GivenUp), ..ended(Ended::Code(3)) };

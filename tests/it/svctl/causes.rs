@@ -272,6 +272,62 @@ fn a_log_service_may_be_what_is_wrong() {
 }
 
 #[test]
+fn a_log_directory_may_be_missing() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        tree.define("web/log", "exec svlogd -tt ./main");
+        tree.start();
+        eventually("up", || tree.is_up("web"));
+        let cause = "svlogd's directory ./main does not exist";
+        because(tree, "web", cause, "mkdir -p ");
+        because(tree, "web/log", cause, "mkdir -p ");
+        let mend = svctl_in(tree).args(&["why", "web"]).go().out;
+        let mend = mend.lines().find_map(|line| line.strip_prefix("  mend: ")).unwrap();
+        assert_eq!(
+            run_file("/bin/sh").args(&["-c", mend]).dir(tree.root.path()).go().code,
+            Some(0),
+            "{mend}"
+        );
+        eventually("nothing is wrong", || svctl_in(tree).args(&["why", "web"]).go().code == Some(0));
+    });
+}
+
+#[test]
+fn a_log_service_that_is_down_is_a_problem() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        tree.define("web/log", "exec cat >/dev/null");
+        tree.start();
+        eventually("up", || tree.is_up("web") && tree.is_up("web/log"));
+        assert_eq!(svctl_in(tree).args(&["list"]).go().code, Some(0));
+        eventually("down", || svctl_in(tree).args(&["stop", "web/log"]).go().code == Some(0));
+        assert_eq!(svctl_in(tree).args(&["list"]).go().code, Some(3));
+        because(tree, "web", "its log service is down", "svctl why web/log");
+        // Nothing is lost while the service itself is down.
+        eventually("down", || svctl_in(tree).args(&["stop", "web"]).go().code == Some(0));
+        assert_eq!(svctl_in(tree).args(&["list"]).go().code, Some(0));
+    });
+}
+
+#[test]
+fn a_supervisor_may_be_stopped() {
+    with_run("exec sleep 1000", |tree, _| {
+        eventually("up", || tree.is_up("web"));
+        let out = svctl_in(tree).args(&["why", "web"]).go().out;
+        let line = out.lines().find_map(|line| line.strip_prefix("  supervisor: ")).unwrap();
+        let (name, pid) = line.split_once(", pid ").unwrap();
+        let signal = |signal| run_file("/bin/kill").args(&[signal, pid]).go();
+        signal("-STOP");
+        because(tree, "web", &format!("its supervisor is stopped ({name}, pid {pid})"), "kill -CONT ");
+        let list = svctl_in(tree).args(&["list"]).go();
+        let stop = svctl_in(tree).args(&["-w", "1", "stop", "web"]).go();
+        signal("-CONT");
+        assert!(list.code == Some(3) && list.out.contains("its supervisor is stopped"), "{list:?}");
+        assert!(stop.out.contains("  cause: its supervisor is stopped"), "{stop:?}");
+    });
+}
+
+#[test]
 fn a_service_may_wait_for_another() {
     under_each_supervisor(|tree| {
         tree.define("db", "exec sleep 1000");
@@ -291,6 +347,7 @@ fn check_is_asked() {
         write_script(&tree.root.join("sv/web/check"), "exit 1");
         eventually("up", || tree.is_up("web"));
         because(tree, "web", "it runs, and its ./check fails", "");
+        assert_eq!(svctl_in(tree).args(&["why", "web"]).go().code, Some(3));
         write_script(&tree.root.join("sv/web/check"), "exit 0");
         assert!(svctl_in(tree).args(&["why", "web"]).go().out.contains("\n  check: passes\n"));
     });
@@ -318,4 +375,5 @@ fn a_full_disk_of_the_log_is_named() {
         outcome.out.contains("  cause: the disk of its log ") && outcome.out.contains(" is full"),
         "{outcome:?}"
     );
+    assert_eq!(outcome.code, Some(3));
 }
