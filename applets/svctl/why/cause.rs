@@ -210,10 +210,6 @@ fn of_unserved(evidence: &Evidence) -> Option<Cause> {
 
 fn of_waits(evidence: &Evidence) -> Option<Cause> {
     let name = &evidence.name;
-    if !evidence.circle.is_empty() {
-        let what = format!("its needs lead back to it: {}", evidence.circle.join(" needs "));
-        return cause(what, format!("remove one of these from the files needs, such as from {name}/needs"));
-    }
     if let Some((missing, _)) = evidence.waits.iter().find(|(_, state)| state == MISSING) {
         let what = format!("it waits for {missing}, which does not exist");
         return cause(what, format!("add a service {missing}, or remove it from {name}/needs"));
@@ -563,11 +559,6 @@ mod tests {
             &Evidence { waits: vec![("db".to_owned(), MISSING.to_owned())], ..web(Condition::Waiting) },
             "it waits for db, which does not exist",
             "add a service db, or remove it from web/needs",
-        );
-        check(
-            &Evidence { circle: ["web", "db", "web"].map(str::to_owned).to_vec(), ..web(Condition::Waiting) },
-            "its needs lead back to it: web needs db needs web",
-            "remove one of these from the files needs, such as from web/needs",
         );
         let given_up = Some("5 ends in 60 s".to_owned());
         let given_up = Evidence { given_up, condition: Some(Condition::GivenUp), ..ended(Ended::Code(3)) };

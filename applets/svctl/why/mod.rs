@@ -202,6 +202,10 @@ fn explain(service: &Service, evidence: &Evidence, out: &mut String) {
             line("ended", &words);
         }
     }
+    if !evidence.circle.is_empty() {
+        let needs = evidence.circle.join(" needs ");
+        line("needs", &format!("lead back to it, so one is ignored: {needs}"));
+    }
     match evidence.check {
         Check::None => {}
         Check::Passes => line("check", "passes"),
@@ -280,7 +284,7 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         age: service.age(),
         given_up: facts.given_up.as_ref().map(|reason| text::escaped(reason.as_bytes())),
         waits: waits.listed(),
-        circle: if facts.waits.is_empty() { Vec::new() } else { circle(path) },
+        circle: circle(path),
         has_log: service.log.is_some(),
         log: log_has_problem.map(|log| log.condition(&service.now)),
         full_disk: log_dir.as_deref().and_then(full_disk),

@@ -98,21 +98,21 @@ fn run_may_be_no_program() {
         let executable = fs::Permissions::from_mode(0o755);
         fs::remove_file(&run).unwrap();
         start();
-        because(tree, "web", "run cannot be started: it is missing", "");
+        because(tree, "web", "run cannot be started: it is missing", "write a script web/run");
         fs::create_dir(&run).unwrap();
-        because(tree, "web", "/run is a directory", "");
+        because(tree, "web", "/run is a directory", "replace the directory web/run");
         fs::remove_dir(&run).unwrap();
         fs::write(&run, "#!/bin/sh\nexec sleep 1000\n").unwrap();
         because(tree, "web", "run cannot be started: not executable", "chmod +x ");
         for (content, cause, mend) in [
             (b"exec sleep 1000\n".as_slice(), "no \"#!/bin/sh\" line at its beginning", ""),
-            (b"#!/no/such/sh\n", "its interpreter /no/such/sh does not exist", ""),
+            (b"#!/no/such/sh\n", "its interpreter /no/such/sh does not exist", "install the interpreter"),
             (b"#!/bin/sh\r\nexec sleep 1000\r\n", "its first line ends in CR", "sed -i"),
             (b"", "it is empty", ""),
             (
                 b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x15\0",
                 "it is a program for another architecture",
-                "",
+                "architecture of this machine",
             ),
         ] {
             fs::remove_file(&run).unwrap();
@@ -338,6 +338,24 @@ fn a_service_may_wait_for_another() {
         tree.link("web");
         tree.start();
         because(tree, "web", "it waits for db (down)", "svctl why db");
+    });
+}
+
+#[test]
+fn needs_may_be_wrong() {
+    under_each_supervisor(|tree| {
+        for (name, needs) in [("web", "nosuch"), ("one", "two"), ("two", "one")] {
+            tree.define(name, "exec sleep 1000");
+            tree.file(name, "needs", needs);
+            tree.link(name);
+        }
+        tree.start();
+        because(tree, "web", "it waits for nosuch, which does not exist", "add a service nosuch");
+        let out = svctl_in(tree).args(&["why", "one"]).go().out;
+        assert!(
+            out.contains("  needs: lead back to it, so one is ignored: one needs two needs one"),
+            "{out}"
+        );
     });
 }
 
