@@ -287,10 +287,15 @@ fn of_ends(evidence: &Evidence) -> Option<Cause> {
             let how = text::ended(how);
             cause(format!("out of memory{again}: the kernel killed it, or a part of it ({how})"), MORE_MEMORY)
         }
-        Ended::Code(0) if last.uptime < AT_ONCE && equal >= MANY => cause(
-            format!("it exits with 0 after {after}{again}: the program probably goes into the background"),
-            "give it the option that keeps it in the foreground",
-        ),
+        Ended::Code(0) if last.uptime < AT_ONCE => {
+            let probably = if equal >= MANY { "probably" } else { "perhaps" };
+            cause(
+                format!(
+                    "it exits with 0 after {after}{again}: the program {probably} goes into the background"
+                ),
+                "give it the option that keeps it in the foreground",
+            )
+        }
         Ended::Code(126) => {
             cause(format!("126: a command in run is not executable{last_line}"), "chmod +x on that command")
         }
@@ -473,6 +478,12 @@ mod tests {
         check(
             &ended(Ended::Code(0)),
             "it exits with 0 after 0.1s again and again: the program probably goes into the background",
+            "give it the option that keeps it in the foreground",
+        );
+        let once = Evidence { ends: vec![end(Ended::Code(0), 100)], ..web(Condition::Restarting) };
+        check(
+            &once,
+            "it exits with 0 after 0.1s: the program perhaps goes into the background",
             "give it the option that keeps it in the foreground",
         );
         check(

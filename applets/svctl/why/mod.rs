@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fd::AsFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, statat};
-use svcore::client::{Base, Checker, MAIN, Supervisors, Target, end_of, hint};
+use svcore::client::{Base, Checker, MAIN, Supervisors, Target, end_of, hint, parent};
 use svcore::facts::Readiness;
 use svcore::hint::{before_start, lock_holder, quoted};
 use svcore::listed::Listed;
@@ -242,7 +242,9 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
     let target = &Target::new(&service.name, base);
     let status = service.main.status();
     let unserved = match &service.main.told {
-        Err(trouble) => no_such(service, base).or_else(|| hint(target, base.path(), trouble, supervisors)),
+        Err(trouble) => no_such(service, base)
+            .or_else(|| stopped_scanner(target))
+            .or_else(|| hint(target, base.path(), trouble, supervisors)),
         Ok(_) => None,
     };
     let last_facts;
@@ -321,6 +323,18 @@ fn given_logs(service: &Service, path: &Path) -> Vec<(Vec<u8>, PathBuf)> {
 /// Whether two paths lead to the same directory.
 fn is_same(one: &Path, other: &Path) -> bool {
     one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+/// The process that serves the directory of a service without a supervisor, if it is stopped by a signal, and what mends that.
+fn stopped_scanner(target: &Target) -> Option<String> {
+    let dir = parent(target);
+    let serves = |process: &serving::Process| process.directory().is_ok_and(|it| is_same(&it, &dir));
+    let process = serving::all()?.find(|process| process.is_stopped() && serves(process))?;
+    let name = if process.is_runsvinit() { "runsvinit" } else { "runsvdir" };
+    Some(format!(
+        "{name} (pid {pid}), which serves the directory, is stopped: kill -CONT {pid}",
+        pid = process.pid
+    ))
 }
 
 /// Where a service is that is not in the directory, or which one was probably meant.

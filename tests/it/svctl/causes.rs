@@ -328,6 +328,27 @@ fn a_supervisor_may_be_stopped() {
 }
 
 #[test]
+fn what_serves_the_directory_may_be_stopped() {
+    with_run("exec sleep 1000", |tree, _| {
+        eventually("up", || tree.is_up("web"));
+        let above = parent_of(tree.pid("web").unwrap()).unwrap();
+        let is_runsv = process_name(above) == "runsv";
+        let pid = if is_runsv { parent_of(above).unwrap() } else { above }.to_string();
+        let signal = |signal: &str| run_file("/bin/kill").args(&[signal, &pid]).go();
+        signal("-STOP");
+        tree.sleeper("later");
+        because(
+            tree,
+            "later",
+            &format!("(pid {pid}), which serves the directory, is stopped"),
+            "kill -CONT ",
+        );
+        signal("-CONT");
+        eventually("up", || tree.is_up("later"));
+    });
+}
+
+#[test]
 fn a_service_may_wait_for_another() {
     under_each_supervisor(|tree| {
         tree.define("db", "exec sleep 1000");
