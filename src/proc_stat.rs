@@ -5,6 +5,7 @@ use std::ffi::CString;
 use rustix::fs::CWD;
 
 use crate::files;
+use crate::sys::auxv;
 
 /// The line is never longer: a name of at most 15 bytes and numbers.
 const LINE_MAX: usize = 1024;
@@ -61,7 +62,7 @@ impl ProcStat {
     pub fn age_in_seconds(&self) -> Option<u64> {
         let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
         let since_boot: u64 = uptime.split('.').next()?.parse().ok()?;
-        Some(since_boot.saturating_sub(self.start / rustix::param::clock_ticks_per_second().max(1)))
+        Some(since_boot.saturating_sub(self.start / auxv::clock_ticks()))
     }
 
     /// Reads our own, even if `/proc` is that of another PID namespace. `None` if there is no `/proc`.

@@ -372,8 +372,8 @@ impl<'a> Import<'a> {
             |path: &[u8]| path != b"log" && self.manifest.get(&[name, b"/", path].concat()).is_none();
         let unread = || Some(name.to_vec());
         let Ok(names) = service.names() else { return unread() };
-        if let Some(other) = names.into_iter().find(|path| path != b"supervise" && is_other(path)) {
-            return Some(other);
+        if let Some(other) = names.iter().find(|path| *path != b"supervise" && is_other(path)) {
+            return Some(other.clone());
         }
         match service.look(b"log") {
             Ok(Some(stat)) if kind(&stat) == FileType::Directory => {}

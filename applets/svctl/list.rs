@@ -146,14 +146,16 @@ fn shown(asked: &Asked, tree: &Tree, services: &[Service], screen: &Screen) -> S
     for service in services {
         rows.push(row(service));
         if let Some(processes) = &processes {
-            rows.extend(below(service, processes).iter().map(row_of_process));
+            for process in &below(service, processes) {
+                rows.push(row_of_process(process));
+            }
         }
     }
     table::lines(&HEADS, &rows, screen.width, screen.is_coloured)
 }
 
 fn row_of_process(process: &Process) -> Vec<Cell> {
-    let mut row = vec![Cell::default(); HEADS.len()];
+    let mut row = HEADS.iter().map(|_| Cell::default()).listed();
     let mut fill = |column: usize, text: String| {
         if let Some(cell) = row.get_mut(column) {
             *cell = Cell { text, style: Style::Faint };

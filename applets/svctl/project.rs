@@ -108,8 +108,10 @@ pub(super) fn down(asked: &Asked) -> Result {
     let paths: Vec<OsString> = names.iter().map(|name| path.join(name).into_os_string()).listed();
     let rounds = rounds(&paths);
     if asked.given.has(Opt::DryRun) {
-        for path in rounds.into_iter().flatten() {
-            say::out(&[b"would stop ", &printable(base_name(path)), b"\n"]);
+        for round in &rounds {
+            for path in round {
+                say::out(&[b"would stop ", &printable(base_name(path)), b"\n"]);
+            }
         }
         say::out(&[b"would end runsvdir (pid ", pid.as_bytes(), b")\n"]);
         return Ok(0);

@@ -122,7 +122,7 @@ impl Tree {
 
     /// The service that is probably meant by a name that no service has.
     pub(super) fn nearest(&self, name: &OsStr) -> Option<OsString> {
-        self.list().ok()?.into_iter().find(|other| is_nearly(name.as_bytes(), other.as_bytes()))
+        self.list().ok()?.iter().find(|other| is_nearly(name.as_bytes(), other.as_bytes())).cloned()
     }
 
     /// The services that the words mean; without a word all, for commands that change nothing.

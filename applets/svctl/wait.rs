@@ -8,6 +8,7 @@ use svcore::client::request::{Request, Until, Waits};
 use svcore::client::{self, Base, Checker, Supervisors, Target, end_of};
 use svcore::control::Command;
 use svcore::facts::End;
+use svcore::listed::Listed;
 use svcore::moment::Moment;
 use svcore::process::Ended;
 use svcore::status::{State, Want};
@@ -52,7 +53,7 @@ pub(super) fn wait(asked: &Asked) -> Result {
     let mut left = tree.to_change(&asked.given, names)?;
     let until = patience(&asked.given)?.map(|patience| clock::monotonic().saturating_add(patience));
     let mut look = Look::new(&tree);
-    let unknown: Vec<OsString> = left.iter().filter(|name| !tree.has(name)).cloned().collect();
+    let unknown: Vec<OsString> = left.iter().filter(|name| !tree.has(name)).cloned().listed();
     if !unknown.is_empty() {
         look.report_failed(&unknown, &tree);
         return Ok(FAILED);

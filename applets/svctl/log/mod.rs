@@ -122,41 +122,43 @@ pub(super) fn run(asked: &Asked) -> Result {
 fn plan(given: &Given) -> Result<Plan> {
     let is_utc = given.has(Opt::Utc);
     let zone = |seconds| if is_utc { 0 } else { local_time::ahead_of_utc(seconds) };
-    let since = given.value(Opt::Since).map(|text| {
-        stamp::of_text(text.as_bytes(), tai::now(), &zone).ok_or_else(|| {
+    let mut filter = Filter::default();
+    if let Some(text) = given.value(Opt::Since) {
+        filter.since = stamp::of_text(text.as_bytes(), tai::now(), &zone);
+        if filter.since.is_none() {
             let text = printable_text(text.as_bytes());
-            Error::Usage(Some(format!(
+            return Err(Error::Usage(Some(format!(
                 "--since {text} is no time; one is 10m, 08:20, \"2026-11-20 08:20\" or yesterday"
-            )))
-        })
-    });
-    let pattern = given.value(Opt::Grep).map(|text| {
-        Pattern::new(text.as_bytes()).map_err(|why| {
-            Error::Usage(Some(format!(
-                "--grep {}: {}",
-                printable_text(text.as_bytes()),
-                printable_text(why.as_bytes())
-            )))
-        })
-    });
-    let last = given.value(Opt::Lines).map(|text| {
-        decimal::whole(text.as_bytes()).filter(|_| !text.is_empty()).ok_or_else(|| {
-            Error::Usage(Some(format!("-n {} is no number of lines", printable_text(text.as_bytes()))))
-        })
-    });
+            ))));
+        }
+    }
+    if let Some(text) = given.value(Opt::Grep) {
+        let pattern = Pattern::new(text.as_bytes()).map_err(|why| {
+            let (text, why) = (printable_text(text.as_bytes()), printable_text(why.as_bytes()));
+            Error::Usage(Some(format!("--grep {text}: {why}")))
+        });
+        filter.pattern = Some(pattern?);
+    }
+    let mut last = None;
+    if let Some(text) = given.value(Opt::Lines) {
+        last = decimal::whole(text.as_bytes()).filter(|_| !text.is_empty());
+        if last.is_none() {
+            let text = printable_text(text.as_bytes());
+            return Err(Error::Usage(Some(format!("-n {text} is no number of lines"))));
+        }
+    }
     let form = match (given.has(Opt::Raw), given.has(Opt::Json)) {
         (true, true) => return Err(Error::Usage(Some("--raw and --json exclude each other".to_owned()))),
         (true, false) => Form::Raw,
         (false, true) => Form::Json,
         (false, false) => Form::Text,
     };
-    let (since, last) = (since.transpose()?, last.transpose()?);
     let is_followed = given.has(Opt::Follow);
     Ok(Plan {
         is_followed,
         began: tai::now(),
-        last: last.or_else(|| (is_followed && since.is_none()).then_some(LINES_BEFORE)),
-        filter: Filter { since, pattern: pattern.transpose()? },
+        last: last.or_else(|| (is_followed && filter.since.is_none()).then_some(LINES_BEFORE)),
+        filter,
         form,
         is_utc,
         has_colour: Screen::new(given)?.is_coloured,
@@ -240,7 +242,7 @@ fn show_before(
 }
 
 fn print_kept(kept: &mut VecDeque<Kept>, printer: &mut Printer<'_>) -> io::Result<()> {
-    for Kept { service, stamp, before_text, raw, is_ended } in kept.drain(..) {
+    while let Some(Kept { service, stamp, before_text, raw, is_ended }) = kept.pop_front() {
         let text = raw.get(before_text..).unwrap_or_default();
         printer.print(&Shown { service, stamp, text, raw: &raw, is_ended })?;
     }

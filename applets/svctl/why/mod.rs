@@ -136,10 +136,22 @@ fn cause_of(evidence: &Evidence, base: &Base) -> Option<Cause> {
         && !cause::has(mend, "svctl -d ")
         && Tree::new(&Given::default()).path() != Path::new(base.path())
     {
-        let with_directory = format!("svctl -d {} ", quoted(base.path().as_bytes()));
-        *mend = mend.replace("svctl ", &with_directory);
+        let option = format!("-d {} ", quoted(base.path().as_bytes()));
+        *mend = with_option(mend, &option);
     }
     Some(cause)
+}
+
+/// Commands in which each `svctl` has got an option.
+fn with_option(commands: &str, option: &str) -> String {
+    let mut out = String::new();
+    for word in commands.split_inclusive(' ') {
+        out.push_str(word);
+        if word == "svctl " {
+            out.push_str(option);
+        }
+    }
+    out
 }
 
 fn lines_of(evidence: &Evidence, base: &Base) -> String {
@@ -348,14 +360,18 @@ fn no_such(service: &Service, base: &Base) -> Option<String> {
         return Some(format!("it is not enabled: svctl enable {word}"));
     }
     let none = format!("{} has no service of this name", text::escaped(base.path().as_bytes()));
-    let mut served = serving::all().into_iter().flatten().filter_map(|process| process.directory().ok());
-    if let Some(dir) = served.find(|dir| dir.join(name).is_dir()) {
+    if let Some(dir) = other_tree(name) {
         let shown = text::escaped(dir.as_os_str().as_bytes());
         let dir = quoted(dir.as_os_str().as_bytes());
         return Some(format!("{none}, and {shown} has one: svctl -d {dir} why {word}"));
     }
     let nearest = tree.nearest(name)?;
     Some(format!("{none}; did you mean {}?", text::escaped(nearest.as_bytes())))
+}
+
+/// A served directory with a service of this name.
+fn other_tree(name: &OsStr) -> Option<PathBuf> {
+    serving::all()?.filter_map(|process| process.directory().ok()).find(|dir| dir.join(name).is_dir())
 }
 
 /// How a service is that another one waits for.
