@@ -36,7 +36,8 @@ use super::options::{Given, Opt};
 use super::screen::Screen;
 use super::tree::Tree;
 use filter::Filter;
-use find::{Finder, Found};
+pub(super) use find::Finder;
+use find::Found;
 use follow::{Changed, Follower};
 use lines::Log;
 use pattern::Pattern;
@@ -79,8 +80,8 @@ struct Kept {
 }
 
 /// The log directory of a service by the path of its directory, if it has one.
-pub(super) fn directory_of(service: &Path) -> Option<PathBuf> {
-    match Finder::default().find(service) {
+pub(super) fn directory_of(finder: &Finder, service: &Path) -> Option<PathBuf> {
+    match finder.find(service) {
         Found::Directory(directory) => Some(directory),
         Found::NotYet { .. } | Found::Elsewhere(_) => None,
     }
