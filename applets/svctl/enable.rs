@@ -3,21 +3,22 @@
 //! A service is enabled by a link from the served directory to its definition in `/etc/sv`. A directory without links has the
 //! services themselves in it; there, a file `down` disables one.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, readlinkat, symlinkat};
+use rustix::fs::FileType;
 use svcore::error::Context;
 use svcore::listed::Listed;
 use svcore::say::{self, printable};
+use svcore::sys::clock;
 use svcore::{Error, Failed, Result};
 
 use super::lint::name;
 use super::options::{Given, Opt};
-use super::place::{File, Place, c_string, kind};
+use super::place::{File, Place, kind, read_link};
 use super::tree::Tree;
-use super::{Asked, project};
+use super::{Asked, act, project};
 
 /// The exit code if something could not be done for a service.
 const FAILED: u8 = 1;
@@ -161,19 +162,37 @@ impl<'a> Change<'a> {
             let supervised: Vec<OsString> = paths.filter(|path| project::is_supervised(path)).listed();
             failed |= project::act(&supervised, &project::STOP, patience);
         }
+        // Where the links lead to, while they are there.
+        let directories: Vec<PathBuf> = services.iter().map(|service| self.directory(service)).listed();
         let mut done = Vec::new();
         for service in &services {
             match self.one(service) {
-                Ok(()) => done.push(self.path(service)),
+                Ok(()) => done.push(service.name.clone()),
                 Err(why) => {
                     say::err_line(&[b"svctl: ", service.name.as_bytes(), b": ", why.to_string().as_bytes()]);
                     failed = true;
                 }
             }
         }
-        if is_now && self.enables {
-            failed |= project::act(&done, &project::START, patience);
-            failed |= project::does_not_stay_up(&done);
+        let tree = Tree::at(OsStr::from_bytes(self.tree.path()).into());
+        // Where nothing serves the directory, supervisors neither come nor leave.
+        if is_now && project::is_served(tree.path()) {
+            let until = clock::monotonic().saturating_add(patience);
+            if self.enables {
+                for name in &done {
+                    project::wait_until_supervised(&tree.path().join(name), until);
+                }
+            } else {
+                // Who enables it again at once is to find the new supervisor, not the one that is about to leave.
+                let is_gone = |service: &Service| !Path::new(&self.path(service)).exists();
+                let gone = services.iter().zip(&directories).filter(|(service, _)| is_gone(service));
+                for (_, directory) in gone {
+                    project::wait_until_unsupervised(directory, until);
+                }
+            }
+        }
+        if is_now && self.enables && !done.is_empty() {
+            failed |= act::start_these(self.asked, &tree, &done)? != 0;
         }
         Ok(if failed { FAILED } else { 0 })
     }
@@ -183,6 +202,12 @@ impl<'a> Change<'a> {
         let tree = Path::new(OsStr::from_bytes(self.tree.path()));
         let path = tree.join(&service.name);
         std::path::absolute(&path).unwrap_or(path).into_os_string()
+    }
+
+    /// The directory of a service, without links; where it is in the served directory if there is none.
+    fn directory(&self, service: &Service) -> PathBuf {
+        let path = self.path(service);
+        std::fs::canonicalize(&path).unwrap_or_else(|_| path.into())
     }
 
     /// The service that a word means: a path is that of the definition, a name is looked for among the definitions. An
@@ -252,12 +277,12 @@ impl<'a> Change<'a> {
                     if is_down { b"; it has a file down, so svctl start has to start it" } else { b"" };
                 let old = self.target(name).filter(|_| step == Step::ReplaceLink);
                 let old = old.map_or_else(Vec::new, |old| {
-                    [b", in place of one to ", &*printable(old.to_bytes()), b", which did not exist"].concat()
+                    [b", in place of one to ", &*printable(&old), b", which did not exist"].concat()
                 });
                 [&*link, b" to ", &*to, &old, note].concat()
             }
             Step::RemoveLink => match self.target(name) {
-                Some(target) => [&*link, b" to ", &*printable(target.to_bytes())].concat(),
+                Some(target) => [&*link, b" to ", &*printable(&target)].concat(),
                 None => link,
             },
             Step::MakeDown | Step::RemoveDown => down,
@@ -290,8 +315,8 @@ impl<'a> Change<'a> {
     }
 
     /// Where a link leads to.
-    fn target(&self, name: &[u8]) -> Option<CString> {
-        readlinkat(self.tree.fd(), name, Vec::new()).ok()
+    fn target(&self, name: &[u8]) -> Option<Vec<u8>> {
+        read_link(self.tree.fd(), name).ok()
     }
 
     /// Checks that the link of a service leads to its definition.
@@ -303,7 +328,7 @@ impl<'a> Change<'a> {
         }
         let target = self.target(name).unwrap_or_default();
         let definition = definition.as_os_str().as_bytes();
-        let what = [&*path, b" leads to ", target.to_bytes(), b", not to ", definition].concat();
+        let what = [&*path, b" leads to ", &*target, b", not to ", definition].concat();
         Err(Failed::without_cause(what))
     }
 
@@ -315,7 +340,7 @@ impl<'a> Change<'a> {
                 let new = [b".".as_slice(), name, b".new"].concat();
                 let link = || {
                     let _ = self.tree.unlink(&new);
-                    symlinkat(definition, self.tree.fd(), &c_string(&new)?)?;
+                    self.tree.make_link(&new, definition.as_os_str().as_bytes())?;
                     self.tree.rename(&new, name)
                 };
                 link().unable_to("make the link", &path)?;
@@ -350,7 +375,7 @@ impl<'a> Change<'a> {
     }
 
     /// Debian: makes the link `.NAME`, so that the next upgrade of the package does not enable its service again.
-    fn remember_choice(&self, name: &[u8], target: Option<CString>) {
+    fn remember_choice(&self, name: &[u8], target: Option<Vec<u8>>) {
         let is_system = std::fs::canonicalize(OsStr::from_bytes(self.tree.path())).is_ok_and(|path| {
             let path = [path.as_os_str().as_bytes(), b"/"].concat();
             SYSTEM.iter().any(|system| path.starts_with(system))
@@ -358,10 +383,10 @@ impl<'a> Change<'a> {
         if let Some(target) = target
             && is_system
             && Path::new(UPDATE_SERVICE).exists()
-            && let Ok(hidden) = c_string(&[b".".as_slice(), name].concat())
         {
+            let hidden = [b".".as_slice(), name].concat();
             // The service is disabled without it, too.
-            let _ = symlinkat(&target, self.tree.fd(), &hidden);
+            let _ = self.tree.make_link(&hidden, &target);
         }
     }
 }

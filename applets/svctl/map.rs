@@ -39,7 +39,11 @@ impl Key for OsString {
 
 impl Key for Vec<usize> {
     fn bytes(&self) -> Vec<u8> {
-        self.iter().copied().flat_map(usize::to_ne_bytes).collect()
+        let mut bytes = Vec::new();
+        for number in self {
+            bytes.extend_from_slice(&number.to_ne_bytes());
+        }
+        bytes
     }
 }
 

@@ -8,7 +8,8 @@ use std::io;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, mkdirat, openat, renameat, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, mkdirat, openat, readlinkat, renameat, statat,
+    symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use svcore::error::Context;
@@ -170,6 +171,15 @@ impl Place {
         Ok(renameat(&self.dir, &c_string(from)?, &self.dir, &c_string(to)?)?)
     }
 
+    /// Makes a symbolic link in it, which leads to a path.
+    ///
+    /// # Errors
+    ///
+    /// That of symlink(2).
+    pub(super) fn make_link(&self, name: &[u8], target: &[u8]) -> io::Result<()> {
+        Ok(symlinkat(&c_string(target)?, &self.dir, &c_string(name)?)?)
+    }
+
     /// Removes a file or a link.
     ///
     /// # Errors
@@ -230,6 +240,15 @@ impl Place {
 /// What a file is.
 pub(super) fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Where a symbolic link leads to.
+///
+/// # Errors
+///
+/// That of readlink(2).
+pub(super) fn read_link(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Vec<u8>> {
+    Ok(readlinkat(dir, &c_string(name)?, Vec::new())?.into_bytes())
 }
 
 /// A name for a system call.

@@ -6,7 +6,7 @@ use rustix::fs::CWD;
 use svcore::listed::Listed;
 use svcore::proc_stat::ProcStat;
 use svcore::sort::sort;
-use svcore::sys::listing;
+use svcore::sys::{auxv, listing};
 use svcore::{decimal, files, slice};
 
 /// A process.
@@ -57,17 +57,18 @@ impl Processes {
             }
             let place = |pid| self.children.partition_point(|(parent, _)| *parent < pid);
             let children = slice::part(&self.children, place(pid)..place(pid.saturating_add(1)));
-            open.extend(children.iter().rev().map(|(_, child)| (*child, depth.saturating_add(1))));
+            for (_, child) in children.iter().rev() {
+                open.push((*child, depth.saturating_add(1)));
+            }
         }
         found
     }
 }
 
 fn measured(pid: i32, depth: usize) -> Process {
-    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-    let memory = resident_pages(pid).map(|pages| pages.saturating_mul(page));
-    let ticks = rustix::param::clock_ticks_per_second().max(1);
-    let processor = ProcStat::of(pid).map(|stat| stat.processor.saturating_mul(1000) / ticks);
+    let memory = resident_pages(pid).map(|pages| pages.saturating_mul(auxv::page_size()));
+    let processor = |stat: ProcStat| stat.processor.saturating_mul(1000) / auxv::clock_ticks();
+    let processor = ProcStat::of(pid).map(processor);
     Process { pid, depth, memory, processor }
 }
 

@@ -58,7 +58,19 @@ impl Tree {
     ///
     /// That the directory cannot be read.
     pub(super) fn names(&self) -> Result<Vec<OsString>> {
-        Ok(self.list().unable_to("read", self.path.as_os_str().as_bytes())?)
+        let path = self.path.as_os_str().as_bytes();
+        let list = self.list();
+        // Whoever named it knows that it was named.
+        let is_usual =
+            || std::env::var_os("SVDIR").is_none() && self.path == Path::new(&serving::usual_directory());
+        if list.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) && is_usual() {
+            let what = format!(
+                "there is no directory {}: set SVDIR to the one that runsvdir serves, or use -d",
+                printable_text(path)
+            );
+            return Err(Failed::without_cause(what).into());
+        }
+        Ok(list.unable_to("read", path)?)
     }
 
     fn list(&self) -> io::Result<Vec<OsString>> {
@@ -110,7 +122,7 @@ impl Tree {
 
     /// The service that is probably meant by a name that no service has.
     pub(super) fn nearest(&self, name: &OsStr) -> Option<OsString> {
-        self.list().ok()?.into_iter().find(|other| is_nearly(name.as_bytes(), other.as_bytes()))
+        self.list().ok()?.iter().find(|other| is_nearly(name.as_bytes(), other.as_bytes())).cloned()
     }
 
     /// The services that the words mean; without a word all, for commands that change nothing.

@@ -5,7 +5,8 @@
 
 pub(crate) use here::executed_path;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-pub(super) use here::{page_size, program_headers};
+pub(super) use here::program_headers;
+pub use here::{clock_ticks, page_size};
 
 #[cfg(target_os = "linux")]
 mod here {
@@ -33,9 +34,17 @@ mod here {
     }
 
     /// The size of a page of memory, in bytes.
-    #[cfg(target_pointer_width = "64")]
-    pub(in crate::sys) fn page_size() -> u64 {
-        value(libc::AT_PAGESZ).max(1)
+    #[must_use]
+    #[allow(clippy::useless_conversion, reason = "the width of c_ulong differs between platforms")]
+    pub fn page_size() -> u64 {
+        value(libc::AT_PAGESZ).max(1).into()
+    }
+
+    /// The unit of times in `/proc/PID/stat`: so many are a second.
+    #[must_use]
+    #[allow(clippy::useless_conversion, reason = "the width of c_ulong differs between platforms")]
+    pub fn clock_ticks() -> u64 {
+        value(libc::AT_CLKTCK).max(1).into()
     }
 
     /// The program headers of our executable, as they lie in memory.
@@ -58,5 +67,17 @@ mod here {
     #[must_use]
     pub(crate) fn executed_path() -> Option<std::ffi::OsString> {
         None
+    }
+
+    /// The size of a page of memory, in bytes: the usual one.
+    #[must_use]
+    pub const fn page_size() -> u64 {
+        4096
+    }
+
+    /// The unit of times in `/proc/PID/stat`, which is not there.
+    #[must_use]
+    pub const fn clock_ticks() -> u64 {
+        100
     }
 }

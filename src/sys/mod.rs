@@ -7,7 +7,7 @@
 
 pub mod allocator;
 pub mod arguments;
-pub(crate) mod auxv;
+pub mod auxv;
 pub mod capabilities;
 pub mod clock;
 pub(crate) mod control_group;

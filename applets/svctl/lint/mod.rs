@@ -3,12 +3,12 @@
 pub(super) mod name;
 mod rules;
 
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, open, readlinkat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, open, statat};
 use svcore::error::{Context, reason};
 use svcore::listed::Listed;
 use svcore::policy::{self, PolicyFile};
@@ -17,7 +17,7 @@ use svcore::sort::sort;
 use svcore::{Result, files, hint, sys, trust};
 
 use super::options::Opt;
-use super::place::{Place, c_string, kind};
+use super::place::{Place, c_string, kind, read_link};
 use super::text::say_of;
 use super::tree::Tree;
 use super::{Asked, json};
@@ -101,12 +101,12 @@ fn lint(dir: &Path, found: &mut Vec<(Vec<u8>, Finding)>) -> Result<()> {
         sort(&mut paths);
     }
     let services: Vec<Look> = paths.iter().map(|path| look(path)).listed();
-    // What is beside a single service is not known.
-    let wrong_needs = if is_service { Vec::new() } else { rules::wrong_needs(&services) };
-    let mut wrong_needs = wrong_needs.into_iter();
     for (path, service) in paths.iter().zip(&services) {
         let mut findings = rules::findings(service);
-        findings.append(&mut wrong_needs.next().unwrap_or_default());
+        // What is beside a single service is not known.
+        if !is_service {
+            findings.append(&mut rules::wrong_needs(service, &services));
+        }
         for finding in findings {
             found.push((path.clone(), finding));
         }
@@ -131,11 +131,11 @@ fn look(path: &[u8]) -> Look {
     let mut look = Look { name, ..Look::default() };
     // Links are followed here: who looks at a directory wants to know about it, and nothing is changed.
     let flags = sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = match open(path, flags, Mode::empty()) {
+    let dir = match c_string(path).and_then(|path| Ok(open(&path, flags, Mode::empty())?)) {
         Ok(dir) => dir,
-        Err(errno) => {
-            look.dangling = readlinkat(CWD, path, Vec::new()).ok().map(CString::into_bytes);
-            look.unreadable = Some(reason(&errno.into()));
+        Err(error) => {
+            look.dangling = read_link(CWD, path).ok();
+            look.unreadable = Some(reason(&error));
             return look;
         }
     };
@@ -145,7 +145,7 @@ fn look(path: &[u8]) -> Look {
         let is_link = stat(state.as_bytes(), AtFlags::SYMLINK_NOFOLLOW)
             .is_some_and(|stat| kind(&stat) == FileType::Symlink);
         if is_link && stat(state.as_bytes(), AtFlags::empty()).is_none() {
-            let target = readlinkat(&dir, state, Vec::new()).map(CString::into_bytes).unwrap_or_default();
+            let target = read_link(dir.as_fd(), state.as_bytes()).unwrap_or_default();
             // A supervisor makes the last directory of the path, and what is in /run is made by the boot.
             let above = Path::new(OsStr::from_bytes(&target)).parent().unwrap_or(Path::new("/"));
             if !target.starts_with(b"/run/") && stat(above.as_os_str().as_bytes(), AtFlags::empty()).is_none()
@@ -177,6 +177,20 @@ fn look(path: &[u8]) -> Look {
         }
     }
     look
+}
+
+/// The directories that a script of a service, such as `log/run`, gives to svlogd: as they are written, and as paths.
+pub(super) fn log_directories(service: &Path, script: &str) -> Vec<(Vec<u8>, PathBuf)> {
+    let flags = sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let (Ok(dir), Ok(name)) = (open(service, flags, Mode::empty()), c_string(script.as_bytes())) else {
+        return Vec::new();
+    };
+    let Ok(file) = trust::open_content(dir.as_fd(), &name) else { return Vec::new() };
+    let text = trust::read_at_most(&file, TEXT_MAX).unwrap_or_default();
+    let from = service.join(script);
+    let from = from.parent().unwrap_or(service);
+    let paths = rules::log_directories(&text).into_iter();
+    paths.map(|path| (path.clone(), from.join(OsStr::from_bytes(&path)))).listed()
 }
 
 /// Looks at a program of a service.

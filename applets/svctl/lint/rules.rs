@@ -122,34 +122,31 @@ pub(super) fn senseless(file: PolicyFile, text: &[u8]) -> Option<&'static str> {
 }
 
 /// What is wrong with the needs of the services of a directory: for each service, what its file `needs` should not have.
-pub(super) fn wrong_needs(services: &[Look]) -> Vec<Vec<Finding>> {
+pub(super) fn wrong_needs(service: &Look, services: &[Look]) -> Vec<Finding> {
     let of = |name: &[u8]| services.iter().find(|service| service.name == name);
     let finding = |what: String| Finding { file: b"needs".to_vec(), what };
-    let of_service = |service: &Look| {
-        let mut findings = Vec::new();
-        for need in &service.needs {
-            // What is in another directory is not known.
-            if !need.name.contains(&b'/') && !need.optional && of(&need.name).is_none() {
-                findings.push(finding(format!("there is no service {}", printable_text(&need.name))));
+    let mut findings = Vec::new();
+    for need in &service.needs {
+        // What is in another directory is not known.
+        if !need.name.contains(&b'/') && !need.optional && of(&need.name).is_none() {
+            findings.push(finding(format!("there is no service {}", printable_text(&need.name))));
+        }
+    }
+    // Everything that is needed, directly or not.
+    let mut reached: Vec<&[u8]> = service.needs.iter().map(|need| need.name.as_slice()).listed();
+    let mut next = 0_usize;
+    while let Some(name) = reached.get(next).copied() {
+        next = next.saturating_add(1);
+        for need in of(name).map_or(&[][..], |needed| &needed.needs) {
+            if !reached.contains(&need.name.as_slice()) {
+                reached.push(&need.name);
             }
         }
-        // Everything that is needed, directly or not.
-        let mut reached: Vec<&[u8]> = service.needs.iter().map(|need| need.name.as_slice()).listed();
-        let mut next = 0_usize;
-        while let Some(name) = reached.get(next).copied() {
-            next = next.saturating_add(1);
-            for need in of(name).map_or(&[][..], |needed| &needed.needs) {
-                if !reached.contains(&need.name.as_slice()) {
-                    reached.push(&need.name);
-                }
-            }
-        }
-        if reached.contains(&service.name.as_slice()) {
-            findings.push(finding("it needs itself, through others or directly".to_owned()));
-        }
-        findings
-    };
-    services.iter().map(of_service).listed()
+    }
+    if reached.contains(&service.name.as_slice()) {
+        findings.push(finding("it needs itself, through others or directly".to_owned()));
+    }
+    findings
 }
 
 /// The lines of a shell script that are commands, without blanks around them; none if it is for another interpreter.
@@ -247,7 +244,9 @@ mod tests {
             needs: policy::needs(needs.as_bytes()).unwrap(),
             ..Look::default()
         };
-        let told = |services: &[Look]| -> Vec<usize> { wrong_needs(services).iter().map(Vec::len).collect() };
+        let told = |services: &[Look]| -> Vec<usize> {
+            services.iter().map(|service| wrong_needs(service, services).len()).collect()
+        };
         assert_eq!(told(&[service("app", "db cache? ./x /y"), service("db", "")]), [0, 0]);
         assert_eq!(told(&[service("app", "db cache"), service("db", "")]), [1, 0]);
         assert_eq!(

@@ -10,12 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstat, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstat, openat, statat};
 use svcore::files::{self, Identity};
 use svcore::label::Label;
 use svcore::old_log::{Kind, OldLog};
 use svcore::sort::sort;
 use svcore::{slice, tai, trust};
+
+use super::super::place::read_link;
 
 use tai::Tai64N;
 
@@ -133,9 +135,9 @@ impl Directory {
     /// removed, and there is no `/proc`.
     pub(super) fn label_of(&self, file: &File, identity: Identity, labels: &[Label]) -> Option<Label> {
         // The kernel knows the last name of an open file even after it was removed, as it is once it is compressed.
-        let link = readlinkat(rustix::fs::CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), Vec::new());
+        let link = read_link(rustix::fs::CWD, format!("/proc/self/fd/{}", file.as_raw_fd()).as_bytes());
         if let Ok(link) = link {
-            let name = Path::new(std::ffi::OsStr::from_bytes(link.to_bytes())).file_name()?.as_bytes();
+            let name = Path::new(std::ffi::OsStr::from_bytes(&link)).file_name()?.as_bytes();
             let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
             if let Some(old) = OldLog::from_name(name) {
                 return Some(old.label);

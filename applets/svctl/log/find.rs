@@ -41,7 +41,7 @@ pub(super) enum Found {
 
 /// Finds logs. It looks for processes once.
 #[derive(Debug, Default)]
-pub(super) struct Finder {
+pub(in super::super) struct Finder {
     /// Each svlogd and its parent.
     svlogds: OnceCell<Vec<(i32, i32)>>,
 }
@@ -88,7 +88,8 @@ impl Finder {
             |word: &[u8]| [logger::HOSTED, logger::SHARED].iter().any(|it| it.to_bytes() == word);
         if line.split(|byte| *byte == 0).any(keeps_hosted) {
             let log = service.join("log");
-            return Some(log.join("main")).filter(|main| main.is_dir()).or(Some(log));
+            let main = log.join("main");
+            return Some(if main.is_dir() { main } else { log });
         }
         let directory = log_tail::directory_of(&line)?;
         let directory = Path::new(OsStr::from_bytes(directory));
@@ -138,8 +139,7 @@ fn elsewhere(target: &Target) -> String {
         Running::No => return "no svlogd writes its output, and it does not run".to_owned(),
         Running::Unknown => return "no svlogd writes its output, and it is not supervised".to_owned(),
     };
-    let [out, err] = [1, 2].map(|fd| goes_to(pid, fd));
-    match (out, err) {
+    match (goes_to(pid, 1), goes_to(pid, 2)) {
         (Some(out), Some(err)) if out == err => format!("no svlogd writes its output, which goes to {out}"),
         (Some(out), Some(err)) => {
             format!("no svlogd writes its output, which goes to {out}; its errors go to {err}")
@@ -261,9 +261,10 @@ fn reader_of(pipe: &[u8]) -> Option<String> {
 
 /// Whether a descriptor can only be read from. Source: proc_pid_fdinfo(5), `flags` in octal.
 fn is_for_reading(pid: i32, fd: i32) -> bool {
-    let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
-    flags.and_then(|flags| u64::from_str_radix(flags.trim(), 8).ok()).is_some_and(|flags| flags & 3 == 0)
+    let info = std::fs::read(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
+    let flags = info.split(|&byte| byte == b'\n').find(|line| line.starts_with(b"flags:"));
+    // The access mode is the two lowest bits: a part of the last digit.
+    flags.and_then(<[u8]>::last).is_some_and(|digit| matches!(digit, b'0' | b'4'))
 }
 
 #[cfg(test)]

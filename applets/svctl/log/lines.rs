@@ -255,9 +255,13 @@ impl Log {
             Next::Opened { .. } => true,
         };
         let first_new = new.and_then(|_| self.queue.iter().position(is_new)).unwrap_or(self.queue.len());
-        let mut new = self.queue.split_off(first_new);
-        let mut wanted = lines.saturating_add(MORE);
         let mut read = VecDeque::new();
+        while self.queue.len() > first_new
+            && let Some(next) = self.queue.pop_back()
+        {
+            read.push_front(next);
+        }
+        let mut wanted = lines.saturating_add(MORE);
         while let Some(next) = self.queue.pop_back().filter(|_| wanted > 0) {
             let (opened, label) = match next {
                 Next::Opened { opened, label, .. } => (opened, label),
@@ -278,7 +282,6 @@ impl Log {
             wanted = wanted.saturating_sub(lines);
             read.push_front(Next::Opened { opened, label, offset });
         }
-        read.append(&mut new);
         self.queue = read;
     }
 

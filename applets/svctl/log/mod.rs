@@ -29,14 +29,15 @@ use rustix::termios::isatty;
 use svcore::say::printable_text;
 use svcore::sys::{limits, local_time};
 use svcore::tai::{self, Tai64N};
-use svcore::{Context, Error, Result, decimal};
+use svcore::{Context, Error, Result, decimal, slice};
 
 use super::Asked;
 use super::options::{Given, Opt};
 use super::screen::Screen;
 use super::tree::Tree;
 use filter::Filter;
-use find::{Finder, Found};
+pub(super) use find::Finder;
+use find::Found;
 use follow::{Changed, Follower};
 use lines::Log;
 use pattern::Pattern;
@@ -52,6 +53,8 @@ const NOT_ALL: u8 = 1;
 /// With more logs than this, each has a small buffer, in bytes.
 const FEW: usize = 4;
 const SMALL: usize = 32 * 1024;
+/// A line that is shown beside other facts of a service is cut after this many bytes.
+const SHOWN_MAX: usize = 1000;
 
 /// What is asked for.
 struct Plan {
@@ -77,14 +80,15 @@ struct Kept {
 }
 
 /// The log directory of a service by the path of its directory, if it has one.
-pub(super) fn directory_of(service: &Path) -> Option<PathBuf> {
-    match Finder::default().find(service) {
+pub(super) fn directory_of(finder: &Finder, service: &Path) -> Option<PathBuf> {
+    match finder.find(service) {
         Found::Directory(directory) => Some(directory),
         Found::NotYet { .. } | Found::Elsewhere(_) => None,
     }
 }
 
 /// The last lines in a log directory, without their timestamps, and those; the latest last, and none if it cannot be read.
+/// Of a longer line than [`SHOWN_MAX`] the rest is left out.
 pub(super) fn last_lines(directory: &Path, count: usize) -> Vec<(Option<Tai64N>, Vec<u8>)> {
     let name = directory.as_os_str().as_bytes();
     let Ok(mut log) = Log::open(name, directory, false) else { return Vec::new() };
@@ -92,7 +96,10 @@ pub(super) fn last_lines(directory: &Path, count: usize) -> Vec<(Option<Tai64N>,
     log.skip_to_last(u64::try_from(count).unwrap_or(u64::MAX), None);
     let (mut filter, mut last) = (Filter::default(), Vec::new());
     while log.next(&mut filter) {
-        last.push((log.stamp(), log.text().to_vec()));
+        let text = log.text();
+        let start = slice::part(text, ..text.len().min(SHOWN_MAX));
+        let cut: &[u8] = if start.len() < text.len() { b"..." } else { b"" };
+        last.push((log.stamp(), [start, cut].concat()));
         // There are a few.
         if last.len() > count {
             last.remove(0);
@@ -122,41 +129,43 @@ pub(super) fn run(asked: &Asked) -> Result {
 fn plan(given: &Given) -> Result<Plan> {
     let is_utc = given.has(Opt::Utc);
     let zone = |seconds| if is_utc { 0 } else { local_time::ahead_of_utc(seconds) };
-    let since = given.value(Opt::Since).map(|text| {
-        stamp::of_text(text.as_bytes(), tai::now(), &zone).ok_or_else(|| {
+    let mut filter = Filter::default();
+    if let Some(text) = given.value(Opt::Since) {
+        filter.since = stamp::of_text(text.as_bytes(), tai::now(), &zone);
+        if filter.since.is_none() {
             let text = printable_text(text.as_bytes());
-            Error::Usage(Some(format!(
+            return Err(Error::Usage(Some(format!(
                 "--since {text} is no time; one is 10m, 08:20, \"2026-11-20 08:20\" or yesterday"
-            )))
-        })
-    });
-    let pattern = given.value(Opt::Grep).map(|text| {
-        Pattern::new(text.as_bytes()).map_err(|why| {
-            Error::Usage(Some(format!(
-                "--grep {}: {}",
-                printable_text(text.as_bytes()),
-                printable_text(why.as_bytes())
-            )))
-        })
-    });
-    let last = given.value(Opt::Lines).map(|text| {
-        decimal::whole(text.as_bytes()).filter(|_| !text.is_empty()).ok_or_else(|| {
-            Error::Usage(Some(format!("-n {} is no number of lines", printable_text(text.as_bytes()))))
-        })
-    });
+            ))));
+        }
+    }
+    if let Some(text) = given.value(Opt::Grep) {
+        let pattern = Pattern::new(text.as_bytes()).map_err(|why| {
+            let (text, why) = (printable_text(text.as_bytes()), printable_text(why.as_bytes()));
+            Error::Usage(Some(format!("--grep {text}: {why}")))
+        });
+        filter.pattern = Some(pattern?);
+    }
+    let mut last = None;
+    if let Some(text) = given.value(Opt::Lines) {
+        last = decimal::whole(text.as_bytes()).filter(|_| !text.is_empty());
+        if last.is_none() {
+            let text = printable_text(text.as_bytes());
+            return Err(Error::Usage(Some(format!("-n {text} is no number of lines"))));
+        }
+    }
     let form = match (given.has(Opt::Raw), given.has(Opt::Json)) {
         (true, true) => return Err(Error::Usage(Some("--raw and --json exclude each other".to_owned()))),
         (true, false) => Form::Raw,
         (false, true) => Form::Json,
         (false, false) => Form::Text,
     };
-    let (since, last) = (since.transpose()?, last.transpose()?);
     let is_followed = given.has(Opt::Follow);
     Ok(Plan {
         is_followed,
         began: tai::now(),
-        last: last.or_else(|| (is_followed && since.is_none()).then_some(LINES_BEFORE)),
-        filter: Filter { since, pattern: pattern.transpose()? },
+        last: last.or_else(|| (is_followed && filter.since.is_none()).then_some(LINES_BEFORE)),
+        filter,
         form,
         is_utc,
         has_colour: Screen::new(given)?.is_coloured,
@@ -251,7 +260,7 @@ fn show_before(
 }
 
 fn print_kept(kept: &mut VecDeque<Kept>, printer: &mut Printer<'_>) -> io::Result<()> {
-    for Kept { service, stamp, before_text, raw, is_ended } in kept.drain(..) {
+    while let Some(Kept { service, stamp, before_text, raw, is_ended }) = kept.pop_front() {
         let text = raw.get(before_text..).unwrap_or_default();
         printer.print(&Shown { service, stamp, text, raw: &raw, is_ended })?;
     }

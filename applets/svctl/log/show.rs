@@ -89,7 +89,7 @@ impl<'z> Printer<'z> {
     /// `web    | `, where there is more than one service.
     fn text_prefixes(&self, names: &[Vec<u8>]) -> Vec<Vec<u8>> {
         if names.iter().all(|name| Some(name) == names.first()) {
-            return vec![Vec::new(); names.len()];
+            return names.iter().map(|_| Vec::new()).listed();
         }
         let names: Vec<String> = names.iter().map(|name| text::escaped(name)).listed();
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
@@ -172,9 +172,11 @@ impl<'z> Printer<'z> {
     fn json(&mut self, line: &Shown<'_>) {
         let time = line.stamp.map(|stamp| {
             let (seconds, nanos) = tai::since_1970(&stamp);
-            let second = self.second(seconds);
-            let second = String::from_utf8_lossy(&second).replace(' ', "T");
-            format!("{second}.{nanos:09}Z")
+            let mut second = self.second(seconds);
+            if let Some(blank) = second.get_mut(10) {
+                *blank = b'T';
+            }
+            format!("{}.{nanos:09}Z", String::from_utf8_lossy(&second))
         });
         self.object.clear();
         let name = self.names.get(line.service).map_or(&b""[..], Vec::as_slice);
