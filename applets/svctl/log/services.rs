@@ -182,7 +182,7 @@ impl<'a> Services<'a> {
             let Some(service) = self.services.get_mut(place) else { continue };
             let has_status_changed = changed.statuses.contains(&place);
             let has_changed = has_status_changed || changed.ways.contains(&place);
-            if !is_tree && !has_changed && !(is_due && service.is_looked_at(now)) {
+            if !(is_tree || has_changed || is_due && service.is_looked_at(now)) {
                 continue;
             }
             has_looked = true;
