@@ -6,7 +6,7 @@
 //!
 //! A group that has processes of its own cannot pass controllers to groups in which there are processes (but for the root of
 //! all groups). So where there are settings to write, the supervisor moves itself and what it has started to a group called
-//! `supervisor` beside those of the services, see [`room`].
+//! `supervisor` beside those of the services. A `runsv` moves itself there in any case. See [`room`].
 //!
 //! Source: cgroups(7), Documentation/admin-guide/cgroup-v2.rst.
 
@@ -74,6 +74,7 @@ impl Cgroup {
     /// There is no group of ours, or it is not writable.
     pub(crate) fn open(name: &[u8], identity: Identity) -> io::Result<Self> {
         let base = base()?;
+        room::leave(base.as_fd());
         let name = place::group_name(name, identity);
         let mut earlier = left_behind(base.as_fd(), &name)?;
         let own = match make(base.as_fd(), &name)? {

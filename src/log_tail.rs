@@ -7,6 +7,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, fstat};
 use rustix::process::{Pid, geteuid};
 
+use crate::logger::account;
 use crate::{files, slice, trust};
 
 /// How many lines are returned.
@@ -26,7 +27,8 @@ pub(crate) fn last_lines(dir: BorrowedFd<'_>, process: Option<Pid>) -> Vec<u8> {
         let path = directory_of(&of_proc(pid, "cmdline")?)?.to_vec();
         Some((path, user_of(&of_proc(pid, "status")?)?))
     });
-    let owner = fstat(dir).map_or(0, |stat| stat.st_uid);
+    // Without `log/run` the log belongs to the user that is named beside it.
+    let owner = account::user_of(dir).unwrap_or_else(|| fstat(dir).map_or(0, |stat| stat.st_uid));
     let own = [b"main".as_slice(), b"."].into_iter().map(|path| (path.to_vec(), owner));
     let found = of_process.into_iter().chain(own).find_map(|(path, user)| open(dir, &path, user).ok());
     found.and_then(|(file, length)| tail(&file, length).ok()).unwrap_or_default()

@@ -97,7 +97,9 @@ impl Unit {
         let view = target.view(part);
         let flaps_until = view.as_ref().ok().and_then(View::flaps_until);
         let told = view.map(|view| {
-            let (status, facts) = view.into_told();
+            let (status, mut facts) = view.into_told();
+            // Only a process that runs can tell whether it is ready.
+            facts.readiness = facts.readiness.filter(|_| status.state == State::Run);
             Told { status, facts }
         });
         let has_down = target.has_down(part).unwrap_or(false);
@@ -127,7 +129,8 @@ impl Unit {
             State::Run if status.pid.is_some() => Condition::Up,
             State::Finish if status.pid.is_some() => Condition::Finishing,
             _ if facts.done.is_some() => Condition::Done,
-            _ if is_wanted && !facts.waits.is_empty() => Condition::Waiting,
+            // Also one that is to run once, which is not wanted up.
+            _ if !facts.waits.is_empty() => Condition::Waiting,
             _ if is_wanted && flaps => Condition::Flapping,
             _ if is_wanted => Condition::Restarting,
             _ => Condition::Down,

@@ -1,8 +1,9 @@
 //! Moving the supervisor and what it has started out of the group below which services have theirs.
 
+use std::ffi::CString;
 use std::io;
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, mkdirat};
 use rustix::io::Errno;
 use rustix::process::{Pid, getpid, getppid};
@@ -32,7 +33,6 @@ pub(super) fn make(base: BorrowedFd<'_>) -> io::Result<()> {
     if listed.is_empty() || is_root(base) {
         return Ok(());
     }
-    let name = std::ffi::CString::new(place::SUPERVISOR)?;
     let head = head();
     let mut left = PARENTS_MAX;
     let all = processes(&listed);
@@ -40,12 +40,7 @@ pub(super) fn make(base: BorrowedFd<'_>) -> io::Result<()> {
     if listed.starts_with(b"0\n") || !all.iter().all(|pid| is_ours(*pid, head, &mut left)) {
         return Err(Errno::BUSY.into());
     }
-    match mkdirat(base, &name, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno.into()),
-    }
-    let leaf = open_directory(base, &name)?;
-    let entrance = open_write(leaf.as_fd(), c"cgroup.procs")?;
+    let entrance = entrance(base)?;
     for _ in 0..ROUNDS {
         let listed = read(base, c"cgroup.procs")?;
         if listed.is_empty() {
@@ -61,6 +56,34 @@ pub(super) fn make(base: BorrowedFd<'_>) -> io::Result<()> {
         }
     }
     Err(Errno::BUSY.into())
+}
+
+/// Moves only this process to the group `supervisor`, before it starts a process that enters a group of its own.
+///
+/// Several supervisors may have the same group `base`. One of them moves all processes that it has found there a moment
+/// before. A process of another supervisor may meanwhile have entered the group of its service, and would be moved out of
+/// it again. So no process that is to enter a group may begin in `base`. Process 1 needs none of this: no other supervisor
+/// moves its processes, and it does nothing else while it starts one.
+///
+/// Where this fails, nobody else can move a process there either.
+pub(super) fn leave(base: BorrowedFd<'_>) {
+    if !process_one::is_process_one()
+        && !is_root(base)
+        && let Ok(entrance) = entrance(base)
+    {
+        // cgroups(7): 0 stands for the process that writes it.
+        let _ = rustix::io::write(&entrance, b"0\n");
+    }
+}
+
+/// Makes the group `supervisor`, and opens the file through which a process enters it.
+fn entrance(base: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let name = CString::new(place::SUPERVISOR)?;
+    match mkdirat(base, &name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    open_write(open_directory(base, &name)?.as_fd(), c"cgroup.procs")
 }
 
 /// Whether it is the root of all groups, the only one without a type.

@@ -7,7 +7,7 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::error::{Context, Failed};
-use crate::passwd::{self, Refused};
+use crate::passwd::{self, Ids, Refused};
 use crate::{privilege, trust};
 
 /// The longest name of an account, in bytes.
@@ -43,17 +43,25 @@ pub fn of(log: BorrowedFd<'_>) -> Result<Option<Vec<u8>>, Failed> {
 ///
 /// There is no such account, or the rights to become it are missing. Then the caller must end.
 pub fn become_it(account: &[u8]) -> Result<(), Failed> {
+    let ids = look_up(account).map_err(|refused| {
+        Failed::without_cause([b"log/user: ", account, b": ", refused.to_string().as_bytes()].concat())
+    })?;
+    privilege::become_user(ids.uid, &ids.gids, 0)
+}
+
+/// The number of the user who writes the log; `None` if `user` is missing, refused or unknown.
+pub(crate) fn user_of(log: BorrowedFd<'_>) -> Option<u32> {
+    Some(look_up(&of(log).ok()??).ok()?.uid)
+}
+
+fn look_up(account: &[u8]) -> Result<Ids, Refused> {
     let read = |path: &CStr| match read_database(path) {
         Ok(text) => Some(text),
         // Without the file every name is unknown.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
         Err(_) => None,
     };
-    let ids = passwd::find(account, || read(c"/etc/passwd"), || read(c"/etc/group"));
-    let ids = ids.map_err(|refused: Refused| {
-        Failed::without_cause([b"log/user: ", account, b": ", refused.to_string().as_bytes()].concat())
-    })?;
-    privilege::become_user(ids.uid, &ids.gids, 0)
+    passwd::find(account, || read(c"/etc/passwd"), || read(c"/etc/group"))
 }
 
 fn read_database(path: &CStr) -> io::Result<Vec<u8>> {

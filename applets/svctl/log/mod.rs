@@ -17,6 +17,7 @@ mod seek;
 mod services;
 mod show;
 mod stamp;
+mod way;
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,7 +29,7 @@ use rustix::termios::isatty;
 use svcore::say::printable_text;
 use svcore::sys::{limits, local_time};
 use svcore::tai::{self, Tai64N};
-use svcore::{Context, Error, Result, decimal};
+use svcore::{Context, Error, Result, decimal, slice};
 
 use super::Asked;
 use super::options::{Given, Opt};
@@ -52,6 +53,8 @@ const NOT_ALL: u8 = 1;
 /// With more logs than this, each has a small buffer, in bytes.
 const FEW: usize = 4;
 const SMALL: usize = 32 * 1024;
+/// A line that is shown beside other facts of a service is cut after this many bytes.
+const SHOWN_MAX: usize = 1000;
 
 /// What is asked for.
 struct Plan {
@@ -85,6 +88,7 @@ pub(super) fn directory_of(finder: &Finder, service: &Path) -> Option<PathBuf> {
 }
 
 /// The last lines in a log directory, without their timestamps, and those; the latest last, and none if it cannot be read.
+/// Of a longer line than [`SHOWN_MAX`] the rest is left out.
 pub(super) fn last_lines(directory: &Path, count: usize) -> Vec<(Option<Tai64N>, Vec<u8>)> {
     let name = directory.as_os_str().as_bytes();
     let Ok(mut log) = Log::open(name, directory, false) else { return Vec::new() };
@@ -92,7 +96,10 @@ pub(super) fn last_lines(directory: &Path, count: usize) -> Vec<(Option<Tai64N>,
     log.skip_to_last(u64::try_from(count).unwrap_or(u64::MAX), None);
     let (mut filter, mut last) = (Filter::default(), Vec::new());
     while log.next(&mut filter) {
-        last.push((log.stamp(), log.text().to_vec()));
+        let text = log.text();
+        let start = slice::part(text, ..text.len().min(SHOWN_MAX));
+        let cut: &[u8] = if start.len() < text.len() { b"..." } else { b"" };
+        last.push((log.stamp(), [start, cut].concat()));
         // There are a few.
         if last.len() > count {
             last.remove(0);
@@ -174,26 +181,34 @@ fn show(logs: &mut Vec<Log>, services: &mut Services<'_>, plan: &mut Plan) -> io
     limit_buffers(logs, services);
     show_before(logs, plan, None, &mut printer)?;
     printer.flush()?;
-    logs.iter_mut().for_each(Log::report_unreadable);
+    logs.iter_mut().for_each(Log::report_unread);
     let Some(follower) = &mut follower else { return Ok(()) };
     logs.iter_mut().for_each(Log::look);
     let mut changed = Changed { is_everything: true, ..Changed::default() };
     loop {
-        let mut found = services.look(&changed, follower);
+        if !changed.is_empty() {
+            // What a log has is read before another one takes its place.
+            merge::drain(logs, &mut plan.filter, &mut |log| printer.print(&shown(log)))?;
+        }
+        let mut found = services.look(&changed, follower, logs);
         if !found.is_empty() {
-            for (number, log) in found.iter().enumerate() {
-                follower.watch(logs.len().saturating_add(number), log.path());
-            }
             limit_buffers(&mut found, services);
+            // One that takes the place of another begins where that ended.
+            let mut goes_on = Vec::new();
+            while let Some(at) = found.iter().position(|log| log.after.is_some()) {
+                goes_on.push(found.remove(at));
+            }
             printer.set_names(services.names());
             show_before(&mut found, plan, Some(plan.began), &mut printer)?;
+            found.append(&mut goes_on);
             found.iter_mut().for_each(Log::look);
             logs.append(&mut found);
         }
         merge::drain(logs, &mut plan.filter, &mut |log| printer.print(&shown(log)))?;
         printer.flush()?;
-        logs.iter_mut().for_each(Log::report_unreadable);
-        changed = follower.wait(logs, services.next_look())?;
+        logs.iter_mut().for_each(Log::report_unread);
+        let until = services.next_look(logs);
+        changed = follower.wait(logs, until)?;
     }
 }
 

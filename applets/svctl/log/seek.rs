@@ -15,16 +15,19 @@ use super::stamp;
 /// As much is read at once, in bytes.
 const BLOCK: usize = 64 * 1024;
 
+/// A line is not followed further back, in bytes. A file may have holes that are as long as anybody likes.
+const LINE_MAX: u64 = 4 * 1024 * 1024;
+
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
-    /// As many lines as wanted are after this place.
+    /// As many lines as wanted are after this place, or it is within a line that is too long.
     At(u64),
     /// The file has only so many lines.
     Lines(u64),
 }
 
-/// The place from which on a file has so many lines. In a compressed file only its beginning is such a place, and a file
+/// The place from which on a file has so many lines, or a place within a line that is longer than [`LINE_MAX`]. In a compressed file only its beginning is such a place, and a file
 /// that cannot be read has no lines.
 ///
 /// # Errors
@@ -36,7 +39,7 @@ pub(super) fn from_end(opened: &Opened, wanted: u64) -> io::Result<Found> {
         return Ok(if lines >= wanted { Found::At(0) } else { Found::Lines(lines) });
     }
     let mut block = vec![0; BLOCK];
-    let (mut end, mut lines) = (opened.size, 0_u64);
+    let (mut end, mut lines, mut line_ends) = (opened.size, 0_u64, opened.size);
     while end > 0 {
         let from = end.saturating_sub(size_of_block());
         let length = usize::try_from(end.saturating_sub(from)).unwrap_or(BLOCK);
@@ -51,7 +54,11 @@ pub(super) fn from_end(opened: &Opened, wanted: u64) -> io::Result<Found> {
                     return Ok(Found::At(after));
                 }
             }
+            line_ends = after;
             bytes = slice::part(bytes, ..newline);
+        }
+        if line_ends.saturating_sub(from) > LINE_MAX {
+            return Ok(Found::At(from));
         }
         end = from;
     }
@@ -167,6 +174,15 @@ mod tests {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn a_hole_as_long_as_a_disk_is_not_read_back() {
+        let log = Log::new("hole", b"one\n");
+        let current = std::fs::OpenOptions::new().write(true).open(log.0.join("current")).unwrap();
+        current.set_len(1 << 40).unwrap();
+        let Found::At(place) = from_end(&log.opened(), 10).unwrap() else { panic!("all of it was read") };
+        assert!((1 << 40) - place <= LINE_MAX + size_of_block(), "{place}");
     }
 
     proptest! {

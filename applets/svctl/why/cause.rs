@@ -34,6 +34,7 @@ pub(super) struct Evidence {
     pub(super) name: String,
     pub(super) condition: Option<Condition>,
     pub(super) has_down: bool,
+    pub(super) is_wanted_up: bool,
     /// Why it has no supervisor, and what to do.
     pub(super) unserved: Option<String>,
     /// What is wrong with the file `run`.
@@ -159,7 +160,8 @@ pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
         }
         Condition::Paused => cause("it was stopped by the signal STOP", format!("svctl kill -s CONT {name}")),
         Condition::Stopping => {
-            cause("it was told to end, and has not yet ended", format!("svctl stop --wait-kill {name}"))
+            let verb = if evidence.is_wanted_up { "restart" } else { "stop" };
+            cause("it was told to end, and has not yet ended", format!("svctl {verb} --wait-kill {name}"))
         }
         Condition::Finishing => {
             let pid = evidence.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));

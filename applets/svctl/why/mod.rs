@@ -201,6 +201,9 @@ fn explain(service: &Service, evidence: &Evidence, out: &mut String) {
         if let Some(message) = &facts.message {
             line("message", &text::escaped(message));
         }
+        if let Some(pid) = facts.main_pid {
+            line("main process", &pid.to_string());
+        }
         if let Some(restarts) = service.main.restarts() {
             line("restarts", &restarts.to_string());
         }
@@ -290,6 +293,7 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         name: quoted(service.name.as_bytes()),
         condition: Some(service.condition()),
         has_down: service.main.has_down,
+        is_wanted_up: service.main.status().is_some_and(|status| status.want == Some(Want::Up)),
         unserved,
         run: not_startable(target, c"run"),
         log_run: service.log.as_ref().and_then(|_| not_startable(target, c"log/run")),

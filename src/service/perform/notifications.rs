@@ -236,10 +236,14 @@ impl Notifications {
         let main_pid = self.main_pid;
         for _ in 0..MESSAGES_MAX {
             let Some(socket) = &mut self.socket else { break };
+            socket.is_behind = true;
             if socket.removal != Removal::No || !socket.may_read(now) {
                 break;
             }
-            let Ok(Some(message)) = socket.socket.peek(&mut buffer) else { break };
+            let Ok(Some(message)) = socket.socket.peek(&mut buffer) else {
+                socket.is_behind = false;
+                break;
+            };
             socket.remove_message(message.has_descriptors);
             // Whoever has no number here is in none of our namespaces.
             let sender = message.sender.filter(|sender| !socket.strangers.contains(sender));
@@ -384,10 +388,11 @@ impl Service {
         }
     }
 
-    /// Has the service not judged as long as its messages cannot be read, since a process removes the first one.
+    /// Has the service not judged before all messages that wait are read: there may be a pause, or a process that removes the
+    /// first one.
     pub(super) fn note_unheard(&mut self, now: Now) {
         let socket = self.notifications.as_ref().and_then(|notifications| notifications.socket.as_ref());
-        if socket.is_some_and(|socket| socket.removal != Removal::No) {
+        if socket.is_some_and(|socket| socket.is_behind) {
             self.handle(now, Role::Main, Event::Notice(Notice::Unheard(AGAIN)));
         }
     }
@@ -421,5 +426,41 @@ impl Service {
         for notice in notices {
             self.handle(now, Role::Main, Event::Notice(notice));
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+    use super::*;
+
+    #[test]
+    fn a_service_is_behind_until_all_its_messages_are_read() {
+        let mut notifications = Notifications {
+            socket: Some(Socket::new(None).unwrap()),
+            pid: Some(rustix::process::getpid()),
+            ..Notifications::default()
+        };
+        let variable = notifications.environment().next().unwrap().clone();
+        let name = variable.to_bytes().strip_prefix(b"NOTIFY_SOCKET=@").unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.connect_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+        let second = Moment::START.saturating_add(Duration::from_secs(1));
+        let mut heard = 0;
+        let mut read_at = |at: Moment| {
+            let mut notices = Vec::new();
+            notifications.read_messages(at, &mut notices);
+            heard += notices.len();
+            (notifications.socket.as_ref().unwrap().is_behind, heard)
+        };
+        // The queue may be as short as ten messages. The budget of a window is spent after sixteen.
+        for is_behind in [false, true] {
+            (0..10).for_each(|_| assert_eq!(sender.send(b"WATCHDOG=1").unwrap(), 10));
+            assert_eq!(read_at(second).0, is_behind);
+        }
+        assert_eq!(read_at(second), (true, 16));
+        assert_eq!(read_at(second.saturating_add(AGAIN)), (false, 20));
     }
 }

@@ -346,6 +346,25 @@ fn the_account_in_user_owns_the_files() {
 }
 
 #[test]
+fn on_failure_reads_the_last_lines_of_a_log_of_the_account_in_user() {
+    needs_root();
+    for by in BOTH {
+        let run = "echo one; until grep -q one ../../elsewhere/current; do sleep 0.1; done; exit 3";
+        let hosted = Hosted::new(by, run)
+            .file("sv/s/log/user", "nobody\n")
+            .file("sv/s/restart", "never\n")
+            .script("sv/s/on-failure", "cat >lines; echo end >>lines");
+        fs::create_dir(hosted.root.join("elsewhere")).unwrap();
+        chown(hosted.root.join("elsewhere"), Some(65534), None).unwrap();
+        symlink("../../../elsewhere", hosted.path("log/main")).unwrap();
+        let hosted = hosted.begin();
+        let lines = || fs::read_to_string(hosted.path("lines")).unwrap_or_default();
+        eventually("called", || lines().ends_with("end\n"));
+        assert_eq!(lines(), "one\nend\n", "{by:?}");
+    }
+}
+
+#[test]
 fn an_unknown_account_is_reported_with_the_log() {
     needs_root();
     for by in BOTH {

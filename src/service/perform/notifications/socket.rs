@@ -35,6 +35,8 @@ pub(super) struct Socket {
     pub(super) strangers: VecDeque<i32>,
     /// It is not waited for before the end of the window.
     pub(super) is_paused: bool,
+    /// When it was last read, more messages may have waited than were read.
+    pub(super) is_behind: bool,
     pub(super) removal: Removal,
     /// The host waits for it.
     pub(super) is_known: bool,
@@ -64,6 +66,7 @@ impl Socket {
             spent: 0,
             strangers: VecDeque::new(),
             is_paused: false,
+            is_behind: false,
             removal: Removal::No,
             is_known: false,
         })

@@ -294,6 +294,25 @@ fn a_supervisor_makes_room_for_controllers() {
     });
 }
 
+/// What begins in the common group could be moved from there by another supervisor after it has entered its own.
+#[test]
+fn no_process_begins_where_another_supervisor_may_move_it() {
+    under_each_supervisor(|tree| {
+        if tree.supervisor() != "runsvdir" {
+            return;
+        }
+        let group = ControlGroup::new(&[]);
+        tree.file("web", "cgroup/.keep", "");
+        start(tree, &group, "exec sleep 1000");
+        eventually("up", || tree.is_up("web"));
+        let runsv = tree.runsv_of("web").unwrap();
+        let group_of = |pid: i32| read(format!("/proc/{pid}/cgroup"));
+        assert!(group_of(runsv).trim_end().ends_with("/supervisor"), "{}", group_of(runsv));
+        assert!(group.processes_of("web").contains(&tree.pid("web").unwrap()));
+        assert_eq!(tree.messages(), "");
+    });
+}
+
 #[test]
 fn room_is_not_made_at_the_cost_of_others() {
     let controller = some_controller();
@@ -316,7 +335,9 @@ fn room_is_not_made_at_the_cost_of_others() {
             "{}",
             tree.messages()
         );
-        assert!(procs().contains(&other.pid().to_string()) && !group.path().join("supervisor").exists());
+        // Nor does the group pass anything on, which would keep others from entering it.
+        assert!(procs().contains(&other.pid().to_string()));
+        assert_eq!(read(group.path().join("cgroup.subtree_control")).trim(), "");
         other.kill();
     });
 }

@@ -156,6 +156,9 @@ fn messages_of_the_service_are_understood() {
         let pid = tree.pid("web").unwrap().to_string();
         eventually("loads", || tree.fact("web", "message").as_deref() == Some("loads"));
         assert_eq!(tree.fact("web", "main-pid"), Some(pid.clone()));
+        let status = run_file(executable()).args(&["svctl", "-d", "service", "status", "web"]);
+        let status = status.dir(tree.root.path()).go();
+        assert!(status.out.contains(&format!("  main process: {pid}\n")), "{}", status.out);
         assert!(is_unready(tree, "web"));
         tree.file("web", "1", "");
         eventually("ready", || is_ready(tree, "web"));
