@@ -28,6 +28,17 @@ const AWAITED: [Signal; 3] = [Signal::CHLD, Signal::CHANGE, Signal::IO];
 /// The signals that may end us.
 const FATAL: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
 
+/// How a `./check` failed that was run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckFailure {
+    /// It exited with this.
+    Exited(i32),
+    /// It was ended by this signal.
+    Signaled(i32),
+    /// It did not end in time.
+    Late,
+}
+
 /// Runs `./check`, and has the signals that it and directories cause.
 pub struct Checker {
     /// Ends of `./check` and changes of directories.
@@ -38,13 +49,15 @@ pub struct Checker {
     pipe_ignored: bool,
     /// Where `./check` writes its errors, if not where we do.
     silence: Option<OwnedFd>,
+    /// How the last `./check` failed.
+    failure: Cell<Option<CheckFailure>>,
 }
 
 impl Checker {
     /// `pipe_ignored`: SIGPIPE was ignored already when we were started.
     pub(super) fn new(pipe_ignored: bool) -> Self {
         let signals = Signals::wait_for(&AWAITED).ok();
-        Checker { signals, missed: Cell::new(false), pipe_ignored, silence: None }
+        Checker { signals, missed: Cell::new(false), pipe_ignored, silence: None, failure: Cell::new(None) }
     }
 
     /// Shows nothing of what `./check` prints.
@@ -69,6 +82,12 @@ impl Checker {
         self.missed.get()
     }
 
+    /// How the last `./check` failed, if it was run and did.
+    #[must_use]
+    pub const fn failure(&self) -> Option<CheckFailure> {
+        self.failure.get()
+    }
+
     /// Whether `./check` agrees, or there is none. It has time until `until`.
     pub fn agrees(&self, target: &Target, until: Moment, observer: &mut dyn Observer) -> bool {
         let name = || [target.name.as_slice(), b"/check"].concat();
@@ -81,6 +100,7 @@ impl Checker {
                 return false;
             }
         }
+        self.failure.set(None);
         // What was reported so far comes before what the script prints.
         observer.flush();
         let Ok(dir) = target.dir() else { return false };
@@ -111,11 +131,17 @@ impl Checker {
     fn succeeds(&self, pid: Pid, until: Moment, fatal: &[Signal]) -> bool {
         loop {
             match waitpid(Some(pid), WaitOptions::NOHANG) {
-                Ok(Some((_, status))) => return status.exit_status() == Some(0),
+                Ok(Some((_, status))) => {
+                    let exited = status.exit_status().filter(|code| *code != 0).map(CheckFailure::Exited);
+                    let failure = exited.or(status.terminating_signal().map(CheckFailure::Signaled));
+                    self.failure.set(failure);
+                    return status.exit_status() == Some(0);
+                }
                 Err(Errno::INTR) | Ok(None) => {}
                 Err(_) => return false,
             }
             if clock::monotonic() >= until {
+                self.failure.set(Some(CheckFailure::Late));
                 kill_group(pid);
                 return false;
             }

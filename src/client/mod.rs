@@ -17,7 +17,7 @@ mod waiting;
 use std::time::Duration;
 
 pub use cause::{Served, Supervisors, hint, parent};
-pub use check::Checker;
+pub use check::{CheckFailure, Checker};
 pub use late::cause_of_late_start;
 pub use target::{Base, LOG, MAIN, Part, Target, Trouble, View};
 pub use waiting::act;

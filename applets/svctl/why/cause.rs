@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use svcore::Signal;
+use svcore::client::CheckFailure;
 use svcore::facts::End;
 use svcore::listed::Listed;
 use svcore::process::Ended;
@@ -83,6 +84,8 @@ pub(super) struct Evidence {
     pub(super) supervisor: Option<u64>,
     /// The answer of its `./check`.
     pub(super) check: Check,
+    /// Its directory as a word of a shell.
+    pub(super) directory: String,
 }
 
 /// The answer of `./check`.
@@ -92,7 +95,23 @@ pub(super) enum Check {
     #[default]
     None,
     Passes,
-    Fails,
+    /// How, if it was run.
+    Fails(Option<CheckFailure>),
+}
+
+impl Check {
+    /// How it fails, in words; `None` if it does not.
+    pub(super) fn failure(self) -> Option<String> {
+        match self {
+            Check::None | Check::Passes => None,
+            Check::Fails(None) => Some("fails".to_owned()),
+            Check::Fails(Some(CheckFailure::Exited(code))) => Some(format!("fails: it exits with {code}")),
+            Check::Fails(Some(CheckFailure::Signaled(number))) => {
+                Some(format!("fails: the signal {number} ends it"))
+            }
+            Check::Fails(Some(CheckFailure::Late)) => Some("fails: it does not end in time".to_owned()),
+        }
+    }
 }
 
 /// A cause, and the command that mends it.
@@ -157,10 +176,11 @@ pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
         }
         Condition::Restarting | Condition::Flapping => of_start(evidence),
         Condition::Up if ends_at_once(evidence) => of_start(evidence),
-        Condition::Up if evidence.check == Check::Fails => {
-            cause("it runs, and its ./check fails", format!("run ./check in the directory of {name}"))
-        }
-        Condition::Up | Condition::Done => None,
+        Condition::Up => evidence.check.failure().and_then(|fails| {
+            let run = format!("(cd {} && ./check >&-; echo $?)", evidence.directory);
+            cause(format!("it runs, and its ./check {fails}"), run)
+        }),
+        Condition::Done => None,
     };
     of_main.or_else(|| of_log(evidence))
 }

@@ -224,7 +224,7 @@ fn explain(service: &Service, evidence: &Evidence, out: &mut String) {
     match evidence.check {
         Check::None => {}
         Check::Passes => line("check", "passes"),
-        Check::Fails => line("check", "fails"),
+        failed @ Check::Fails(_) => line("check", &failed.failure().unwrap_or_default()),
     }
     if let Some(log) = &service.log {
         let pid = log.status().and_then(|status| status.pid);
@@ -314,6 +314,7 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
             let Tai64N(Tai64(seconds), nanos) = status.since;
             Tai64N(Tai64(seconds.saturating_sub(LAST_RUN)), nanos)
         }),
+        directory: quoted(&service.path),
         log_dir,
         lines,
         hook: hook(service, target),
@@ -452,7 +453,7 @@ fn not_startable(target: &Target, file: &CStr) -> Option<String> {
 
 /// When a log in a directory was last written to.
 fn last_written(dir: &Path) -> Option<Tai64N> {
-    let stat = statat(CWD, &dir.join("current"), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let stat = statat(CWD, dir.join("current"), AtFlags::SYMLINK_NOFOLLOW).ok()?;
     #[allow(clippy::unnecessary_cast, clippy::useless_conversion, reason = "widths differ between platforms")]
     let nanos = u32::try_from(stat.st_mtime_nsec as i64).unwrap_or(0);
     #[allow(clippy::useless_conversion, reason = "widths differ between platforms")]
@@ -496,6 +497,7 @@ fn check(service: &Service, target: &Target, base: &Base, supervisors: &mut Supe
         return Check::None;
     }
     let mut silent = Silent { base, supervisors };
-    let agrees = Checker::silent().agrees(target, end_of(usual_patience()), &mut silent);
-    if agrees { Check::Passes } else { Check::Fails }
+    let checker = Checker::silent();
+    let agrees = checker.agrees(target, end_of(usual_patience()), &mut silent);
+    if agrees { Check::Passes } else { Check::Fails(checker.failure()) }
 }

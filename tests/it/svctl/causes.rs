@@ -385,7 +385,7 @@ fn check_is_asked() {
     with_run("exec sleep 1000", |tree, _| {
         write_script(&tree.root.join("sv/web/check"), "exit 1");
         eventually("up", || tree.is_up("web"));
-        because(tree, "web", "it runs, and its ./check fails", "");
+        because(tree, "web", "it runs, and its ./check fails: it exits with 1", "./check >&-; echo $?");
         assert_eq!(svctl_in(tree).args(&["why", "web"]).go().code, Some(3));
         write_script(&tree.root.join("sv/web/check"), "exit 0");
         assert!(svctl_in(tree).args(&["why", "web"]).go().out.contains("\n  check: passes\n"));
