@@ -17,6 +17,8 @@ pub struct ProcStat {
     pub name: Vec<u8>,
     /// Whether it has ended and was not reaped yet.
     pub is_zombie: bool,
+    /// Whether a signal such as SIGSTOP has stopped it.
+    pub is_stopped: bool,
     /// The number of its parent; 0 if that is outside of the PID namespace of `/proc`.
     pub parent: i32,
     /// The processor time that it used, of the user and of the system, in ticks of the kernel.
@@ -37,12 +39,14 @@ impl ProcStat {
         let open = line.iter().position(|&byte| byte == b'(')?;
         let close = line.iter().rposition(|&byte| byte == b')')?;
         let mut fields = std::str::from_utf8(line.get(close + 1..)?).ok()?.split_whitespace();
-        let is_zombie = matches!(fields.next()?, "Z" | "X");
+        let state = fields.next()?;
+        let (is_zombie, is_stopped) = (matches!(state, "Z" | "X"), state == "T");
         let parent = fields.next()?.parse().ok()?;
         let mut number = |skipped| fields.nth(skipped)?.parse::<u64>().ok();
         let processor = number(BEFORE_PROCESSOR)?.saturating_add(number(0)?);
         let start = number(BEFORE_START)?;
-        Some(ProcStat { name: line.get(open + 1..close)?.to_vec(), is_zombie, parent, processor, start })
+        let name = line.get(open + 1..close)?.to_vec();
+        Some(ProcStat { name, is_zombie, is_stopped, parent, processor, start })
     }
 
     /// Reads that of process `pid`, a number in the PID namespace of `/proc`. `None` if it has ended, or there is no `/proc`.
@@ -82,11 +86,19 @@ mod tests {
     #[test]
     fn a_name_may_contain_anything() {
         let line = b"7 (a) b (c) S 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 99 100\n";
-        let expected =
-            ProcStat { name: b"a) b (c".to_vec(), is_zombie: false, parent: 3, processor: 11, start: 4711 };
+        let expected = ProcStat {
+            name: b"a) b (c".to_vec(),
+            is_zombie: false,
+            is_stopped: false,
+            parent: 3,
+            processor: 11,
+            start: 4711,
+        };
         assert_eq!(ProcStat::parse(line), Some(expected));
         let zombie = b"7 (a) Z 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711";
         assert!(ProcStat::parse(zombie).unwrap().is_zombie);
+        let stopped = b"7 (a) T 3 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711";
+        assert!(ProcStat::parse(stopped).unwrap().is_stopped);
     }
 
     #[test]

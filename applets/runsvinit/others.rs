@@ -165,7 +165,14 @@ mod tests {
     }
 
     fn made_up(number: i32, parent: i32) -> Process {
-        let stat = ProcStat { name: b"x".to_vec(), is_zombie: false, parent, processor: 0, start: 0 };
+        let stat = ProcStat {
+            name: b"x".to_vec(),
+            is_zombie: false,
+            is_stopped: false,
+            parent,
+            processor: 0,
+            start: 0,
+        };
         Process { pid: pid(number), stat }
     }
 

@@ -26,12 +26,19 @@ use super::{Asked, FAILED, list, text, why};
 const PATIENCE: u64 = 10;
 /// How long the end may take after KILL.
 const KILLED: Duration = Duration::from_secs(5);
+/// What is reported of a service that has ended before it had run for a moment.
+const AT_ONCE: &str = "ended at once";
 /// From then on it is shown what is waited for.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 /// `svctl start`.
 pub(super) fn start(asked: &Asked) -> Result {
     act(asked, &STARTING)
+}
+
+/// `svctl start` of these services.
+pub(super) fn start_these(asked: &Asked, tree: &Tree, names: &[OsString]) -> Result {
+    act_on(asked, tree, names, &STARTING)
 }
 
 /// `svctl stop`.
@@ -111,7 +118,13 @@ struct Deed {
 }
 
 const STARTING: Deed = Deed {
-    request: Request { commands: &[Command::Up], until: &[Until::Up], waits: Waits::Always, kill: false },
+    request: Request {
+        commands: &[Command::Up],
+        // A process that was told to end before is not the one that counts.
+        until: &[Until::Up, Until::NotEnding],
+        waits: Waits::Always,
+        kill: false,
+    },
     done: None,
     waiting: "waiting for it to be up",
     missing: "is not up",
@@ -177,9 +190,13 @@ pub(super) fn usual_patience() -> Duration {
 fn act(asked: &Asked, deed: &Deed) -> Result {
     let tree = Tree::new(&asked.given);
     let names = tree.to_change(&asked.given, &asked.names)?;
+    act_on(asked, &tree, &names, deed)
+}
+
+fn act_on(asked: &Asked, tree: &Tree, names: &[OsString], deed: &Deed) -> Result {
     let patience = patience(&asked.given)?.unwrap_or_else(usual_patience);
-    let mut reporter = Reporter::new(asked, &tree, deed, patience)?;
-    let (meant, mut out) = (meant(&names, &tree, deed), String::new());
+    let mut reporter = Reporter::new(asked, tree, deed, patience)?;
+    let (meant, mut out) = (meant(names, tree, deed), String::new());
     let (mut left, mut hopeless) = (Vec::new(), Vec::new());
     for (service, is_meant) in meant {
         if let Err(why) = is_meant {
@@ -338,17 +355,22 @@ impl<'a> Reporter<'a> {
             Some(status) if started.still_runs(status) => self.up(&target, status),
             // A task.
             _ if service.condition() == Condition::Done => self.line(&target, Condition::Done.word()),
-            _ => self.ended_at_once(&target),
+            _ => self.ended(&target, AT_ONCE),
         }
     }
 
-    fn ended_at_once(&mut self, target: &Target) {
+    /// Reports that a service was started and has ended; `how` are the words for it.
+    fn ended(&mut self, target: &Target, how: &str) {
         let service = self.look(target);
         let runs = service.main.status().is_some_and(|status| status.state == State::Run);
         let now = if runs { "it was started again".to_owned() } else { service.in_a_sentence() };
-        self.line(target, &format!("ended at once; {now}"));
+        self.line(target, &format!("{how}; {now}"));
         match service.condition() {
-            Condition::Up | Condition::Restarting | Condition::Flapping | Condition::Finishing => {
+            Condition::Up
+            | Condition::NotReady
+            | Condition::Restarting
+            | Condition::Flapping
+            | Condition::Finishing => {
                 self.add_cause_of_start(&service);
             }
             _ => self.add_cause(target),
@@ -420,12 +442,12 @@ impl Observer for Reporter<'_> {
             self.line(target, Condition::Done.word());
         } else {
             // It has ended while its `./check` ran.
-            self.ended_at_once(target);
+            self.ended(target, AT_ONCE);
         }
     }
 
-    fn has_ended(&mut self, target: &Target, _view: &View) -> bool {
-        self.ended_at_once(target);
+    fn has_ended(&mut self, target: &Target, was_seen: bool) -> bool {
+        self.ended(target, if was_seen { "ended before it was up" } else { AT_ONCE });
         true
     }
 

@@ -11,13 +11,14 @@ use rustix::fs::FileType;
 use svcore::error::Context;
 use svcore::listed::Listed;
 use svcore::say::{self, printable};
+use svcore::sys::clock;
 use svcore::{Error, Failed, Result};
 
 use super::lint::name;
 use super::options::{Given, Opt};
 use super::place::{File, Place, kind, read_link};
 use super::tree::Tree;
-use super::{Asked, project};
+use super::{Asked, act, project};
 
 /// The exit code if something could not be done for a service.
 const FAILED: u8 = 1;
@@ -161,19 +162,37 @@ impl<'a> Change<'a> {
             let supervised: Vec<OsString> = paths.filter(|path| project::is_supervised(path)).listed();
             failed |= project::act(&supervised, &project::STOP, patience);
         }
+        // Where the links lead to, while they are there.
+        let directories: Vec<PathBuf> = services.iter().map(|service| self.directory(service)).listed();
         let mut done = Vec::new();
         for service in &services {
             match self.one(service) {
-                Ok(()) => done.push(self.path(service)),
+                Ok(()) => done.push(service.name.clone()),
                 Err(why) => {
                     say::err_line(&[b"svctl: ", service.name.as_bytes(), b": ", why.to_string().as_bytes()]);
                     failed = true;
                 }
             }
         }
-        if is_now && self.enables {
-            failed |= project::act(&done, &project::START, patience);
-            failed |= project::does_not_stay_up(&done);
+        let tree = Tree::at(OsStr::from_bytes(self.tree.path()).into());
+        // Where nothing serves the directory, supervisors neither come nor leave.
+        if is_now && project::is_served(tree.path()) {
+            let until = clock::monotonic().saturating_add(patience);
+            if self.enables {
+                for name in &done {
+                    project::wait_until_supervised(&tree.path().join(name), until);
+                }
+            } else {
+                // Who enables it again at once is to find the new supervisor, not the one that is about to leave.
+                let is_gone = |service: &Service| !Path::new(&self.path(service)).exists();
+                let gone = services.iter().zip(&directories).filter(|(service, _)| is_gone(service));
+                for (_, directory) in gone {
+                    project::wait_until_unsupervised(directory, until);
+                }
+            }
+        }
+        if is_now && self.enables && !done.is_empty() {
+            failed |= act::start_these(self.asked, &tree, &done)? != 0;
         }
         Ok(if failed { FAILED } else { 0 })
     }
@@ -183,6 +202,12 @@ impl<'a> Change<'a> {
         let tree = Path::new(OsStr::from_bytes(self.tree.path()));
         let path = tree.join(&service.name);
         std::path::absolute(&path).unwrap_or(path).into_os_string()
+    }
+
+    /// The directory of a service, without links; where it is in the served directory if there is none.
+    fn directory(&self, service: &Service) -> PathBuf {
+        let path = self.path(service);
+        std::fs::canonicalize(&path).unwrap_or_else(|_| path.into())
     }
 
     /// The service that a word means: a path is that of the definition, a name is looked for among the definitions. An

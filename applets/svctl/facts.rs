@@ -2,8 +2,9 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, stat, statvfs};
 use rustix::process::Pid;
 use svcore::client::{Base, LOG, MAIN, Part, Target, Trouble, View};
 use svcore::facts::{Facts, Readiness};
@@ -32,6 +33,10 @@ pub(super) struct Service {
     pub(super) log: Option<Unit>,
     /// What its process executes: name and arguments.
     pub(super) command: Vec<Vec<u8>>,
+    /// The name and the number of its supervisor, if that is stopped by a signal.
+    pub(super) stopped_supervisor: Option<(String, i32)>,
+    /// The directory of its log, if nothing more can be written there. It is looked at by `list`, `status` and `why`.
+    pub(super) full_log: Option<String>,
     /// When that was looked at.
     pub(super) now: Tai64N,
 }
@@ -92,7 +97,9 @@ impl Unit {
         let view = target.view(part);
         let flaps_until = view.as_ref().ok().and_then(View::flaps_until);
         let told = view.map(|view| {
-            let (status, facts) = view.into_told();
+            let (status, mut facts) = view.into_told();
+            // Only a process that runs can tell whether it is ready.
+            facts.readiness = facts.readiness.filter(|_| status.state == State::Run);
             Told { status, facts }
         });
         let has_down = target.has_down(part).unwrap_or(false);
@@ -122,7 +129,8 @@ impl Unit {
             State::Run if status.pid.is_some() => Condition::Up,
             State::Finish if status.pid.is_some() => Condition::Finishing,
             _ if facts.done.is_some() => Condition::Done,
-            _ if is_wanted && !facts.waits.is_empty() => Condition::Waiting,
+            // Also one that is to run once, which is not wanted up.
+            _ if !facts.waits.is_empty() => Condition::Waiting,
             _ if is_wanted && flaps => Condition::Flapping,
             _ if is_wanted => Condition::Restarting,
             _ => Condition::Down,
@@ -203,18 +211,36 @@ impl Condition {
 
 /// Supervisors by their numbers: whether a process of this number is one.
 #[derive(Debug, Default)]
-pub(super) struct Supervising(Map<i32, bool>);
+pub(super) struct Supervising(Map<i32, Option<Supervisor>>);
+
+/// A supervisor: its name, and whether it is stopped by a signal.
+#[derive(Debug, Clone)]
+struct Supervisor {
+    name: &'static str,
+    is_stopped: bool,
+}
 
 impl Supervising {
     /// Whether `pid` is the number of a supervisor. Its children are those of services.
     pub(super) fn is_supervisor(&mut self, pid: i32) -> bool {
-        if let Some(is_supervisor) = self.0.get(&pid) {
-            return *is_supervisor;
+        self.supervisor(pid).is_some()
+    }
+
+    /// The name of the supervisor of this number, if it is one that is stopped by a signal.
+    pub(super) fn stopped(&mut self, pid: i32) -> Option<&'static str> {
+        self.supervisor(pid).filter(|supervisor| supervisor.is_stopped).map(|supervisor| supervisor.name)
+    }
+
+    fn supervisor(&mut self, pid: i32) -> Option<Supervisor> {
+        if let Some(known) = self.0.get(&pid) {
+            return known.clone();
         }
-        let name = ProcStat::of(pid).map(|stat| stat.name);
-        let is_supervisor = name.is_some_and(|name| name == b"runsv" || name == b"runsvinit");
-        self.0.set(pid, is_supervisor);
-        is_supervisor
+        let supervisor = ProcStat::of(pid).and_then(|stat| {
+            let name = ["runsv", "runsvinit"].into_iter().find(|name| name.as_bytes() == stat.name)?;
+            Some(Supervisor { name, is_stopped: stat.is_stopped })
+        });
+        self.0.set(pid, supervisor.clone());
+        supervisor
     }
 }
 
@@ -227,7 +253,9 @@ impl Service {
         let log = has_log.then(|| Unit::new(&target, &LOG));
         let pid = main.status().and_then(|status| status.pid);
         let command = pid.map_or_else(Vec::new, |pid| command(pid, supervising));
-        Service { name: name.to_owned(), path: target.path, main, log, command, now }
+        let stopped_supervisor = stopped_supervisor(&main, supervising);
+        let (name, path) = (name.to_owned(), target.path);
+        Service { name, path, main, log, command, stopped_supervisor, full_log: None, now }
     }
 
     /// How it is.
@@ -243,12 +271,19 @@ impl Service {
 
     /// Whether something is wrong with it or with its log service.
     pub(super) fn has_problem(&self) -> bool {
-        self.main.has_problem(&self.now) || self.log.as_ref().is_some_and(|log| self.log_has_problem(log))
+        self.main.has_problem(&self.now)
+            || self.log_has_problem()
+            || self.stopped_supervisor.is_some()
+            || self.full_log.is_some()
     }
 
-    /// A log service may be missing where there is no supervisor at all.
-    fn log_has_problem(&self, log: &Unit) -> bool {
-        self.main.told.is_ok() && log.has_problem(&self.now)
+    /// Whether something is wrong with its log service. It may be missing where there is no supervisor at all. If it is down,
+    /// nobody reads what the service writes.
+    pub(super) fn log_has_problem(&self) -> bool {
+        let (Some(log), Some(status)) = (&self.log, self.main.status()) else { return false };
+        let writes = status.state == State::Run && status.pid.is_some();
+        let is_down = matches!(log.condition(&self.now), Condition::Down | Condition::Off);
+        log.has_problem(&self.now) || writes && is_down
     }
 
     /// Seconds since its state began.
@@ -268,6 +303,9 @@ impl Service {
             (Condition::GivenUp, Some(facts)) => {
                 let reason = facts.given_up.as_deref().unwrap_or_default();
                 format!("given up: {}", text::escaped(reason.as_bytes()))
+            }
+            _ if self.stopped_supervisor.is_some() => {
+                format!("{}; its supervisor is stopped", condition.word())
             }
             _ => condition.word().to_owned(),
         }
@@ -367,6 +405,23 @@ impl Service {
             });
         }
     }
+}
+
+/// The supervisor of a service, if it is stopped by a signal: the parent of the service's process, or who wrote its state.
+fn stopped_supervisor(unit: &Unit, supervising: &mut Supervising) -> Option<(String, i32)> {
+    let told = unit.told.as_ref().ok()?;
+    let parent = told.status.pid.and_then(|pid| ProcStat::of(pid.as_raw_nonzero().get()));
+    let pid = parent.map(|stat| stat.parent).or(told.facts.supervisor.map(|(pid, _)| pid))?;
+    Some((supervising.stopped(pid)?.to_owned(), pid))
+}
+
+/// The directory of a log, if nothing more can be written there. Some room is for root alone.
+pub(super) fn full_disk(dir: &Path) -> Option<String> {
+    let space = statvfs(dir).ok()?;
+    let is_of_root = || stat(dir.join("current")).is_ok_and(|stat| stat.st_uid == 0);
+    let has_no_room = space.f_bavail == 0 && (space.f_bfree == 0 || !is_of_root());
+    let is_full = has_no_room || space.f_files > 0 && space.f_ffree == 0;
+    is_full.then(|| text::escaped(dir.as_os_str().as_bytes()))
 }
 
 /// The number of a process.

@@ -15,9 +15,9 @@ use std::time::Duration;
 use rustix::fs::{CWD, FileType, FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use svcore::error::Context;
-use svcore::hint::quoted as shown;
 use svcore::listed::Listed;
 use svcore::say::{self, printable_text};
+use svcore::sys::clock;
 use svcore::{Error, Failed, Result, trust};
 
 use super::options::Opt;
@@ -52,17 +52,22 @@ pub(super) fn run(asked: &Asked) -> Result {
     };
     let path = std::path::absolute(file).unwrap_or_else(|_| file.into());
     let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
+    let tree = asked.given.value(Opt::Output).map_or_else(|| dir.join(project::TREE), PathBuf::from);
+    // Before anything is made.
     let variables = match asked.given.value(Opt::EnvFile) {
-        Some(variables) => {
-            env_file::check(&read(variables)?).map_err(|fault| faulty(variables, &[fault], ""))?;
-            Some(std::path::absolute(variables).unwrap_or_else(|_| variables.into()))
-        }
+        Some(file) => Some(checked_variables(file)?),
         None => None,
     };
-    let tree = asked.given.value(Opt::Output).map_or_else(|| dir.join(project::TREE), PathBuf::from);
-    let project = Project { procfile: path, dir, variables, tree };
-    let import = Import::new(asked, &project)?;
+    let mut project = Project { procfile: path, dir, variables, tree };
+    let mut import = Import::new(asked, &project)?;
+    import.keep_variables(&mut project)?;
     import.all(&project, &lines)
+}
+
+/// The absolute path of a file of variables that can be used.
+fn checked_variables(file: &OsStr) -> Result<PathBuf> {
+    env_file::check(&read(file)?).map_err(|fault| faulty(file, &[fault], ""))?;
+    Ok(std::path::absolute(file).unwrap_or_else(|_| file.into()))
 }
 
 /// Reads a file that people wrote.
@@ -122,15 +127,12 @@ impl Project {
         let svlogd = programs::command("svlogd");
         let log = script::log_run(&comment, &svlogd, &self.logs(&line.name));
         let mut files = vec![("log/run", File::script(log))];
-        let form = procfile::form(&line.command);
-        match &form {
-            Form::Exec { text, .. } => run.line(&[text]),
+        match procfile::form(&line.command) {
+            Form::Exec(text) => run.line(&[&text]),
             Form::Hosted | Form::Broken => run.line(&[b"exec sh -c ", &quoted(&line.command)]),
         }
-        // While a shell runs the command, its children are to get the signals, too.
-        if !matches!(form, Form::Exec { has_steps: false, .. }) {
-            files.push(("kill-group", File::empty()));
-        }
+        // Signals are to reach what a program starts, too: a script of the project, or what npm runs.
+        files.push(("kill-group", File::empty()));
         files.push(("run", File::script(run.into_bytes())));
         files
     }
@@ -144,6 +146,8 @@ struct Import<'a> {
     tree: Option<Place>,
     path: Vec<u8>,
     manifest: Manifest,
+    /// The services that were updated, and run what they were before.
+    to_restart: Vec<Vec<u8>>,
 }
 
 /// The path of a file of a service, as the manifest has it.
@@ -177,11 +181,27 @@ impl<'a> Import<'a> {
             }
             None => Manifest::default(),
         };
-        Ok(Import { asked, is_dry, tree, path, manifest })
+        Ok(Import { asked, is_dry, tree, path, manifest, to_restart: Vec::new() })
+    }
+
+    /// Without `--env` a project keeps the file of variables of the import before.
+    fn keep_variables(&mut self, project: &mut Project) -> Result<()> {
+        if project.variables.is_none()
+            && let Some(path) = self.manifest.variables()
+        {
+            let file = project.dir.join(OsStr::from_bytes(path));
+            project.variables = Some(checked_variables(file.as_os_str())?);
+        }
+        if let Some(file) = &project.variables {
+            // A project that is moved as a whole keeps its file.
+            let path = file.strip_prefix(&project.dir).unwrap_or(file).as_os_str().as_bytes();
+            self.manifest.set_variables(path);
+        }
+        Ok(())
     }
 
     /// Makes, updates and removes services.
-    fn all(mut self, project: &Project, lines: &[Line]) -> Result {
+    fn all(&mut self, project: &Project, lines: &[Line]) -> Result {
         let mut kept = false;
         let mut failure = None;
         for line in lines {
@@ -243,11 +263,6 @@ impl<'a> Import<'a> {
                 Act::Remove | Act::Forget => {}
             }
         }
-        // A service that no longer needs a shell of its own needs no `kill-group`.
-        for file_name in FILES.iter().filter(|known| !files.iter().any(|(name, _)| name == *known)) {
-            let path = path_in(name, file_name);
-            outcome.updated |= self.remove_file(service.as_ref(), &path, file_name, &mut outcome.kept)?;
-        }
         if !self.is_dry
             && let Some(tree) = &self.tree
         {
@@ -258,6 +273,10 @@ impl<'a> Import<'a> {
             for (_, _, path, wanted) in &to_write {
                 self.manifest.set(path, *wanted);
             }
+        }
+        let runs = || project::is_running(&project.tree.join(OsStr::from_bytes(name)));
+        if outcome.updated && runs() {
+            self.to_restart.push(name.clone());
         }
         let would = if self.is_dry { "would be " } else { "" };
         let what = match outcome {
@@ -281,36 +300,6 @@ impl<'a> Import<'a> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Found::NoFile,
             Err(_) => Found::Other,
         }
-    }
-
-    /// Removes a file that is no longer wanted, if it is as it was written. Whether there was one to remove.
-    fn remove_file(
-        &mut self,
-        service: Option<&Place>,
-        path: &[u8],
-        file: &str,
-        kept: &mut bool,
-    ) -> Result<bool, Failed> {
-        let Some(written) = self.manifest.get(path) else { return Ok(false) };
-        match plan::decide(None, Some(written), self.found(plan::service_of(path), service, file)) {
-            Act::Remove => {}
-            Act::Keep(why) => {
-                *kept = true;
-                self.say_kept(path, why);
-                return Ok(false);
-            }
-            Act::Nothing | Act::Create | Act::Update | Act::Forget => {
-                self.manifest.remove(path);
-                return Ok(false);
-            }
-        }
-        if !self.is_dry
-            && let Some(service) = service
-        {
-            service.unlink(file.as_bytes()).unable_to("remove", path)?;
-            self.manifest.remove(path);
-        }
-        Ok(true)
     }
 
     /// A service that left the Procfile: with `--prune` it is removed, unless somebody changed it. Whether it was kept.
@@ -356,7 +345,8 @@ impl<'a> Import<'a> {
             [b".".as_slice(), name, b".removed-", std::process::id().to_string().as_bytes()].concat();
         let path = tree.path_of(name);
         tree.rename(name, &removed).unable_to("remove", &path)?;
-        project::wait_until_unsupervised(&tree.path_of(&removed), PRUNE_TIME);
+        let until = clock::monotonic().saturating_add(PRUNE_TIME);
+        project::wait_until_unsupervised(Path::new(OsStr::from_bytes(&tree.path_of(&removed))), until);
         tree.remove_all(&removed).unable_to("remove", &path)?;
         for path in paths {
             self.manifest.remove(&path);
@@ -396,16 +386,17 @@ impl<'a> Import<'a> {
         say_of(&[b"kept ".as_slice(), &self.path, b"/", path].concat(), why);
     }
 
-    /// What starts the services.
+    /// What starts the services, or makes them run what was written.
     fn say_next(&self) {
-        let is_usual =
-            Path::new(OsStr::from_bytes(&self.path)).file_name() == Some(OsStr::new(project::TREE));
-        let option = if is_usual && self.asked.given.value(Opt::Output).is_none() {
-            String::new()
+        let path = Path::new(OsStr::from_bytes(&self.path));
+        if self.to_restart.is_empty() {
+            say::out(&[b"next: svctl up", project::option_for(path).as_bytes(), b"\n"]);
         } else {
-            " -o ".to_owned() + &shown(&self.path)
-        };
-        say::out(&[b"next: svctl up", option.as_bytes(), b"\n"]);
+            let option = project::option_for_others(path);
+            let names = self.to_restart.join(b" ".as_slice());
+            say::out(&[b"next: svctl restart ", &names, option.as_bytes(), b"\n"]);
+        }
+        project::say_where_svdir_leads(path);
     }
 }
 

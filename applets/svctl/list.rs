@@ -1,6 +1,8 @@
 //! `svctl list`: a table of services, those with a problem first.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use svcore::Result;
 use svcore::client::Base;
@@ -8,7 +10,7 @@ use svcore::listed::Listed;
 use svcore::say;
 use svcore::tai::{self, seconds_between};
 
-use super::facts::{Condition, Service, Supervising, command_of, pid_number};
+use super::facts::{Condition, Service, Supervising, command_of, full_disk, pid_number};
 use super::json::{Object, object};
 use super::options::Opt;
 use super::processes::{Process, Processes};
@@ -16,7 +18,7 @@ use super::screen::Screen;
 use super::table::{self, Cell, Style};
 use super::text;
 use super::tree::Tree;
-use super::{Asked, NOT_UP, watching};
+use super::{Asked, NOT_UP, log, watching};
 
 /// A service that has its state for a shorter time than this is shown as young, in seconds.
 const YOUNG: u64 = 60;
@@ -80,7 +82,16 @@ pub(super) fn services(names: &[std::ffi::OsString], tree: &Tree) -> Vec<Service
     let base = Base::at(tree.path().into());
     let now = tai::now();
     let mut supervising = Supervising::default();
-    names.iter().map(|name| Service::look(name, &base, now, &mut supervising)).listed()
+    let logs = log::Finder::default();
+    let look = |name: &std::ffi::OsString| {
+        let mut service = Service::look(name, &base, now, &mut supervising);
+        if service.log.is_some() && service.main.told.is_ok() {
+            let log = log::directory_of(&logs, Path::new(OsStr::from_bytes(&service.path)));
+            service.full_log = log.as_deref().and_then(full_disk);
+        }
+        service
+    };
+    names.iter().map(look).listed()
 }
 
 /// Whether all that is wanted up is up.
@@ -168,9 +179,9 @@ fn row(service: &Service) -> Vec<Cell> {
     let ready = service.main.is_ready().map(|ready| if ready { "yes" } else { "no" }.to_owned());
     let pid = service.main.status().and_then(|status| status.pid);
     let log = service.log.as_ref().map_or_else(Cell::default, |log| {
-        let condition = log.condition(&service.now);
-        let is_bad = service.main.told.is_ok() && log.has_problem(&service.now);
-        Cell { text: condition.word().to_owned(), style: if is_bad { Style::Bad } else { Style::Plain } }
+        let word = if service.full_log.is_some() { "disk full" } else { log.condition(&service.now).word() };
+        let is_bad = service.full_log.is_some() || service.log_has_problem();
+        Cell { text: word.to_owned(), style: if is_bad { Style::Bad } else { Style::Plain } }
     });
     vec![
         Cell::from(text::escaped(service.name.as_bytes())),
@@ -191,7 +202,7 @@ fn row(service: &Service) -> Vec<Cell> {
 /// The colour of a state: by what it is, and by its age.
 pub(super) fn style(service: &Service) -> Style {
     match service.condition() {
-        _ if service.main.has_problem(&service.now) => Style::Bad,
+        _ if service.main.has_problem(&service.now) || service.stopped_supervisor.is_some() => Style::Bad,
         Condition::Up if service.age().is_some_and(|age| age < YOUNG) => Style::Young,
         Condition::NotReady | Condition::Stopping | Condition::Finishing => Style::Young,
         Condition::Up => Style::Good,

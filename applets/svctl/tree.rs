@@ -58,7 +58,19 @@ impl Tree {
     ///
     /// That the directory cannot be read.
     pub(super) fn names(&self) -> Result<Vec<OsString>> {
-        Ok(self.list().unable_to("read", self.path.as_os_str().as_bytes())?)
+        let path = self.path.as_os_str().as_bytes();
+        let list = self.list();
+        // Whoever named it knows that it was named.
+        let is_usual =
+            || std::env::var_os("SVDIR").is_none() && self.path == Path::new(&serving::usual_directory());
+        if list.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) && is_usual() {
+            let what = format!(
+                "there is no directory {}: set SVDIR to the one that runsvdir serves, or use -d",
+                printable_text(path)
+            );
+            return Err(Failed::without_cause(what).into());
+        }
+        Ok(list.unable_to("read", path)?)
     }
 
     fn list(&self) -> io::Result<Vec<OsString>> {

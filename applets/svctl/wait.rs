@@ -9,7 +9,7 @@ use svcore::client::{self, Base, Checker, Supervisors, Target, end_of};
 use svcore::control::Command;
 use svcore::facts::End;
 use svcore::listed::Listed;
-use svcore::moment::Moment;
+use svcore::moment::{Moment, earlier};
 use svcore::process::Ended;
 use svcore::status::{State, Want};
 use svcore::sys::clock;
@@ -59,30 +59,39 @@ pub(super) fn wait(asked: &Asked) -> Result {
         return Ok(FAILED);
     }
     let words = left.clone();
+    let mut has_failed = false;
     watching::each_change(&words, &tree, &mut |changed| {
         // A look without a name is one for a `./check`, or the last.
         let names = if changed.is_empty() { &left } else { changed };
-        let mut arrived = Vec::new();
+        let mut settled = Vec::new();
         for service in &list::services(names, &tree) {
             if left.contains(&service.name) && look.is_there(service, state) {
                 let name = text::escaped(service.name.as_bytes());
                 say::out(&[format!("{name}: {}\n", service.in_words()).as_bytes()]);
-                arrived.push(service.name.clone());
+                settled.push(service.name.clone());
+            } else if left.contains(&service.name)
+                && matches!(state, For::Ready | For::Done)
+                && service.condition() == Condition::GivenUp
+            {
+                // Only a command starts it again.
+                look.report_failed(std::slice::from_ref(&service.name), &tree);
+                has_failed = true;
+                settled.push(service.name.clone());
             }
         }
-        left.retain(|name| !arrived.contains(name));
+        left.retain(|name| !settled.contains(name));
         let now = clock::monotonic();
         Ok(match until {
             _ if left.is_empty() => Next::Stop,
             Some(until) if now >= until => Next::Stop,
-            _ => match svcore::moment::earlier(until, look.again(now)) {
+            _ => match earlier(until, look.again(now)) {
                 Some(moment) => Next::WaitUntil(moment),
                 None => Next::Wait,
             },
         })
     })?;
     look.report_failed(&left, &tree);
-    Ok(if left.is_empty() { 0 } else { FAILED })
+    Ok(if left.is_empty() && !has_failed { 0 } else { FAILED })
 }
 
 fn wrong_state(word: &str) -> Error {
@@ -192,9 +201,15 @@ pub(super) fn once(asked: &Asked) -> Result {
         say::out(&[format!("{shown}: would be run once\n").as_bytes()]);
         return Ok(0);
     }
-    let until = patience(&asked.given)?.map(|patience| clock::monotonic().saturating_add(patience));
-    let start = clock::monotonic().saturating_add(STARTING);
-    send_once(&names, &base, &mut supervisors);
+    let asked_patience = patience(&asked.given)?;
+    let until = asked_patience.map(|patience| clock::monotonic().saturating_add(patience));
+    let mut start = clock::monotonic().saturating_add(STARTING);
+    send_once(
+        &names,
+        &base,
+        asked_patience.map_or(STARTING, |patience| patience.min(STARTING)),
+        &mut supervisors,
+    );
     let mut ended = None;
     let mut has_started = false;
     watching::each_change(&names, &tree, &mut |_| {
@@ -203,10 +218,15 @@ pub(super) fn once(asked: &Asked) -> Result {
         has_started |= has_run(before, service);
         ended = end_after(before, service);
         let now = clock::monotonic();
-        let is_late = !has_started && now >= start || until.is_some_and(|until| now >= until);
+        if service.condition() == Condition::Waiting {
+            // What it needs may take its time.
+            start = now.saturating_add(STARTING);
+        }
+        let start = Some(start).filter(|_| !has_started);
+        let is_over = |moment: Option<Moment>| moment.is_some_and(|moment| now >= moment);
         Ok(match until {
-            _ if ended.is_some() || is_late => Next::Stop,
-            _ if !has_started => Next::WaitUntil(start),
+            _ if ended.is_some() || is_over(start) || is_over(until) => Next::Stop,
+            _ if start.is_some() => earlier(start, until).map_or(Next::Wait, Next::WaitUntil),
             Some(until) => Next::WaitUntil(until),
             None => Next::Wait,
         })
@@ -235,11 +255,11 @@ fn failed(shown: &str, service: &Service, base: &Base, supervisors: &mut Supervi
 }
 
 /// Sends the command to run once, and waits until it is executed.
-fn send_once(names: &[OsString], base: &Base, supervisors: &mut Supervisors) {
+fn send_once(names: &[OsString], base: &Base, patience: Duration, supervisors: &mut Supervisors) {
     const ONCE: Request =
         Request { commands: &[Command::Once], until: &[Until::Once], waits: Waits::Always, kill: false };
     let mut silent = Silent { base, supervisors };
-    client::act(names, &ONCE, true, STARTING, &mut silent);
+    client::act(names, &ONCE, true, patience, &mut silent);
 }
 
 /// How a task ended.

@@ -103,6 +103,10 @@ fn unserved(service: &Target, name: &str, supervisors: &mut Supervisors) -> Stri
             let or = if service.is_by_path() { "" } else { ", or set SVDIR" };
             format!("no runsvdir serves {dir}: start it{or}")
         }
+        Served::Unknown if !name.ends_with("/log") => {
+            let dir = printable_text(dir.as_os_str().as_bytes());
+            format!("it is not known whether a process serves {dir}: you may not see that; become root")
+        }
         Served::Yes | Served::Unknown if name.ends_with("/log") => {
             "the service has no log service, or its runsv has not seen it yet".to_owned()
         }
@@ -166,7 +170,10 @@ impl Seen {
         };
         let mut seen = Seen { directories: Vec::new(), is_complete: true };
         for process in all {
-            match process.directory().and_then(|dir| identity(&dir)) {
+            let directory = process.directory();
+            // An init that could announce nothing, as where all is read-only, serves some directory.
+            seen.is_complete &= directory.is_ok() || process.pid != 1 || !process.is_runsvinit();
+            match directory.and_then(|dir| identity(&dir)) {
                 Ok(served) => seen.directories.push(served),
                 // Where the process may not be looked at, it may serve the directory. Otherwise it serves none that we see.
                 Err(error) => seen.is_complete &= error.kind() != io::ErrorKind::PermissionDenied,

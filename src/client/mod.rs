@@ -40,9 +40,9 @@ pub trait Observer {
     /// The time was over before that. `killed`: the service is sent KILL.
     fn late(&mut self, target: &Target, view: &View, killed: bool);
 
-    /// A service that was to be started has been, and has ended before that could be seen. Returns whether it need not be
-    /// waited for any longer: its supervisor may start it again.
-    fn has_ended(&mut self, _target: &Target, _view: &View) -> bool {
+    /// A service that was to be started has been, and has ended: before that could be seen, or, if it `was_seen`, before it was
+    /// ready or well. Returns whether it need not be waited for any longer: its supervisor may start it again.
+    fn has_ended(&mut self, _target: &Target, _was_seen: bool) -> bool {
         false
     }
 

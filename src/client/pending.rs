@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::moment::Moment;
 use crate::status::Status;
+use crate::tai::Tai64N;
 use rustix::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use super::sent::Sent;
@@ -34,6 +35,8 @@ pub(super) struct Pending {
     pub(super) sending: Sending,
     /// The status before the request.
     pub(super) before: Option<Status>,
+    /// When the first process was started that counts for the request, and was not ready or well when it was looked at.
+    pub(super) started: Option<Tai64N>,
     /// The `supervise` directory, if its changes are reported to us.
     pub(super) watch: Option<OwnedFd>,
     /// There are too few descriptors: everything held for it is closed, and opened again for each look.
@@ -54,6 +57,7 @@ impl Pending {
             number,
             sending,
             before: None,
+            started: None,
             watch: None,
             is_suspended: false,
             has_event: true,

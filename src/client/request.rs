@@ -30,6 +30,8 @@ pub struct Request {
 pub enum Until {
     /// `./run` runs, and `./check` agrees.
     Up,
+    /// No process runs that was told to end.
+    NotEnding,
     /// Nothing runs.
     Down,
     /// [`Until::Up`] or [`Until::Down`], whichever is wanted.
@@ -78,6 +80,12 @@ impl Request {
         matches!(self.commands, [Command::Down | Command::Exit])
     }
 
+    /// Whether the service is to be started in the end, or started again.
+    #[must_use]
+    pub fn starts(&self) -> bool {
+        self.commands.last() == Some(&Command::Up)
+    }
+
     /// Whether the service is only to be started.
     pub fn is_up(&self) -> bool {
         self.commands == [Command::Up]
@@ -108,6 +116,7 @@ fn effect_of(until: Until, status: &Status, before: Option<&Status>) -> Effect {
     match until {
         Until::Up if runs && status.state == State::Run => Effect::IfChecked,
         Until::Up => Effect::No,
+        Until::NotEnding => yes_if(!status.term),
         Until::Down => yes_if(!runs && status.state == State::Down),
         Until::AsWanted => {
             effect_of(if wants_down(status) { Until::Down } else { Until::Up }, status, before)

@@ -10,10 +10,10 @@ use crate::facts::{Facts, Readiness};
 use crate::moment::{Moment, earlier};
 use crate::needs::EndOrder;
 use crate::sort::sort;
-use crate::status::State;
+use crate::status::{State, Status};
 use crate::sys::watch;
 use crate::sys::{clock, limits, signal};
-use crate::tai;
+use crate::tai::{self, Tai64N};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -85,7 +85,7 @@ pub fn act(
                 continue;
             }
             let target = Target::new(name, observer.directories().0);
-            if request.is_up() {
+            if request.starts() {
                 needs::start(&target, &mut needed);
             }
             let begun = waiter.begin(target, number, observer);
@@ -160,6 +160,15 @@ impl<'n> Later<'n> {
     fn new(names: &'n [OsString], order: EndOrder) -> Self {
         let told = (0..names.len()).map(|number| order.may_end(number)).collect();
         Later { names, order, next: Vec::new(), told }
+    }
+}
+
+/// Whether the process of `./run` that was started then has ended, and its `./finish` too.
+fn has_ended(started: Tai64N, status: &Status) -> bool {
+    match status.state {
+        State::Down => true,
+        State::Run => status.since != started,
+        State::Finish => false,
     }
 }
 
@@ -380,6 +389,9 @@ impl<'a> Waiter<'a> {
             return false;
         }
         let effect = request::effect(self.request.until, &status, before);
+        // Between an end and the next start there may be no moment in which nothing runs.
+        let has_ended_since =
+            self.request.starts() && pending.started.is_some_and(|started| has_ended(started, &status));
         // What the service told of itself matters only where it is to be up.
         let none = Facts::default();
         let matters = self.request.is_for_up() && (executed || effect != Effect::No);
@@ -391,8 +403,9 @@ impl<'a> Waiter<'a> {
             Effect::No if status.state == State::Down && facts.given_up.is_some() => {
                 observer.given_up(&pending.target, view);
             }
+            _ if has_ended_since && observer.has_ended(&pending.target, true) => {}
             Effect::No if self.request.is_up() && request::has_run(&status, before) => {
-                return observer.has_ended(&pending.target, view);
+                return observer.has_ended(&pending.target, false);
             }
             Effect::No => return false,
             // It is not ready yet, or has ended since the status was read.
@@ -400,6 +413,7 @@ impl<'a> Waiter<'a> {
                 if status.state == State::Run
                     && (facts.readiness == Some(Readiness::NotReady) || facts.is_over()) =>
             {
+                pending.started = Some(status.since);
                 return false;
             }
             Effect::Yes => observer.done(&pending.target, view),
@@ -411,6 +425,7 @@ impl<'a> Waiter<'a> {
                 }
                 if !self.checker.agrees(&pending.target, self.until, observer) {
                     let again = pending.check_failed(clock::monotonic(), status);
+                    pending.started = Some(status.since);
                     pending.look_at = earlier(pending.look_at, Some(again));
                     return false;
                 }

@@ -100,6 +100,12 @@ impl Process {
         self.stat().is_none_or(|stat| stat.is_zombie)
     }
 
+    /// Whether a signal such as SIGSTOP has stopped it.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stat().is_some_and(|stat| stat.is_stopped)
+    }
+
     /// The process that started it, or that took it over.
     #[must_use]
     pub fn parent(&self) -> Option<i32> {

@@ -125,7 +125,25 @@ mod here {
             Ok(inotify::add_watch(&self.0, directory, flags)?)
         }
 
-        /// Watches a directory for entries that are created, renamed or written to, and for its own removal.
+        /// The same, and for what the directory is already watched for.
+        ///
+        /// # Errors
+        ///
+        /// That of inotify_add_watch(2).
+        pub fn add_too(&self, directory: &CStr) -> io::Result<i32> {
+            let flags = WatchFlags::CREATE
+                | WatchFlags::DELETE
+                | WatchFlags::MOVED_FROM
+                | WatchFlags::MOVED_TO
+                | WatchFlags::DELETE_SELF
+                | WatchFlags::MOVE_SELF
+                | WatchFlags::MASK_ADD
+                | WatchFlags::ONLYDIR;
+            Ok(inotify::add_watch(&self.0, directory, flags)?)
+        }
+
+        /// Watches a directory for entries that are created, renamed or written to, for its own removal, and for what it is
+        /// already watched for.
         ///
         /// # Errors
         ///
@@ -137,6 +155,7 @@ mod here {
                 | WatchFlags::MODIFY
                 | WatchFlags::DELETE_SELF
                 | WatchFlags::MOVE_SELF
+                | WatchFlags::MASK_ADD
                 | WatchFlags::ONLYDIR;
             Ok(inotify::add_watch(&self.0, directory, flags)?)
         }
@@ -286,6 +305,15 @@ mod here {
         ///
         /// Always.
         pub(crate) fn add_removals(&self, _directory: BorrowedFd<'_>) -> io::Result<i32> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        /// Never succeeds.
+        ///
+        /// # Errors
+        ///
+        /// Always.
+        pub fn add_too(&self, _directory: &CStr) -> io::Result<i32> {
             Err(io::ErrorKind::Unsupported.into())
         }
 

@@ -82,9 +82,16 @@ pub(super) fn decide(wanted: Option<Checksum>, written: Option<Checksum>, found:
     }
 }
 
+/// What the line begins with that names the file of variables.
+const VARIABLES: &[u8] = b"variables ";
+
 /// The files that imports wrote, by their paths in the tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Manifest(Vec<(Vec<u8>, Checksum)>);
+pub(super) struct Manifest {
+    files: Vec<(Vec<u8>, Checksum)>,
+    /// The file of variables that the services read, by its path from the directory of the Procfile.
+    variables: Option<Vec<u8>>,
+}
 
 impl Manifest {
     /// Reads it; lines that are not understood are skipped, so that what they name counts as somebody else's.
@@ -95,7 +102,9 @@ impl Manifest {
             return manifest;
         }
         for line in lines {
-            if let Some((sum, path)) = line.split_at_checked(16)
+            if let Some(path) = line.strip_prefix(VARIABLES) {
+                manifest.set_variables(path);
+            } else if let Some((sum, path)) = line.split_at_checked(16)
                 && let Some(path) = path.strip_prefix(b" ").filter(|path| is_path(path))
                 && let Some(sum) =
                     std::str::from_utf8(sum).ok().and_then(|sum| u64::from_str_radix(sum, 16).ok())
@@ -109,7 +118,10 @@ impl Manifest {
     /// Its text.
     pub(super) fn text(&self) -> Vec<u8> {
         let mut text = [HEAD, b"\n"].concat();
-        for (path, sum) in &self.0 {
+        if let Some(path) = &self.variables {
+            text.extend_from_slice(&[VARIABLES, path, b"\n"].concat());
+        }
+        for (path, sum) in &self.files {
             text.extend_from_slice(format!("{:016x} ", sum.0).as_bytes());
             text.extend_from_slice(path);
             text.push(b'\n');
@@ -117,29 +129,39 @@ impl Manifest {
         text
     }
 
+    /// The file of variables that the services read, by its path from the directory of the Procfile.
+    pub(super) fn variables(&self) -> Option<&[u8]> {
+        self.variables.as_deref()
+    }
+
+    /// Notes the file of variables. A path that needs more than a line is not noted.
+    pub(super) fn set_variables(&mut self, path: &[u8]) {
+        self.variables = Some(path.to_vec()).filter(|path| !path.is_empty() && !path.contains(&b'\n'));
+    }
+
     /// What was written at a path.
     pub(super) fn get(&self, path: &[u8]) -> Option<Checksum> {
-        self.0.iter().find(|(its, _)| its == path).map(|(_, sum)| *sum)
+        self.files.iter().find(|(its, _)| its == path).map(|(_, sum)| *sum)
     }
 
     /// Notes what was written at a path.
     pub(super) fn set(&mut self, path: &[u8], sum: Checksum) {
-        match self.0.iter_mut().find(|(its, _)| its == path) {
+        match self.files.iter_mut().find(|(its, _)| its == path) {
             Some(entry) => entry.1 = sum,
-            None => self.0.push((path.to_vec(), sum)),
+            None => self.files.push((path.to_vec(), sum)),
         }
     }
 
     /// Forgets a path.
     pub(super) fn remove(&mut self, path: &[u8]) {
-        if let Some(place) = self.0.iter().position(|(its, _)| its == path) {
-            self.0.remove(place);
+        if let Some(place) = self.files.iter().position(|(its, _)| its == path) {
+            self.files.remove(place);
         }
     }
 
     /// All paths.
     pub(super) fn paths(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().map(|(path, _)| path.as_slice())
+        self.files.iter().map(|(path, _)| path.as_slice())
     }
 
     /// The services that have a path here, each once.
@@ -220,6 +242,7 @@ mod tests {
             let mut manifest = Manifest::default();
             for (name, sum) in &entries {
                 manifest.set(format!("{name}/run").as_bytes(), Checksum(*sum));
+                manifest.set_variables(format!("{name} {sum}").as_bytes());
             }
             prop_assert_eq!(Manifest::parse(&manifest.text()), manifest);
         }

@@ -25,11 +25,7 @@ pub(super) struct Fault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Form {
     /// The text ends in `exec PROGRAM …`.
-    Exec {
-        text: Vec<u8>,
-        /// The shell runs other commands before.
-        has_steps: bool,
-    },
+    Exec(Vec<u8>),
     /// Only a shell of its own can run it.
     Hosted,
     /// No shell can: a quote is not closed, or the line ends in a backslash.
@@ -81,7 +77,7 @@ fn service(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     }
     match form(command) {
         Form::Broken => Err("a quote is not closed, or it ends in a backslash"),
-        Form::Exec { .. } | Form::Hosted => Ok((name, command)),
+        Form::Exec(_) | Form::Hosted => Ok((name, command)),
     }
 }
 
@@ -121,12 +117,11 @@ pub(super) fn form(command: &[u8]) -> Form {
     if is_in(OF_SHELL, word) || word.is_empty() || word.starts_with(b"#") {
         return Form::Hosted;
     }
-    let has_steps = !steps.is_empty();
     if word == b"exec" {
-        return Form::Exec { text: command.to_vec(), has_steps };
+        return Form::Exec(command.to_vec());
     }
     let (assignments, program) = end.split_at_checked(skipped).unwrap_or((end, b""));
-    Form::Exec { text: [before, assignments, b"exec ", program].concat(), has_steps }
+    Form::Exec([before, assignments, b"exec ", program].concat())
 }
 
 /// What a scan of a command finds.
@@ -241,7 +236,7 @@ mod tests {
 
     fn formed(command: &str) -> String {
         match form(command.as_bytes()) {
-            Form::Exec { text, .. } => String::from_utf8(text).unwrap(),
+            Form::Exec(text) => String::from_utf8(text).unwrap(),
             Form::Hosted => "hosted".to_owned(),
             Form::Broken => "broken".to_owned(),
         }

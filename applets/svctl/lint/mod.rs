@@ -5,7 +5,7 @@ mod rules;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, open, statat};
@@ -177,6 +177,20 @@ fn look(path: &[u8]) -> Look {
         }
     }
     look
+}
+
+/// The directories that a script of a service, such as `log/run`, gives to svlogd: as they are written, and as paths.
+pub(super) fn log_directories(service: &Path, script: &str) -> Vec<(Vec<u8>, PathBuf)> {
+    let flags = sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let (Ok(dir), Ok(name)) = (open(service, flags, Mode::empty()), c_string(script.as_bytes())) else {
+        return Vec::new();
+    };
+    let Ok(file) = trust::open_content(dir.as_fd(), &name) else { return Vec::new() };
+    let text = trust::read_at_most(&file, TEXT_MAX).unwrap_or_default();
+    let from = service.join(script);
+    let from = from.parent().unwrap_or(service);
+    let paths = rules::log_directories(&text).into_iter();
+    paths.map(|path| (path.clone(), from.join(OsStr::from_bytes(&path)))).listed()
 }
 
 /// Looks at a program of a service.

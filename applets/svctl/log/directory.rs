@@ -66,9 +66,13 @@ impl Directory {
 
     /// Whether the path still leads to this directory.
     pub(super) fn is_there(&self) -> bool {
-        let identity = |stat: rustix::io::Result<_>| stat.ok().map(|stat| files::identity(&stat));
-        let there = identity(statat(rustix::fs::CWD, &self.path, AtFlags::empty()));
-        there.is_some() && there == identity(fstat(&self.fd))
+        statat(rustix::fs::CWD, &self.path, AtFlags::empty())
+            .is_ok_and(|stat| self.identity() == Some(files::identity(&stat)))
+    }
+
+    /// Which directory it is. As long as it is open, no other has its identity.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        fstat(&self.fd).ok().map(|stat| files::identity(&stat))
     }
 
     /// The labels of all old logs, oldest first. The unfinished output of a processor counts as nothing.

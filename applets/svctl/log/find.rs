@@ -41,7 +41,7 @@ pub(super) enum Found {
 
 /// Finds logs. It looks for processes once.
 #[derive(Debug, Default)]
-pub(super) struct Finder {
+pub(in super::super) struct Finder {
     /// Each svlogd and its parent.
     svlogds: OnceCell<Vec<(i32, i32)>>,
 }

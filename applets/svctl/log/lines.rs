@@ -13,13 +13,16 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use memchr::memchr;
 use svcore::files::Identity;
 use svcore::label::Label;
+use svcore::moment::Moment;
 use svcore::old_log::{Kind, OldLog};
 use svcore::say::Message;
 use svcore::slice;
+use svcore::sys::clock;
 use svcore::tai::{self, Tai64N};
 
 use super::content::{Content, Unreadable};
@@ -29,6 +32,8 @@ use super::{seek, stamp};
 
 /// A longer line is cut, in bytes.
 const LINE_MAX: usize = 1024 * 1024;
+/// Between two reports that lines were removed before they could be read.
+const QUIET: Duration = Duration::from_secs(60);
 /// As many rotations are followed before lines are printed.
 const ROTATIONS_MAX: usize = 200;
 
@@ -38,6 +43,14 @@ pub(super) struct Log {
     pub(super) name: Vec<u8>,
     /// The place of the service among those whose lines are printed.
     pub(super) number: usize,
+    /// The place of the service among all that are asked for.
+    pub(super) service: usize,
+    /// No other log has this number, and none will.
+    pub(super) id: usize,
+    /// Its service has another log now, or is gone. Its last lines are followed until then.
+    pub(super) retires: Option<Moment>,
+    /// Lines up to this time are not shown: they are older than what another log of the service had last.
+    pub(super) after: Option<Tai64N>,
     directory: Directory,
     is_followed: bool,
     /// What is read after `content`.
@@ -56,6 +69,12 @@ pub(super) struct Log {
     /// All old logs up to this one were read, or are queued.
     known: Option<Label>,
     unreadable: Vec<NotRead>,
+    /// svlogd removed old logs here that were not read, if it made any: between these two.
+    gap: Option<(Label, Label)>,
+    /// Lines were removed before they could be read, which was not reported yet.
+    has_lost: bool,
+    /// Until then that is not reported again.
+    quiet_until: Moment,
     /// Something could not be read, which was reported.
     pub(super) has_failed: bool,
 }
@@ -156,6 +175,10 @@ impl Log {
         let mut log = Log {
             name: name.to_vec(),
             number: 0,
+            service: 0,
+            id: 0,
+            retires: None,
+            after: None,
             directory: Directory::open(path)?,
             is_followed,
             queue: VecDeque::new(),
@@ -168,6 +191,9 @@ impl Log {
             held: None,
             known: None,
             unreadable: Vec::new(),
+            gap: None,
+            has_lost: false,
+            quiet_until: Moment::START,
             has_failed: false,
         };
         let current = log.current()?;
@@ -267,6 +293,10 @@ impl Log {
             self.line.has_stamp = stamp.is_some();
             self.last_time = stamp.or(self.last_time);
             self.line.time = self.last_time.unwrap_or(self.written);
+            if self.after.is_some_and(|after| self.line.time <= after) {
+                continue;
+            }
+            self.after = None;
             if filter.passes(self.line.time, self.text()) {
                 return true;
             }
@@ -392,7 +422,10 @@ impl Log {
             Next::Opened { opened, label, offset } => (opened, label, offset),
             Next::Old(label) => match self.directory.old(&label) {
                 Ok(Some(opened)) => (opened, Some(label), 0),
-                Ok(None) => return self.warn(b"an old log was removed before it could be read", None),
+                Ok(None) => {
+                    self.has_lost = true;
+                    return;
+                }
                 Err(error) => return self.warn_about(&label, &error),
             },
         };
@@ -428,8 +461,14 @@ impl Log {
         }
     }
 
-    /// Reports the old logs that other programs have compressed, once.
-    pub(super) fn report_unreadable(&mut self) {
+    /// Reports what was not read: the old logs that other programs have compressed, once; and that there were lines which
+    /// svlogd has removed since, no more than once a minute.
+    pub(super) fn report_unread(&mut self) {
+        let now = clock::monotonic();
+        if std::mem::take(&mut self.has_lost) && now >= self.quiet_until {
+            self.quiet_until = now.saturating_add(QUIET);
+            self.warn(b"some lines were removed before they could be read", None);
+        }
         for NotRead { program, count, first } in std::mem::take(&mut self.unreadable) {
             let path = self.directory.path_of(&first);
             let path = svcore::hint::quoted(path.as_os_str().as_bytes());
@@ -485,6 +524,9 @@ impl Log {
             };
             self.queue.push_back(next);
         }
+        let first_new = labels.iter().find(|label| Some(**label) > known).copied();
+        // The log that was held is away, and so may be those that came after it.
+        self.gap = before.filter(|before| !labels.contains(before)).zip(first_new.or(label)).or(self.gap);
         self.known = known.max(labels.last().copied());
         self.hold(current)?;
         Ok(true)
@@ -500,17 +542,31 @@ impl Log {
         }
     }
 
+    /// Notes that svlogd has made this old log at some time. If it was removed unread, lines are missing.
+    pub(super) fn was_rotated_to(&mut self, label: Label) {
+        if self.gap.is_some_and(|(from, to)| from < label && label < to) {
+            (self.gap, self.has_lost) = (None, true);
+        }
+    }
+
+    /// The time of the last line that was read, shown or not.
+    pub(super) fn read_until(&self) -> Option<Tai64N> {
+        Some(self.line.time).filter(|time| *time > tai::stamp(0, 0))
+    }
+
     /// Whether its path still leads to the directory that is read.
     pub(super) fn is_there(&self) -> bool {
         self.directory.is_there()
     }
 
-    /// Opens the directory that the path leads to by now, if there is one. Old logs in it that are no newer than those that
-    /// were read count as read.
-    pub(super) fn reopen(&mut self) {
-        if let Ok(directory) = Directory::open(&self.directory.path) {
-            (self.directory, self.held) = (directory, None);
-        }
+    /// Which directory is read.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.directory.identity()
+    }
+
+    /// From now on the directory has this path.
+    pub(super) fn set_path(&mut self, path: &Path) {
+        path.clone_into(&mut self.directory.path);
     }
 
     /// The path of its directory.

@@ -17,6 +17,7 @@ mod seek;
 mod services;
 mod show;
 mod stamp;
+mod way;
 
 use std::collections::VecDeque;
 use std::io;
@@ -35,7 +36,8 @@ use super::options::{Given, Opt};
 use super::screen::Screen;
 use super::tree::Tree;
 use filter::Filter;
-use find::{Finder, Found};
+pub(super) use find::Finder;
+use find::Found;
 use follow::{Changed, Follower};
 use lines::Log;
 use pattern::Pattern;
@@ -78,8 +80,8 @@ struct Kept {
 }
 
 /// The log directory of a service by the path of its directory, if it has one.
-pub(super) fn directory_of(service: &Path) -> Option<PathBuf> {
-    match Finder::default().find(service) {
+pub(super) fn directory_of(finder: &Finder, service: &Path) -> Option<PathBuf> {
+    match finder.find(service) {
         Found::Directory(directory) => Some(directory),
         Found::NotYet { .. } | Found::Elsewhere(_) => None,
     }
@@ -179,26 +181,34 @@ fn show(logs: &mut Vec<Log>, services: &mut Services<'_>, plan: &mut Plan) -> io
     limit_buffers(logs, services);
     show_before(logs, plan, None, &mut printer)?;
     printer.flush()?;
-    logs.iter_mut().for_each(Log::report_unreadable);
+    logs.iter_mut().for_each(Log::report_unread);
     let Some(follower) = &mut follower else { return Ok(()) };
     logs.iter_mut().for_each(Log::look);
     let mut changed = Changed { is_everything: true, ..Changed::default() };
     loop {
-        let mut found = services.look(&changed, follower);
+        if !changed.is_empty() {
+            // What a log has is read before another one takes its place.
+            merge::drain(logs, &mut plan.filter, &mut |log| printer.print(&shown(log)))?;
+        }
+        let mut found = services.look(&changed, follower, logs);
         if !found.is_empty() {
-            for (number, log) in found.iter().enumerate() {
-                follower.watch(logs.len().saturating_add(number), log.path());
-            }
             limit_buffers(&mut found, services);
+            // One that takes the place of another begins where that ended.
+            let mut goes_on = Vec::new();
+            while let Some(at) = found.iter().position(|log| log.after.is_some()) {
+                goes_on.push(found.remove(at));
+            }
             printer.set_names(services.names());
             show_before(&mut found, plan, Some(plan.began), &mut printer)?;
+            found.append(&mut goes_on);
             found.iter_mut().for_each(Log::look);
             logs.append(&mut found);
         }
         merge::drain(logs, &mut plan.filter, &mut |log| printer.print(&shown(log)))?;
         printer.flush()?;
-        logs.iter_mut().for_each(Log::report_unreadable);
-        changed = follower.wait(logs, services.next_look())?;
+        logs.iter_mut().for_each(Log::report_unread);
+        let until = services.next_look(logs);
+        changed = follower.wait(logs, until)?;
     }
 }
 

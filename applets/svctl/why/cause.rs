@@ -16,6 +16,12 @@ use crate::svctl::text;
 const AT_ONCE: Duration = Duration::from_secs(5);
 /// From so many equal ends on they are "again and again".
 const MANY: usize = 2;
+/// The stamps of a log and the times of ends come from clocks that differ by so much: the time of a file is that of the last
+/// tick of the kernel.
+const IMPRECISION: Duration = Duration::from_millis(10);
+
+/// How a service is that another one waits for and that does not exist.
+pub(super) const MISSING: &str = "does not exist";
 
 /// What mends a lack of memory.
 const MORE_MEMORY: &str = "give it more memory, or make it need less";
@@ -27,6 +33,7 @@ pub(super) struct Evidence {
     pub(super) name: String,
     pub(super) condition: Option<Condition>,
     pub(super) has_down: bool,
+    pub(super) is_wanted_up: bool,
     /// Why it has no supervisor, and what to do.
     pub(super) unserved: Option<String>,
     /// What is wrong with the file `run`.
@@ -42,14 +49,28 @@ pub(super) struct Evidence {
     pub(super) given_up: Option<String>,
     /// The services it waits for, each with how that is.
     pub(super) waits: Vec<(String, String)>,
+    /// The services from this one to itself of which each needs the next one; empty if there is no such circle.
+    pub(super) circle: Vec<String>,
+    /// Whether it has a log service; a log service has none.
+    pub(super) has_log: bool,
     /// How its log service is, if something is wrong with that.
     pub(super) log: Option<Condition>,
     /// The directory of its log, if its disk is full.
     pub(super) full_disk: Option<String>,
+    /// A directory that svlogd is given and that does not exist: as it is written, and its path as a word of a shell.
+    pub(super) missing_log: Option<(String, String)>,
+    /// The name and the number of its supervisor, if that is stopped by a signal.
+    pub(super) stopped: Option<(String, i32)>,
     /// The directory of its log.
     pub(super) log_dir: Option<PathBuf>,
     /// The last lines of its log with their times, the latest last.
     pub(super) lines: Vec<(Option<Tai64N>, String)>,
+    /// When its log was last written to.
+    pub(super) log_written: Option<Tai64N>,
+    /// When the process that runs now was started.
+    pub(super) runs_since: Option<Tai64N>,
+    /// When the last run that ended began, at the earliest, if its supervisor does not tell of ends.
+    pub(super) last_run_guess: Option<Tai64N>,
     /// A program in `control/` that runs: its name, its number, and for how many seconds.
     pub(super) hook: Option<(String, i32, u64)>,
     /// The number of its process.
@@ -90,6 +111,9 @@ fn cause(what: impl Into<String>, mend: impl Into<String>) -> Option<Cause> {
 pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
     let name = &evidence.name;
     let condition = evidence.condition?;
+    if let Some((name, pid)) = &evidence.stopped {
+        return cause(format!("its supervisor is stopped ({name}, pid {pid})"), format!("kill -CONT {pid}"));
+    }
     if let Some(cause) = of_hook(evidence) {
         return Some(cause);
     }
@@ -117,7 +141,8 @@ pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
         }
         Condition::Paused => cause("it was stopped by the signal STOP", format!("svctl kill -s CONT {name}")),
         Condition::Stopping => {
-            cause("it was told to end, and has not yet ended", format!("svctl stop --wait-kill {name}"))
+            let verb = if evidence.is_wanted_up { "restart" } else { "stop" };
+            cause("it was told to end, and has not yet ended", format!("svctl {verb} --wait-kill {name}"))
         }
         Condition::Finishing => {
             let pid = evidence.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
@@ -138,6 +163,23 @@ pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
         Condition::Up | Condition::Done => None,
     };
     of_main.or_else(|| of_log(evidence))
+}
+
+/// Whether a service is as somebody wanted it, or will soon be, so what explains that is nothing wrong.
+pub(super) fn is_as_asked(evidence: &Evidence) -> bool {
+    let is_held_up = evidence.stopped.is_some() || evidence.hook.is_some();
+    let is_asked = matches!(
+        evidence.condition,
+        Some(
+            Condition::Down
+                | Condition::Off
+                | Condition::Stopping
+                | Condition::Finishing
+                | Condition::NotReady
+                | Condition::Done
+        )
+    );
+    is_asked && !is_held_up
 }
 
 /// A program in `control/` for which the supervisor waits.
@@ -169,6 +211,11 @@ fn of_unserved(evidence: &Evidence) -> Option<Cause> {
 }
 
 fn of_waits(evidence: &Evidence) -> Option<Cause> {
+    let name = &evidence.name;
+    if let Some((missing, _)) = evidence.waits.iter().find(|(_, state)| state == MISSING) {
+        let what = format!("it waits for {missing}, which does not exist");
+        return cause(what, format!("add a service {missing}, or remove it from {name}/needs"));
+    }
     let waits: Vec<String> = evidence.waits.iter().map(|(name, state)| format!("{name} ({state})")).listed();
     let first = evidence.waits.first().map(|(name, _)| format!("svctl why {name}"));
     cause(format!("it waits for {}", waits.join(", ")), first.unwrap_or_default())
@@ -182,19 +229,43 @@ fn of_start(evidence: &Evidence) -> Option<Cause> {
                 let what = what.strip_suffix("; mend with").unwrap_or(what);
                 cause(format!("run cannot be started: {what}"), mend)
             }
-            None => cause(format!("run cannot be started: {why}"), ""),
+            None => cause(format!("run cannot be started: {why}"), mend_of_run(why, &evidence.name)),
         };
     }
-    of_ends(evidence)
+    of_missing_log(evidence).filter(|_| !evidence.has_log).or_else(|| of_ends(evidence))
+}
+
+/// What mends a file `run` that cannot be started, by what is wrong with it.
+fn mend_of_run(why: &str, name: &str) -> String {
+    if has(why, "its interpreter ") {
+        format!("install the interpreter, or name another one in the first line of {name}/run")
+    } else if has(why, "it is a link to ") {
+        format!("make what it links to, or replace the link {name}/run")
+    } else if has(why, " is a directory") {
+        format!("replace the directory {name}/run by a program or a script")
+    } else if has(why, "\"#!/bin/sh\" line") {
+        format!("sed -i '1i #!/bin/sh' {name}/run, if it is a script")
+    } else if has(why, "for another architecture") {
+        "install the program for the architecture of this machine".to_owned()
+    } else if has(why, "it is missing") || has(why, "it is empty") {
+        format!("write a script {name}/run that executes the program")
+    } else {
+        String::new()
+    }
+}
+
+/// A log directory that does not exist: then svlogd does not start.
+fn of_missing_log(evidence: &Evidence) -> Option<Cause> {
+    let (word, path) = evidence.missing_log.as_ref()?;
+    cause(format!("svlogd's directory {word} does not exist"), format!("mkdir -p {path}"))
 }
 
 /// What the ends, and what was logged before them, tell.
 fn of_ends(evidence: &Evidence) -> Option<Cause> {
     let name = &evidence.name;
     let log = format!("svctl log {name}");
-    let last_line =
-        evidence.lines.last().map_or_else(String::new, |(_, line)| format!("; its last line: {line}"));
-    if let Some((_, line)) = evidence.lines.iter().rev().find(|(_, line)| is_about_port(line)) {
+    let last_line = last_line(evidence);
+    if let Some(line) = lines_of_last_run(evidence).into_iter().rev().find(|line| is_about_port(line)) {
         return cause(
             format!("its port is in use: {line}"),
             "find who has it: ss -ltnp; or choose another port",
@@ -218,10 +289,15 @@ fn of_ends(evidence: &Evidence) -> Option<Cause> {
             let how = text::ended(how);
             cause(format!("out of memory{again}: the kernel killed it, or a part of it ({how})"), MORE_MEMORY)
         }
-        Ended::Code(0) if last.uptime < AT_ONCE && equal >= MANY => cause(
-            format!("it exits with 0 after {after}{again}: the program probably goes into the background"),
-            "give it the option that keeps it in the foreground",
-        ),
+        Ended::Code(0) if last.uptime < AT_ONCE => {
+            let probably = if equal >= MANY { "probably" } else { "perhaps" };
+            cause(
+                format!(
+                    "it exits with 0 after {after}{again}: the program {probably} goes into the background"
+                ),
+                "give it the option that keeps it in the foreground",
+            )
+        }
         Ended::Code(126) => {
             cause(format!("126: a command in run is not executable{last_line}"), "chmod +x on that command")
         }
@@ -242,6 +318,58 @@ fn of_ends(evidence: &Evidence) -> Option<Cause> {
             let signal = text::signal_name(signal);
             cause(format!("the signal {signal} ends it after {after}{again}{last_line}"), log)
         }
+    }
+}
+
+/// A stamp as a time that can be compared with other such times. Not by functions of tai64, which may panic.
+fn time(stamp: &Tai64N) -> Duration {
+    Duration::from_secs(stamp.0.0).saturating_add(Duration::from_nanos(stamp.1.into()))
+}
+
+/// When the last run that ended began.
+fn last_run(evidence: &Evidence) -> Option<Duration> {
+    let began = match evidence.ends.first() {
+        Some(end) => time(&end.at).saturating_sub(end.uptime),
+        None => time(evidence.last_run_guess.as_ref()?),
+    };
+    Some(began.saturating_sub(IMPRECISION))
+}
+
+/// The lines that were written since the last run began. Of lines without a stamp only the last one has a time, that of the
+/// file.
+fn lines_of_last_run(evidence: &Evidence) -> Vec<&str> {
+    let Some(began) = last_run(evidence) else { return Vec::new() };
+    let count = evidence.lines.len();
+    let is_since = |number: usize, stamp: &Option<Tai64N>| match stamp {
+        Some(stamp) => time(stamp) >= began,
+        None => {
+            number.saturating_add(1) == count
+                && evidence.log_written.is_some_and(|written| time(&written) >= began)
+        }
+    };
+    let lines = evidence.lines.iter().enumerate();
+    lines.filter(|(number, (stamp, _))| is_since(*number, stamp)).map(|(_, (_, line))| line.as_str()).listed()
+}
+
+/// The last line that a run wrote before it ended, in words; empty if it wrote none.
+fn last_line(evidence: &Evidence) -> String {
+    let Some(began) = last_run(evidence) else { return String::new() };
+    let runs_since = evidence.runs_since.as_ref().map(time);
+    let is_before_now = |at: Duration| runs_since.is_none_or(|since| at < since);
+    let stamped = evidence
+        .lines
+        .iter()
+        .rev()
+        .find(|(stamp, _)| stamp.as_ref().map(time).is_some_and(|at| at >= began && is_before_now(at)));
+    if let Some((_, line)) = stamped {
+        return format!("; its last line: {line}");
+    }
+    match (evidence.lines.last(), evidence.log_written.as_ref().map(time)) {
+        (Some((None, line)), Some(written)) if written >= began => {
+            let whose = if is_before_now(written) { "its last line" } else { "the last line of its log" };
+            format!("; {whose}: {line}")
+        }
+        _ => String::new(),
     }
 }
 
@@ -269,6 +397,9 @@ fn of_log(evidence: &Evidence) -> Option<Cause> {
         );
     }
     let log = evidence.log?;
+    if let Some(missing) = of_missing_log(evidence) {
+        return cause(format!("its log service is {}: {}", log.word(), missing.what), missing.mend?);
+    }
     let why = match &evidence.log_run {
         Some(why) => format!("; log/run cannot be started: {why}"),
         None => String::new(),
@@ -351,6 +482,12 @@ mod tests {
             "it exits with 0 after 0.1s again and again: the program probably goes into the background",
             "give it the option that keeps it in the foreground",
         );
+        let once = Evidence { ends: vec![end(Ended::Code(0), 100)], ..web(Condition::Restarting) };
+        check(
+            &once,
+            "it exits with 0 after 0.1s: the program perhaps goes into the background",
+            "give it the option that keeps it in the foreground",
+        );
         check(
             &ended(Ended::Code(127)),
             "127: a command in run was not found",
@@ -371,11 +508,37 @@ mod tests {
         // That was at another end.
         let earlier = Evidence { out_of_memory: Some(stamp(0, 0)), ..ended(Ended::Code(3)) };
         check(&earlier, "it exits with 3 after 0.1s again and again", "svctl log web");
-        let port = Evidence {
-            lines: ["bind: Address already in use", "bye"].map(|line| (None, line.to_owned())).to_vec(),
-            ..ended(Ended::Code(1))
+    }
+
+    #[test]
+    fn only_what_the_last_run_wrote_explains_its_end() {
+        // It ran from 0.9 s to 1 s.
+        let told = |lines: &[(Option<Tai64N>, &str)], log_written, runs_since| {
+            let lines = lines.iter().map(|(stamp, line)| (*stamp, (*line).to_owned())).collect();
+            of(&Evidence { lines, log_written, runs_since, ..ended(Ended::Code(1)) }).unwrap().what
         };
-        assert_eq!(of(&port).unwrap().what, "its port is in use: bind: Address already in use");
+        let at = |millis: u32| Some(stamp(0, millis * 1_000_000));
+        let port = "bind: Address already in use";
+        let in_use = "its port is in use: bind: Address already in use";
+        let plain = "it exits with 1 after 0.1s again and again";
+        assert_eq!(told(&[(at(950), port), (at(960), "bye")], None, None), in_use);
+        assert_eq!(told(&[(at(500), port)], at(500), None), plain);
+        assert_eq!(
+            told(&[(at(500), port), (at(950), "bye")], None, None),
+            format!("{plain}; its last line: bye")
+        );
+        // Without stamps, the time of the file is that of its last line.
+        assert_eq!(told(&[(None, port)], at(950), None), in_use);
+        assert_eq!(
+            told(&[(None, port), (None, "bye")], at(950), None),
+            format!("{plain}; its last line: bye")
+        );
+        assert_eq!(told(&[(None, port)], at(500), None), plain);
+        assert_eq!(told(&[(None, "hello")], None, None), plain);
+        // What runs now may have written it.
+        let now = Some(stamp(2, 0));
+        assert_eq!(told(&[(now, "hello")], now, now), plain);
+        assert_eq!(told(&[(None, "hello")], now, now), format!("{plain}; the last line of its log: hello"));
     }
 
     #[test]
@@ -404,6 +567,11 @@ mod tests {
             &Evidence { waits: vec![("db".to_owned(), "down".to_owned())], ..web(Condition::Waiting) },
             "it waits for db (down)",
             "svctl why db",
+        );
+        check(
+            &Evidence { waits: vec![("db".to_owned(), MISSING.to_owned())], ..web(Condition::Waiting) },
+            "it waits for db, which does not exist",
+            "add a service db, or remove it from web/needs",
         );
         let given_up = Some("5 ends in 60 s".to_owned());
         let given_up = Evidence { given_up, condition: Some(Condition::GivenUp), ..ended(Ended::Code(3)) };

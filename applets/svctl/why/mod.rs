@@ -3,34 +3,43 @@
 mod cause;
 
 use std::ffi::{CStr, OsStr};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fd::AsFd;
-use rustix::fs::statvfs;
-use svcore::client::{Base, Checker, MAIN, Supervisors, Target, end_of, hint};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, statat};
+use svcore::client::{Base, Checker, MAIN, Supervisors, Target, end_of, hint, parent};
 use svcore::facts::Readiness;
 use svcore::hint::{before_start, lock_holder, quoted};
 use svcore::listed::Listed;
+use svcore::policy::{self, PolicyFile};
 use svcore::proc_stat::ProcStat;
 use svcore::status::{State, Want};
 use svcore::sys::listing;
-use svcore::tai;
-use svcore::{Error, Result, files, oom, say, serving};
+use svcore::tai::{self, Tai64, Tai64N};
+use svcore::{Error, Result, files, oom, say, serving, sys, trust};
 
 use super::act::usual_patience;
 use super::enable::Source;
-use super::facts::{Condition, Service, Supervising, Unit, command_of, pid_number};
+use super::facts::{Condition, Service, Supervising, Unit, command_of, full_disk, pid_number};
 use super::json::object;
 use super::options::{Given, Opt};
 use super::screen::Screen;
 use super::silent::Silent;
 use super::tree::{Tree, is_path};
-use super::{Asked, NOT_UP, list, log, text};
+use super::{Asked, NOT_UP, lint, list, log, text};
 use cause::{Cause, Check, Evidence};
 
 /// How many lines of a log are looked at for a cause.
 const LINES: usize = 10;
+/// A supervisor that does not tell of ends starts a service again after a second. So its last run began at most about this
+/// long before its state, in seconds.
+const LAST_RUN: u64 = 2;
+/// As many services are looked at for a circle of needs.
+const NEEDED_MAX: usize = 1000;
+/// As much of a file `needs` is read, in bytes.
+const NEEDS_LEN_MAX: usize = 64 * 1024;
 /// A program in `control/` that runs longer than this hangs, in seconds.
 const HANGS: u64 = 2;
 
@@ -41,17 +50,22 @@ pub(super) fn run(asked: &Asked) -> Result {
     let base = Base::at(tree.path().into());
     let mut supervisors = Supervisors::default();
     let mut out = String::new();
+    let mut is_any_wrong = false;
     for service in &services {
         let evidence = gather(service, &base, &mut supervisors, true);
         head(service, &screen, &mut out);
         explain(service, &evidence, &mut out);
+        is_any_wrong |= service.has_problem();
         match cause_of(&evidence, &base) {
-            Some(cause) => add_cause(&cause, &mut out),
+            Some(cause) => {
+                add_cause(&cause, &mut out);
+                is_any_wrong |= !cause::is_as_asked(&evidence);
+            }
             None => out += "  nothing is wrong\n",
         }
     }
     say::out(&[out.as_bytes()]);
-    Ok(if services.iter().any(Service::has_problem) { NOT_UP } else { 0 })
+    Ok(if is_any_wrong { NOT_UP } else { 0 })
 }
 
 /// `svctl status`.
@@ -203,6 +217,10 @@ fn explain(service: &Service, evidence: &Evidence, out: &mut String) {
             line("ended", &words);
         }
     }
+    if !evidence.circle.is_empty() {
+        let needs = evidence.circle.join(" needs ");
+        line("needs", &format!("lead back to it, so one is ignored: {needs}"));
+    }
     match evidence.check {
         Check::None => {}
         Check::Passes => line("check", "passes"),
@@ -239,7 +257,9 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
     let target = &Target::new(&service.name, base);
     let status = service.main.status();
     let unserved = match &service.main.told {
-        Err(trouble) => no_such(service, base).or_else(|| hint(target, base.path(), trouble, supervisors)),
+        Err(trouble) => no_such(service, base)
+            .or_else(|| stopped_scanner(target))
+            .or_else(|| hint(target, base.path(), trouble, supervisors)),
         Ok(_) => None,
     };
     let last_facts;
@@ -252,16 +272,28 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         }
     };
     let supervisor = supervisor(target);
-    let log_dir = log::directory_of(Path::new(OsStr::from_bytes(&service.path)));
+    let path = Path::new(OsStr::from_bytes(&service.path));
+    let logs_in = given_logs(service, path);
+    let log_dir = log::directory_of(&log::Finder::default(), path);
+    // While svlogd runs, its command line tells. Otherwise the script does, if it can be read like that.
+    let log_runs = service.log.as_ref().and_then(Unit::status).is_some_and(|status| status.pid.is_some());
+    let is_meant =
+        |dir: &PathBuf| log_runs || logs_in.is_empty() || logs_in.iter().any(|(_, it)| is_same(it, dir));
+    let log_dir = log_dir.filter(is_meant).or_else(|| logs_in.first().map(|(_, dir)| dir.clone()));
+    let missing_log = logs_in.iter().find(|(_, dir)| matches!(dir.try_exists(), Ok(false)));
+    let stopped = service.stopped_supervisor.clone().or_else(|| {
+        let pid = i32::try_from(supervisor?).ok()?;
+        Some((Supervising::default().stopped(pid)?.to_owned(), pid))
+    });
     let lines = log_dir.iter().flat_map(|dir| log::last_lines(dir, LINES));
     let lines = lines.map(|(stamp, line)| (stamp, text::escaped(&line))).listed();
     let waits = facts.waits.iter().map(|name| (text::escaped(name), neighbour(target, name)));
-    let log_has_problem =
-        service.log.as_ref().filter(|log| service.main.told.is_ok() && log.has_problem(&service.now));
+    let log_has_problem = service.log.as_ref().filter(|_| service.log_has_problem());
     Evidence {
         name: quoted(service.name.as_bytes()),
         condition: Some(service.condition()),
         has_down: service.main.has_down,
+        is_wanted_up: service.main.status().is_some_and(|status| status.want == Some(Want::Up)),
         unserved,
         run: not_startable(target, c"run"),
         log_run: service.log.as_ref().and_then(|_| not_startable(target, c"log/run")),
@@ -270,8 +302,18 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         age: service.age(),
         given_up: facts.given_up.as_ref().map(|reason| text::escaped(reason.as_bytes())),
         waits: waits.listed(),
+        circle: circle(path),
+        has_log: service.log.is_some(),
         log: log_has_problem.map(|log| log.condition(&service.now)),
         full_disk: log_dir.as_deref().and_then(full_disk),
+        missing_log: missing_log.map(|(word, dir)| (text::escaped(word), quoted(dir.as_os_str().as_bytes()))),
+        stopped,
+        log_written: log_dir.as_deref().and_then(last_written),
+        runs_since: status.filter(|status| status.state == State::Run).map(|status| status.since),
+        last_run_guess: status.map(|status| {
+            let Tai64N(Tai64(seconds), nanos) = status.since;
+            Tai64N(Tai64(seconds.saturating_sub(LAST_RUN)), nanos)
+        }),
         log_dir,
         lines,
         hook: hook(service, target),
@@ -281,6 +323,34 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         supervisor,
         check: if runs_check { check(service, target, base, supervisors) } else { Check::None },
     }
+}
+
+/// The directories that the script of its log service gives to svlogd, or its own script, if it is a log service.
+fn given_logs(service: &Service, path: &Path) -> Vec<(Vec<u8>, PathBuf)> {
+    if service.log.is_some() {
+        lint::log_directories(path, "log/run")
+    } else if path.ends_with("log") {
+        lint::log_directories(path, "run")
+    } else {
+        Vec::new()
+    }
+}
+
+/// Whether two paths lead to the same directory.
+fn is_same(one: &Path, other: &Path) -> bool {
+    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+/// The process that serves the directory of a service without a supervisor, if it is stopped by a signal, and what mends that.
+fn stopped_scanner(target: &Target) -> Option<String> {
+    let dir = parent(target);
+    let serves = |process: &serving::Process| process.directory().is_ok_and(|it| is_same(&it, &dir));
+    let process = serving::all()?.find(|process| process.is_stopped() && serves(process))?;
+    let name = if process.is_runsvinit() { "runsvinit" } else { "runsvdir" };
+    Some(format!(
+        "{name} (pid {pid}), which serves the directory, is stopped: kill -CONT {pid}",
+        pid = process.pid
+    ))
 }
 
 /// Where a service is that is not in the directory, or which one was probably meant.
@@ -313,9 +383,54 @@ fn neighbour(target: &Target, name: &[u8]) -> String {
     let beside = Path::new(OsStr::from_bytes(&target.path)).parent().unwrap_or(Path::new("/"));
     // A path replaces all of that.
     let path = beside.join(OsStr::from_bytes(name));
+    let is_missing =
+        |path: &Path| path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    if is_missing(&path) {
+        return cause::MISSING.to_owned();
+    }
     let absolute = std::path::absolute(&path).unwrap_or(path);
     let base = Base::at("/".into());
     Service::look(absolute.as_os_str(), &base, tai::now(), &mut Supervising::default()).in_words()
+}
+
+/// The services from one to itself of which each needs the next one; empty if there is no such circle. Needs with a slash, which
+/// are in other directories, are left out.
+fn circle(service: &Path) -> Vec<String> {
+    let (Some(name), Some(beside)) = (service.file_name(), service.parent()) else { return Vec::new() };
+    let name = name.as_bytes();
+    // Each service that was reached, and the number of the one that needs it.
+    let mut reached = vec![(name.to_vec(), 0)];
+    let mut next = 0_usize;
+    while let Some((needing, _)) = reached.get(next) {
+        for need in needs_of(&beside.join(OsStr::from_bytes(needing))) {
+            if need == name {
+                let mut circle = vec![text::escaped(name)];
+                let mut number = next;
+                while let Some((one, by)) = reached.get(number).filter(|_| number > 0) {
+                    circle.push(text::escaped(one));
+                    number = *by;
+                }
+                circle.push(text::escaped(name));
+                circle.reverse();
+                return circle;
+            }
+            if reached.len() < NEEDED_MAX && !reached.iter().any(|(one, _)| *one == need) {
+                reached.push((need, next));
+            }
+        }
+        next = next.saturating_add(1);
+    }
+    Vec::new()
+}
+
+/// The names in the file `needs` of a service.
+fn needs_of(service: &Path) -> Vec<Vec<u8>> {
+    let flags = sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(dir) = open(service, flags, Mode::empty()) else { return Vec::new() };
+    let Ok(file) = trust::open_content(dir.as_fd(), PolicyFile::Needs.name()) else { return Vec::new() };
+    let text = trust::read_at_most(&file, NEEDS_LEN_MAX).unwrap_or_default();
+    let needs = policy::needs(&text).unwrap_or_default().into_iter();
+    needs.map(|need| need.name).filter(|name| !name.contains(&b'/')).listed()
 }
 
 /// Whether a service that has a supervisor cannot be started, whatever is sent.
@@ -335,11 +450,14 @@ fn not_startable(target: &Target, file: &CStr) -> Option<String> {
     before_start(dir, file, &path)
 }
 
-/// The directory of the log, if nothing more can be written there.
-fn full_disk(dir: &Path) -> Option<String> {
-    let space = statvfs(dir).ok()?;
-    let is_full = space.f_bavail == 0 || space.f_files > 0 && space.f_favail == 0;
-    is_full.then(|| text::escaped(dir.as_os_str().as_bytes()))
+/// When a log in a directory was last written to.
+fn last_written(dir: &Path) -> Option<Tai64N> {
+    let stat = statat(CWD, &dir.join("current"), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    #[allow(clippy::unnecessary_cast, clippy::useless_conversion, reason = "widths differ between platforms")]
+    let nanos = u32::try_from(stat.st_mtime_nsec as i64).unwrap_or(0);
+    #[allow(clippy::useless_conversion, reason = "widths differ between platforms")]
+    let seconds = i64::from(stat.st_mtime);
+    Some(tai::stamp(seconds, nanos))
 }
 
 /// A program in `control/` of this service that runs for longer than it should: a child of a supervisor in this directory.

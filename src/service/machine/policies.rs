@@ -250,6 +250,10 @@ impl Machine {
                 Some(at) => Readiness::Ready(at),
                 None => Readiness::NotReady,
             });
+        } else if policies.ready.is_some() && policies.rest.is_none() {
+            // Readers see `state` before the `status` that it belongs to: without this line a process that ended before it
+            // was ready would look like one that cannot tell.
+            facts.readiness = Some(Readiness::NotReady);
         }
         if matches!(self.state, MachineState::Down(_)) && self.wants_start() {
             facts.next_start = policies.next_start;

@@ -188,6 +188,9 @@ fn what_ignores_term_is_killed_only_if_asked_for() {
         assert!(out.starts_with("web: did not end within 1 s; it is stopping\n  cause: "), "{out}");
         assert!(out.ends_with("  mend: svctl stop --wait-kill web\n"), "{out}");
         assert!(tree.is_up("web"));
+        let (code, out) = go(tree, &["restart", "-w1", "web"]);
+        assert_eq!(code, Some(1));
+        assert!(out.ends_with("  mend: svctl restart --wait-kill web\n"), "{out}");
         let (code, out) = go(tree, &["stop", "-w1", "--wait-kill", "web"]);
         assert_eq!((code, out.as_str()), (Some(0), "web: did not end within 1 s; sent KILL\nweb: down\n"));
     });
@@ -417,5 +420,128 @@ fn ready_is_waited_for() {
         tree.file("web", "go", "");
         assert_eq!(wait.exit_code(), 0);
         assert_eq!(svctl_in(tree).args(&["is-up", "web"]).go().code, Some(0));
+    });
+}
+
+#[test]
+fn what_ends_before_it_is_ready_was_never_up() {
+    under_each_supervisor(|tree| {
+        tree.define("web", "sleep 0.4; exit 9");
+        tree.file("web", "notification-fd", "3");
+        tree.file("web", "down", "");
+        tree.link("web");
+        tree.start();
+        eventually("served", || is_served(tree, "web"));
+        for round in 0..8 {
+            let (code, out) = go(tree, &["start", "web"]);
+            assert_eq!(code, Some(1), "round {round}: {out}");
+            assert!(out.starts_with("web: ended "), "round {round}: {out}");
+            let (code, out) = go(tree, &["wait", "-w1", "ready", "web"]);
+            assert_eq!(code, Some(1), "round {round}: {out}");
+            assert_eq!(go(tree, &["stop", "web"]).0, Some(0));
+        }
+        let outcome = tree.sv(&["-w3", "start", "web"]);
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    });
+}
+
+#[test]
+fn what_ends_late_and_is_started_again_at_once_is_reported() {
+    under_any_supervisor(|tree, is_stock| {
+        let run = "sleep 1.3; exit 9";
+        tree.define("tells", run);
+        tree.file("tells", "notification-fd", "3");
+        tree.define("checked", run);
+        write_script(&tree.root.join("sv/checked/check"), "exit 1");
+        // A stock supervisor does not know how a service tells.
+        let names = if is_stock { &["checked"][..] } else { &["tells", "checked"] };
+        for name in names {
+            tree.file(name, "down", "");
+            tree.link(name);
+        }
+        tree.start();
+        eventually("served", || names.iter().all(|name| is_served(tree, name)));
+        for name in names {
+            for verb in ["start", "restart"] {
+                let (code, out) = go(tree, &[verb, "-w60", name]);
+                assert_eq!(code, Some(1), "{out}");
+                assert!(out.starts_with(&format!("{name}: ended before it was up; it ")), "{verb}: {out}");
+                assert!(is_stock || out.contains("\n  cause: it exits with 9 after "), "{verb}: {out}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_process_that_is_about_to_end_was_not_started() {
+    under_any_supervisor(|tree, _| {
+        tree.define(
+            "web",
+            "[ -e quick ] && exec sleep 1000\ntrap 'sleep 2; exit' TERM\necho $$ >ready\nwhile :; do sleep 0.02; done",
+        );
+        tree.link("web");
+        tree.start();
+        eventually("up", || tree.is_up("web") && !tree.read("web", "ready").is_empty());
+        let old = pid(tree, "web");
+        tree.file("web", "quick", "");
+        assert_eq!(go(tree, &["stop", "-w1", "web"]).0, Some(1));
+        let (code, out) = go(tree, &["start", "-w60", "web"]);
+        assert_ne!(pid(tree, "web"), old);
+        assert_eq!((code, out), (Some(0), format!("web: up, pid {}\n", pid(tree, "web"))));
+    });
+}
+
+#[test]
+fn what_runs_once_waits_for_what_it_needs() {
+    under_each_supervisor(|tree| {
+        tree.define("db", "while [ ! -e go ]; do sleep 0.02; done; echo >&3; exec sleep 1000");
+        tree.file("db", "notification-fd", "3");
+        tree.define("task", "exit 7");
+        tree.file("task", "needs", "db");
+        tree.file("task", "down", "");
+        tree.link("db");
+        tree.link("task");
+        tree.start();
+        eventually("served", || is_served(tree, "task") && tree.pid("db").is_some());
+        let out = tree.root.join("once");
+        let mut once = svctl_in(tree).args(&["once", "-w60", "task"]).start(&out);
+        eventually("it waits", || svctl_in(tree).args(&["list"]).go().out.contains("waits for db"));
+        let (code, out) = go(tree, &["wait", "-w4", "down", "task"]);
+        assert_eq!(code, Some(1), "{out}");
+        assert!(out.starts_with("task: waits for db\n"), "{out}");
+        assert_eq!(once.ended(), None);
+        tree.file("db", "go", "");
+        assert_eq!(once.exit_code(), 7);
+    });
+}
+
+#[test]
+fn a_restart_starts_what_the_service_needs() {
+    under_each_supervisor(|tree| {
+        tree.sleeper("db");
+        tree.sleeper("web");
+        tree.file("web", "needs", "db");
+        tree.start();
+        eventually("up", || tree.is_up("web") && tree.is_up("db"));
+        assert_eq!(go(tree, &["stop", "web", "db"]).0, Some(0));
+        let (code, out) = go(tree, &["restart", "-w60", "web"]);
+        assert_eq!((code, out), (Some(0), format!("web: up, pid {}\n", pid(tree, "web"))));
+        assert!(tree.is_up("db"));
+    });
+}
+
+#[test]
+fn what_was_given_up_is_not_waited_for() {
+    under_each_supervisor(|tree| {
+        tree.define("web", "exit 1");
+        tree.file("web", "restart-limit", "2 60");
+        tree.link("web");
+        tree.start();
+        eventually("given up", || tree.fact("web", "given-up").is_some());
+        for state in ["ready", "done"] {
+            let (code, out) = go(tree, &["wait", state, "web"]);
+            assert_eq!(code, Some(1), "{out}");
+            assert!(out.starts_with("web: given up: ") && out.contains("\n  cause: "), "{out}");
+        }
     });
 }

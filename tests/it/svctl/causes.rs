@@ -98,21 +98,21 @@ fn run_may_be_no_program() {
         let executable = fs::Permissions::from_mode(0o755);
         fs::remove_file(&run).unwrap();
         start();
-        because(tree, "web", "run cannot be started: it is missing", "");
+        because(tree, "web", "run cannot be started: it is missing", "write a script web/run");
         fs::create_dir(&run).unwrap();
-        because(tree, "web", "/run is a directory", "");
+        because(tree, "web", "/run is a directory", "replace the directory web/run");
         fs::remove_dir(&run).unwrap();
         fs::write(&run, "#!/bin/sh\nexec sleep 1000\n").unwrap();
         because(tree, "web", "run cannot be started: not executable", "chmod +x ");
         for (content, cause, mend) in [
             (b"exec sleep 1000\n".as_slice(), "no \"#!/bin/sh\" line at its beginning", ""),
-            (b"#!/no/such/sh\n", "its interpreter /no/such/sh does not exist", ""),
+            (b"#!/no/such/sh\n", "its interpreter /no/such/sh does not exist", "install the interpreter"),
             (b"#!/bin/sh\r\nexec sleep 1000\r\n", "its first line ends in CR", "sed -i"),
             (b"", "it is empty", ""),
             (
                 b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x15\0",
                 "it is a program for another architecture",
-                "",
+                "architecture of this machine",
             ),
         ] {
             fs::remove_file(&run).unwrap();
@@ -183,6 +183,21 @@ fn a_port_in_use_is_found_in_the_last_lines() {
         tree.start();
         because(tree, "web", "its port is in use: bind(): Address already in use", "ss -ltnp");
     });
+}
+
+/// A line of an earlier run is no cause of how the last one ended.
+#[test]
+fn an_old_line_explains_no_later_end() {
+    for svlogd in ["svlogd main", "svlogd -tt main"] {
+        under_each_supervisor(|tree| {
+            let run = "test -e old && exit 3; touch old; echo 'bind(): Address already in use'; exit 1";
+            tree.define("web", run);
+            tree.define("web/log", &format!("mkdir -p main; exec {svlogd}"));
+            tree.link("web");
+            tree.start();
+            because(tree, "web", "it exits with 3 after", "svctl log web");
+        });
+    }
 }
 
 #[test]
@@ -257,6 +272,83 @@ fn a_log_service_may_be_what_is_wrong() {
 }
 
 #[test]
+fn a_log_directory_may_be_missing() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        tree.define("web/log", "exec svlogd -tt ./main");
+        tree.start();
+        eventually("up", || tree.is_up("web"));
+        let cause = "svlogd's directory ./main does not exist";
+        because(tree, "web", cause, "mkdir -p ");
+        because(tree, "web/log", cause, "mkdir -p ");
+        let mend = svctl_in(tree).args(&["why", "web"]).go().out;
+        let mend = mend.lines().find_map(|line| line.strip_prefix("  mend: ")).unwrap();
+        assert_eq!(
+            run_file("/bin/sh").args(&["-c", mend]).dir(tree.root.path()).go().code,
+            Some(0),
+            "{mend}"
+        );
+        eventually("nothing is wrong", || svctl_in(tree).args(&["why", "web"]).go().code == Some(0));
+    });
+}
+
+#[test]
+fn a_log_service_that_is_down_is_a_problem() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        tree.define("web/log", "exec cat >/dev/null");
+        tree.start();
+        eventually("up", || tree.is_up("web") && tree.is_up("web/log"));
+        assert_eq!(svctl_in(tree).args(&["list"]).go().code, Some(0));
+        eventually("down", || svctl_in(tree).args(&["stop", "web/log"]).go().code == Some(0));
+        assert_eq!(svctl_in(tree).args(&["list"]).go().code, Some(3));
+        because(tree, "web", "its log service is down", "svctl why web/log");
+        // Nothing is lost while the service itself is down.
+        eventually("down", || svctl_in(tree).args(&["stop", "web"]).go().code == Some(0));
+        assert_eq!(svctl_in(tree).args(&["list"]).go().code, Some(0));
+    });
+}
+
+#[test]
+fn a_supervisor_may_be_stopped() {
+    with_run("exec sleep 1000", |tree, _| {
+        eventually("up", || tree.is_up("web"));
+        let out = svctl_in(tree).args(&["why", "web"]).go().out;
+        let line = out.lines().find_map(|line| line.strip_prefix("  supervisor: ")).unwrap();
+        let (name, pid) = line.split_once(", pid ").unwrap();
+        let signal = |signal| run_file("/bin/kill").args(&[signal, pid]).go();
+        signal("-STOP");
+        because(tree, "web", &format!("its supervisor is stopped ({name}, pid {pid})"), "kill -CONT ");
+        let list = svctl_in(tree).args(&["list"]).go();
+        let stop = svctl_in(tree).args(&["-w", "1", "stop", "web"]).go();
+        signal("-CONT");
+        assert!(list.code == Some(3) && list.out.contains("its supervisor is stopped"), "{list:?}");
+        assert!(stop.out.contains("  cause: its supervisor is stopped"), "{stop:?}");
+    });
+}
+
+#[test]
+fn what_serves_the_directory_may_be_stopped() {
+    with_run("exec sleep 1000", |tree, _| {
+        eventually("up", || tree.is_up("web"));
+        let above = parent_of(tree.pid("web").unwrap()).unwrap();
+        let is_runsv = process_name(above) == "runsv";
+        let pid = if is_runsv { parent_of(above).unwrap() } else { above }.to_string();
+        let signal = |signal: &str| run_file("/bin/kill").args(&[signal, &pid]).go();
+        signal("-STOP");
+        tree.sleeper("later");
+        because(
+            tree,
+            "later",
+            &format!("(pid {pid}), which serves the directory, is stopped"),
+            "kill -CONT ",
+        );
+        signal("-CONT");
+        eventually("up", || tree.is_up("later"));
+    });
+}
+
+#[test]
 fn a_service_may_wait_for_another() {
     under_each_supervisor(|tree| {
         tree.define("db", "exec sleep 1000");
@@ -271,11 +363,30 @@ fn a_service_may_wait_for_another() {
 }
 
 #[test]
+fn needs_may_be_wrong() {
+    under_each_supervisor(|tree| {
+        for (name, needs) in [("web", "nosuch"), ("one", "two"), ("two", "one")] {
+            tree.define(name, "exec sleep 1000");
+            tree.file(name, "needs", needs);
+            tree.link(name);
+        }
+        tree.start();
+        because(tree, "web", "it waits for nosuch, which does not exist", "add a service nosuch");
+        let out = svctl_in(tree).args(&["why", "one"]).go().out;
+        assert!(
+            out.contains("  needs: lead back to it, so one is ignored: one needs two needs one"),
+            "{out}"
+        );
+    });
+}
+
+#[test]
 fn check_is_asked() {
     with_run("exec sleep 1000", |tree, _| {
         write_script(&tree.root.join("sv/web/check"), "exit 1");
         eventually("up", || tree.is_up("web"));
         because(tree, "web", "it runs, and its ./check fails", "");
+        assert_eq!(svctl_in(tree).args(&["why", "web"]).go().code, Some(3));
         write_script(&tree.root.join("sv/web/check"), "exit 0");
         assert!(svctl_in(tree).args(&["why", "web"]).go().out.contains("\n  check: passes\n"));
     });
@@ -303,4 +414,5 @@ fn a_full_disk_of_the_log_is_named() {
         outcome.out.contains("  cause: the disk of its log ") && outcome.out.contains(" is full"),
         "{outcome:?}"
     );
+    assert_eq!(outcome.code, Some(3));
 }

@@ -86,10 +86,10 @@ fn a_project_is_started_and_stopped() {
     // From a directory below, too.
     fs::create_dir_all(project.join("a/b")).unwrap();
     let again = svctl().arg("up").dir(&project.join("a/b")).go();
-    assert!(again.code == Some(0) && again.out.starts_with("served already by runsvdir (pid "), "{again:?}");
+    assert!(again.code == Some(0) && again.out.contains(" is served already by runsvdir (pid "), "{again:?}");
     let pids: Vec<i32> = ["web", "worker", "piped"].iter().map(|name| project.pid(name).unwrap()).collect();
     let out = project.works(&["down"]);
-    assert!(out.contains("web: down\n") && out.contains("ended runsvdir (pid "), "{out}");
+    assert!(out.contains("web: down\n") && out.contains("ended runsvdir "), "{out}");
     for pid in pids {
         assert!(!is_alive(pid));
     }
@@ -205,7 +205,7 @@ fn a_tree_that_a_runsvinit_serves_is_not_ended() {
     assert_eq!(outcome.code, Some(111));
     assert!(outcome.err.contains("runsvinit --halt"), "{outcome:?}");
     let out = project.works(&["up"]);
-    assert!(out.starts_with("served already by runsvinit"), "{out}");
+    assert!(out.contains(" is served already by runsvinit"), "{out}");
     runsvinit.signal(SIGTERM);
     runsvinit.exit_code();
 }
@@ -232,10 +232,9 @@ fn commands_become_the_program_where_they_can() {
     assert_eq!(project.command("steps"), "cd web && A=1 exec npm start");
     assert_eq!(project.command("hosted"), "exec sh -c 'a | b'");
     assert_eq!(project.command("own"), "exec x");
-    for name in ["hosted", "steps"] {
+    for name in ["plain", "own", "hosted", "steps"] {
         assert!(project.join(&format!(".services/{name}/kill-group")).exists(), "{name}");
     }
-    assert!(!project.join(".services/plain/kill-group").exists());
     let mode = fs::metadata(project.join(".services/plain/run")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o755);
     assert!(project.join("log/plain").is_dir());
@@ -357,4 +356,107 @@ fn what_cannot_be_used_is_listed_and_nothing_is_written() {
     project.root.file("Procfile", "# nothing\n");
     assert!(project.svctl(&["import"]).err.contains("has no service"));
     assert!(!project.join(".services").exists() && !project.join("log").exists());
+}
+
+/// A command that works with the project although `SVDIR` names another directory.
+fn with_svdir(project: &Project, svdir: &TempDir, words: &[&str]) -> Outcome {
+    svctl().args(words).env("SVDIR", svdir.path()).dir(project.root.path()).go()
+}
+
+#[test]
+fn a_project_goes_before_svdir_and_down_ends_only_what_up_started() {
+    // The services of the machine, so to speak.
+    let machine = TempDir::new();
+    machine.script("sshd/run", "exec sleep 1000");
+    let runsvdir = run_file(executable()).args(&["runsvdir", "-P"]).arg(machine.path());
+    let mut runsvdir = runsvdir.start(&machine.join("messages"));
+    eventually("up", || svctl().args(&["is-up", "-d"]).arg(machine.path()).arg("sshd").go().code == Some(0));
+    let sshd: i32 = machine.read("sshd/supervise/pid").trim().parse().unwrap();
+    let project = Project::new("web: exec sleep 1000\n");
+    let tree = project.join(".services").display().to_string();
+    let elsewhere = format!("for this one: svctl list -d {tree}; svctl log -d {tree}\n");
+    let outcome = with_svdir(&project, &machine, &["import"]);
+    assert!(outcome.out.contains("\nnext: svctl up\n") && outcome.out.contains(&elsewhere), "{outcome:?}");
+    let outcome = with_svdir(&project, &machine, &["up"]);
+    assert!(outcome.out.starts_with(&format!("started runsvdir {tree} (pid ")), "{outcome:?}");
+    assert!(outcome.out.contains(&elsewhere), "{outcome:?}");
+    let outcome = with_svdir(&project, &machine, &["down"]);
+    assert!(outcome.out.contains(&format!("ended runsvdir {tree} (pid ")), "{outcome:?}");
+    assert!(is_alive(sshd));
+    // What `svctl up` did not start is not ended, even if it is meant.
+    for words in [&["down", "-o"][..], &["down", "-n", "-d"]] {
+        let outcome = svctl().args(words).arg(machine.path()).go();
+        assert_eq!((outcome.code, outcome.out.as_str()), (Some(111), ""), "{outcome:?}");
+        let path = machine.path().display();
+        assert!(
+            outcome.err.contains(&format!(" serves {path}, and svctl up did not start it")),
+            "{outcome:?}"
+        );
+    }
+    let elsewhere = TempDir::new();
+    let outcome = svctl().arg("down").env("SVDIR", machine.path()).dir(elsewhere.path()).go();
+    assert_eq!(outcome.code, Some(111), "{outcome:?}");
+    // Nor does `up` start there what somebody stopped.
+    svctl().args(&["stop", "-d"]).arg(machine.path()).arg("sshd").go();
+    let outcome = svctl().args(&["up", "-o"]).arg(machine.path()).go();
+    assert!(outcome.out.contains("which svctl up did not start\nsshd: down\n"), "{outcome:?}");
+    assert!(!outcome.out.contains("svctl down"), "{outcome:?}");
+    runsvdir.signal(SIGHUP);
+    runsvdir.exit_code();
+}
+
+#[test]
+fn a_project_whose_runsvdir_was_killed_can_be_stopped_and_started() {
+    let project = Project::new("web: exec sleep 1000\nworker: exec sleep 1000\n");
+    project.works(&["import"]);
+    let runsvs = || ["web", "worker"].map(|name| parent_of(project.pid(name).unwrap()).unwrap());
+    let kill_runsvdir = |out: &str| {
+        let pid = out.split_once("(pid ").and_then(|(_, rest)| rest.split_once(')')).unwrap().0;
+        let pid: i32 = pid.parse().unwrap();
+        kill(pid, SIGKILL);
+        eventually("ended", || !is_alive(pid));
+    };
+    kill_runsvdir(&project.works(&["up"]));
+    let before = runsvs();
+    let out = project.works(&["down"]);
+    assert!(out.contains("web: down\n") && out.contains("ended the supervisors of "), "{out}");
+    assert!(!before.into_iter().any(is_alive));
+    // A runsvdir that comes later does not start those supervisors, so it cannot end them.
+    kill_runsvdir(&project.works(&["up"]));
+    let before = runsvs();
+    project.works(&["up"]);
+    assert_eq!(runsvs(), before);
+    let out = project.works(&["down"]);
+    assert!(out.contains("ended runsvdir "), "{out}");
+    assert!(!before.into_iter().any(is_alive));
+    assert!(project.works(&["down"]).starts_with("nothing serves "));
+    // What was stopped is started.
+    project.works(&["up"]);
+    svctl().args(&["stop", "web"]).dir(project.root.path()).go();
+    assert!(project.works(&["up"]).contains("web: up (pid "));
+}
+
+#[test]
+fn an_import_keeps_the_variables_and_tells_what_to_restart() {
+    let project = Project::new("web: echo $A; exec sleep 1000\nworker: exec sleep 1000\n");
+    project.root.file("env", "A=one\n");
+    project.works(&["import", "--env", "env"]);
+    project.works(&["up"]);
+    project.root.file(
+        "Procfile",
+        "web: echo again $A; exec sleep 1000\nworker: exec sleep 1000\nnew: exec sleep 9\n",
+    );
+    let out = project.works(&["import"]);
+    assert_eq!(out, "web: updated; it counts from its next start on\nnew: made\nnext: svctl restart web\n");
+    assert!(
+        project.read(".services/web/run").contains("/env || exit 111\n"),
+        "{}",
+        project.read(".services/web/run")
+    );
+    let out = project.works(&["up"]);
+    assert!(out.contains("web: runs an older command; to run the new one: svctl restart web\n"), "{out}");
+    assert!(!out.contains("worker: runs an older"), "{out}");
+    svctl().args(&["restart", "web"]).dir(project.root.path()).go();
+    assert!(!project.works(&["up"]).contains("older"));
+    eventually("logged", || project.read("log/web/current").ends_with(" again one\n"));
 }

@@ -401,14 +401,13 @@ fn names_of_one_service_and_links_that_lead_elsewhere_are_followed() {
             shown == expected
         });
     };
+    // One log is shown under its first name.
     log("one", "0\n");
-    shows(&["a | 0", "b | 0"]);
-    log("one", "1\n");
-    shows(&["a | 1", "b | 1"]);
+    shows(&["0"]);
     let current = target.join("one/log/main/current");
     fs::rename(&current, current.with_file_name(FIRST)).unwrap();
     fs::write(&current, "rotated\n").unwrap();
-    shows(&["a | rotated", "b | rotated"]);
+    shows(&["rotated"]);
     fs::remove_file(tree.path("b")).unwrap();
     std::thread::sleep(Duration::from_millis(50));
     link("two", "b");
@@ -419,6 +418,109 @@ fn names_of_one_service_and_links_that_lead_elsewhere_are_followed() {
     log("two", "4\n");
     shows(&["b | 4"]);
     drop(svctl);
+}
+
+/// Adds a line to the log in a directory.
+fn append(dir: &Path, line: &str) {
+    let current = fs::OpenOptions::new().append(true).create(true).open(dir.join("current"));
+    current.unwrap().write_all(line.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_log_that_leads_elsewhere_is_followed_without_a_gap() {
+    use std::os::unix::fs::symlink;
+    let tree = Tree::new();
+    let target = TempDir::new();
+    let link = |to: &str, path: &Path| {
+        let new = target.join("new-link");
+        symlink(target.join(to), &new).unwrap();
+        fs::rename(new, path).unwrap();
+    };
+    for number in [1, 2, 3] {
+        // From another time, which is not shown.
+        target.file(&format!("{number}/web/log/main/current"), stamped(0, "old"));
+    }
+    for log in ["logs/1", "logs/2"] {
+        fs::create_dir_all(target.join(log)).unwrap();
+    }
+    let main = |dir: &str| target.join(dir).join("web/log/main");
+    append(&main("1"), &stamped(1, "first"));
+    link("1", &target.join("now"));
+    link("now/web", &tree.path("web"));
+    let _svctl = tree.svctl(&["-f", "--raw", "-n1"]).start(&tree.path("out"));
+    let mut expected = stamped(1, "first");
+    let mut seconds = 1;
+    let mut shows = |dirs: &[PathBuf]| {
+        for dir in dirs {
+            seconds += 1;
+            let line = stamped(seconds, "more");
+            append(dir, &line);
+            expected += &line;
+        }
+        eventually(&expected, || tree.0.read("out") == expected);
+    };
+    shows(&[main("1")]);
+    // The service, in the middle of the way; the log before is written to once more.
+    link("2", &target.join("now"));
+    shows(&[main("1")]);
+    shows(&[main("2")]);
+    // The service.
+    link("3/web", &tree.path("web"));
+    shows(&[main("3"), main("3")]);
+    // The log directory is made anew.
+    fs::remove_dir_all(main("3")).unwrap();
+    fs::create_dir(main("3")).unwrap();
+    shows(&[main("3")]);
+    // It becomes a link, and that leads elsewhere.
+    fs::remove_dir_all(main("3")).unwrap();
+    link("logs/1", &main("3"));
+    shows(&[target.join("logs/1")]);
+    link("logs/2", &main("3"));
+    shows(&[target.join("logs/1"), target.join("logs/2")]);
+    // The service is made anew, as a directory.
+    fs::remove_file(tree.path("web")).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    fs::create_dir(tree.path("web")).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    fs::create_dir_all(tree.path("web/log/main")).unwrap();
+    shows(&[tree.path("web/log/main")]);
+}
+
+#[test]
+fn a_log_has_one_name_at_a_time() {
+    let tree = Tree::new();
+    tree.file("a", "current", "");
+    tree.file("c", "current", "");
+    let twice = tree.path("c");
+    let words = ["-f", "c", "c/log", twice.to_str().unwrap()];
+    let _named = tree.svctl(&words).start(&tree.path("named"));
+    let _all = tree.svctl(&["-f"]).start(&tree.path("all"));
+    append(&tree.path("c/log/main"), "1\n");
+    eventually("named", || tree.0.read("named") == "1\n");
+    eventually("all", || tree.0.read("all") == "c | 1\n");
+    fs::rename(tree.path("c"), tree.path("cc")).unwrap();
+    append(&tree.path("cc/log/main"), "2\n");
+    append(&tree.path("a/log/main"), "3\n");
+    eventually("the rest", || tree.0.read("all").contains("a  | 3\n"));
+    append(&tree.path("cc/log/main"), "4\n");
+    eventually("the new name", || tree.0.read("all").ends_with("cc | 4\n"));
+    let all = tree.0.read("all");
+    assert_eq!(all.matches("| 2\n").count(), 1, "{all}");
+    assert_eq!(all.matches("| 4\n").count(), 1, "{all}");
+}
+
+#[test]
+fn lines_that_were_removed_unread_are_reported() {
+    let mut followed = Followed::new("s1000\nn2\n", &["-l", "100", "-b", "200"], &["--raw"]);
+    followed.svctl.signal(SIGSTOP);
+    let lines: String = (0..1000).map(|number| format!("line {number}\n")).collect();
+    followed.write(&lines);
+    let log = followed.tree.path("web/log/main/current");
+    eventually("written", || read(&log).ends_with("line 999\n"));
+    followed.svctl.signal(SIGCONT);
+    let report = "svctl: warning: web: some lines were removed before they could be read\n";
+    eventually("shown", || followed.shown().ends_with("line 999\n") || followed.shown().ends_with(report));
+    eventually("reported", || followed.shown().matches(report).count() == 1);
 }
 
 #[test]
