@@ -6,7 +6,7 @@
 //! | line                       | meaning                                                                          |
 //! |----------------------------|----------------------------------------------------------------------------------|
 //! | `ready @STAMP`             | the service told, at this time, that it is ready                                 |
-//! | `ready no`                 | it can tell that, and has not; or it does not run                                |
+//! | `ready no`                 | it can tell that, and has not; or it does not run, and is wanted up              |
 //! | `done @STAMP`              | it exited 0 at this time, and that was all it was to do                          |
 //! | `given-up REASON`          | it is not started any more, until a command asks for it                          |
 //! | `waits NAME`               | it is not started before this service is ready; a line for each                  |

@@ -250,7 +250,7 @@ impl Machine {
                 Some(at) => Readiness::Ready(at),
                 None => Readiness::NotReady,
             });
-        } else if policies.ready.is_some() && policies.rest.is_none() {
+        } else if policies.ready.is_some() && policies.rest.is_none() && self.want == Want::Up {
             // Readers see `state` before the `status` that it belongs to: without this line a process that ended before it
             // was ready would look like one that cannot tell.
             facts.readiness = Some(Readiness::NotReady);
