@@ -481,7 +481,7 @@ fn the_pipe_outlives_both_sides() {
     let service = Service::new().script("run", "echo $$ >>../starts; echo $$; exec sleep 1000").logged().up();
     let lines = || service.read("log/out").lines().count();
     eventually("one", || lines() == 1);
-    kill(service.log_pid().unwrap(), SIGKILL);
+    kill(service.started_log(), SIGKILL);
     let old = service.pid();
     kill(service.pid().unwrap(), SIGKILL);
     eventually("two", || lines() == 2 && service.pid().is_some() && service.pid() != old);
@@ -1283,7 +1283,7 @@ mod ours {
             .up();
         eventually("written", || read(service.root().join("written")) == "x\n");
         // Its first run ends soon after its start, so the next one is not due before a second is over.
-        let log = service.log_pid().unwrap();
+        let log = service.started_log();
         kill(log, SIGKILL);
         eventually("noticed", || service.log_pid() != Some(log));
         service.send("x");
@@ -1364,7 +1364,7 @@ mod ours {
     #[test]
     fn a_log_service_that_is_stopped_does_not_outlive_runsv() {
         let mut service = Service::sleeper().logged().file("log/timeout-exit", "100\n").up();
-        let log = service.log_pid().unwrap();
+        let log = service.started_log();
         service.send_log("p");
         eventually("stopped", || process_state(log) == Some('T'));
         service.send("x");

@@ -145,6 +145,12 @@ impl Service {
         self.read("log/supervise/pid").trim().parse().ok()
     }
 
+    /// The process of the log service, which may start after that of the service.
+    pub fn started_log(&self) -> i32 {
+        eventually("the log service runs", || self.log_pid().is_some());
+        self.log_pid().unwrap()
+    }
+
     /// The record `status`.
     pub fn status(&self) -> Status {
         Status::decode(&fs::read(self.path().join("supervise/status")).unwrap()).unwrap()
