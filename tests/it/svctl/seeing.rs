@@ -167,7 +167,8 @@ fn status_shows_all_that_is_known_and_the_end_of_the_log() {
         tree.link("web");
         tree.start();
         eventually("logged", || tree.read("web", "log/main/current").contains("line 12"));
-        eventually("up", || tree.is_up("web"));
+        // A process may be seen to work before its supervisor has written that it runs.
+        eventually("up", || tree.is_up("web") && tree.is_up("web/log"));
         let outcome = svctl_in(tree).args(&["status", "web"]).go();
         assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:?}");
         assert!(outcome.out.starts_with("web: up for "), "{}", outcome.out);
