@@ -89,6 +89,15 @@ mod here {
         }
     }
 
+    /// Entries are created, removed or renamed, or the directory itself is.
+    const ENTRIES: WatchFlags = WatchFlags::CREATE
+        .union(WatchFlags::DELETE)
+        .union(WatchFlags::MOVED_FROM)
+        .union(WatchFlags::MOVED_TO)
+        .union(WatchFlags::DELETE_SELF)
+        .union(WatchFlags::MOVE_SELF)
+        .union(WatchFlags::ONLYDIR);
+
     /// A set of watched directories.
     #[derive(Debug)]
     pub struct Inotify(OwnedFd);
@@ -115,14 +124,7 @@ mod here {
         ///
         /// That of inotify_add_watch(2).
         pub fn add(&self, directory: &CStr) -> io::Result<i32> {
-            let flags = WatchFlags::CREATE
-                | WatchFlags::DELETE
-                | WatchFlags::MOVED_FROM
-                | WatchFlags::MOVED_TO
-                | WatchFlags::DELETE_SELF
-                | WatchFlags::MOVE_SELF
-                | WatchFlags::ONLYDIR;
-            Ok(inotify::add_watch(&self.0, directory, flags)?)
+            Ok(inotify::add_watch(&self.0, directory, ENTRIES)?)
         }
 
         /// The same, and for what the directory is already watched for.
@@ -131,15 +133,7 @@ mod here {
         ///
         /// That of inotify_add_watch(2).
         pub fn add_too(&self, directory: &CStr) -> io::Result<i32> {
-            let flags = WatchFlags::CREATE
-                | WatchFlags::DELETE
-                | WatchFlags::MOVED_FROM
-                | WatchFlags::MOVED_TO
-                | WatchFlags::DELETE_SELF
-                | WatchFlags::MOVE_SELF
-                | WatchFlags::MASK_ADD
-                | WatchFlags::ONLYDIR;
-            Ok(inotify::add_watch(&self.0, directory, flags)?)
+            Ok(inotify::add_watch(&self.0, directory, ENTRIES | WatchFlags::MASK_ADD)?)
         }
 
         /// Watches a directory for entries that are created, renamed or written to, for its own removal, and for what it is
