@@ -7,9 +7,12 @@
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::process::{Command, ExitCode};
+use std::sync::Mutex;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -38,6 +41,16 @@ macro_rules! register {
 
 /// Why a case stops without a result.
 pub(crate) struct NotRun(pub(crate) String);
+
+/// How many cases of a target may fail once and pass the second time, where [`TWICE`] is set.
+const AT_MOST_TWICE: usize = 2;
+
+/// Names a file. Where it is set a case that fails runs once more, and its first failure is appended to that file: a noisy
+/// machine alone fails no target, and what it hides is reported.
+const TWICE: &str = "RUNITBOX_TESTS_TWICE";
+
+/// The cases that failed the first time, and how.
+static FAILED_ONCE: Mutex<Vec<(&str, String)>> = Mutex::new(Vec::new());
 
 thread_local! {
     static IS_IN_CASE: Cell<bool> = const { Cell::new(false) };
@@ -71,6 +84,7 @@ fn run_with(executable: &'static str, mut arguments: Arguments) -> ExitCode {
     };
     let conclusion = libtest_mimic::run(&arguments, cases.into_iter().map(trial).collect());
     programs::remove_scratch();
+    report_failed_once();
     conclusion.exit_code()
 }
 
@@ -92,7 +106,30 @@ fn restore_signals() {
     let _ = again.env(IS_RESTORED, "1").exec();
 }
 
+fn report_failed_once() {
+    let Some(report) = std::env::var_os(TWICE) else { return };
+    let mut report = OpenOptions::new().create(true).append(true).open(report).unwrap();
+    for (name, message) in FAILED_ONCE.lock().unwrap().iter() {
+        writeln!(report, "{name}\n{message}\n").unwrap();
+    }
+}
+
 fn run_one(case: &Case) -> Result<Completion, Failed> {
+    let result = try_one(case);
+    let Err(failed) = &result else { return result };
+    if std::env::var_os(TWICE).is_none() {
+        return result;
+    }
+    let mut failed_once = FAILED_ONCE.lock().unwrap();
+    if failed_once.len() == AT_MOST_TWICE {
+        return result;
+    }
+    failed_once.push((case.name, failed.message().unwrap_or_default().to_owned()));
+    drop(failed_once);
+    try_one(case)
+}
+
+fn try_one(case: &Case) -> Result<Completion, Failed> {
     IS_IN_CASE.set(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(case.run));
     IS_IN_CASE.set(false);
@@ -110,7 +147,7 @@ fn keep(info: &PanicHookInfo<'_>) {
     if backtrace.status() == BacktraceStatus::Captured {
         let backtrace = backtrace.to_string();
         // Below that it is the same for all cases.
-        for line in backtrace.lines().take_while(|line| !line.contains("support::cases::run_one")) {
+        for line in backtrace.lines().take_while(|line| !line.contains("support::cases::try_one")) {
             message += "\n";
             message += line;
         }
