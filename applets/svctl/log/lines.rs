@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use svcore::slice;
 use svcore::sys::clock;
 use svcore::tai::{self, Tai64N};
 
+use super::buffer::Buffer;
 use super::content::{Content, Unreadable};
 use super::directory::{Directory, Opened};
 use super::filter::Filter;
@@ -109,60 +110,6 @@ struct Line {
     /// It has a newline in the file.
     is_ended: bool,
     time: Tai64N,
-}
-
-/// Bytes that were read.
-#[derive(Default)]
-struct Buffer {
-    bytes: Vec<u8>,
-    /// What was not used yet is between these two.
-    from: usize,
-    to: usize,
-    /// There is no newline between `from` and here.
-    scanned: usize,
-    /// Here begins another file than before, which may or may not go on with the line.
-    seam: Option<usize>,
-    /// The file before the seam is complete.
-    is_complete: bool,
-}
-
-impl Buffer {
-    fn rest(&self) -> &[u8] {
-        slice::part(&self.bytes, self.from..self.to)
-    }
-
-    /// Notes that another file begins.
-    fn add_seam(&mut self, is_complete: bool) {
-        // What was before an empty file goes on after it, or does not.
-        let is_double = self.seam == Some(self.to);
-        if self.from < self.to && !is_double {
-            (self.seam, self.is_complete) = (Some(self.to), is_complete);
-        }
-    }
-
-    /// Reads more; how many bytes.
-    fn fill(&mut self, content: &mut impl Read, size: usize) -> io::Result<usize> {
-        if self.from > 0 {
-            self.bytes.copy_within(self.from..self.to, 0);
-            self.to = self.to.saturating_sub(self.from);
-            self.scanned = self.scanned.saturating_sub(self.from);
-            self.seam = self.seam.map(|seam| seam.saturating_sub(self.from));
-            self.from = 0;
-        }
-        if self.bytes.len() < self.to.saturating_add(size / 2) {
-            self.bytes.resize(self.to.saturating_add(size), 0);
-        }
-        loop {
-            match content.read(self.bytes.get_mut(self.to..).unwrap_or_default()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => {
-                    let length = read?;
-                    self.to = self.to.saturating_add(length);
-                    return Ok(length);
-                }
-            }
-        }
-    }
 }
 
 impl Log {

@@ -3,6 +3,7 @@
 //! It only reads, and needs no svlogd that runs. Each log is read line by line ([`lines`]), several are merged by the time
 //! of their lines ([`merge`]), and with `-f` it waits for more ([`follow`]).
 
+mod buffer;
 mod content;
 mod directory;
 mod filter;
