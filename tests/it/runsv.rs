@@ -1054,13 +1054,13 @@ mod ours {
     fn timeout_finish_is_how_long_finish_has() {
         let service = Service::sleeper()
             .script("finish", "echo finishing >../finish; exec sleep 1000")
-            .file("timeout-finish", "200")
+            .file("timeout-finish", "1000")
             .up();
         service.send("d");
         eventually("finishing", || !read(service.root().join("finish")).is_empty());
         eventually("down", || service.is_down());
         assert!(
-            service.messages().contains("./finish did not end in 200 ms: killed"),
+            service.messages().contains("./finish did not end in 1000 ms: killed"),
             "{}",
             service.messages()
         );
@@ -1513,8 +1513,10 @@ mod ours {
         for dir in ["supervise", "log/supervise"] {
             assert!(!service.path().join(dir).exists(), "{dir}");
         }
-        let outcome = sv(&["status"]);
-        assert!(outcome.out.starts_with("run: ") && outcome.out.contains("; run: log: "), "{outcome:?}");
+        eventually("shown", || {
+            let out = sv(&["status"]).out;
+            out.starts_with("run: ") && out.contains("; run: log: ")
+        });
         assert_eq!(sv(&["-w60", "restart"]).code, Some(0));
         assert_eq!(sv(&["-w60", "exit"]).code, Some(0));
         eventually("left", || runsv.ended() == Some(0));

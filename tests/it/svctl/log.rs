@@ -729,6 +729,7 @@ fn the_directory_is_that_of_the_svlogd_that_runs() {
         service.write("log/main/current", "old\n");
         let current = elsewhere.join("in/current");
         eventually("logged", || read(&current).ends_with(&format!("{is_child}\n")));
+        service.started_log();
         let outcome = svctl().args(&["log", "-n1", "./s"]).dir(service.root()).go();
         assert!(outcome.out.ends_with(&format!("{is_child}\n")), "{outcome:?}");
     }

@@ -114,7 +114,7 @@ fn ends_that_somebody_asked_for_do_not_count() {
         tree.file("web", "restart", "never");
         tree.link("web");
         tree.start();
-        eventually("up", || tree.is_up("web"));
+        eventually("started", || starts(tree, "web") == 1 && tree.is_up("web"));
         for number in 2..5 {
             assert_eq!(tree.sv(&["restart", "web"]).code, Some(0));
             eventually("started", || starts(tree, "web") == number);
