@@ -17,7 +17,7 @@ use crate::error::Failed;
 use crate::files::{self, Identity};
 use crate::process::Ended;
 use crate::say::{printable, printable_text};
-use crate::{decimal, exec, trust};
+use crate::{decimal, exec, sys, trust};
 
 /// Second lines are printed if this variable is 1, and not if it is 0. Otherwise they are if standard error is a terminal.
 const VARIABLE: &str = "RUNITBOX_HINTS";
@@ -92,8 +92,43 @@ struct Look<'a> {
     link: Option<CString>,
     /// How it begins.
     start: &'a [u8],
-    /// Its interpreter does not exist.
-    lacks_interpreter: bool,
+    /// What is wrong with its interpreter, if it has one.
+    interpreter_fault: Option<Fault>,
+}
+
+/// What is wrong with an interpreter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Missing,
+    Directory,
+    NotExecutable,
+}
+
+impl Fault {
+    fn of(dir: BorrowedFd<'_>, interpreter: &CStr) -> Option<Self> {
+        match files::look(dir, interpreter) {
+            Ok(None) => Some(Fault::Missing),
+            Ok(Some(stat)) if files::is_dir(&stat) => Some(Fault::Directory),
+            Ok(Some(stat)) if !files::is_executable(&stat) => Some(Fault::NotExecutable),
+            Ok(Some(_)) | Err(_) => None,
+        }
+    }
+
+    /// The error of an execution.
+    const fn errno(self) -> i32 {
+        match self {
+            Fault::Missing => libc::ENOENT,
+            Fault::Directory | Fault::NotExecutable => libc::EACCES,
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Fault::Missing => "does not exist",
+            Fault::Directory => "is a directory",
+            Fault::NotExecutable => "is not executable",
+        }
+    }
 }
 
 impl<'a> Look<'a> {
@@ -105,7 +140,7 @@ impl<'a> Look<'a> {
             stat: stat.map(|stat| (files::is_dir(&stat), files::is_executable(&stat), stat.st_size == 0)),
             link: readlinkat(dir, file, Vec::new()).ok(),
             start,
-            lacks_interpreter: interpreter.is_some_and(|it| matches!(files::look(dir, &it), Ok(None))),
+            interpreter_fault: interpreter.and_then(|it| Fault::of(dir, &it)),
         })
     }
 }
@@ -118,7 +153,9 @@ pub fn before_start(dir: BorrowedFd<'_>, file: &CStr, path: &[u8]) -> Option<Str
     let start = files::read_start(dir, file, &mut buffer);
     let is_read = start.is_ok();
     let look = Look::at(dir, file, start.unwrap_or_default())?;
-    let errno = expected(&look, machine().as_ref())?;
+    let Some(errno) = expected(&look, machine().as_ref()) else {
+        return sys::is_noexec(path).then(|| "its file system is mounted noexec".to_owned());
+    };
     // A file that we may not read can be anything.
     if is_read || errno != libc::ENOEXEC { of_look(&look, path, errno) } else { None }
 }
@@ -131,10 +168,10 @@ fn expected(look: &Look<'_>, machine: Option<&Machine>) -> Option<i32> {
     } else if look.start.starts_with(b"\x7fELF") {
         let theirs = Machine::of(look.start);
         let fits = machine.zip(theirs.as_ref()).is_none_or(|(ours, theirs)| ours.runs(theirs));
-        if fits { look.lacks_interpreter.then_some(libc::ENOENT) } else { Some(libc::ENOEXEC) }
+        if fits { look.interpreter_fault.map(Fault::errno) } else { Some(libc::ENOEXEC) }
     } else if look.start.starts_with(b"#!") {
-        let is_missing = look.lacks_interpreter || of_carriage_return(look.start, b"").is_some();
-        is_missing.then_some(libc::ENOENT)
+        let has_return = of_carriage_return(look.start, b"").is_some();
+        look.interpreter_fault.map(Fault::errno).or(has_return.then_some(libc::ENOENT))
     } else {
         Some(libc::ENOEXEC)
     }
@@ -173,18 +210,13 @@ fn of_look(look: &Look<'_>, path: &[u8], errno: i32) -> Option<String> {
         return (errno == libc::ENOENT).then(|| format!("it is a link to {target}, which does not exist"));
     };
     match errno {
-        libc::ENOENT => of_carriage_return(look.start, path).or_else(|| {
-            let interpreter = exec::interpreter(look.start).filter(|_| look.lacks_interpreter)?;
-            let why = match interpreter {
-                exec::Interpreter::OfScript(b"/bin/sh") => ": it is a script, and there is no shell here",
-                exec::Interpreter::OfScript(_) => "",
-                exec::Interpreter::OfProgram(_) => ": it is linked for another C library",
-            };
-            Some(format!("its interpreter {} does not exist{why}", printable_text(interpreter.path())))
-        }),
+        libc::ENOENT => of_carriage_return(look.start, path).or_else(|| of_interpreter(look, errno)),
         libc::EACCES if is_dir => Some(format!("{} is a directory", printable_text(path))),
         libc::EACCES if !is_executable => Some(format!("not executable: chmod +x {}", quoted(path))),
-        libc::EACCES => Some("you may not execute it, or its file system is mounted noexec".to_owned()),
+        libc::EACCES => Some(
+            of_interpreter(look, errno)
+                .unwrap_or_else(|| "you may not execute it, or its file system is mounted noexec".to_owned()),
+        ),
         libc::ENOEXEC => Some(
             if is_empty {
                 "it is empty"
@@ -197,6 +229,19 @@ fn of_look(look: &Look<'_>, path: &[u8], errno: i32) -> Option<String> {
         ),
         _ => None,
     }
+}
+
+/// What is wrong with the interpreter of a file, if that is why the execution failed with `errno`.
+fn of_interpreter(look: &Look<'_>, errno: i32) -> Option<String> {
+    let fault = look.interpreter_fault.filter(|fault| fault.errno() == errno)?;
+    let interpreter = exec::interpreter(look.start)?;
+    let why = match interpreter {
+        _ if fault != Fault::Missing => "",
+        exec::Interpreter::OfScript(b"/bin/sh") => ": it is a script, and there is no shell here",
+        exec::Interpreter::OfScript(_) => "",
+        exec::Interpreter::OfProgram(_) => ": it is linked for another C library",
+    };
+    Some(format!("its interpreter {} {}{why}", printable_text(interpreter.path()), fault.words()))
 }
 
 /// Whether the interpreter line of a file ends in a carriage return, as files from Windows do, and how to mend that.
@@ -287,12 +332,8 @@ fn holder(locks: &[u8], file: Identity) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const SCRIPT: Look<'_> = Look {
-        stat: Some((false, true, false)),
-        link: None,
-        start: b"#!/bin/sh\n",
-        lacks_interpreter: false,
-    };
+    const SCRIPT: Look<'_> =
+        Look { stat: Some((false, true, false)), link: None, start: b"#!/bin/sh\n", interpreter_fault: None };
 
     fn told(look: &Look<'_>, errno: i32) -> String {
         of_look(look, b"b/run", errno).unwrap_or_default()
@@ -300,7 +341,8 @@ mod tests {
 
     #[test]
     fn a_file_that_exists_but_does_not_is_explained() {
-        let missing = |start| told(&Look { start, lacks_interpreter: true, ..SCRIPT }, libc::ENOENT);
+        let missing =
+            |start| told(&Look { start, interpreter_fault: Some(Fault::Missing), ..SCRIPT }, libc::ENOENT);
         assert_eq!(missing(b"#! /no/such -x\n"), "its interpreter /no/such does not exist");
         assert_eq!(
             missing(b"#!/bin/sh\n"),
@@ -324,6 +366,10 @@ mod tests {
         assert_eq!(denied(false, false), "not executable: chmod +x b/run");
         assert_eq!(denied(true, true), "b/run is a directory");
         assert!(denied(false, true).contains("noexec"));
+        let directory = Look { interpreter_fault: Some(Fault::Directory), ..SCRIPT };
+        assert_eq!(told(&directory, libc::EACCES), "its interpreter /bin/sh is a directory");
+        let plain = Look { interpreter_fault: Some(Fault::NotExecutable), ..SCRIPT };
+        assert_eq!(told(&plain, libc::EACCES), "its interpreter /bin/sh is not executable");
         let format =
             |start, empty| told(&Look { start, stat: Some((false, true, empty)), ..SCRIPT }, libc::ENOEXEC);
         assert_eq!(format(b"", true), "it is empty");
@@ -338,7 +384,8 @@ mod tests {
         let errno = |look: &Look<'_>| expected(look, ours.as_ref());
         let with = |stat, start: &[u8]| errno(&Look { stat, start, ..SCRIPT });
         assert_eq!(errno(&SCRIPT), None);
-        assert_eq!(errno(&Look { lacks_interpreter: true, ..SCRIPT }), Some(libc::ENOENT));
+        assert_eq!(errno(&Look { interpreter_fault: Some(Fault::Missing), ..SCRIPT }), Some(libc::ENOENT));
+        assert_eq!(errno(&Look { interpreter_fault: Some(Fault::Directory), ..SCRIPT }), Some(libc::EACCES));
         assert_eq!(with(SCRIPT.stat, b"#!/bin/sh\r\n"), Some(libc::ENOENT));
         assert_eq!(with(None, b""), Some(libc::ENOENT));
         assert_eq!(with(Some((true, true, false)), b""), Some(libc::EACCES));

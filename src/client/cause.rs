@@ -96,7 +96,11 @@ fn unserved(service: &Target, name: &str, supervisors: &mut Supervisors) -> Stri
         }
         Ok(Some(_)) | Err(_) => {}
     }
-    let dir = parent(service);
+    let mut dir = parent(service);
+    // A log service is served by what serves the directory of its service.
+    if service.path.ends_with(b"/log") && dir.join("run").exists() {
+        dir.pop();
+    }
     match supervisors.serve(&dir) {
         Served::No => {
             let dir = printable_text(dir.as_os_str().as_bytes());

@@ -59,6 +59,19 @@ pub(crate) fn reason_here(_errno: i32) -> &'static str {
     "unknown error"
 }
 
+/// Whether nothing can be executed on the file system of a path.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_noexec(path: &[u8]) -> bool {
+    use rustix::fs::{StatVfsMountFlags, statvfs};
+    statvfs(path).is_ok_and(|space| space.f_flag.contains(StatVfsMountFlags::NOEXEC))
+}
+
+/// Whether nothing can be executed on the file system of a path: that is not known here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) const fn is_noexec(_path: &[u8]) -> bool {
+    false
+}
+
 /// How to open a directory whose entries are only used by name: it need not be readable.
 #[cfg(target_os = "linux")]
 pub const SEARCH: rustix::fs::OFlags = rustix::fs::OFlags::PATH;
