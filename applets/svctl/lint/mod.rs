@@ -29,6 +29,9 @@ const FOUND: u8 = 1;
 const TEXT_MAX: usize = 64 * 1024;
 /// The programs of a service, with their paths in its directory. Hooks are found by their directory.
 const PROGRAMS: &[&str] = &["run", "finish", "check", "on-failure", "log/run", "log/finish"];
+/// The settings of a stop. Source: runit-service(5).
+const SETTINGS: &[&str] =
+    &["down-signal", "timeout-kill", "timeout-finish", "log/down-signal", "log/timeout-kill"];
 /// The hooks. Source: runsv(8), CUSTOMIZE CONTROL.
 const HOOKS: &[&str] = &[
     "control/u",
@@ -166,6 +169,14 @@ fn look(path: &[u8]) -> Look {
             }
         }
         look.programs.push(program);
+    }
+    for &setting in SETTINGS {
+        let mut buffer = [0; 32];
+        let text =
+            c_string(setting.as_bytes()).and_then(|name| files::read_start(dir.as_fd(), &name, &mut buffer));
+        if let Some(expected) = rules::wrong_setting(setting, text.unwrap_or_default().trim_ascii()) {
+            look.senseless.push((setting, expected));
+        }
     }
     for file in PolicyFile::ALL {
         let Ok(opened) = trust::open_content(dir.as_fd(), file.name()) else { continue };

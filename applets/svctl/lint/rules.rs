@@ -3,6 +3,7 @@
 use svcore::listed::Listed;
 use svcore::policy::{self, Need, PolicyFile, RestartDelay, RestartLimit, Senseless};
 use svcore::say::printable_text;
+use svcore::{Signal, decimal};
 
 use super::name;
 
@@ -121,6 +122,17 @@ pub(super) fn senseless(file: PolicyFile, text: &[u8]) -> Option<&'static str> {
     parsed.err().map(|Senseless(expected)| expected)
 }
 
+/// What is wrong with the content of `down-signal` or a timeout: what it should be. An empty one is none.
+pub(super) fn wrong_setting(file: &str, text: &[u8]) -> Option<&'static str> {
+    let (is_right, expected) = if file.ends_with("signal") {
+        let is_signal = std::str::from_utf8(text).ok().and_then(Signal::from_text).is_some();
+        (is_signal, "the name or number of a signal")
+    } else {
+        (decimal::whole(text).is_some(), "a number of milliseconds")
+    };
+    (!is_right && !text.is_empty()).then_some(expected)
+}
+
 /// What is wrong with the needs of the services of a directory: for each service, what its file `needs` should not have.
 pub(super) fn wrong_needs(service: &Look, services: &[Look]) -> Vec<Finding> {
     let of = |name: &[u8]| services.iter().find(|service| service.name == name);
@@ -235,6 +247,21 @@ mod tests {
         assert!(told(&named).concat().contains("its name: "));
         let logs = Look { missing_logs: vec![b"./main".to_vec()], ..service(Vec::new()) };
         assert_eq!(told(&logs), ["log/run: svlogd's directory ./main does not exist"]);
+    }
+
+    #[test]
+    fn settings_of_a_stop_are_signals_and_milliseconds() {
+        for (file, text, is_right) in [
+            ("down-signal", "INT", true),
+            ("down-signal", "SIGQUIT", true),
+            ("log/down-signal", "3", true),
+            ("down-signal", "FOO", false),
+            ("timeout-kill", "0", true),
+            ("timeout-kill", "", true),
+            ("timeout-finish", "1s", false),
+        ] {
+            assert_eq!(wrong_setting(file, text.as_bytes()).is_none(), is_right, "{file} {text}");
+        }
     }
 
     #[test]

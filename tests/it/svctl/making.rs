@@ -256,6 +256,7 @@ fn lint_finds_what_keeps_a_service_from_working() {
         ("", 0o755, "run: it is empty\n"),
         ("exec x\n", 0o755, "run: no \"#!/bin/sh\" line at its beginning, or for another architecture\n"),
         ("#!/no/such\n", 0o755, "run: its interpreter /no/such does not exist\n"),
+        ("#!/tmp\n", 0o755, "run: its interpreter /tmp is a directory\n"),
         ("#!/bin/sh\r\n", 0o755, "run: its first line ends in CR; mend with: sed -i 's/\\r$//' run\n"),
         (GOOD, 0o777, "run: everybody may write to it: chmod o-w\n"),
         (
@@ -292,6 +293,15 @@ fn lint_finds_what_keeps_a_service_from_working() {
         with(&|dir| write(&dir.join("restart"), "sometimes\n", 0o644)).1,
         "restart: it has no effect, since it is not always, on-failure or never\n"
     );
+    for (file, text, expected) in [
+        ("timeout-kill", "abc\n", "a number of milliseconds"),
+        ("timeout-finish", "abc\n", "a number of milliseconds"),
+        ("down-signal", "FOO\n", "the name or number of a signal"),
+    ] {
+        let told = format!("{file}: it has no effect, since it is not {expected}\n");
+        assert_eq!(with(&|dir| write(&dir.join(file), text, 0o644)), (Some(1), told));
+    }
+    assert_eq!(with(&|dir| write(&dir.join("timeout-kill"), "500\n", 0o644)).0, Some(0));
     assert_eq!(
         with(&|dir| write(&dir.join("control/t"), GOOD, 0o644)).1,
         "control/t: not executable: chmod +x control/t\n"
