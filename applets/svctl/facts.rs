@@ -8,16 +8,19 @@ use rustix::fs::{CWD, stat, statvfs};
 use rustix::process::Pid;
 use svcore::client::{Base, LOG, MAIN, Part, Target, Trouble, View};
 use svcore::facts::{Facts, Readiness};
-use svcore::files;
 use svcore::listed::Listed;
+use svcore::policy::{self, PolicyFile};
 use svcore::proc_stat::ProcStat;
 use svcore::status::{State, Status, Want};
 use svcore::tai::{Tai64N, seconds_between};
+use svcore::{files, trust};
 
 use super::json::Object;
 use super::map::Map;
 use super::text;
 
+/// How many seconds a service may take until it is ready, if it does not say how many.
+const TIME_TO_BE_READY: u64 = 10;
 /// The longest command line that is read.
 const COMMAND_MAX: usize = 4096;
 
@@ -46,10 +49,12 @@ pub(super) struct Service {
 pub(super) struct Unit {
     /// What its supervisor tells, or why there is none.
     pub(super) told: Result<Told, Trouble>,
-    /// Whether it has a file `down`.
-    pub(super) has_down: bool,
+    /// Whether it has a file `down`; `None` if it does not exist, or may not be looked at.
+    pub(super) has_down: Option<bool>,
     /// It counts as one that exits too often until then.
     flaps_until: Option<Tai64N>,
+    /// How many seconds it may take until it is ready.
+    time_to_be_ready: u64,
 }
 
 /// What a supervisor tells.
@@ -102,8 +107,11 @@ impl Unit {
             facts.readiness = facts.readiness.filter(|_| status.state == State::Run);
             Told { status, facts }
         });
-        let has_down = target.has_down(part).unwrap_or(false);
-        Unit { told, has_down, flaps_until }
+        let has_down = target.has_down(part).ok();
+        let is_not_ready = |told: &Told| !part.is_log() && told.facts.readiness == Some(Readiness::NotReady);
+        let time_to_be_ready = told.as_ref().is_ok_and(is_not_ready).then(|| time_to_be_ready(target));
+        let time_to_be_ready = time_to_be_ready.flatten().unwrap_or(TIME_TO_BE_READY);
+        Unit { told, has_down, flaps_until, time_to_be_ready }
     }
 
     /// How it is at this moment.
@@ -111,7 +119,7 @@ impl Unit {
         let Told { status, facts } = match &self.told {
             Ok(told) => told,
             Err(Trouble::BadFormat | Trouble::Unable(..)) if !self.is_missing() => return Condition::Unknown,
-            Err(_) if self.has_down => return Condition::Off,
+            Err(_) if self.has_down() => return Condition::Off,
             Err(_) => return Condition::Unsupervised,
         };
         let is_wanted = status.want == Some(Want::Up);
@@ -145,6 +153,11 @@ impl Unit {
         }
     }
 
+    /// Whether there is a file `down`.
+    pub(super) fn has_down(&self) -> bool {
+        self.has_down == Some(true)
+    }
+
     /// Its status, if a supervisor tells it.
     pub(super) fn status(&self) -> Option<&Status> {
         self.told.as_ref().ok().map(|told| &told.status)
@@ -169,13 +182,10 @@ impl Unit {
     /// Whether it is wanted up and is not, or exits too often.
     pub(super) fn has_problem(&self, now: &Tai64N) -> bool {
         let is_wanted = self.status().is_none_or(|status| status.want == Some(Want::Up));
+        let age = self.status().map_or(0, |status| seconds_between(&status.since, now));
         match self.condition(now) {
-            Condition::Up
-            | Condition::NotReady
-            | Condition::Stopping
-            | Condition::Down
-            | Condition::Off
-            | Condition::Done => false,
+            Condition::NotReady => is_wanted && age >= self.time_to_be_ready,
+            Condition::Up | Condition::Stopping | Condition::Down | Condition::Off | Condition::Done => false,
             Condition::Finishing => is_wanted,
             Condition::Paused
             | Condition::Restarting
@@ -282,8 +292,12 @@ impl Service {
     pub(super) fn log_has_problem(&self) -> bool {
         let (Some(log), Some(status)) = (&self.log, self.main.status()) else { return false };
         let writes = status.state == State::Run && status.pid.is_some();
-        let is_down = matches!(log.condition(&self.now), Condition::Down | Condition::Off);
-        log.has_problem(&self.now) || writes && is_down
+        match log.condition(&self.now) {
+            // Whoever may control the service may have no access to its log service.
+            Condition::Unknown => false,
+            Condition::Down | Condition::Off => writes,
+            _ => log.has_problem(&self.now),
+        }
     }
 
     /// Seconds since its state began.
@@ -328,12 +342,10 @@ impl Service {
         object.text("condition", self.condition().word());
         object.boolean("problem", self.has_problem());
         object.boolean("up", self.is_up());
-        object.boolean("enabled", !self.main.has_down);
         self.write_unit(&self.main, object);
         if let Some(log) = &self.log {
             object.object("log", &mut |object| {
                 object.text("condition", log.condition(&self.now).word());
-                object.boolean("enabled", !log.has_down);
                 self.write_unit(log, object);
             });
         }
@@ -343,6 +355,9 @@ impl Service {
     }
 
     fn write_unit(&self, unit: &Unit, object: &mut Object<'_>) {
+        if let Some(has_down) = unit.has_down {
+            object.boolean("enabled", !has_down);
+        }
         object.boolean("supervised", unit.told.is_ok());
         let Ok(Told { status, facts }) = &unit.told else { return };
         object.text(
@@ -405,6 +420,14 @@ impl Service {
             });
         }
     }
+}
+
+/// After how many seconds a supervisor should have ended a service that is not ready, if a file `timeout-ready` says so.
+fn time_to_be_ready(target: &Target) -> Option<u64> {
+    let file = trust::open_content(target.dir().ok()?, PolicyFile::TimeoutReady.name()).ok()?;
+    let text = trust::read_at_most(&file, COMMAND_MAX).ok()?;
+    // The supervisor needs a moment for that.
+    Some(policy::millis(&text).ok()?.as_secs().saturating_add(2))
 }
 
 /// The supervisor of a service, if it is stopped by a signal: the parent of the service's process, or who wrote its state.
@@ -470,7 +493,7 @@ mod tests {
         };
         let mut told = Told { status, facts: Facts::default() };
         change(&mut told);
-        Unit { told: Ok(told), has_down: false, flaps_until: None }
+        Unit { told: Ok(told), has_down: Some(false), flaps_until: None, time_to_be_ready: 10 }
     }
 
     #[test]
@@ -497,15 +520,20 @@ mod tests {
         assert_eq!(of(State::Down, 0, Want::Up, &done), (C::Done, false));
         let not_ready = |told: &mut Told| told.facts.readiness = Some(Readiness::NotReady);
         assert_eq!(of(State::Run, 7, Want::Up, &not_ready), (C::NotReady, false));
+        let unit = unit(State::Run, 7, Want::Up, not_ready);
+        let has_problem = [9, 10].map(|age| unit.has_problem(&stamp(NOW + age, 0)));
+        assert_eq!(has_problem, [false, true]);
     }
 
     #[test]
     fn without_a_supervisor_a_file_down_decides() {
         let alone = |has_down| {
-            let unit = Unit { told: Err(Trouble::NotRunning), has_down, flaps_until: None };
+            let told = Err(Trouble::NotRunning);
+            let unit = Unit { told, has_down, flaps_until: None, time_to_be_ready: 10 };
             (unit.condition(&stamp(NOW, 0)), unit.has_problem(&stamp(NOW, 0)))
         };
-        assert_eq!(alone(true), (Condition::Off, false));
-        assert_eq!(alone(false), (Condition::Unsupervised, true));
+        assert_eq!(alone(Some(true)), (Condition::Off, false));
+        assert_eq!(alone(Some(false)), (Condition::Unsupervised, true));
+        assert_eq!(alone(None), (Condition::Unsupervised, true));
     }
 }

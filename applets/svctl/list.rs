@@ -17,8 +17,8 @@ use super::processes::{Process, Processes};
 use super::screen::Screen;
 use super::table::{self, Cell, Style};
 use super::text;
-use super::tree::Tree;
-use super::{Asked, NOT_UP, log, watching};
+use super::tree::{Tree, is_path};
+use super::{Asked, NOT_UP, log, watching, why};
 
 /// A service that has its state for a shorter time than this is shown as young, in seconds.
 const YOUNG: u64 = 60;
@@ -36,8 +36,19 @@ pub(super) fn run(asked: &Asked) -> Result {
     }
     let screen = Screen::new(&asked.given)?;
     let services = look(asked, &tree)?;
+    warn_of_missing(&tree, &services);
     say::out(&[text_of(asked, &tree, &services, &screen).as_bytes()]);
     Ok(exit_code(&services))
+}
+
+/// Reports names that no service has: why that is, or which name was probably meant.
+fn warn_of_missing(tree: &Tree, services: &[Service]) {
+    let base = Base::at(tree.path().into());
+    for service in services.iter().filter(|service| !is_path(&service.name) && !tree.has(&service.name)) {
+        let why = why::no_such(service, &base).unwrap_or_else(|| "there is no such service".to_owned());
+        let what = format!("{}: {why}", text::escaped(service.name.as_bytes()));
+        say::Message::warning("svctl", &what).print();
+    }
 }
 
 /// Prints the table again whenever a service changes.
@@ -194,7 +205,7 @@ fn row(service: &Service) -> Vec<Cell> {
         plain(service.main.restarts().map(|restarts| restarts.to_string())),
         plain(ready),
         log,
-        Cell::from(if service.main.has_down { "no" } else { "yes" }.to_owned()),
+        plain(service.main.has_down.map(|has_down| if has_down { "no" } else { "yes" }.to_owned())),
         Cell { text: text::command_line(&service.command), style: Style::Faint },
     ]
 }

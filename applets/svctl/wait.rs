@@ -211,12 +211,13 @@ pub(super) fn once(asked: &Asked) -> Result {
         &mut supervisors,
     );
     let mut ended = None;
-    let mut has_started = false;
+    let (mut has_started, mut got_term) = (false, false);
     watching::each_change(&names, &tree, &mut |_| {
         let services = list::services(&names, &tree);
         let Some(service) = services.first() else { return Ok(Next::Stop) };
         has_started |= has_run(before, service);
         ended = end_after(before, service);
+        got_term |= service.main.status().is_some_and(|status| status.term);
         let now = clock::monotonic();
         if service.condition() == Condition::Waiting {
             // What it needs may take its time.
@@ -238,7 +239,8 @@ pub(super) fn once(asked: &Asked) -> Result {
             u8::try_from(SIGNAL_CODE.saturating_add(signal.number())).unwrap_or(FAILED)
         }
         Some(Outcome::Unknown) => {
-            say::out(&[format!("{shown}: ended; its supervisor does not tell how\n").as_bytes()]);
+            let or = if got_term { "" } else { ", or its supervisor does not tell how" };
+            say::out(&[format!("{shown}: ended by a command{or}\n").as_bytes()]);
             FAILED
         }
         None => {
@@ -266,7 +268,7 @@ fn send_once(names: &[OsString], base: &Base, patience: Duration, supervisors: &
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Ended(Ended),
-    /// The supervisor does not tell.
+    /// The supervisor does not tell, or a command asked for it and nothing else was recorded.
     Unknown,
 }
 

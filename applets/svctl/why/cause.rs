@@ -6,6 +6,7 @@ use std::time::Duration;
 use svcore::Signal;
 use svcore::client::CheckFailure;
 use svcore::facts::End;
+use svcore::hint::quoted;
 use svcore::listed::Listed;
 use svcore::process::Ended;
 use svcore::tai::Tai64N;
@@ -25,7 +26,9 @@ const IMPRECISION: Duration = Duration::from_millis(10);
 pub(super) const MISSING: &str = "does not exist";
 
 /// What mends a lack of memory.
-const MORE_MEMORY: &str = "give it more memory, or make it need less";
+const MORE_MEMORY: &str = "; give it more memory, or make it need less";
+/// How a command begins that mends something. What begins otherwise is for people.
+const COMMANDS: [&str; 5] = ["svctl ", "ln ", "chmod ", "kill ", "sed "];
 
 /// What was found about a service.
 #[derive(Debug, Default)]
@@ -35,6 +38,12 @@ pub(super) struct Evidence {
     pub(super) condition: Option<Condition>,
     pub(super) has_down: bool,
     pub(super) is_wanted_up: bool,
+    /// It is the log service of another one.
+    pub(super) is_log: bool,
+    /// It runs, and was told to end so many seconds ago, and `control/t` was run instead of sending TERM.
+    pub(super) told_to_end: Option<u64>,
+    /// It runs, and is not started again when it ends.
+    pub(super) runs_once: bool,
     /// Why it has no supervisor, and what to do.
     pub(super) unserved: Option<String>,
     /// What is wrong with the file `run`.
@@ -89,7 +98,7 @@ pub(super) struct Evidence {
 }
 
 /// The answer of `./check`.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Check {
     /// There is none, or it was not run.
     #[default]
@@ -97,11 +106,13 @@ pub(super) enum Check {
     Passes,
     /// How, if it was run.
     Fails(Option<CheckFailure>),
+    /// It cannot be run, and why.
+    Unusable(String),
 }
 
 impl Check {
     /// How it fails, in words; `None` if it does not.
-    pub(super) fn failure(self) -> Option<String> {
+    pub(super) fn failure(&self) -> Option<String> {
         match self {
             Check::None | Check::Passes => None,
             Check::Fails(None) => Some("fails".to_owned()),
@@ -110,6 +121,7 @@ impl Check {
                 Some(format!("fails: the signal {number} ends it"))
             }
             Check::Fails(Some(CheckFailure::Late)) => Some("fails: it does not end in time".to_owned()),
+            Check::Unusable(why) => Some(format!("cannot be run: {why}")),
         }
     }
 }
@@ -138,10 +150,10 @@ pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
     }
     let of_main = match condition {
         Condition::Unsupervised | Condition::Unknown => of_unserved(evidence),
-        Condition::Off => cause(
-            "it has a file down, and no supervisor",
-            evidence.unserved.clone().unwrap_or_else(|| format!("svctl start {name}")),
-        ),
+        Condition::Off => {
+            let mend = of_unserved(evidence)?;
+            cause(format!("it has a file down, and {}", mend.what), mend.mend.unwrap_or_default())
+        }
         Condition::Down if evidence.has_down => {
             cause("it has a file down, so it is started only on command", format!("svctl start {name}"))
         }
@@ -155,7 +167,7 @@ pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
             let reason = evidence.given_up.clone().unwrap_or_default();
             let why = of_start(evidence).map_or_else(String::new, |cause| format!("; {}", cause.what));
             let mend = of_start(evidence).and_then(|cause| cause.mend);
-            let mend = mend.map_or_else(String::new, |mend| format!("{mend}; then: "));
+            let mend = mend.map_or_else(String::new, |mend| format!("{mend}; "));
             cause(format!("it was given up: {reason}{why}"), format!("{mend}svctl reset {name}"))
         }
         Condition::Paused => cause("it was stopped by the signal STOP", format!("svctl kill -s CONT {name}")),
@@ -165,40 +177,70 @@ pub(super) fn of(evidence: &Evidence) -> Option<Cause> {
         }
         Condition::Finishing => {
             let pid = evidence.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
-            let kill = evidence.pid.map_or_else(String::new, |pid| format!("; kill -KILL {pid}"));
-            cause(
-                format!("./run has ended, and ./finish{pid} has not yet"),
-                format!("look at {name}/finish{kill}"),
-            )
+            let kill = evidence.pid.map_or_else(String::new, |pid| format!("kill -KILL {pid}"));
+            cause(format!("./run has ended, and ./finish{pid} has not yet"), kill)
         }
         Condition::NotReady => {
             cause("it runs, and has not told that it is ready", format!("svctl log {name}"))
         }
         Condition::Restarting | Condition::Flapping => of_start(evidence),
         Condition::Up if ends_at_once(evidence) => of_start(evidence),
-        Condition::Up => evidence.check.failure().and_then(|fails| {
-            let run = format!("(cd {} && ./check >&-; echo $?)", evidence.directory);
-            cause(format!("it runs, and its ./check {fails}"), run)
-        }),
+        Condition::Up => of_told_to_end(evidence).or_else(|| of_check(evidence)),
         Condition::Done => None,
     };
-    of_main.or_else(|| of_log(evidence))
+    of_main.or_else(|| of_log(evidence)).or_else(|| {
+        let what = "it is to run once, so it is not started again when it ends";
+        cause(what, format!("svctl start {name}")).filter(|_| evidence.runs_once)
+    })
+}
+
+/// Why a service still runs that is wanted down.
+fn of_told_to_end(evidence: &Evidence) -> Option<Cause> {
+    let seconds = evidence.told_to_end?;
+    cause(
+        format!(
+            "it was told to end {seconds} s ago and still runs: control/t was run instead of sending TERM"
+        ),
+        format!("svctl stop --wait-kill {}", evidence.name),
+    )
+}
+
+fn of_check(evidence: &Evidence) -> Option<Cause> {
+    if let Check::Unusable(why) = &evidence.check {
+        let (what, mend) = with_mend(why);
+        return cause(format!("its ./check cannot be run, so it counts as passing: {what}"), mend);
+    }
+    let fails = evidence.check.failure()?;
+    let run = by_hand(evidence, "./check >&-");
+    cause(format!("it runs, and its ./check {fails}"), run)
+}
+
+/// What a person can type to run a program of a service.
+fn by_hand(evidence: &Evidence, program: &str) -> String {
+    format!("(cd {} && {program}; echo $?)", evidence.directory)
+}
+
+/// A name as the last word of an `svctl` command.
+pub(super) fn word(name: &[u8]) -> String {
+    let dashes = if name.starts_with(b"-") { "-- " } else { "" };
+    format!("{dashes}{}", quoted(name))
 }
 
 /// Whether a service is as somebody wanted it, or will soon be, so what explains that is nothing wrong.
 pub(super) fn is_as_asked(evidence: &Evidence) -> bool {
     let is_held_up = evidence.stopped.is_some() || evidence.hook.is_some();
-    let is_asked = matches!(
-        evidence.condition,
+    let is_asked = match evidence.condition {
+        Some(Condition::Up) => evidence.runs_once && evidence.check.failure().is_none(),
         Some(
             Condition::Down
-                | Condition::Off
-                | Condition::Stopping
-                | Condition::Finishing
-                | Condition::NotReady
-                | Condition::Done
-        )
-    );
+            | Condition::Off
+            | Condition::Stopping
+            | Condition::Finishing
+            | Condition::NotReady
+            | Condition::Done,
+        ) => true,
+        _ => false,
+    };
     is_asked && !is_held_up
 }
 
@@ -207,71 +249,52 @@ fn of_hook(evidence: &Evidence) -> Option<Cause> {
     let (hook, pid, seconds) = evidence.hook.as_ref()?;
     cause(
         format!("{hook} (pid {pid}) runs since {seconds} s, and the supervisor waits for it"),
-        format!("look at {hook}; kill {pid}"),
+        format!("kill {pid}"),
     )
 }
 
-/// Parts a reason such as `not enabled: ln -s …` into what is wrong and what to do.
-fn with_mend(why: &str) -> Option<(&str, &str)> {
-    let at = why.as_bytes().windows(2).position(|part| part == b": ")?;
-    Some((why.get(..at)?, why.get(at.saturating_add(2)..)?))
+/// Parts a reason such as `not enabled: ln -s …` into what is wrong and the command that mends it, which may be empty.
+fn with_mend(why: &str) -> (&str, &str) {
+    let parts = || {
+        let at = why.as_bytes().windows(2).position(|part| part == b": ")?;
+        Some((why.get(..at)?, why.get(at.saturating_add(2)..)?))
+    };
+    let is_command = |mend: &str| COMMANDS.iter().any(|command| mend.starts_with(command));
+    parts().filter(|(_, mend)| is_command(mend)).unwrap_or((why, ""))
 }
 
 /// Why a service has no supervisor.
 fn of_unserved(evidence: &Evidence) -> Option<Cause> {
     // What is wrong with the file is told first only where a supervisor could not even be asked for.
-    match &evidence.unserved {
-        Some(why) => match with_mend(why) {
-            // `not enabled: ln -s …` is a cause and what to do.
-            Some((what, mend)) => cause(what, mend),
-            None => cause(why.clone(), ""),
-        },
-        None => cause("no supervisor serves it", ""),
-    }
+    let (what, mend) = with_mend(evidence.unserved.as_deref().unwrap_or("no supervisor serves it"));
+    cause(what, mend)
 }
 
 fn of_waits(evidence: &Evidence) -> Option<Cause> {
-    let name = &evidence.name;
     if let Some((missing, _)) = evidence.waits.iter().find(|(_, state)| state == MISSING) {
-        let what = format!("it waits for {missing}, which does not exist");
-        return cause(what, format!("add a service {missing}, or remove it from {name}/needs"));
+        let needs = format!("{}/needs", evidence.directory);
+        return cause(format!("it waits for {missing}, which does not exist, by the file {needs}"), "");
     }
     let waits: Vec<String> = evidence.waits.iter().map(|(name, state)| format!("{name} ({state})")).listed();
-    let first = evidence.waits.first().map(|(name, _)| format!("svctl why {name}"));
+    let first = evidence.waits.first().map(|(name, _)| format!("svctl why {}", word(name.as_bytes())));
     cause(format!("it waits for {}", waits.join(", ")), first.unwrap_or_default())
 }
 
 /// Why a service does not stay up that is wanted up.
 fn of_start(evidence: &Evidence) -> Option<Cause> {
     if let Some(why) = &evidence.run {
-        return match with_mend(why) {
-            Some((what, mend)) => {
-                let what = what.strip_suffix("; mend with").unwrap_or(what);
-                cause(format!("run cannot be started: {what}"), mend)
-            }
-            None => cause(format!("run cannot be started: {why}"), mend_of_run(why, &evidence.name)),
+        let (what, mend) = with_mend(why);
+        let what = what.strip_suffix("; mend with").unwrap_or(what);
+        let (advice, mend) = if has(why, "\"#!/bin/sh\" line") {
+            ("; if it is a script, add one", format!("sed -i '1i #!/bin/sh' {}/run", evidence.directory))
+        } else if has(why, "it is missing") || has(why, "it is empty") {
+            ("; write a script that executes the program", String::new())
+        } else {
+            ("", mend.to_owned())
         };
+        return cause(format!("run cannot be started: {what}{advice}"), mend);
     }
     of_missing_log(evidence).filter(|_| !evidence.has_log).or_else(|| of_ends(evidence))
-}
-
-/// What mends a file `run` that cannot be started, by what is wrong with it.
-fn mend_of_run(why: &str, name: &str) -> String {
-    if has(why, "its interpreter ") {
-        format!("install the interpreter, or name another one in the first line of {name}/run")
-    } else if has(why, "it is a link to ") {
-        format!("make what it links to, or replace the link {name}/run")
-    } else if has(why, " is a directory") {
-        format!("replace the directory {name}/run by a program or a script")
-    } else if has(why, "\"#!/bin/sh\" line") {
-        format!("sed -i '1i #!/bin/sh' {name}/run, if it is a script")
-    } else if has(why, "for another architecture") {
-        "install the program for the architecture of this machine".to_owned()
-    } else if has(why, "it is missing") || has(why, "it is empty") {
-        format!("write a script {name}/run that executes the program")
-    } else {
-        String::new()
-    }
 }
 
 /// A log directory that does not exist: then svlogd does not start.
@@ -286,19 +309,19 @@ fn of_ends(evidence: &Evidence) -> Option<Cause> {
     let log = format!("svctl log {name}");
     let last_line = last_line(evidence);
     if let Some(line) = lines_of_last_run(evidence).into_iter().rev().find(|line| is_about_port(line)) {
-        return cause(
-            format!("its port is in use: {line}"),
-            "find who has it: ss -ltnp; or choose another port",
-        );
+        return cause(format!("its port is in use: {line}"), "ss -ltnp");
     }
     let Some(last) = evidence.ends.first() else {
         if evidence.knows_ends {
             return cause("it has not ended since its supervisor began", log);
         }
-        return cause(
-            format!("it ends, and is started again; its supervisor does not tell how it ends{last_line}"),
-            log,
-        );
+        let (advice, mend) = if evidence.is_log {
+            (": run it by hand", by_hand(evidence, "./run </dev/null"))
+        } else {
+            ("", log)
+        };
+        let what = "it ends, and is started again; how it ends is not recorded";
+        return cause(format!("{what}{advice}{last_line}"), mend);
     };
     let equal = evidence.ends.iter().take_while(|end| end.how == last.how).count();
     let again = if equal >= MANY { " again and again" } else { "" };
@@ -307,29 +330,31 @@ fn of_ends(evidence: &Evidence) -> Option<Cause> {
     match last.how {
         how if is_killed_for_memory => {
             let how = text::ended(how);
-            cause(format!("out of memory{again}: the kernel killed it, or a part of it ({how})"), MORE_MEMORY)
+            let what = format!("out of memory{again}: the kernel killed it, or a part of it ({how})");
+            cause(what + MORE_MEMORY, "")
         }
         Ended::Code(0) if last.uptime < AT_ONCE => {
             let probably = if equal >= MANY { "probably" } else { "perhaps" };
             cause(
                 format!(
-                    "it exits with 0 after {after}{again}: the program {probably} goes into the background"
+                    "it exits with 0 after {after}{again}: the program {probably} goes into the background; \
+                     give it the option that keeps it in the foreground"
                 ),
-                "give it the option that keeps it in the foreground",
+                "",
             )
         }
-        Ended::Code(126) => {
-            cause(format!("126: a command in run is not executable{last_line}"), "chmod +x on that command")
+        Ended::Code(126) => cause(format!("126: a command in run is not executable{last_line}"), log),
+        Ended::Code(127) => {
+            cause(format!("127: a command in run was not found; check its path, or PATH{last_line}"), log)
         }
-        Ended::Code(127) => cause(
-            format!("127: a command in run was not found{last_line}"),
-            "write its full path, or set PATH in run",
-        ),
         Ended::Code(100) => {
             cause(format!("it exits with 100{again}: as chpst does for a wrong option{last_line}"), log)
         }
         Ended::Code(111) => cause(
-            format!("it exits with 111{again}: as chpst does if it cannot start the program{last_line}"),
+            format!(
+                "it exits with 111{again}: as chpst and a run that svctl wrote do if they cannot start \
+                 the program{last_line}"
+            ),
             log,
         ),
         Ended::Code(code) => cause(format!("it exits with {code} after {after}{again}{last_line}"), log),
@@ -344,6 +369,11 @@ fn of_ends(evidence: &Evidence) -> Option<Cause> {
 /// A stamp as a time that can be compared with other such times. Not by functions of tai64, which may panic.
 fn time(stamp: &Tai64N) -> Duration {
     Duration::from_secs(stamp.0.0).saturating_add(Duration::from_nanos(stamp.1.into()))
+}
+
+/// Whether a file was written later than a time that was written into it at once.
+pub(super) fn is_later(written: &Tai64N, stamp: &Tai64N) -> bool {
+    time(written).saturating_sub(time(stamp)) >= AT_ONCE / 10
 }
 
 /// When the last run that ended began.
@@ -397,9 +427,10 @@ fn of_kill(evidence: &Evidence, again: &str) -> Option<Cause> {
     match evidence.killed_for_memory {
         Some(count @ 1..) => cause(
             format!(
-                "KILL ends it{again}: out of memory, the kernel killed {count} processes of its control group"
+                "KILL ends it{again}: out of memory, the kernel killed {count} processes of its control \
+                 group{MORE_MEMORY}"
             ),
-            MORE_MEMORY,
+            "",
         ),
         _ => cause(
             format!("KILL ends it{again}: somebody sent it, or the kernel was out of memory"),
@@ -412,8 +443,11 @@ fn of_log(evidence: &Evidence) -> Option<Cause> {
     let name = &evidence.name;
     if let Some(dir) = &evidence.full_disk {
         return cause(
-            format!("the disk of its log {dir} is full: svlogd waits, and soon the service does"),
-            "make room; or let svlogd lose lines: svlogd -L",
+            format!(
+                "the disk of its log {dir} is full: svlogd waits, and soon the service does; make room, \
+                 or let svlogd lose lines by -L"
+            ),
+            "",
         );
     }
     let log = evidence.log?;
@@ -421,7 +455,7 @@ fn of_log(evidence: &Evidence) -> Option<Cause> {
         return cause(format!("its log service is {}: {}", log.word(), missing.what), missing.mend?);
     }
     let why = match &evidence.log_run {
-        Some(why) => format!("; log/run cannot be started: {why}"),
+        Some(why) => format!("; log/run cannot be started: {}", with_mend(why).0),
         None => String::new(),
     };
     cause(format!("its log service is {}{why}", log.word()), format!("svctl why {name}/log"))
@@ -453,9 +487,18 @@ pub(super) fn has(text: &str, words: &str) -> bool {
 /// Whether a line of a log tells that an address is in use already.
 fn is_about_port(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
-    ["address already in use", "address in use", "eaddrinuse", "errno 98", "port is already allocated"]
-        .iter()
-        .any(|words| has(&line, words))
+    let port = line.split("port ").nth(1);
+    [
+        "address already in use",
+        "address in use",
+        "connection in use",
+        "eaddrinuse",
+        "errno 98",
+        "port is already allocated",
+    ]
+    .iter()
+    .any(|words| has(&line, words))
+        || port.is_some_and(|port| has(port, "already in use"))
 }
 
 #[cfg(test)]
@@ -471,6 +514,7 @@ mod tests {
     fn web(condition: Condition) -> Evidence {
         Evidence {
             name: "web".to_owned(),
+            directory: "/srv/web".to_owned(),
             condition: Some(condition),
             knows_ends: true,
             ..Evidence::default()
@@ -499,19 +543,21 @@ mod tests {
     fn ends_are_explained() {
         check(
             &ended(Ended::Code(0)),
-            "it exits with 0 after 0.1s again and again: the program probably goes into the background",
-            "give it the option that keeps it in the foreground",
+            "it exits with 0 after 0.1s again and again: the program probably goes into the background; \
+             give it the option that keeps it in the foreground",
+            "",
         );
         let once = Evidence { ends: vec![end(Ended::Code(0), 100)], ..web(Condition::Restarting) };
         check(
             &once,
-            "it exits with 0 after 0.1s: the program perhaps goes into the background",
-            "give it the option that keeps it in the foreground",
+            "it exits with 0 after 0.1s: the program perhaps goes into the background; give it the option \
+             that keeps it in the foreground",
+            "",
         );
         check(
             &ended(Ended::Code(127)),
-            "127: a command in run was not found",
-            "write its full path, or set PATH in run",
+            "127: a command in run was not found; check its path, or PATH",
+            "svctl log web",
         );
         check(&ended(Ended::Code(3)), "it exits with 3 after 0.1s again and again", "svctl log web");
         let killed = ended(Ended::Signal { signal: Signal::KILL, core: false });
@@ -523,11 +569,25 @@ mod tests {
         let for_memory = Evidence { killed_for_memory: Some(2), ..killed };
         assert!(of(&for_memory).unwrap().what.contains("out of memory, the kernel killed 2"));
         let of_child = Evidence { out_of_memory: Some(stamp(1, 0)), ..ended(Ended::Code(137)) };
-        let what = "out of memory again and again: the kernel killed it, or a part of it (exit 137)";
-        check(&of_child, what, MORE_MEMORY);
+        let what = "out of memory again and again: the kernel killed it, or a part of it (exit 137); \
+                    give it more memory, or make it need less";
+        check(&of_child, what, "");
         // That was at another end.
         let earlier = Evidence { out_of_memory: Some(stamp(0, 0)), ..ended(Ended::Code(3)) };
         check(&earlier, "it exits with 3 after 0.1s again and again", "svctl log web");
+    }
+
+    #[test]
+    fn programs_tell_in_many_ways_that_a_port_is_in_use() {
+        for line in [
+            "bind(): Address already in use",
+            "Error: listen EADDRINUSE: address already in use :::3000",
+            "Port 3000 is already in use",
+            "[ERROR] Connection in use: ('127.0.0.1', 8000)",
+        ] {
+            assert!(is_about_port(line), "{line}");
+        }
+        assert!(!is_about_port("the port is closed") && !is_about_port("the file is already in use"));
     }
 
     #[test]
@@ -568,11 +628,7 @@ mod tests {
         check(&evidence, "run cannot be started: not executable", "chmod +x web/run");
         let hook = Some(("control/u".to_owned(), 7, 9));
         let evidence = Evidence { hook, ..web(Condition::Restarting) };
-        check(
-            &evidence,
-            "control/u (pid 7) runs since 9 s, and the supervisor waits for it",
-            "look at control/u; kill 7",
-        );
+        check(&evidence, "control/u (pid 7) runs since 9 s, and the supervisor waits for it", "kill 7");
     }
 
     #[test]
@@ -590,15 +646,15 @@ mod tests {
         );
         check(
             &Evidence { waits: vec![("db".to_owned(), MISSING.to_owned())], ..web(Condition::Waiting) },
-            "it waits for db, which does not exist",
-            "add a service db, or remove it from web/needs",
+            "it waits for db, which does not exist, by the file /srv/web/needs",
+            "",
         );
         let given_up = Some("5 ends in 60 s".to_owned());
         let given_up = Evidence { given_up, condition: Some(Condition::GivenUp), ..ended(Ended::Code(3)) };
         check(
             &given_up,
             "it was given up: 5 ends in 60 s; it exits with 3 after 0.1s again and again",
-            "svctl log web; then: svctl reset web",
+            "svctl log web; svctl reset web",
         );
         let unserved = Some("it is not enabled: ln -s /etc/sv/web /service/".to_owned());
         check(

@@ -7,8 +7,10 @@ use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, statat};
+use rustix::path::Arg;
+use rustix::process::Pid;
 use svcore::client::{Base, Checker, MAIN, Supervisors, Target, end_of, hint, parent};
 use svcore::facts::Readiness;
 use svcore::hint::{before_start, lock_holder, quoted};
@@ -17,7 +19,7 @@ use svcore::policy::{self, PolicyFile};
 use svcore::proc_stat::ProcStat;
 use svcore::status::{State, Want};
 use svcore::sys::listing;
-use svcore::tai::{self, Tai64, Tai64N};
+use svcore::tai::{self, Tai64, Tai64N, seconds_between};
 use svcore::{Error, Result, files, oom, say, serving, sys, trust};
 
 use super::act::usual_patience;
@@ -40,8 +42,8 @@ const LAST_RUN: u64 = 2;
 const NEEDED_MAX: usize = 1000;
 /// As much of a file `needs` is read, in bytes.
 const NEEDS_LEN_MAX: usize = 64 * 1024;
-/// A program in `control/` that runs longer than this hangs, in seconds.
-const HANGS: u64 = 2;
+/// A program in `control/` that has run for so long hangs, in seconds; `svctl stop -w 1` waits no longer.
+const HANGS: u64 = 1;
 
 /// `svctl why`.
 pub(super) fn run(asked: &Asked) -> Result {
@@ -221,10 +223,10 @@ fn explain(service: &Service, evidence: &Evidence, out: &mut String) {
         let needs = evidence.circle.join(" needs ");
         line("needs", &format!("lead back to it, so one is ignored: {needs}"));
     }
-    match evidence.check {
+    match &evidence.check {
         Check::None => {}
         Check::Passes => line("check", "passes"),
-        failed @ Check::Fails(_) => line("check", &failed.failure().unwrap_or_default()),
+        failed => line("check", &failed.failure().unwrap_or_default()),
     }
     if let Some(log) = &service.log {
         let pid = log.status().and_then(|status| status.pid);
@@ -238,7 +240,7 @@ fn explain(service: &Service, evidence: &Evidence, out: &mut String) {
 
 /// What is wanted, and by whom.
 fn wanted(unit: &Unit) -> Option<&'static str> {
-    Some(match (unit.status()?.want?, unit.has_down) {
+    Some(match (unit.status()?.want?, unit.has_down()) {
         (Want::Up, false) => "up",
         (Want::Up, true) => "up, by a command; it has a file down",
         (Want::Down | Want::Exit, true) => "down, it has a file down",
@@ -289,10 +291,21 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
     let lines = lines.map(|(stamp, line)| (stamp, text::escaped(&line))).listed();
     let waits = facts.waits.iter().map(|name| (text::escaped(name), neighbour(target, name)));
     let log_has_problem = service.log.as_ref().filter(|_| service.log_has_problem());
+    let told_at = last_told(target);
+    let told = told_at.map(|told| seconds_between(&told, &tai::now()));
+    let is_wanted_down = service.main.status().is_some_and(|it| {
+        it.state == State::Run && it.pid.is_some() && it.want == Some(Want::Down) && !it.term
+    });
+    let is_told_to_end = is_wanted_down
+        && status.zip(told_at).is_some_and(|(status, told)| cause::is_later(&told, &status.since))
+        && matches!(target.look(c"control/t"), Ok(Some(_)));
     Evidence {
-        name: quoted(service.name.as_bytes()),
+        name: cause::word(service.name.as_bytes()),
+        is_log: path.ends_with("log") && path.parent().is_some_and(|above| above.join("run").exists()),
+        told_to_end: told.filter(|_| is_told_to_end),
+        runs_once: is_wanted_down && !is_told_to_end,
         condition: Some(service.condition()),
-        has_down: service.main.has_down,
+        has_down: service.main.has_down(),
         is_wanted_up: service.main.status().is_some_and(|status| status.want == Some(Want::Up)),
         unserved,
         run: not_startable(target, c"run"),
@@ -317,7 +330,7 @@ fn gather(service: &Service, base: &Base, supervisors: &mut Supervisors, runs_ch
         directory: quoted(&service.path),
         log_dir,
         lines,
-        hook: hook(service, target),
+        hook: hook(service, target, told),
         pid: status.and_then(|status| status.pid).map(pid_number),
         killed_for_memory: supervisor.and_then(oom::count_around),
         out_of_memory: facts.out_of_memory,
@@ -355,12 +368,12 @@ fn stopped_scanner(target: &Target) -> Option<String> {
 }
 
 /// Where a service is that is not in the directory, or which one was probably meant.
-fn no_such(service: &Service, base: &Base) -> Option<String> {
+pub(super) fn no_such(service: &Service, base: &Base) -> Option<String> {
     let (name, tree) = (&service.name, Tree::at(base.path().into()));
     if is_path(name) || tree.has(name) {
         return None;
     }
-    let word = quoted(name.as_bytes());
+    let word = cause::word(name.as_bytes());
     if Source::new(&Given::default()).path.join(name).is_dir() {
         return Some(format!("it is not enabled: svctl enable {word}"));
     }
@@ -453,7 +466,12 @@ fn not_startable(target: &Target, file: &CStr) -> Option<String> {
 
 /// When a log in a directory was last written to.
 fn last_written(dir: &Path) -> Option<Tai64N> {
-    let stat = statat(CWD, dir.join("current"), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    modified(CWD, dir.join("current"))
+}
+
+/// When a file was last written to.
+fn modified(dir: BorrowedFd<'_>, file: impl Arg) -> Option<Tai64N> {
+    let stat = statat(dir, file, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     #[allow(clippy::unnecessary_cast, clippy::useless_conversion, reason = "widths differ between platforms")]
     let nanos = u32::try_from(stat.st_mtime_nsec as i64).unwrap_or(0);
     #[allow(clippy::useless_conversion, reason = "widths differ between platforms")]
@@ -461,12 +479,24 @@ fn last_written(dir: &Path) -> Option<Tai64N> {
     Some(tai::stamp(seconds, nanos))
 }
 
+/// When the status of a service was written: when a command told it to end, if none came later.
+fn last_told(target: &Target) -> Option<Tai64N> {
+    modified(target.view(&MAIN).ok()?.place.as_fd(), c"status")
+}
+
 /// A program in `control/` of this service that runs for longer than it should: a child of a supervisor in this directory.
-fn hook(service: &Service, target: &Target) -> Option<(String, i32, u64)> {
+/// Its command line names it, unless it executed another program. Then it is a child that began after the status was
+/// written, `told` seconds ago, while the service does not become what is wanted.
+fn hook(service: &Service, target: &Target, told: Option<u64>) -> Option<(String, i32, u64)> {
     let has_hooks = matches!(target.look(c"control"), Ok(Some(stat)) if files::is_dir(&stat));
-    if !has_hooks || service.main.status().is_none() {
-        return None;
-    }
+    let status = service.main.status().filter(|_| has_hooks)?;
+    let is_held_up = match status.state {
+        State::Run => status.want == Some(Want::Down),
+        State::Down => status.want == Some(Want::Up),
+        State::Finish => false,
+    };
+    let log = service.log.as_ref().and_then(Unit::status);
+    let known = [status.pid, log.and_then(|log| log.pid)];
     let path = std::fs::canonicalize(OsStr::from_bytes(&service.path)).ok()?;
     let mut supervising = Supervising::default();
     for pid in listing::numbers_in(b"/proc")? {
@@ -474,17 +504,21 @@ fn hook(service: &Service, target: &Target) -> Option<(String, i32, u64)> {
             continue;
         };
         let words = command_of(pid);
-        let Some(hook) = words
-            .iter()
-            .take(3)
-            .find(|word| word.starts_with(b"control/") || word.starts_with(b"./control/"))
-        else {
-            continue;
-        };
         let age = stat.age_in_seconds()?;
-        let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
-        if cwd == path && age >= HANGS {
-            return Some((text::escaped(hook), pid, age));
+        let is_hook = |word: &&Vec<u8>| word.starts_with(b"control/") || word.starts_with(b"./control/");
+        let hook = match words.iter().take(3).find(is_hook) {
+            Some(hook) => text::escaped(hook),
+            None if is_held_up
+                && !known.contains(&Pid::from_raw(pid))
+                && told.is_some_and(|told| age <= told.saturating_add(1)) =>
+            {
+                format!("a program of control/, {}", text::command_line(&words))
+            }
+            None => continue,
+        };
+        let is_here = || std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == path);
+        if age >= HANGS && is_here() {
+            return Some((hook, pid, age));
         }
     }
     None
@@ -495,6 +529,9 @@ fn check(service: &Service, target: &Target, base: &Base, supervisors: &mut Supe
     let runs = service.main.status().is_some_and(|status| status.state == State::Run && status.pid.is_some());
     if !has_check || !runs {
         return Check::None;
+    }
+    if let Some(why) = not_startable(target, c"check") {
+        return Check::Unusable(why);
     }
     let mut silent = Silent { base, supervisors };
     let checker = Checker::silent();

@@ -289,7 +289,7 @@ fn nothing_is_sent_to_finish() {
         assert_eq!(code, Some(1), "{out}");
         assert!(out.starts_with("web: did not end within 1 s; it is finishing\n"), "{out}");
         let finish = pid(tree, "web");
-        assert!(out.ends_with(&format!("mend: look at web/finish; kill -KILL {finish}\n")), "{out}");
+        assert!(out.ends_with(&format!("mend: kill -KILL {finish}\n")), "{out}");
         let (code, out) = go(tree, &["kill", "-s", "KILL", "web"]);
         assert_eq!((code, out.as_str()), (Some(1), "web: finishing, nothing is sent\n"));
         run_file("/bin/kill").args(&["-KILL", &finish.to_string()]).go();
@@ -366,7 +366,7 @@ fn a_task_is_run_once_and_its_code_is_ours() {
         eventually("served", || ["task", "good", "killed"].iter().all(|name| is_served(tree, name)));
         eventually("up", || tree.is_up("web"));
         if is_stock {
-            let told = "task: ended; its supervisor does not tell how\n".to_owned();
+            let told = "task: ended by a command, or its supervisor does not tell how\n".to_owned();
             assert_eq!(go(tree, &["once", "task"]), (Some(1), told));
         } else {
             assert_eq!(go(tree, &["once", "task"]), (Some(7), String::new()));
@@ -378,6 +378,30 @@ fn a_task_is_run_once_and_its_code_is_ours() {
             assert_eq!(go(tree, &["once", "task"]), (Some(7), String::new()));
         }
         assert_eq!(go(tree, &["once", "web"]), (Some(1), "web: up already; stop it first\n".to_owned()));
+    });
+}
+
+/// Where a supervisor records nothing else of a service, it does not record the end that a command asked for.
+#[test]
+fn a_task_that_a_command_ends_was_ended_by_it() {
+    under_any_supervisor(|tree, _| {
+        tree.define("task", "trap '' TERM; : >trapped; exec sleep 1000");
+        tree.file("task", "down", "");
+        tree.link("task");
+        tree.start();
+        eventually("served", || is_served(tree, "task"));
+        let out = tree.root.join("once");
+        let mut once = svctl_in(tree).args(&["once", "task"]).start(&out);
+        eventually("trapped", || tree.root.join("sv/task/trapped").exists());
+        eventually("up", || tree.is_up("task"));
+        assert_eq!(go(tree, &["kill", "task"]), (Some(0), "task: sent TERM\n".to_owned()));
+        eventually("told", || tree.read("task", "supervise/stat").contains("got TERM"));
+        // Time for the command to see that, too.
+        steadily("it runs", std::time::Duration::from_millis(500), || once.ended().is_none());
+        assert_eq!(go(tree, &["kill", "-s", "KILL", "task"]).0, Some(0));
+        assert_eq!(once.exit_code(), 1);
+        let told = read(&out);
+        assert!(told.starts_with("task: ended by a command"), "{told}");
     });
 }
 

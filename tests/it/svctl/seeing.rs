@@ -67,6 +67,66 @@ fn there_may_be_no_service_or_no_directory() {
     assert_eq!(outcome.err, "svctl: fatal: unable to read /nonexistent: file does not exist\n");
 }
 
+/// What is not there is neither enabled nor not.
+#[test]
+fn a_name_that_no_service_has_is_reported() {
+    let tree = Tree::new();
+    tree.sleeper("web");
+    let list = svctl_in(&tree).args(&["list", "wbe", "x"]).go();
+    assert_eq!(list.code, Some(3), "{list:?}");
+    assert!(!list.out.contains("yes") && !list.out.contains("ENABLED"), "{list:?}");
+    assert!(list.err.contains(" has no service of this name; did you mean web?\n"), "{list:?}");
+    assert!(list.err.ends_with("svctl: warning: x: there is no such service\n"), "{list:?}");
+    let json = svctl_in(&tree).args(&["list", "--json", "wbe"]).go().out;
+    assert!(!json.contains("enabled"), "{json}");
+    tree.define("off", "exec sleep 1000");
+    let off = svctl_in(&tree).args(&["list", "off"]).env("SVSRC", tree.root.join("sv")).go();
+    assert_eq!(off.err, "svctl: warning: off: it is not enabled: svctl enable off\n");
+}
+
+/// One that is never ready is a problem after some time, and every command says so.
+#[test]
+fn what_never_is_ready_is_a_problem() {
+    under_each_supervisor(|tree| {
+        tree.sleeper("web");
+        tree.file("web", "notification-fd", "3\n");
+        tree.start();
+        eventually("not ready", || svctl_in(tree).args(&["list"]).go().out.contains("not ready"));
+        // As after some time.
+        let status = tree.root.join("sv/web/supervise/status");
+        let aged = |seconds: u64| {
+            let mut bytes = fs::read(&status).unwrap();
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+            bytes[..8].copy_from_slice(&((1 << 62) + 10 + now - seconds).to_be_bytes());
+            fs::write(&status, bytes).unwrap();
+            let code = |words: &[&str]| svctl_in(tree).args(words).go().code;
+            let told = svctl_in(tree).args(&["list", "--json"]).go().out;
+            let failed = svctl_in(tree).args(&["list", "--failed"]).go().out;
+            (
+                [code(&["list"]), code(&["why", "web"]), code(&["is-up", "web"])].map(|code| code == Some(3)),
+                [told.contains("\"problem\":true"), failed.contains("not ready")],
+            )
+        };
+        assert_eq!(aged(0), ([false, false, true], [false, false]));
+        assert_eq!(aged(100), ([true, true, true], [true, true]));
+        tree.file("web", "timeout-ready", "200000\n");
+        assert_eq!(aged(100), ([false, false, true], [false, false]));
+    });
+}
+
+/// As for a user who may control a service, and not its log service.
+#[test]
+fn a_log_service_that_is_not_known_is_no_problem() {
+    let mut tree = Tree::new();
+    tree.sleeper("web");
+    tree.define("web/log", "exec cat >/dev/null");
+    tree.start();
+    eventually("up", || tree.is_up("web") && tree.is_up("web/log"));
+    fs::write(tree.root.join("sv/web/log/supervise/status"), "half").unwrap();
+    let list = svctl_in(&tree).args(&["list"]).go();
+    assert!(list.code == Some(0) && list.out.contains("unknown"), "{list:?}");
+}
+
 #[test]
 fn names_of_any_bytes_are_escaped_and_found() {
     let mut tree = Tree::new();
