@@ -272,17 +272,17 @@ fn a_service_that_is_silent_for_too_long_is_aborted_and_started_again() {
     under_each_supervisor(|tree| {
         tree.define("web", &perl(&["READY=1\\nWATCHDOG=1"]));
         tree.file("web", "notification-socket", "");
-        tree.file("web", "watchdog", "400");
+        tree.file("web", "watchdog", "1000");
         tree.file("web", "0", "");
         tree.link("web");
         tree.start();
         eventually("up", || tree.is_up("web"));
         let pid = tree.pid("web");
-        assert_eq!(variable(tree, "web", "WATCHDOG_USEC").as_deref(), Some("400000"));
+        assert_eq!(variable(tree, "web", "WATCHDOG_USEC").as_deref(), Some("1000000"));
         assert_eq!(variable(tree, "web", "WATCHDOG_PID"), pid.map(|pid| pid.to_string()));
         eventually("ready", || is_ready(tree, "web"));
         eventually("another", || tree.pid("web").is_some_and(|new| Some(new) != pid));
-        let line = "web: warning: ./run was silent for 400 ms: sending ABRT\n";
+        let line = "web: warning: ./run was silent for 1000 ms: sending ABRT\n";
         assert!(tree.messages().contains(line), "{}", tree.messages());
         eventually("noted", || tree.fact("web", "end").is_some_and(|end| end[26..].starts_with("signal 6 ")));
     });
@@ -319,13 +319,13 @@ fn who_is_not_ready_in_time_is_reported_and_ended_only_with_on_failure() {
         for name in ["web", "again"] {
             tree.define(name, "echo >>starts\nexec sleep 1000");
             tree.file(name, "notification-fd", "3");
-            tree.file(name, "timeout-ready", "100");
+            tree.file(name, "timeout-ready", "500");
             tree.link(name);
         }
         tree.file("again", "restart", "on-failure");
         tree.start();
         eventually("again", || tree.read("again", "starts").len() >= 2);
-        let line = "web: warning: ./run was not ready within 100 ms\n";
+        let line = "web: warning: ./run was not ready within 500 ms\n";
         eventually("reported", || tree.messages().contains(line));
         assert_eq!(tree.read("web", "starts").len(), 1);
     });
