@@ -397,3 +397,26 @@ sleep 1000"#;
         assert!(is_ready(tree, "web"));
     });
 }
+
+#[test]
+fn what_a_supervisor_in_another_pid_namespace_tells_is_believed() {
+    const NAMESPACE: &str = "--pid --fork --kill-child --mount-proc";
+    needs_unshare(NAMESPACE);
+    for supervisor in ["runsvdir", "runsvinit"] {
+        let root = TempDir::new();
+        root.script("service/slow/run", "exec sleep 1000");
+        root.file("service/slow/notification-fd", "3");
+        root.script("service/broken/run", "exit 1");
+        root.file("service/broken/restart-limit", "1 60");
+        let inside = run_file("/usr/bin/unshare").args(&NAMESPACE.split(' ').collect::<Vec<_>>());
+        let inside = inside.arg(program(supervisor)).arg("service").dir(root.path());
+        let _inside = inside.start(&root.join("err"));
+        let sv = |words: &[&str]| run("sv").args(words).env("SVDIR", root.join("service")).go();
+        eventually("up", || sv(&["status", "slow"]).out.starts_with("run: "));
+        eventually("given up", || sv(&["status", "broken"]).out.contains("given up: 1 end in 60 s"));
+        let started = sv(&["-w", "1", "start", "slow"]);
+        assert!(started.code == Some(1) && started.out.contains("not ready"), "{started:?}");
+        let health = sv(&["health", "slow"]);
+        assert!(health.code == Some(1) && health.out.contains("not ready"), "{health:?}");
+    }
+}
