@@ -10,7 +10,7 @@ use svcore::client::{Base, LOG, MAIN, Part, Target, Trouble, View};
 use svcore::facts::{Facts, Readiness};
 use svcore::listed::Listed;
 use svcore::policy::{self, PolicyFile};
-use svcore::proc_stat::ProcStat;
+use svcore::proc_stat::{ProcStat, Tag};
 use svcore::status::{State, Status, Want};
 use svcore::tai::{Tai64N, seconds_between};
 use svcore::{files, trust};
@@ -434,7 +434,11 @@ fn time_to_be_ready(target: &Target) -> Option<u64> {
 fn stopped_supervisor(unit: &Unit, supervising: &mut Supervising) -> Option<(String, i32)> {
     let told = unit.told.as_ref().ok()?;
     let parent = told.status.pid.and_then(|pid| ProcStat::of(pid.as_raw_nonzero().get()));
-    let pid = parent.map(|stat| stat.parent).or(told.facts.supervisor.map(|(pid, _)| pid))?;
+    let pid = parent.map(|stat| stat.parent).or(told
+        .facts
+        .supervisor
+        .filter(Tag::is_neighbour)
+        .map(|supervisor| supervisor.pid))?;
     Some((supervising.stopped(pid)?.to_owned(), pid))
 }
 

@@ -115,7 +115,7 @@ fn what_ends_at_once_was_not_started() {
         tree.start();
         eventually("served", || ["ends", "soon", "stays"].iter().all(|name| is_served(tree, name)));
         let cause =
-            |how: &str| if is_stock { "its supervisor does not tell".to_owned() } else { how.to_owned() };
+            |how: &str| if is_stock { "how it ends is not recorded".to_owned() } else { how.to_owned() };
         for name in ["ends", "soon"] {
             promptly("the end", Duration::from_millis(900), || {
                 assert_eq!(go(tree, &["stop", name]), (Some(0), format!("{name}: down\n")));
