@@ -373,7 +373,7 @@ fn time(stamp: &Tai64N) -> Duration {
 
 /// Whether a file was written later than a time that was written into it at once.
 pub(super) fn is_later(written: &Tai64N, stamp: &Tai64N) -> bool {
-    time(written).saturating_sub(time(stamp)) >= AT_ONCE / 10
+    time(written).saturating_sub(time(stamp)) >= IMPRECISION * 10
 }
 
 /// When the last run that ended began.
