@@ -17,7 +17,8 @@ use svcore::{Error, Result, Signal, decimal, say};
 
 use super::facts::{Condition, Service, Supervising, pid_number};
 use super::options::{Given, Opt};
-use super::screen::Screen;
+use super::screen::Progress;
+use super::silent::Silent;
 use super::started::Started;
 use super::tree::Tree;
 use super::{Asked, FAILED, list, text, why};
@@ -28,8 +29,6 @@ const PATIENCE: u64 = 10;
 const KILLED: Duration = Duration::from_secs(5);
 /// What is reported of a service that has ended before it had run for a moment.
 const AT_ONCE: &str = "ended at once";
-/// From then on it is shown what is waited for.
-const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 /// `svctl start`.
 pub(super) fn start(asked: &Asked) -> Result {
@@ -53,7 +52,7 @@ pub(super) fn restart(asked: &Asked) -> Result {
 
 /// `svctl reload`.
 pub(super) fn reload(asked: &Asked) -> Result {
-    act(asked, &sending(&[Command::Send(Signal::HUP)], "sent HUP"))
+    act(asked, &sending(&[Command::Send(Signal::HUP)], "HUP"))
 }
 
 /// `svctl reset`: starts services that were given up, and leaves others alone.
@@ -70,8 +69,7 @@ pub(super) fn kill(asked: &Asked) -> Result {
         let why = format!("a supervisor sends TERM HUP INT QUIT ALRM USR1 USR2 KILL STOP CONT, not {word}");
         Error::Usage(Some(why))
     })?;
-    let name = signal.map(text::signal_name).unwrap_or_default();
-    act(asked, &sending(commands, &format!("sent {name}")))
+    act(asked, &sending(commands, &signal.map(text::signal_name).unwrap_or_default()))
 }
 
 /// What makes a supervisor send a signal.
@@ -103,13 +101,13 @@ fn commands_of(signal: Signal) -> Option<&'static [Command]> {
 #[derive(Debug, Clone)]
 struct Deed {
     request: Request,
-    /// What is reported as done; `None`: how the service is then.
-    done: Option<String>,
+    /// The signal that is sent, if that is all: it is reported as sent. Otherwise it is reported how the service is then.
+    signal: Option<String>,
     /// What is waited for, as in "web: waiting for it to end".
     waiting: &'static str,
     /// What is reported if it did not happen, as in "web: did not end within 10 s".
     missing: &'static str,
-    /// What would be done, for `--dry-run`.
+    /// What would be done, for `--dry-run`, as in "would be started".
     would: &'static str,
     /// Only services that were given up are meant.
     only_given_up: bool,
@@ -120,15 +118,15 @@ struct Deed {
 const STARTING: Deed = Deed {
     request: Request {
         commands: &[Command::Up],
-        // A process that was told to end before is not the one that counts.
-        until: &[Until::Up, Until::NotEnding],
+        // A process that was told to end before is not the one that counts, and one that is paused is not up.
+        until: &[Until::Up, Until::NotEnding, Until::Continued],
         waits: Waits::Always,
         kill: false,
     },
-    done: None,
+    signal: None,
     waiting: "waiting for it to be up",
     missing: "is not up",
-    would: "would be started",
+    would: "be started",
     only_given_up: false,
     only_running: false,
 };
@@ -137,7 +135,7 @@ const STOPPING: Deed = Deed {
     request: Request { commands: &[Command::Down], until: &[Until::Down], waits: Waits::Always, kill: false },
     waiting: "waiting for it to end",
     missing: "did not end",
-    would: "would be stopped",
+    would: "be stopped",
     ..STARTING
 };
 
@@ -150,20 +148,24 @@ const RESTARTING: Deed = Deed {
     },
     waiting: "waiting for it to end and to be up again",
     missing: "did not restart",
-    would: "would be restarted",
+    would: "be restarted",
     ..STARTING
 };
+
+/// Lets a service that was paused go on.
+const CONTINUING: Request =
+    Request { commands: &[Command::Continue], until: &[Until::Continued], waits: Waits::Always, kill: false };
 
 const RESETTING: Deed = Deed { only_given_up: true, ..STARTING };
 
 /// Commands whose effect on the process nobody can see.
-fn sending(commands: &'static [Command], done: &str) -> Deed {
+fn sending(commands: &'static [Command], signal: &str) -> Deed {
     Deed {
         request: Request { commands, until: &[], waits: Waits::Always, kill: false },
-        done: Some(done.to_owned()),
+        signal: Some(signal.to_owned()),
         waiting: "waiting for its supervisor",
         missing: "its supervisor did not answer",
-        would: "would get the signal",
+        would: "get ",
         only_given_up: false,
         only_running: true,
     }
@@ -197,28 +199,34 @@ fn act_on(asked: &Asked, tree: &Tree, names: &[OsString], deed: &Deed) -> Result
     let patience = patience(&asked.given)?.unwrap_or_else(usual_patience);
     let mut reporter = Reporter::new(asked, tree, deed, patience)?;
     let (meant, mut out) = (meant(names, tree, deed), String::new());
-    let (mut left, mut hopeless) = (Vec::new(), Vec::new());
+    let (mut left, mut hopeless, mut paused) = (Vec::new(), Vec::new(), Vec::new());
     for (service, is_meant) in meant {
         if let Err(why) = is_meant {
             reporter.has_failed |= service.condition() == Condition::Finishing;
             out += &format!("{}: {why}\n", text::escaped(service.name.as_bytes()));
         } else if asked.given.has(Opt::DryRun) {
             let name = text::escaped(service.name.as_bytes());
-            out += &format!("{name}: {}; {} now\n", deed.would, service.in_a_sentence());
+            let signal = deed.signal.as_deref().unwrap_or_default();
+            out += &format!("{name}: would {}{signal}; {} now\n", deed.would, service.in_a_sentence());
         } else if deed.request.is_for_up() && why::cannot_start(&service, &reporter.base) {
             hopeless.push(service.name);
         } else {
+            if deed.request.is_up() && service.condition() == Condition::Paused {
+                paused.push(service.name.clone());
+            }
             left.push(service.name);
         }
     }
     reporter.say(&out);
+    let mut silent = Silent { base: &reporter.base, supervisors: &mut reporter.supervisors };
+    client::act(&paused, &CONTINUING, true, patience, &mut silent);
     client::act(&hopeless, &deed.request, false, patience, &mut reporter);
     for name in &hopeless {
         reporter.cannot_start(name);
     }
     client::act(&left, &deed.request, true, patience, &mut reporter);
     reporter.wait_for_started();
-    reporter.clear_progress();
+    reporter.progress.clear();
     if reporter.kills && !reporter.late.is_empty() {
         reporter.kill_late(deed);
     }
@@ -251,7 +259,7 @@ fn meant(names: &[OsString], tree: &Tree, deed: &Deed) -> Vec<(Service, Result<(
 struct Reporter<'a> {
     base: Base,
     supervisors: Supervisors,
-    screen: Screen,
+    progress: Progress,
     deed: &'a Deed,
     patience: Duration,
     /// KILL is sent to services that do not end in time.
@@ -262,8 +270,6 @@ struct Reporter<'a> {
     started: Vec<Started>,
     out: String,
     has_failed: bool,
-    has_progress: bool,
-    begin: Moment,
 }
 
 impl<'a> Reporter<'a> {
@@ -271,7 +277,7 @@ impl<'a> Reporter<'a> {
         Ok(Reporter {
             base: Base::at(tree.path().into()),
             supervisors: Supervisors::default(),
-            screen: Screen::new(&asked.given)?,
+            progress: Progress::new(&asked.given)?,
             deed,
             patience,
             kills: asked.given.has(Opt::WaitKill),
@@ -279,22 +285,14 @@ impl<'a> Reporter<'a> {
             started: Vec::new(),
             out: String::new(),
             has_failed: false,
-            has_progress: false,
-            begin: clock::monotonic(),
         })
     }
 
     /// Prints lines, in place of what showed the progress.
     fn say(&mut self, lines: &str) {
         if !lines.is_empty() {
-            self.clear_progress();
+            self.progress.clear();
             say::out(&[lines.as_bytes()]);
-        }
-    }
-
-    fn clear_progress(&mut self) {
-        if std::mem::take(&mut self.has_progress) {
-            say::out(&[b"\r\x1b[K"]);
         }
     }
 
@@ -385,28 +383,9 @@ impl<'a> Reporter<'a> {
 
     /// Shows on a terminal what is waited for. Returns when that is to change.
     fn show_progress(&mut self, targets: &mut dyn Iterator<Item = &Target>, now: Moment) -> Option<Moment> {
-        let width = self.screen.width?;
-        let waited = now.since(self.begin);
-        let next = self.begin.saturating_add(Duration::from_secs(waited.as_secs().saturating_add(1)));
-        let first = targets.next()?;
-        if waited < PROGRESS_AFTER {
-            return Some(next);
-        }
-        let more = targets.count();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let then = if self.kills { ", then KILL" } else { "" };
-        let line = format!(
-            "{}{more}: {}, {} s of {} s{then}",
-            text::escaped(&first.typed),
-            self.deed.waiting,
-            waited.as_secs(),
-            self.patience.as_secs()
-        );
-        let line: String = line.chars().take(width.saturating_sub(1)).collect();
         self.flush();
-        say::out(&[b"\r\x1b[K", line.as_bytes()]);
-        self.has_progress = true;
-        Some(next)
+        let mut names = targets.map(|target| target.typed.as_slice());
+        self.progress.show(&mut names, self.deed.waiting, Some(self.patience), self.kills, now)
     }
 
     /// Sends KILL to the services that are late, and waits again.
@@ -416,10 +395,10 @@ impl<'a> Reporter<'a> {
             Deed { request: Request { commands: &[Command::Kill], ..deed.request }, ..deed.clone() };
         self.kills = false;
         self.patience = KILLED;
-        self.begin = clock::monotonic();
+        self.progress.begin = clock::monotonic();
         client::act(&names, &killing.request, true, KILLED, self);
         self.wait_for_started();
-        self.clear_progress();
+        self.progress.clear();
     }
 }
 
@@ -430,8 +409,8 @@ impl Observer for Reporter<'_> {
 
     fn done(&mut self, target: &Target, view: &View) {
         let status = &view.status;
-        if let Some(done) = &self.deed.done {
-            self.line(target, &done.clone());
+        if let Some(signal) = &self.deed.signal {
+            self.line(target, &format!("sent {signal}"));
         } else if !self.deed.request.is_for_up() {
             self.line(target, "down");
         } else if let Some(started) = Started::new(target, view) {

@@ -57,6 +57,8 @@ fn nothing_is_changed_without_a_name_or_by_a_dry_run() {
         go(&tree, &["stop", "-n", "web"]),
         (Some(0), "web: would be stopped; it is up now\n".to_owned())
     );
+    let hup = "web: would get HUP; it is up now\n".to_owned();
+    assert_eq!(go(&tree, &["reload", "-n", "web"]), (Some(0), hup));
     assert_eq!(svctl_in(&tree).args(&["stop", "--all", "web"]).go().code, Some(100));
     assert!(tree.is_up("web"));
     // A name is not its group.
@@ -214,6 +216,61 @@ fn a_terminal_shows_what_is_waited_for() {
 }
 
 #[test]
+fn a_terminal_shows_which_state_is_waited_for() {
+    let mut tree = Tree::new();
+    tree.sleeper("web");
+    tree.sleeper("db");
+    tree.start();
+    eventually("up", || tree.is_up("web") && tree.is_up("db"));
+    let outcome = on_terminal(&tree, 80, "", "wait -w3 down web db");
+    assert_eq!(outcome.code, Some(1));
+    let waiting = "\r\u{1b}[Kweb and 1 more: waiting for it to be down, 1 s of 3 s";
+    assert!(outcome.out.contains(waiting), "{:?}", outcome.out);
+    let late = "\r\u{1b}[Kweb: is not down within 3 s; it is up\ndb: is not down within 3 s; it is up\n";
+    assert!(outcome.out.ends_with(late), "{:?}", outcome.out);
+}
+
+#[test]
+fn what_is_paused_goes_on_when_it_is_started_or_restarted() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        tree.start();
+        eventually("up", || tree.is_up("web"));
+        for verb in ["start", "restart"] {
+            assert_eq!(go(tree, &["kill", "-s", "STOP", "web"]).0, Some(0));
+            eventually("paused", || go(tree, &["list", "web"]).1.contains("paused"));
+            let (code, out) = go(tree, &[verb, "web"]);
+            assert_eq!((code, out), (Some(0), format!("web: up, pid {}\n", pid(tree, "web"))), "{verb}");
+            assert_ne!(process_state(pid(tree, "web")), Some('T'), "{verb}");
+            assert_eq!(go(tree, &["is-up", "web"]).0, Some(0), "{verb}");
+        }
+    });
+}
+
+#[test]
+fn what_its_supervisor_left_behind_is_not_down() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        tree.start();
+        eventually("up", || tree.is_up("web"));
+        let (process, supervisor) = (pid(tree, "web"), tree.runsv_of("web").unwrap());
+        tree.runsvdir().kill();
+        kill(supervisor, SIGKILL);
+        eventually("no supervisor", || !is_served(tree, "web"));
+        let (code, out) = go(tree, &["wait", "-w1", "down", "web"]);
+        let told = format!(
+            "web: is not down within 1 s; its process still runs, without a supervisor\n  mend: kill {process}\n"
+        );
+        assert_eq!((code, out), (Some(1), told));
+        let out = tree.root.join("waited");
+        let mut wait = svctl_in(tree).args(&["wait", "down", "web"]).start(&out);
+        kill(process, SIGKILL);
+        assert_eq!(wait.exit_code(), 0);
+        assert_eq!(read(&out), "web: not supervised\n");
+    });
+}
+
+#[test]
 fn signals_go_through_the_supervisor() {
     under_any_supervisor(|tree, _| {
         tree.define("web", "for s in HUP USR1 INT; do trap \"echo $s >>got\" $s; done\necho >ready\nwhile :; do sleep 0.02; done");
@@ -247,7 +304,8 @@ fn a_state_is_waited_for() {
         assert_eq!(read(&out), "web: down\n");
         let (code, out) = go(tree, &["wait", "-w1", "up", "web"]);
         assert_eq!(code, Some(1));
-        assert!(out.starts_with("web: down\n  cause: it was stopped by a command\n"), "{out}");
+        let late = "web: is not up within 1 s; it is down\n  cause: it was stopped by a command\n";
+        assert!(out.starts_with(late), "{out}");
         assert_eq!(svctl_in(tree).args(&["wait", "wet", "web"]).go().code, Some(100));
     });
 }
@@ -508,7 +566,7 @@ fn what_runs_once_waits_for_what_it_needs() {
         eventually("it waits", || svctl_in(tree).args(&["list"]).go().out.contains("waits for db"));
         let (code, out) = go(tree, &["wait", "-w4", "down", "task"]);
         assert_eq!(code, Some(1), "{out}");
-        assert!(out.starts_with("task: waits for db\n"), "{out}");
+        assert!(out.starts_with("task: is not down within 4 s; it waits for db\n"), "{out}");
         assert_eq!(once.ended(), None);
         tree.file("db", "go", "");
         assert_eq!(once.exit_code(), 7);
