@@ -17,15 +17,13 @@ use svcore::{Error, Failed, Result};
 use super::lint::name;
 use super::options::{Given, Opt};
 use super::place::{File, Place, kind, read_link};
-use super::tree::Tree;
+use super::tree::{Tree, select, without_doubles};
 use super::{Asked, act, project};
 
 /// The exit code if something could not be done for a service.
 const FAILED: u8 = 1;
 /// Where definitions are.
 const USUAL_SOURCE: &str = "/etc/sv";
-/// Where Void and Debian have the directories of services that runsvchdir(8) chooses from, and the one for each boot.
-const RUNSVDIR: &str = "/etc/runit/runsvdir";
 /// The directories that the services of a system are in, or below.
 const SYSTEM: [&[u8]; 2] = [b"/etc/runit/runsvdir/", b"/etc/service/"];
 /// The program by which Debian's packages enable services. It is there where `.NAME` means disabled by the administrator.
@@ -46,14 +44,6 @@ impl Source {
         let chosen = chosen.or_else(|| std::env::var_os("SVSRC").filter(|dir| !dir.is_empty()));
         Source { is_chosen: chosen.is_some(), path: chosen.unwrap_or_else(|| USUAL_SOURCE.into()).into() }
     }
-}
-
-/// The directory of services, or the one that will be it after the next boot: in the root of a Void system that is not
-/// booted, `/var/service` leads through `current`, which is made by the boot, to nothing.
-pub(super) fn resolved(tree: &Path) -> PathBuf {
-    let all = std::env::var_os("RUNSVDIR").map_or_else(|| PathBuf::from(RUNSVDIR), PathBuf::from);
-    let default = all.join("default");
-    if !tree.is_dir() && default.is_dir() { default } else { tree.to_owned() }
 }
 
 /// What the served directory has under the name of a service.
@@ -139,8 +129,8 @@ impl<'a> Change<'a> {
         if asked.names.is_empty() {
             return Err(Error::Usage(Some("no service is named".to_owned())));
         }
-        let path = resolved(Tree::new(&asked.given).path());
-        let path = path.as_os_str().as_bytes();
+        let tree = Tree::new(&asked.given);
+        let path = tree.path().as_os_str().as_bytes();
         let tree = Place::open(path).unable_to("open", path)?;
         let source = Source::new(&asked.given).path;
         Ok(Change { asked, enables, tree, source: std::path::absolute(&source).unwrap_or(source) })
@@ -148,7 +138,7 @@ impl<'a> Change<'a> {
 
     fn all(&self) -> Result {
         let names = if self.enables {
-            self.asked.names.clone()
+            self.to_enable()?
         } else {
             Tree::new(&self.asked.given).selected(&self.asked.names)?
         };
@@ -174,7 +164,7 @@ impl<'a> Change<'a> {
                 }
             }
         }
-        let tree = Tree::at(OsStr::from_bytes(self.tree.path()).into());
+        let tree = self.served();
         // Where nothing serves the directory, supervisors neither come nor leave.
         if is_now && project::is_served(tree.path()) {
             let until = clock::monotonic().saturating_add(patience);
@@ -195,6 +185,35 @@ impl<'a> Change<'a> {
             failed |= act::start_these(self.asked, &tree, &done)? != 0;
         }
         Ok(if failed { FAILED } else { 0 })
+    }
+
+    /// The services that the words mean: those that exist, else those that are directories in the served one, else definitions.
+    fn to_enable(&self) -> Result<Vec<OsString>> {
+        let mut meant = Vec::new();
+        for word in &self.asked.names {
+            let is_there = || self.entry(word.as_bytes()).is_ok_and(|entry| entry != Entry::Nothing);
+            if word.as_bytes().contains(&b'/') || self.service(word).definition.is_dir() || is_there() {
+                meant.push(word.clone());
+                continue;
+            }
+            let mut names = self.served().names()?;
+            names.retain(|name| self.entry(name.as_bytes()).is_ok_and(|entry| entry == Entry::Directory));
+            meant.append(&mut match select(word, &names) {
+                Ok(own) if own != [word.as_os_str()] => own,
+                _ => select(word, &self.definitions().names().unwrap_or_default())?,
+            });
+        }
+        Ok(without_doubles(&meant))
+    }
+
+    /// The served directory.
+    fn served(&self) -> Tree {
+        Tree::at(OsStr::from_bytes(self.tree.path()).into())
+    }
+
+    /// That of definitions.
+    fn definitions(&self) -> Tree {
+        Tree::at(self.source.clone())
     }
 
     /// Where a service is in the served directory.
@@ -263,7 +282,12 @@ impl<'a> Change<'a> {
             Step::MakeDown => (b"disabled by the file ", b"would be disabled by the file "),
             Step::RemoveDown => (b"enabled, without the file ", b"would be enabled, without the file "),
             Step::NotDefined => {
-                let what = [b"there is neither ", &*link, b" nor ", &*to].concat();
+                let near = self.definitions().nearest(&service.name);
+                let near = near.or_else(|| self.served().nearest(&service.name));
+                let near = near.map_or_else(Vec::new, |near| {
+                    [b"; did you mean ", &*printable(near.as_bytes()), b"?"].concat()
+                });
+                let what = [b"there is neither ", &*link, b" nor ", &*to, &near].concat();
                 return Err(Failed::without_cause(what));
             }
             Step::InTheWay => {

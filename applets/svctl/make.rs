@@ -10,7 +10,7 @@ use svcore::hint::quoted as shown;
 use svcore::say::{self, printable_text};
 use svcore::{Error, Failed, Result, passwd};
 
-use super::enable::{self, Source};
+use super::enable::Source;
 use super::lint::name;
 use super::options::Opt;
 use super::place::{File, Place};
@@ -68,8 +68,7 @@ fn target(name: &OsString, asked: &Asked) -> Target {
     if source.is_chosen || !is_chosen && source.path.is_dir() {
         return Target { above: source.path, name: name.clone(), is_served: false };
     }
-    let tree = enable::resolved(Tree::new(&asked.given).path());
-    Target { above: tree, name: name.clone(), is_served: true }
+    Target { above: Tree::new(&asked.given).path().to_owned(), name: name.clone(), is_served: true }
 }
 
 /// The files of the service, by their paths in its directory.
@@ -94,7 +93,16 @@ fn files(asked: &Asked, is_served: bool) -> Result<Vec<(&'static str, File)>> {
         };
         run.line(&[b"export ", name, b"=", &quoted(value)]);
     }
-    let command = command_line(asked.after.iter().map(|word| word.as_bytes()));
+    let mut words = asked.after.clone();
+    // It runs in the directory of the service.
+    if let Some(program) = words.first_mut()
+        && program.as_bytes().contains(&b'/')
+        && !given.has(Opt::WorkingDir)
+        && let Ok(path) = std::path::absolute(&*program)
+    {
+        *program = path.into_os_string();
+    }
+    let command = command_line(words.iter().map(|word| word.as_bytes()));
     match given.value(Opt::Account) {
         Some(user) => {
             check_user(user.as_bytes())?;
