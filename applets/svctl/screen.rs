@@ -80,9 +80,9 @@ impl Progress {
     }
 
     /// Shows on a terminal which services are waited for, for what and for how long, and whether KILL comes then. Returns when that is to change.
-    pub(super) fn show<'n>(
+    pub(super) fn show(
         &mut self,
-        names: &mut dyn Iterator<Item = &'n [u8]>,
+        names: &mut dyn Iterator<Item = &[u8]>,
         waiting: &str,
         patience: Option<Duration>,
         kills: bool,
