@@ -153,7 +153,7 @@ const RESTARTING: Deed = Deed {
 };
 
 /// Lets a service that was paused go on.
-const CONTINUING: Request =
+pub(super) const CONTINUING: Request =
     Request { commands: &[Command::Continue], until: &[Until::Continued], waits: Waits::Always, kill: false };
 
 const RESETTING: Deed = Deed { only_given_up: true, ..STARTING };

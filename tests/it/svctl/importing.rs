@@ -87,6 +87,12 @@ fn a_project_is_started_and_stopped() {
     fs::create_dir_all(project.join("a/b")).unwrap();
     let again = svctl().arg("up").dir(&project.join("a/b")).go();
     assert!(again.code == Some(0) && again.out.contains(" is served already by runsvdir (pid "), "{again:?}");
+    // What was paused goes on.
+    let pid = project.pid("web").unwrap();
+    project.works(&["kill", "-s", "STOP", "web"]);
+    eventually("paused", || project.svctl(&["list", "web"]).out.contains("paused"));
+    project.works(&["up"]);
+    assert_ne!(process_state(pid), Some('T'));
     let pids: Vec<i32> = ["web", "worker", "piped"].iter().map(|name| project.pid(name).unwrap()).collect();
     let out = project.works(&["down"]);
     assert!(out.contains("web: down\n") && out.contains("ended runsvdir "), "{out}");
