@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use svcore::client::request::{Request, Until, Waits};
-use svcore::client::{self, Base, Observer, Supervisors, Target, Trouble, View};
+use svcore::client::{self, Base, MAIN, Observer, Supervisors, Target, Trouble, View};
 use svcore::control::Command;
 use svcore::event::{self, Wait};
 use svcore::listed::Listed;
@@ -152,10 +152,6 @@ const RESTARTING: Deed = Deed {
     ..STARTING
 };
 
-/// Lets a service that was paused go on.
-pub(super) const CONTINUING: Request =
-    Request { commands: &[Command::Continue], until: &[Until::Continued], waits: Waits::Always, kill: false };
-
 const RESETTING: Deed = Deed { only_given_up: true, ..STARTING };
 
 /// Commands whose effect on the process nobody can see.
@@ -199,7 +195,7 @@ fn act_on(asked: &Asked, tree: &Tree, names: &[OsString], deed: &Deed) -> Result
     let patience = patience(&asked.given)?.unwrap_or_else(usual_patience);
     let mut reporter = Reporter::new(asked, tree, deed, patience)?;
     let (meant, mut out) = (meant(names, tree, deed), String::new());
-    let (mut left, mut hopeless, mut paused) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut left, mut hopeless) = (Vec::new(), Vec::new());
     for (service, is_meant) in meant {
         if let Err(why) = is_meant {
             reporter.has_failed |= service.condition() == Condition::Finishing;
@@ -211,15 +207,13 @@ fn act_on(asked: &Asked, tree: &Tree, names: &[OsString], deed: &Deed) -> Result
         } else if deed.request.is_for_up() && why::cannot_start(&service, &reporter.base) {
             hopeless.push(service.name);
         } else {
-            if deed.request.is_up() && service.condition() == Condition::Paused {
-                paused.push(service.name.clone());
-            }
             left.push(service.name);
         }
     }
     reporter.say(&out);
-    let mut silent = Silent { base: &reporter.base, supervisors: &mut reporter.supervisors };
-    client::act(&paused, &CONTINUING, true, patience, &mut silent);
+    if deed.request.is_up() {
+        resume(&left, &reporter.base, &mut reporter.supervisors, patience);
+    }
     client::act(&hopeless, &deed.request, false, patience, &mut reporter);
     for name in &hopeless {
         reporter.cannot_start(name);
@@ -231,6 +225,16 @@ fn act_on(asked: &Asked, tree: &Tree, names: &[OsString], deed: &Deed) -> Result
         reporter.kill_late(deed);
     }
     Ok(if reporter.has_failed { FAILED } else { 0 })
+}
+
+/// Lets those of the services go on that were paused.
+pub(super) fn resume(names: &[OsString], base: &Base, supervisors: &mut Supervisors, patience: Duration) {
+    const RESUMING: Request =
+        Request { commands: &[Command::Continue], until: &[Until::Continued], ..STARTING.request };
+    let is_paused =
+        |name: &&OsString| Target::new(name, base).status(&MAIN).is_ok_and(|status| status.paused);
+    let paused: Vec<OsString> = names.iter().filter(is_paused).cloned().listed();
+    client::act(&paused, &RESUMING, true, patience, &mut Silent { base, supervisors });
 }
 
 /// The services with what keeps each from being meant.
@@ -384,8 +388,10 @@ impl<'a> Reporter<'a> {
     /// Shows on a terminal what is waited for. Returns when that is to change.
     fn show_progress(&mut self, targets: &mut dyn Iterator<Item = &Target>, now: Moment) -> Option<Moment> {
         self.flush();
-        let mut names = targets.map(|target| target.typed.as_slice());
-        self.progress.show(&mut names, self.deed.waiting, Some(self.patience), self.kills, now)
+        let first = targets.next()?;
+        let then = if self.kills { ", then KILL" } else { "" };
+        let at_most = format!(" of {} s{then}", self.patience.as_secs());
+        self.progress.show(&first.typed, targets.count(), self.deed.waiting, &at_most, now)
     }
 
     /// Sends KILL to the services that are late, and waits again.

@@ -17,7 +17,7 @@ use svcore::{Error, Failed, Result};
 use super::lint::name;
 use super::options::{Given, Opt};
 use super::place::{File, Place, kind, read_link};
-use super::tree::{Tree, select, without_doubles};
+use super::tree::{Tree, without_doubles};
 use super::{Asked, act, project};
 
 /// The exit code if something could not be done for a service.
@@ -137,12 +137,7 @@ impl<'a> Change<'a> {
     }
 
     fn all(&self) -> Result {
-        let names = if self.enables {
-            self.to_enable()?
-        } else {
-            Tree::new(&self.asked.given).selected(&self.asked.names)?
-        };
-        let services: Vec<Service> = names.iter().map(|name| self.service(name)).listed();
+        let services: Vec<Service> = self.named()?.iter().map(|name| self.service(name)).listed();
         let is_now = self.asked.given.has(Opt::Now) && !self.asked.given.has(Opt::DryRun);
         let patience = project::patience(self.asked)?;
         let mut failed = false;
@@ -164,7 +159,7 @@ impl<'a> Change<'a> {
                 }
             }
         }
-        let tree = self.served();
+        let tree = Tree::at(OsStr::from_bytes(self.tree.path()).into());
         // Where nothing serves the directory, supervisors neither come nor leave.
         if is_now && project::is_served(tree.path()) {
             let until = clock::monotonic().saturating_add(patience);
@@ -187,33 +182,18 @@ impl<'a> Change<'a> {
         Ok(if failed { FAILED } else { 0 })
     }
 
-    /// The services that the words mean: those that exist, else those that are directories in the served one, else definitions.
-    fn to_enable(&self) -> Result<Vec<OsString>> {
-        let mut meant = Vec::new();
+    /// The services that the words mean: definitions, or services of the directory.
+    fn named(&self) -> Result<Vec<OsString>> {
+        let tree = Tree::new(&self.asked.given);
+        let mut names = Vec::new();
         for word in &self.asked.names {
-            let is_there = || self.entry(word.as_bytes()).is_ok_and(|entry| entry != Entry::Nothing);
-            if word.as_bytes().contains(&b'/') || self.service(word).definition.is_dir() || is_there() {
-                meant.push(word.clone());
-                continue;
+            if self.service(word).definition.is_dir() {
+                names.push(word.clone());
+            } else {
+                names.append(&mut tree.selected(std::slice::from_ref(word))?);
             }
-            let mut names = self.served().names()?;
-            names.retain(|name| self.entry(name.as_bytes()).is_ok_and(|entry| entry == Entry::Directory));
-            meant.append(&mut match select(word, &names) {
-                Ok(own) if own != [word.as_os_str()] => own,
-                _ => select(word, &self.definitions().names().unwrap_or_default())?,
-            });
         }
-        Ok(without_doubles(&meant))
-    }
-
-    /// The served directory.
-    fn served(&self) -> Tree {
-        Tree::at(OsStr::from_bytes(self.tree.path()).into())
-    }
-
-    /// That of definitions.
-    fn definitions(&self) -> Tree {
-        Tree::at(self.source.clone())
+        Ok(without_doubles(&names))
     }
 
     /// Where a service is in the served directory.
@@ -282,8 +262,8 @@ impl<'a> Change<'a> {
             Step::MakeDown => (b"disabled by the file ", b"would be disabled by the file "),
             Step::RemoveDown => (b"enabled, without the file ", b"would be enabled, without the file "),
             Step::NotDefined => {
-                let near = self.definitions().nearest(&service.name);
-                let near = near.or_else(|| self.served().nearest(&service.name));
+                let trees = [self.source.clone(), Tree::new(&self.asked.given).path().to_owned()];
+                let near = trees.into_iter().find_map(|tree| Tree::at(tree).nearest(&service.name));
                 let near = near.map_or_else(Vec::new, |near| {
                     [b"; did you mean ", &*printable(near.as_bytes()), b"?"].concat()
                 });

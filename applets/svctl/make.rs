@@ -1,6 +1,6 @@
 //! `svctl new`: makes a service directory.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -79,7 +79,12 @@ fn files(asked: &Asked, is_served: bool) -> Result<Vec<(&'static str, File)>> {
     if given.has(Opt::Log) {
         run.errors_to_log();
     }
-    if let Some(dir) = given.value(Opt::WorkingDir) {
+    // A program that is meant from here is started from here.
+    let is_from_here = asked.after.first().is_some_and(
+        |program| matches!(program.as_bytes(), [first, rest @ ..] if *first != b'/' && rest.contains(&b'/')),
+    );
+    let here = is_from_here.then_some(OsStr::new("."));
+    if let Some(dir) = given.value(Opt::WorkingDir).or(here) {
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.into());
         run.change_directory(dir.as_os_str().as_bytes());
     }
@@ -93,16 +98,7 @@ fn files(asked: &Asked, is_served: bool) -> Result<Vec<(&'static str, File)>> {
         };
         run.line(&[b"export ", name, b"=", &quoted(value)]);
     }
-    let mut words = asked.after.clone();
-    // It runs in the directory of the service.
-    if let Some(program) = words.first_mut()
-        && program.as_bytes().contains(&b'/')
-        && !given.has(Opt::WorkingDir)
-        && let Ok(path) = std::path::absolute(&*program)
-    {
-        *program = path.into_os_string();
-    }
-    let command = command_line(words.iter().map(|word| word.as_bytes()));
+    let command = command_line(asked.after.iter().map(|word| word.as_bytes()));
     match given.value(Opt::Account) {
         Some(user) => {
             check_user(user.as_bytes())?;

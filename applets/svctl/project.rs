@@ -103,12 +103,10 @@ pub(super) fn up(asked: &Asked) -> Result {
     // runsvdir of somebody else are that one's business.
     let (to_start, as_wanted): (Vec<OsString>, Vec<OsString>) =
         paths.iter().cloned().partition(|path| is_ours && is_stopped(path));
-    // One that is paused runs, and does nothing.
-    let is_paused = |path: &&OsString| target(path).status(&MAIN).is_ok_and(|status| status.paused);
-    let paused: Vec<OsString> = paths.iter().filter(|path| is_ours && is_paused(path)).cloned().listed();
-    let (base, mut supervisors) = (Base::default(), Supervisors::default());
-    let mut silent = Silent { base: &base, supervisors: &mut supervisors };
-    client::act(&paused, &act::CONTINUING, true, until.since(clock::monotonic()), &mut silent);
+    if is_ours {
+        let patience = until.since(clock::monotonic());
+        act::resume(&paths, &Base::default(), &mut Supervisors::default(), patience);
+    }
     let mut is_late = act(&to_start, &START, until.since(clock::monotonic()));
     is_late |= act(&as_wanted, &AS_WANTED, until.since(clock::monotonic()));
     let option = option_for_others(&path);

@@ -79,27 +79,24 @@ impl Progress {
         }
     }
 
-    /// Shows on a terminal which services are waited for, for what and for how long, and whether KILL comes then. Returns when that is to change.
+    /// Shows on a terminal that the service `first` and `more` others are waited for, for what, and for how long at most. Returns
+    /// when that is to change.
     pub(super) fn show(
         &mut self,
-        names: &mut dyn Iterator<Item = &[u8]>,
+        first: &[u8],
+        more: usize,
         waiting: &str,
-        patience: Option<Duration>,
-        kills: bool,
+        at_most: &str,
         now: Moment,
     ) -> Option<Moment> {
         let width = self.screen.width?;
         let waited = now.since(self.begin);
         let next = self.begin.saturating_add(Duration::from_secs(waited.as_secs().saturating_add(1)));
-        let first = names.next()?;
         if waited < PROGRESS_AFTER {
             return Some(next);
         }
-        let more = names.count();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let of = patience.map_or_else(String::new, |patience| format!(" of {} s", patience.as_secs()));
-        let then = if kills { ", then KILL" } else { "" };
-        let line = format!("{}{more}: {waiting}, {} s{of}{then}", text::escaped(first), waited.as_secs());
+        let line = format!("{}{more}: {waiting}, {} s{at_most}", text::escaped(first), waited.as_secs());
         let line: String = line.chars().take(width.saturating_sub(1)).collect();
         say::out(&[b"\r\x1b[K", line.as_bytes()]);
         self.is_shown = true;

@@ -56,7 +56,7 @@ impl Tree {
             Ok(())
         } else if given.has(Opt::Dir) {
             Err(Error::Usage(Some("-d and --user exclude each other".to_owned())))
-        } else if own_directory().is_none() {
+        } else if Tree::new(given).path.as_os_str().is_empty() {
             let what = "--user needs HOME, which is not set to an absolute path";
             Err(Failed::without_cause(what).into())
         } else {
@@ -184,7 +184,7 @@ pub(super) fn is_path(word: &OsStr) -> bool {
 /// 2. all names that match it, if it is a pattern with `*`, `?` or `[`;
 /// 3. all names that begin with it and a `-`;
 /// 4. otherwise the word itself, and whoever uses it reports that there is no such service.
-pub(super) fn select(word: &OsStr, names: &[OsString]) -> Result<Vec<OsString>> {
+fn select(word: &OsStr, names: &[OsString]) -> Result<Vec<OsString>> {
     let is_name = |word: &OsStr| names.iter().any(|name| name == word);
     let of_log = || Path::new(word).parent().filter(|_| word.as_bytes().ends_with(b"/log"));
     if is_path(word) || is_name(word) || of_log().is_some_and(|of| is_name(of.as_os_str())) {

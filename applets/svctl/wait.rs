@@ -60,10 +60,13 @@ pub(super) fn wait(asked: &Asked) -> Result {
     let until = patience.map(|patience| clock::monotonic().saturating_add(patience));
     let mut progress = Progress::new(&asked.given)?;
     let word = text::escaped(word.as_bytes());
+    let seconds = patience.map(|patience| format!("{} s", patience.as_secs())).unwrap_or_default();
+    let at_most = if seconds.is_empty() { String::new() } else { format!(" of {seconds}") };
+    let waiting = format!("waiting for it to be {word}");
     let mut look = Look::new(&tree);
     let unknown: Vec<OsString> = left.iter().filter(|name| !tree.has(name)).cloned().listed();
     if !unknown.is_empty() {
-        look.report_failed(&unknown, &tree);
+        look.report_failed(&unknown, &tree, "");
         return Ok(FAILED);
     }
     let words = left.clone();
@@ -84,7 +87,7 @@ pub(super) fn wait(asked: &Asked) -> Result {
             {
                 // Only a command starts it again.
                 progress.clear();
-                look.report_failed(std::slice::from_ref(&service.name), &tree);
+                look.report_failed(std::slice::from_ref(&service.name), &tree, "");
                 has_failed = true;
                 settled.push(service.name.clone());
             }
@@ -95,15 +98,14 @@ pub(super) fn wait(asked: &Asked) -> Result {
             _ if left.is_empty() => Next::Stop,
             Some(until) if now >= until => Next::Stop,
             _ => {
-                let mut names = left.iter().map(|name| name.as_bytes());
-                let waiting = format!("waiting for it to be {word}");
-                let shown = progress.show(&mut names, &waiting, patience, false, now);
+                let first = left.first().map_or(&b""[..], |name| name.as_bytes());
+                let shown = progress.show(first, left.len().saturating_sub(1), &waiting, &at_most, now);
                 earlier(earlier(until, look.again(now)), shown).map_or(Next::Wait, Next::WaitUntil)
             }
         })
     })?;
     progress.clear();
-    look.report_late(&left, &tree, &word, patience.unwrap_or_default());
+    look.report_failed(&left, &tree, &format!("is not {word} within {seconds}; "));
     Ok(if left.is_empty() && !has_failed { 0 } else { FAILED })
 }
 
@@ -134,10 +136,10 @@ impl Look {
         let Some(status) = service.main.status() else {
             // Without a supervisor it is down. What is not there, or may not be looked at, is not known to be down.
             let is_unserved = matches!(service.condition(), Condition::Off | Condition::Unsupervised);
-            let target = Target::new(&service.name, &self.base);
-            let is_left = left_behind(&target).is_some();
+            let is_there = || Target::new(&service.name, &self.base).dir().is_ok();
+            let is_left = self.left_behind(service).is_some();
             self.looks_again |= is_left;
-            return state == For::Down && is_unserved && !is_left && target.dir().is_ok();
+            return state == For::Down && is_unserved && !is_left && is_there();
         };
         let is_down = status.state == State::Down && status.pid.is_none();
         let is_done = || service.main.facts().is_some_and(|facts| facts.done.is_some());
@@ -164,28 +166,31 @@ impl Look {
         }
     }
 
-    /// Reports services that are not as they were waited for.
-    fn report_failed(&mut self, names: &[OsString], tree: &Tree) {
+    /// Reports services that are not as they were waited for; `late` are the words for it if the time is over.
+    fn report_failed(&mut self, names: &[OsString], tree: &Tree, late: &str) {
         for service in list::services(names, tree) {
-            failed(&text::escaped(service.name.as_bytes()), &service, &self.base, &mut self.supervisors);
+            let name = text::escaped(service.name.as_bytes());
+            let (words, cause) = if let Some(pid) = self.left_behind(&service) {
+                let words = "its process still runs, without a supervisor".to_owned();
+                (words, format!("  mend: kill {pid}\n"))
+            } else {
+                let words = if late.is_empty() { service.in_words() } else { service.in_a_sentence() };
+                (words, why::cause_lines(&service, &self.base, &mut self.supervisors))
+            };
+            say::out(&[format!("{name}: {late}{words}\n{cause}").as_bytes()]);
         }
     }
 
-    /// The same, where the time is over.
-    fn report_late(&mut self, names: &[OsString], tree: &Tree, word: &str, patience: Duration) {
-        for service in list::services(names, tree) {
-            let name = text::escaped(service.name.as_bytes());
-            let line = format!("{name}: is not {word} within {} s; ", patience.as_secs());
-            let left = left_behind(&Target::new(&service.name, &self.base));
-            let rest = match left.filter(|_| service.main.status().is_none()) {
-                Some(pid) => format!("its process still runs, without a supervisor\n  mend: kill {pid}\n"),
-                None => {
-                    let cause = why::cause_lines(&service, &self.base, &mut self.supervisors);
-                    format!("{}\n{cause}", service.in_a_sentence())
-                }
-            };
-            say::out(&[line.as_bytes(), rest.as_bytes()]);
+    /// The process of a service, if its supervisor was killed and it still runs.
+    fn left_behind(&self, service: &Service) -> Option<i32> {
+        if service.main.status().is_some() {
+            return None;
         }
+        let status = Target::new(&service.name, &self.base).read_status(&MAIN).ok()?;
+        let pid = status.pid?.as_raw_nonzero().get();
+        let age = ProcStat::of(pid).filter(|stat| !stat.is_zombie)?.age_in_seconds()?;
+        // Another process may have the number by now.
+        (seconds_between(&status.since, &tai::now()).abs_diff(age) <= SAME_AGE).then_some(pid)
     }
 
     fn agrees(&mut self, target: &Target) -> bool {
@@ -197,15 +202,6 @@ impl Look {
     fn again(&mut self, now: Moment) -> Option<Moment> {
         std::mem::take(&mut self.looks_again).then(|| now.saturating_add(CHECK_AGAIN))
     }
-}
-
-/// The process of a service, if its supervisor was killed and it still runs.
-fn left_behind(target: &Target) -> Option<i32> {
-    let status = target.read_status(&MAIN).ok()?;
-    let pid = status.pid?.as_raw_nonzero().get();
-    let age = ProcStat::of(pid).filter(|stat| !stat.is_zombie)?.age_in_seconds()?;
-    // Another process may have the number by now.
-    (seconds_between(&status.since, &tai::now()).abs_diff(age) <= SAME_AGE).then_some(pid)
 }
 
 /// `svctl is-up`: prints nothing.

@@ -51,13 +51,13 @@ fn a_new_service_in_a_directory_without_links_waits_for_enable() {
     assert_eq!(made.code, Some(0), "{made:?}");
     assert!(tree.root.join("service/web/down").exists());
     assert!(tree.root.read("service/web/run").ends_with("\nexec true -x\n"));
-    // A relative command is meant from here, and with -C from that directory.
+    // A relative program is started from here, and with -C from that directory.
     let run = |words: &[&str]| {
         assert_eq!(svctl_in(&tree).args(words).go().code, Some(0), "{words:?}");
         tree.root.read(&format!("service/{}/run", words[1]))
     };
     let here = tree.root.path().display();
-    let expected = format!("\nexec {here}/server ./x\n");
+    let expected = format!("\ncd {here} || exit 111\nexec ./server ./x\n");
     assert!(run(&["new", "here", "--", "./server", "./x"]).ends_with(&expected));
     assert!(run(&["new", "there", "-C", "/srv", "--", "./server"]).ends_with("\nexec ./server\n"));
     for name in ["here", "there"] {
@@ -215,21 +215,20 @@ fn a_directory_without_links_has_the_file_down() {
 }
 
 #[test]
-fn a_pattern_enables_the_definitions_that_it_matches() {
+fn a_definition_goes_before_a_group() {
     let tree = Tree::new();
-    for name in ["web-1", "web-2", "other"] {
+    for name in ["web", "web-1"] {
         tree.define(name, "exec sleep 1000");
     }
     tree.link("web-1");
-    let go = |word: &str| svctl_in(&tree).args(&["enable", word]).env("SVSRC", tree.root.join("sv")).go();
-    let out = go("w*").out;
-    assert!(out.starts_with("web-1: is enabled already\nweb-2: enabled by the link "), "{out}");
-    assert_eq!(go("web").out, "web-1: is enabled already\nweb-2: is enabled already\n");
-    assert!(!tree.root.join("service/other").exists());
-    let none = go("x*");
+    let go = |words: &[&str]| svctl_in(&tree).args(words).env("SVSRC", tree.root.join("sv")).go();
+    assert_eq!(go(&["disable", "web"]).out, "web: is disabled already\n");
+    assert!(go(&["enable", "web"]).out.starts_with("web: enabled by the link "));
+    assert_eq!(go(&["enable", "w*"]).out, "web: is enabled already\nweb-1: is enabled already\n");
+    let none = go(&["enable", "x*"]);
     assert_eq!((none.code, none.err.as_str()), (Some(111), "svctl: fatal: no service matches x*\n"));
-    let near = go("othr");
-    assert!(near.err.ends_with("/sv/othr; did you mean other?\n"), "{near:?}");
+    let near = go(&["enable", "wbe"]);
+    assert!(near.err.ends_with("/sv/wbe; did you mean web?\n"), "{near:?}");
 }
 
 #[test]
