@@ -221,7 +221,7 @@ fn act_on(asked: &Asked, tree: &Tree, names: &[OsString], deed: &Deed) -> Result
     client::act(&left, &deed.request, true, patience, &mut reporter);
     reporter.wait_for_started();
     reporter.progress.clear();
-    if reporter.kills && !reporter.late.is_empty() {
+    if reporter.progress.kills && !reporter.late.is_empty() {
         reporter.kill_late(deed);
     }
     Ok(if reporter.has_failed { FAILED } else { 0 })
@@ -266,8 +266,6 @@ struct Reporter<'a> {
     progress: Progress,
     deed: &'a Deed,
     patience: Duration,
-    /// KILL is sent to services that do not end in time.
-    kills: bool,
     /// These did not end in time.
     late: Vec<OsString>,
     /// These run, and are not reported as up before they have run for a moment.
@@ -284,7 +282,6 @@ impl<'a> Reporter<'a> {
             progress: Progress::new(&asked.given)?,
             deed,
             patience,
-            kills: asked.given.has(Opt::WaitKill),
             late: Vec::new(),
             started: Vec::new(),
             out: String::new(),
@@ -389,9 +386,7 @@ impl<'a> Reporter<'a> {
     fn show_progress(&mut self, targets: &mut dyn Iterator<Item = &Target>, now: Moment) -> Option<Moment> {
         self.flush();
         let first = targets.next()?;
-        let then = if self.kills { ", then KILL" } else { "" };
-        let at_most = format!(" of {} s{then}", self.patience.as_secs());
-        self.progress.show(&first.typed, targets.count(), self.deed.waiting, &at_most, now)
+        self.progress.show(&first.typed, targets.count(), self.deed.waiting, Some(self.patience), now)
     }
 
     /// Sends KILL to the services that are late, and waits again.
@@ -399,7 +394,7 @@ impl<'a> Reporter<'a> {
         let names = std::mem::take(&mut self.late);
         let killing =
             Deed { request: Request { commands: &[Command::Kill], ..deed.request }, ..deed.clone() };
-        self.kills = false;
+        self.progress.kills = false;
         self.patience = KILLED;
         self.progress.begin = clock::monotonic();
         client::act(&names, &killing.request, true, KILLED, self);
@@ -441,7 +436,7 @@ impl Observer for Reporter<'_> {
         let words = format!("{} within {seconds} s", self.deed.missing);
         // A supervisor sends no KILL to `./finish`.
         let is_asked = status.want != Some(Want::Up) || status.term;
-        if self.kills && status.state == State::Run && is_asked {
+        if self.progress.kills && status.state == State::Run && is_asked {
             self.line(target, &format!("{words}; sent KILL"));
             self.late.push(OsStr::from_bytes(&target.typed).to_owned());
             return;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use svcore::error::Context;
 use svcore::listed::Listed;
-use svcore::say::{self, printable};
+use svcore::say::{self, printable, printable_text};
 use svcore::sys::clock;
 use svcore::{Error, Failed, Result};
 
@@ -187,7 +187,7 @@ impl<'a> Change<'a> {
         let tree = Tree::new(&self.asked.given);
         let mut names = Vec::new();
         for word in &self.asked.names {
-            if self.service(word).definition.is_dir() {
+            if self.source.join(word).is_dir() {
                 names.push(word.clone());
             } else {
                 names.append(&mut tree.selected(std::slice::from_ref(word))?);
@@ -262,12 +262,11 @@ impl<'a> Change<'a> {
             Step::MakeDown => (b"disabled by the file ", b"would be disabled by the file "),
             Step::RemoveDown => (b"enabled, without the file ", b"would be enabled, without the file "),
             Step::NotDefined => {
-                let trees = [self.source.clone(), Tree::new(&self.asked.given).path().to_owned()];
-                let near = trees.into_iter().find_map(|tree| Tree::at(tree).nearest(&service.name));
-                let near = near.map_or_else(Vec::new, |near| {
-                    [b"; did you mean ", &*printable(near.as_bytes()), b"?"].concat()
-                });
-                let what = [b"there is neither ", &*link, b" nor ", &*to, &near].concat();
+                let near =
+                    Tree::at(self.source.clone()).nearest(&service.name).map_or_else(String::new, |near| {
+                        "; did you mean ".to_owned() + &printable_text(near.as_bytes()) + "?"
+                    });
+                let what = [b"there is neither ", &*link, b" nor ", &*to, near.as_bytes()].concat();
                 return Err(Failed::without_cause(what));
             }
             Step::InTheWay => {

@@ -59,6 +59,8 @@ pub(super) struct Progress {
     screen: Screen,
     /// Since when it is waited.
     pub(super) begin: Moment,
+    /// KILL is sent when the time is over.
+    pub(super) kills: bool,
     is_shown: bool,
 }
 
@@ -69,7 +71,12 @@ impl Progress {
     ///
     /// As for [`Screen::new`].
     pub(super) fn new(given: &Given) -> Result<Self> {
-        Ok(Progress { screen: Screen::new(given)?, begin: clock::monotonic(), is_shown: false })
+        Ok(Progress {
+            screen: Screen::new(given)?,
+            begin: clock::monotonic(),
+            kills: given.has(Opt::WaitKill),
+            is_shown: false,
+        })
     }
 
     /// Removes the line.
@@ -86,7 +93,7 @@ impl Progress {
         first: &[u8],
         more: usize,
         waiting: &str,
-        at_most: &str,
+        patience: Option<Duration>,
         now: Moment,
     ) -> Option<Moment> {
         let width = self.screen.width?;
@@ -96,7 +103,9 @@ impl Progress {
             return Some(next);
         }
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let line = format!("{}{more}: {waiting}, {} s{at_most}", text::escaped(first), waited.as_secs());
+        let of = patience.map_or_else(String::new, |patience| format!(" of {} s", patience.as_secs()));
+        let then = if self.kills { ", then KILL" } else { "" };
+        let line = format!("{}{more}: {waiting}, {} s{of}{then}", text::escaped(first), waited.as_secs());
         let line: String = line.chars().take(width.saturating_sub(1)).collect();
         say::out(&[b"\r\x1b[K", line.as_bytes()]);
         self.is_shown = true;

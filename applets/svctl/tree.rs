@@ -52,16 +52,14 @@ impl Tree {
     ///
     /// That `-d` and `--user` are given, or that nobody knows where the services of the user are.
     pub(super) fn check(given: &Given) -> Result<()> {
-        if !given.has(Opt::User) {
-            Ok(())
-        } else if given.has(Opt::Dir) {
-            Err(Error::Usage(Some("-d and --user exclude each other".to_owned())))
-        } else if Tree::new(given).path.as_os_str().is_empty() {
-            let what = "--user needs HOME, which is not set to an absolute path";
-            Err(Failed::without_cause(what).into())
-        } else {
-            Ok(())
-        }
+        let why = match given.has(Opt::User) {
+            true if given.has(Opt::Dir) => "-d and --user exclude each other",
+            true if Tree::new(given).path.as_os_str().is_empty() => {
+                "--user needs HOME, which is not set to an absolute path"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::Usage(Some(why.to_owned())))
     }
 
     /// The directory at `path`.

@@ -46,6 +46,8 @@ enum For {
 
 /// `svctl wait`.
 pub(super) fn wait(asked: &Asked) -> Result {
+    let patience = patience(&asked.given)?;
+    let mut progress = Progress::new(&asked.given)?;
     let (word, names) = asked.names.split_first().ok_or_else(|| wrong_state("nothing"))?;
     let state = match word.as_bytes() {
         b"up" => For::Up,
@@ -56,12 +58,8 @@ pub(super) fn wait(asked: &Asked) -> Result {
     };
     let tree = Tree::new(&asked.given);
     let mut left = tree.to_change(&asked.given, names)?;
-    let patience = patience(&asked.given)?;
     let until = patience.map(|patience| clock::monotonic().saturating_add(patience));
-    let mut progress = Progress::new(&asked.given)?;
     let word = text::escaped(word.as_bytes());
-    let seconds = patience.map(|patience| format!("{} s", patience.as_secs())).unwrap_or_default();
-    let at_most = if seconds.is_empty() { String::new() } else { format!(" of {seconds}") };
     let waiting = format!("waiting for it to be {word}");
     let mut look = Look::new(&tree);
     let unknown: Vec<OsString> = left.iter().filter(|name| !tree.has(name)).cloned().listed();
@@ -99,13 +97,14 @@ pub(super) fn wait(asked: &Asked) -> Result {
             Some(until) if now >= until => Next::Stop,
             _ => {
                 let first = left.first().map_or(&b""[..], |name| name.as_bytes());
-                let shown = progress.show(first, left.len().saturating_sub(1), &waiting, &at_most, now);
+                let shown = progress.show(first, left.len().saturating_sub(1), &waiting, patience, now);
                 earlier(earlier(until, look.again(now)), shown).map_or(Next::Wait, Next::WaitUntil)
             }
         })
     })?;
     progress.clear();
-    look.report_failed(&left, &tree, &format!("is not {word} within {seconds}; "));
+    let seconds = patience.unwrap_or_default().as_secs();
+    look.report_failed(&left, &tree, &format!("is not {word} within {seconds} s; "));
     Ok(if left.is_empty() && !has_failed { 0 } else { FAILED })
 }
 

@@ -242,8 +242,8 @@ fn the_directory_of_a_user_is_known_or_nothing_is_done() {
     };
     for home in ["", "."] {
         let (code, out) = go(home, &["--user", "disable", "web"]);
-        assert_eq!(code, Some(111));
-        assert_eq!(out, "svctl: fatal: --user needs HOME, which is not set to an absolute path\n");
+        let why = "svctl: --user needs HOME, which is not set to an absolute path\n";
+        assert!(code == Some(100) && out.starts_with(why), "{out}");
     }
     assert!(!root.join("service/web/down").exists());
     let home = root.path().to_str().unwrap();
