@@ -27,6 +27,8 @@ use super::{Asked, FAILED, list, text, why};
 const PATIENCE: u64 = 10;
 /// How long the end may take after KILL.
 const KILLED: Duration = Duration::from_secs(5);
+/// How long a supervisor may take to read what was sent to it before.
+const FULL: Duration = Duration::from_secs(1);
 /// What is reported of a service that has ended before it had run for a moment.
 const AT_ONCE: &str = "ended at once";
 
@@ -212,7 +214,7 @@ fn act_on(asked: &Asked, tree: &Tree, names: &[OsString], deed: &Deed) -> Result
     }
     reporter.say(&out);
     if deed.request.is_up() {
-        resume(&left, &reporter.base, &mut reporter.supervisors, patience);
+        resume(&left, &reporter.base, &mut reporter.supervisors);
     }
     client::act(&hopeless, &deed.request, false, patience, &mut reporter);
     for name in &hopeless {
@@ -227,14 +229,16 @@ fn act_on(asked: &Asked, tree: &Tree, names: &[OsString], deed: &Deed) -> Result
     Ok(if reporter.has_failed { FAILED } else { 0 })
 }
 
-/// Lets those of the services go on that were paused.
-pub(super) fn resume(names: &[OsString], base: &Base, supervisors: &mut Supervisors, patience: Duration) {
+/// Lets those of the services go on that were paused. That is not waited for.
+pub(super) fn resume(names: &[OsString], base: &Base, supervisors: &mut Supervisors) {
     const RESUMING: Request =
-        Request { commands: &[Command::Continue], until: &[Until::Continued], ..STARTING.request };
-    let is_paused =
-        |name: &&OsString| Target::new(name, base).status(&MAIN).is_ok_and(|status| status.paused);
-    let paused: Vec<OsString> = names.iter().filter(is_paused).cloned().listed();
-    client::act(&paused, &RESUMING, true, patience, &mut Silent { base, supervisors });
+        Request { commands: &[Command::Continue], until: &[], waits: Waits::IfAsked, kill: false };
+    for name in names {
+        if Target::new(name, base).status(&MAIN).is_ok_and(|status| status.paused) {
+            let mut silent = Silent { base, supervisors };
+            client::act(std::slice::from_ref(name), &RESUMING, false, FULL, &mut silent);
+        }
+    }
 }
 
 /// The services with what keeps each from being meant.

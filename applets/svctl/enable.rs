@@ -17,7 +17,7 @@ use svcore::{Error, Failed, Result};
 use super::lint::name;
 use super::options::{Given, Opt};
 use super::place::{File, Place, kind, read_link};
-use super::tree::{Tree, without_doubles};
+use super::tree::Tree;
 use super::{Asked, act, project};
 
 /// The exit code if something could not be done for a service.
@@ -137,7 +137,12 @@ impl<'a> Change<'a> {
     }
 
     fn all(&self) -> Result {
-        let services: Vec<Service> = self.named()?.iter().map(|name| self.service(name)).listed();
+        // Patterns and groups mean services of the directory.
+        let words = &self.asked.names;
+        let are_definitions = words.iter().all(|word| self.source.join(word).is_dir());
+        let tree = Tree::new(&self.asked.given);
+        let names = if are_definitions { words.clone() } else { tree.selected(words)? };
+        let services: Vec<Service> = names.iter().map(|name| self.service(name)).listed();
         let is_now = self.asked.given.has(Opt::Now) && !self.asked.given.has(Opt::DryRun);
         let patience = project::patience(self.asked)?;
         let mut failed = false;
@@ -180,20 +185,6 @@ impl<'a> Change<'a> {
             failed |= act::start_these(self.asked, &tree, &done)? != 0;
         }
         Ok(if failed { FAILED } else { 0 })
-    }
-
-    /// The services that the words mean: definitions, or services of the directory.
-    fn named(&self) -> Result<Vec<OsString>> {
-        let tree = Tree::new(&self.asked.given);
-        let mut names = Vec::new();
-        for word in &self.asked.names {
-            if self.source.join(word).is_dir() {
-                names.push(word.clone());
-            } else {
-                names.append(&mut tree.selected(std::slice::from_ref(word))?);
-            }
-        }
-        Ok(without_doubles(&names))
     }
 
     /// Where a service is in the served directory.

@@ -104,8 +104,7 @@ pub(super) fn up(asked: &Asked) -> Result {
     let (to_start, as_wanted): (Vec<OsString>, Vec<OsString>) =
         paths.iter().cloned().partition(|path| is_ours && is_stopped(path));
     if is_ours {
-        let patience = until.since(clock::monotonic());
-        act::resume(&paths, &Base::default(), &mut Supervisors::default(), patience);
+        act::resume(&paths, &Base::default(), &mut Supervisors::default());
     }
     let mut is_late = act(&to_start, &START, until.since(clock::monotonic()));
     is_late |= act(&as_wanted, &AS_WANTED, until.since(clock::monotonic()));

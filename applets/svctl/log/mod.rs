@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::termios::isatty;
-use svcore::say::{Message, printable_text};
+use svcore::say::{self, printable_text};
 use svcore::sys::{limits, local_time};
 use svcore::tai::{self, Tai64N};
 use svcore::{Context, Error, Result, decimal, slice};
@@ -116,8 +116,7 @@ pub(super) fn run(asked: &Asked) -> Result {
     limits::raise_open_files();
     let (mut services, mut logs) = Services::open(&asked.names, &tree, plan.is_followed)?;
     if services.is_empty() {
-        let what = [tree.path().as_os_str().as_bytes(), b": no services"].concat();
-        Message::info("svctl", &what).print();
+        say::err_line(&[b"svctl: ", &say::printable(tree.path().as_os_str().as_bytes()), b": no services"]);
         if !plan.is_followed {
             return Ok(0);
         }
