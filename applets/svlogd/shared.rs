@@ -8,7 +8,7 @@
 //! last log.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -20,6 +20,7 @@ use svcore::logger::account;
 use svcore::logger::protocol::{Closed, LogNumber, Order, PACKET_MAX};
 use svcore::moment::Moment;
 use svcore::process::Ended;
+use svcore::recent::{self, Recent};
 use svcore::say::Message;
 use svcore::sys::interest::Interest;
 use svcore::sys::signals::Signals;
@@ -50,6 +51,7 @@ pub(super) fn serve(options: &Options, operands: &[OsString], signals: &Signals)
         due: BTreeSet::new(),
         block: Block::default(),
         ended: Vec::new(),
+        failed: BTreeMap::new(),
         reports: VecDeque::new(),
         is_open: true,
     };
@@ -82,6 +84,9 @@ struct Shared<'o> {
     block: Block,
     /// Logs that ended in this turn and are to be closed.
     ended: Vec<(LogNumber, Ended)>,
+    /// The log directories that could not be opened a short time ago: when that was, and what was reported then. runsvinit
+    /// sends such a log again after a second.
+    failed: BTreeMap<Vec<u8>, (Moment, Recent)>,
     /// What runsvinit has not received yet.
     reports: VecDeque<Closed>,
     /// Whether runsvinit may still send something.
@@ -140,8 +145,8 @@ impl Shared<'_> {
                 Ok(packet) if packet.length > 0 => {
                     let bytes = slice::part(&buffer, ..packet.length);
                     match Order::decode(bytes) {
-                        Some(Order::Keep { number, name }) => {
-                            self.keep(number, name, packet.descriptors, now)
+                        Some(Order::Keep { number, instance, name }) => {
+                            self.keep(number, instance, name, packet.descriptors, now)
                         }
                         Some(Order::Signal { number, signal }) => self.signal(number, signal, now),
                         None => {}
@@ -159,17 +164,28 @@ impl Shared<'_> {
     }
 
     /// Begins to keep a log.
-    fn keep(&mut self, number: LogNumber, name: &[u8], descriptors: Vec<OwnedFd>, now: Moment) {
+    fn keep(
+        &mut self,
+        number: LogNumber,
+        instance: &[u8],
+        name: &[u8],
+        descriptors: Vec<OwnedFd>,
+        now: Moment,
+    ) {
         let Ok([pipe, log]) = <[OwnedFd; 2]>::try_from(descriptors) else {
             // There are too many open files, so the kernel has closed them.
             let failed = Failed::without_cause([b"unable to receive log: ", name].concat());
             Message::of(svcore::say::Class::Fatal, "svlogd", &failed).print_now();
             return self.report(number, Ended::Code(111));
         };
-        let place = Place::Hosted { log, name: OsString::from_vec(name.to_vec()) };
+        let instance = CString::new(instance).ok().filter(|instance| !instance.is_empty());
+        let place = Place::Hosted { log, name: OsString::from_vec(name.to_vec()), instance };
+        let directory = place.directory_name();
         let mut stream = Stream::new(self.options, vec![place]);
-        if !stream.open_all() {
-            // The reason was reported.
+        let mut reported = self.failed.remove(&directory).map_or_else(Recent::default, |(_, recent)| recent);
+        if !stream.open_all(&mut |message| reported.is_new(now, message)) {
+            self.failed.retain(|_, (at, _)| now < at.saturating_add(recent::EVERY));
+            self.failed.insert(directory, (now, reported));
             return self.report(number, Ended::Code(111));
         }
         let kept = Kept { stream, pipe, is_awaited: false, is_stopped: false, due: None };
@@ -186,7 +202,7 @@ impl Shared<'_> {
             }
             Signal::ALRM => log.stream.rotate(),
             Signal::HUP => {
-                if !log.stream.open_all() {
+                if !log.stream.open_all(&mut |_| true) {
                     return self.end(number, Ended::Code(111));
                 }
             }

@@ -82,6 +82,8 @@ pub struct Log<'a> {
     pub pipe: BorrowedFd<'a>,
     /// The directory `log`.
     pub dir: BorrowedFd<'a>,
+    /// See [`Order::Keep`].
+    pub instance: &'a [u8],
 }
 
 /// A log that a logger does not keep any more.
@@ -163,7 +165,7 @@ impl Loggers {
             let Some(logger) = state.loggers.get_mut(at) else {
                 return Err(NotKept::Failed(Failed::without_cause("no logger")));
             };
-            let order = Order::Keep { number, name: log.name };
+            let order = Order::Keep { number, instance: log.instance, name: log.name };
             match logger.send(&order, &[log.pipe, log.dir], interest) {
                 Err(error) if has_ended(&error) => {
                     logger.socket = None;

@@ -2,12 +2,12 @@
 //!
 //! | from       | kind | then                           | descriptors              |
 //! |------------|------|--------------------------------|--------------------------|
-//! | supervisor | `k`  | number, name                   | pipe, directory `log`    |
+//! | supervisor | `k`  | number, instance, null, name   | pipe, directory `log`    |
 //! | supervisor | `s`  | number, number of the signal   |                          |
 //! | logger     | `e`  | number, exit code              |                          |
 //! | logger     | `e`  | number, minus number of signal |                          |
 //!
-//! The number of a log has 8 bytes, other numbers have 4, each with the lowest byte first. The supervisor and its logger
+//! The instance is empty for a service that is none. The number of a log has 8 bytes, other numbers have 4, each with the lowest byte first. The supervisor and its logger
 //! are the same executable, so there are no versions.
 
 use crate::Signal;
@@ -18,8 +18,6 @@ pub type LogNumber = u64;
 
 /// The longest packet, in bytes; longer names are cut.
 pub const PACKET_MAX: usize = 1024;
-/// The bytes before the name.
-const HEAD: usize = 9;
 
 /// What the supervisor wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +26,8 @@ pub enum Order<'a> {
     Keep {
         /// The log from now on.
         number: LogNumber,
+        /// The directory of an instance of a template in that of the log, such as `@tty1`; empty for no instance.
+        instance: &'a [u8],
         /// What messages call it.
         name: &'a [u8],
     },
@@ -62,9 +62,10 @@ impl<'a> Order<'a> {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Order::Keep { number, name } => {
-                let name = name.get(..PACKET_MAX.saturating_sub(HEAD)).unwrap_or(name);
-                [b"k", number.to_le_bytes().as_slice(), name].concat()
+            Order::Keep { number, instance, name } => {
+                let mut packet = [b"k", number.to_le_bytes().as_slice(), instance, b"\0", name].concat();
+                packet.truncate(PACKET_MAX);
+                packet
             }
             Order::Signal { number, signal } => {
                 [b"s", number.to_le_bytes().as_slice(), &signal.number().to_le_bytes()].concat()
@@ -79,7 +80,11 @@ impl<'a> Order<'a> {
         let (number, rest) = rest.split_first_chunk()?;
         let number = LogNumber::from_le_bytes(*number);
         match kind {
-            b'k' => Some(Order::Keep { number, name: rest }),
+            b'k' => {
+                let end = rest.iter().position(|&byte| byte == 0)?;
+                let (instance, name) = (rest.get(..end)?, rest.get(end.checked_add(1)?..)?);
+                Some(Order::Keep { number, instance, name })
+            }
             b's' => {
                 let signal = Signal::from_number(i32::from_le_bytes(rest.try_into().ok()?))?;
                 Some(Order::Signal { number, signal })
@@ -123,13 +128,14 @@ mod tests {
         #[test]
         fn packets_arrive_as_they_were_sent(
             number: u64,
+            instance in prop::collection::vec(1..255_u8, 0..20),
             name in prop::collection::vec(any::<u8>(), 0..50),
             signal in 1..31_i32,
             code: u8,
             noise in prop::collection::vec(any::<u8>(), 0..30),
         ) {
             let orders = [
-                Some(Order::Keep { number, name: &name }),
+                Some(Order::Keep { number, instance: &instance, name: &name }),
                 Signal::from_number(signal).map(|signal| Order::Signal { number, signal }),
             ];
             for order in orders.into_iter().flatten() {
@@ -148,6 +154,6 @@ mod tests {
     #[test]
     fn a_long_name_is_cut() {
         let name = [b'x'; 5000];
-        assert_eq!(Order::Keep { number: 1, name: &name }.encode().len(), PACKET_MAX);
+        assert_eq!(Order::Keep { number: 1, instance: b"", name: &name }.encode().len(), PACKET_MAX);
     }
 }
