@@ -20,7 +20,7 @@ use svcore::logger::account;
 use svcore::logger::protocol::{Closed, LogNumber, Order, PACKET_MAX};
 use svcore::moment::Moment;
 use svcore::process::Ended;
-use svcore::recent::{self, Recent};
+use svcore::recent;
 use svcore::say::Message;
 use svcore::sys::interest::Interest;
 use svcore::sys::signals::Signals;
@@ -51,7 +51,6 @@ pub(super) fn serve(options: &Options, operands: &[OsString], signals: &Signals)
         due: BTreeSet::new(),
         block: Block::default(),
         ended: Vec::new(),
-        failed: BTreeMap::new(),
         reports: VecDeque::new(),
         is_open: true,
     };
@@ -84,9 +83,6 @@ struct Shared<'o> {
     block: Block,
     /// Logs that ended in this turn and are to be closed.
     ended: Vec<(LogNumber, Ended)>,
-    /// The log directories that could not be opened a short time ago: when that was, and what was reported then. runsvinit
-    /// sends such a log again after a second.
-    failed: BTreeMap<Vec<u8>, (Moment, Recent)>,
     /// What runsvinit has not received yet.
     reports: VecDeque<Closed>,
     /// Whether runsvinit may still send something.
@@ -145,9 +141,7 @@ impl Shared<'_> {
                 Ok(packet) if packet.length > 0 => {
                     let bytes = slice::part(&buffer, ..packet.length);
                     match Order::decode(bytes) {
-                        Some(Order::Keep { number, instance, name }) => {
-                            self.keep(number, instance, name, packet.descriptors, now)
-                        }
+                        Some(order @ Order::Keep { .. }) => self.keep(&order, packet.descriptors, now),
                         Some(Order::Signal { number, signal }) => self.signal(number, signal, now),
                         None => {}
                     }
@@ -164,29 +158,28 @@ impl Shared<'_> {
     }
 
     /// Begins to keep a log.
-    fn keep(
-        &mut self,
-        number: LogNumber,
-        instance: &[u8],
-        name: &[u8],
-        descriptors: Vec<OwnedFd>,
-        now: Moment,
-    ) {
+    fn keep(&mut self, order: &Order<'_>, descriptors: Vec<OwnedFd>, now: Moment) {
+        let &Order::Keep { number, reported, instance, name } = order else { return };
         let Ok([pipe, log]) = <[OwnedFd; 2]>::try_from(descriptors) else {
             // There are too many open files, so the kernel has closed them.
             let failed = Failed::without_cause([b"unable to receive log: ", name].concat());
             Message::of(svcore::say::Class::Fatal, "svlogd", &failed).print_now();
-            return self.report(number, Ended::Code(111));
+            return self.report(number, Ended::Code(111), 0);
         };
         let instance = CString::new(instance).ok().filter(|instance| !instance.is_empty());
         let place = Place::Hosted { log, name: OsString::from_vec(name.to_vec()), instance };
-        let directory = place.directory_name();
         let mut stream = Stream::new(self.options, vec![place]);
-        let mut reported = self.failed.remove(&directory).map_or_else(Recent::default, |(_, recent)| recent);
-        if !stream.open_all(&mut |message| reported.is_new(now, message)) {
-            self.failed.retain(|_, (at, _)| now < at.saturating_add(recent::EVERY));
-            self.failed.insert(directory, (now, reported));
-            return self.report(number, Ended::Code(111));
+        let mut reported_now = 0;
+        let mut is_new = |message: &[u8]| {
+            let message = recent::hash(message);
+            if message != reported {
+                reported_now = message;
+            }
+            message != reported
+        };
+        if !stream.open_all(&mut is_new) {
+            // runsvinit sends the log again after a second, and then what was reported.
+            return self.report(number, Ended::Code(111), reported_now);
         }
         let kept = Kept { stream, pipe, is_awaited: false, is_stopped: false, due: None };
         self.logs.insert(number, kept);
@@ -302,12 +295,12 @@ impl Shared<'_> {
                 self.interest.remove(log.pipe.as_fd());
             }
             log.stream.close();
-            self.report(number, how);
+            self.report(number, how, 0);
         }
     }
 
-    fn report(&mut self, number: LogNumber, how: Ended) {
-        self.reports.push_back(Closed { number, how });
+    fn report(&mut self, number: LogNumber, how: Ended, reported: u64) {
+        self.reports.push_back(Closed { number, how, reported });
     }
 
     /// Sends reports, as far as the socket accepts them.
