@@ -13,7 +13,7 @@
 //! | `message TEXT`             | what it told of itself                                                           |
 //! | `main-pid NUMBER`          | the process that it named as its main one                                        |
 //! | `next-start @STAMP`        | it is not started before this time                                               |
-//! | `supervisor PID START`     | who wrote the file: its number, and when it started, in ticks of the kernel      |
+//! | `supervisor PID START NAMESPACE` | who wrote the file, see [`Tag`]                                            |
 //! | `starts NUMBER`            | how often `./run` was started since the supervisor began                         |
 //! | `end @STAMP KIND N MILLIS` | an end of `./run`: KIND is `exit` or `signal`, N its number, MILLIS the time it ran |
 //! | `out-of-memory @STAMP`     | when `./run` ended at this time, the kernel had killed processes of it for lack of memory |
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use crate::Signal;
 use crate::decimal;
-use crate::proc_stat::ProcStat;
+use crate::proc_stat::{ProcStat, Tag};
 use crate::process::Ended;
 use crate::tai::{Tai64, Tai64N};
 
@@ -53,8 +53,8 @@ pub struct Facts {
     pub main_pid: Option<u32>,
     /// It is down, and not started before this time.
     pub next_start: Option<Tai64N>,
-    /// Who wrote this: number and start of the process; see [`ProcStat::start`](crate::proc_stat::ProcStat::start).
-    pub supervisor: Option<(i32, u64)>,
+    /// Who wrote this.
+    pub supervisor: Option<Tag>,
     /// How often `./run` was started since the supervisor began.
     pub starts: u64,
     /// The last ends of `./run`, the latest first.
@@ -93,14 +93,11 @@ impl Readiness {
 
 impl Facts {
     /// Whether the supervisor that wrote this still runs: another one, which does not write such a file, may serve the
-    /// service now. Without `/proc` nobody can tell, and it counts as running.
+    /// service now. Without `/proc`, and from another PID namespace, nobody can tell, and it counts as running.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        let Some((pid, start)) = self.supervisor else { return true };
-        match ProcStat::of(pid) {
-            Some(stat) => stat.start == start && !stat.is_zombie,
-            None => ProcStat::own().is_none(),
-        }
+        let Some(supervisor) = self.supervisor.filter(Tag::is_neighbour) else { return true };
+        ProcStat::of(supervisor.pid).is_some_and(|stat| stat.start == supervisor.start && !stat.is_zombie)
     }
 
     /// Whether `./run` has ended and is not started again by itself.
@@ -141,8 +138,8 @@ impl Facts {
         if let Some(at) = &self.next_start {
             line("next-start", label(at).as_bytes());
         }
-        if let Some((pid, start)) = self.supervisor {
-            line("supervisor", format!("{pid} {start}").as_bytes());
+        if let Some(Tag { pid, start, namespace }) = self.supervisor {
+            line("supervisor", format!("{pid} {start} {namespace}").as_bytes());
         }
         if self.starts > 0 {
             line("starts", self.starts.to_string().as_bytes());
@@ -185,7 +182,7 @@ impl Facts {
             b"message" => self.message = Some(unescaped(value)),
             b"main-pid" => self.main_pid = number(value),
             b"next-start" => self.next_start = stamp_of(value),
-            b"supervisor" => self.supervisor = process_of(value),
+            b"supervisor" => self.supervisor = tag_of(value),
             b"starts" => self.starts = number(value).unwrap_or(0),
             b"out-of-memory" => self.out_of_memory = stamp_of(value),
             b"end" if self.ends.len() < ENDS_MAX => self.ends.extend(end_of(value)),
@@ -194,10 +191,10 @@ impl Facts {
     }
 }
 
-fn process_of(value: &[u8]) -> Option<(i32, u64)> {
+fn tag_of(value: &[u8]) -> Option<Tag> {
     let mut words = value.split(|&byte| byte == b' ').map(number::<u64>);
-    let (pid, start) = (words.next()??, words.next()??);
-    Some((i32::try_from(pid).ok()?, start))
+    let pid = i32::try_from(words.next()??).ok()?;
+    Some(Tag { pid, start: words.next()??, namespace: words.next()?? })
 }
 
 fn end_of(value: &[u8]) -> Option<End> {
@@ -280,7 +277,7 @@ mod tests {
             message: Some(b"listening".to_vec()),
             main_pid: Some(812),
             next_start: Some(stamp(1002, 0)),
-            supervisor: Some((77, 123_456)),
+            supervisor: Some(Tag { pid: 77, start: 123_456, namespace: 4_026_531_836 }),
             starts: 9,
             ends: Vec::new(),
             out_of_memory: Some(stamp(1003, 0)),
@@ -303,7 +300,7 @@ mod tests {
             text,
             "ready @40000000000003f200000005\ndone @40000000000003f300000000\ngiven-up 5 ends in 60 s\nwaits db\n\
              waits a b\\x0a\\x5cx\nmessage listening\nmain-pid 812\n\
-             next-start @40000000000003f400000000\nsupervisor 77 123456\nstarts 9\n\
+             next-start @40000000000003f400000000\nsupervisor 77 123456 4026531836\nstarts 9\n\
              end @40000000000007da3b9ac9ff signal 9 0\nend @400000000000001000000001 exit 6 1234\n\
              end @400000000000000f00000001 exit 5 1234\nend @400000000000000e00000001 exit 4 1234\n\
              end @400000000000000d00000001 exit 3 1234\n\

@@ -1,8 +1,12 @@
 //! The line `stat` of a process in `/proc`. Source: proc_pid_stat(5).
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
-use rustix::fs::CWD;
+use std::sync::OnceLock;
+
+use rustix::fd::BorrowedFd;
+use rustix::fs::{AtFlags, CWD, readlinkat, statat};
+use rustix::process::getpid;
 
 use crate::files;
 use crate::sys::auxv;
@@ -72,11 +76,56 @@ impl ProcStat {
     }
 }
 
+/// A process: no other one ever has all three numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag {
+    /// Its number in its own PID namespace.
+    pub pid: i32,
+    /// See [`ProcStat::start`].
+    pub start: u64,
+    /// Its PID namespace, by the inode of the namespace's file in `/proc`.
+    pub namespace: u64,
+}
+
+impl Tag {
+    /// Our own; `None` without `/proc`.
+    #[must_use]
+    pub fn own() -> Option<Self> {
+        let pid = getpid().as_raw_nonzero().get();
+        Some(Tag { pid, start: ProcStat::own()?.start, namespace: our_namespace()? })
+    }
+
+    /// That of a living process of our own PID namespace; `None` if `/proc` is that of another namespace.
+    pub(crate) fn of_neighbour(pid: i32) -> Option<Self> {
+        if !is_of_our_namespace() {
+            return None;
+        }
+        Some(Tag { pid, start: ProcStat::of(pid)?.start, namespace: our_namespace()? })
+    }
+
+    /// Whether it is a process of our own PID namespace, whose number means something to us.
+    #[must_use]
+    pub fn is_neighbour(&self) -> bool {
+        our_namespace() == Some(self.namespace) && is_of_our_namespace()
+    }
+}
+
 /// Whether the numbers in `/proc` are those of our PID namespace.
 #[must_use]
 pub(crate) fn is_of_our_namespace() -> bool {
-    let own = rustix::fs::readlinkat(rustix::fs::CWD, c"/proc/self", Vec::new());
+    let own = readlinkat(CWD, c"/proc/self", Vec::new());
     own.is_ok_and(|own| own.to_bytes() == std::process::id().to_string().as_bytes())
+}
+
+/// The number of our own PID namespace; `None` where there is no `/proc`.
+pub(crate) fn our_namespace() -> Option<u64> {
+    static OURS: OnceLock<Option<u64>> = OnceLock::new();
+    *OURS.get_or_init(|| namespace_in(CWD, c"/proc/self/ns/pid"))
+}
+
+/// The number of the PID namespace of which this is the file in `/proc`; `None` if we may not know.
+pub(crate) fn namespace_in(dir: BorrowedFd<'_>, file: &CStr) -> Option<u64> {
+    Some(files::identity(&statat(dir, file, AtFlags::empty()).ok()?).inode)
 }
 
 #[cfg(test)]

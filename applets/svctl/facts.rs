@@ -10,7 +10,7 @@ use svcore::client::{Base, LOG, MAIN, Part, Target, Trouble, View};
 use svcore::facts::{Facts, Readiness};
 use svcore::files;
 use svcore::listed::Listed;
-use svcore::proc_stat::ProcStat;
+use svcore::proc_stat::{ProcStat, Tag};
 use svcore::status::{State, Status, Want};
 use svcore::tai::{Tai64N, seconds_between};
 
@@ -411,7 +411,11 @@ impl Service {
 fn stopped_supervisor(unit: &Unit, supervising: &mut Supervising) -> Option<(String, i32)> {
     let told = unit.told.as_ref().ok()?;
     let parent = told.status.pid.and_then(|pid| ProcStat::of(pid.as_raw_nonzero().get()));
-    let pid = parent.map(|stat| stat.parent).or(told.facts.supervisor.map(|(pid, _)| pid))?;
+    let pid = parent.map(|stat| stat.parent).or(told
+        .facts
+        .supervisor
+        .filter(Tag::is_neighbour)
+        .map(|supervisor| supervisor.pid))?;
     Some((supervising.stopped(pid)?.to_owned(), pid))
 }
 

@@ -1,7 +1,8 @@
 //! A service that is needed, as its files show it to the supervisor of another one.
 //!
-//! What strangers made is not believed: the service directory and what its supervisor publishes have to belong to a user who decides
-//! anyway what is run, and a supervisor has to serve.
+//! What strangers made is not believed: what its supervisor publishes has to belong to a user who decides anyway what is run, and that
+//! supervisor has to serve. Then the directory may belong to anybody: its supervisor runs what is in it. But only a directory that
+//! belongs to such a user is believed about what else would be done for it: its `check` is run, and its `needs` count.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
@@ -47,7 +48,7 @@ pub struct Watched {
     place: Option<Identity>,
 }
 
-/// A service directory that is believed.
+/// A service directory.
 #[derive(Debug)]
 pub struct Neighbour<'p> {
     path: &'p CStr,
@@ -66,13 +67,19 @@ impl<'p> Neighbour<'p> {
     ///
     /// That of open(2), or [`OtherOwner`](trust::Refusal::OtherOwner) or [`OthersWrite`](trust::Refusal::OthersWrite).
     pub fn open(path: &'p CStr, believed: &[u32]) -> io::Result<Self> {
+        let (neighbour, stat) = Self::open_anybodys(path)?;
+        check_owner(&stat, believed)?;
+        Ok(neighbour)
+    }
+
+    /// The same, whoever it belongs to.
+    fn open_anybodys(path: &'p CStr) -> io::Result<(Self, Stat)> {
         let flags = sys::SEARCH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = openat(CWD, path, flags, Mode::empty())?;
         let stat = fstat(&dir)?;
-        check_owner(&stat, believed)?;
         let instance = Instance::of(Path::new(OsStr::from_bytes(path.to_bytes())));
         let identity = ServiceIdentity::new(files::identity(&stat), instance.as_ref());
-        Ok(Neighbour { path, dir, identity, instance })
+        Ok((Neighbour { path, dir, identity, instance }, stat))
     }
 
     fn home(&self) -> Home<'_> {
@@ -167,8 +174,8 @@ fn check_owner(stat: &Stat, believed: &[u32]) -> Result<(), trust::Refusal> {
 /// Looks at the service at `path`.
 #[must_use]
 pub fn look(path: &CStr, believed: &[u32]) -> Found {
-    let neighbour = match Neighbour::open(path, believed) {
-        Ok(neighbour) => neighbour,
+    let neighbour = match Neighbour::open_anybodys(path) {
+        Ok((neighbour, _)) => neighbour,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Found::Missing;
         }
@@ -198,7 +205,7 @@ impl Watched {
         /// A supervisor that comes or leaves between watch and look is looked for again so often.
         const TRIES: u8 = 3;
         for _ in 0..TRIES {
-            let neighbour = Neighbour::open(path, believed).ok();
+            let neighbour = Neighbour::open_anybodys(path).ok().map(|(neighbour, _)| neighbour);
             let place = neighbour.as_ref().and_then(|neighbour| neighbour.place(believed));
             let identity = place.as_ref().and_then(|place| identity_of(place.as_fd()));
             if !(identity.is_some() && identity == self.place) {

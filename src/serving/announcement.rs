@@ -8,7 +8,7 @@
 //! 3. `/dev/shm/runit-UID`,
 //! 4. `/tmp/runit-UID`.
 //!
-//! The first line holds the numbers of the process, of its start (see [`ProcStat::start`]) and of the PID namespace; the
+//! The first line holds the numbers of the process, of its start (see [`Tag`]) and of the PID namespace; the
 //! second line, which ends at the last newline of the file, is the absolute path of the directory.
 //!
 //! A reader starts from a process that it trusts (see [`super::process`]) and believes the file only if all three numbers
@@ -21,13 +21,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, readlinkat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
-use rustix::process::{Pid, getpid, test_kill_process};
+use rustix::process::{Pid, test_kill_process};
 
-use crate::proc_stat::ProcStat;
+use crate::proc_stat::Tag;
 use crate::state::{self, Root};
-use crate::{files, trust};
+use crate::trust;
 
 /// How the names of the files begin.
 const PREFIX: &str = "serves.";
@@ -49,17 +49,6 @@ pub struct Announcement {
 enum Place {
     RunRunit,
     StateRoot(Root),
-}
-
-/// Which process an announcement is about: no other process ever has all three numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tag {
-    /// Its number in its own PID namespace.
-    pub(super) pid: i32,
-    /// See [`ProcStat::start`].
-    pub(super) start: u64,
-    /// Its PID namespace, by the inode of the namespace's file in `/proc`.
-    pub(super) namespace: u64,
 }
 
 /// Announces that this process serves `dir`, and removes what ended processes of ours left behind. `None` if there is no
@@ -132,22 +121,6 @@ impl Place {
 }
 
 impl Tag {
-    /// Our own.
-    fn own() -> Option<Self> {
-        let pid = getpid().as_raw_nonzero().get();
-        Some(Tag { pid, start: ProcStat::own()?.start, namespace: our_namespace()? })
-    }
-
-    /// That of a living process of our own PID namespace; `None` if `/proc` is that of another namespace.
-    fn of_neighbour(pid: i32) -> Option<Self> {
-        let us = readlinkat(CWD, c"/proc/self", Vec::new()).ok()?;
-        let is_ours = us.to_str().ok()?.parse() == Ok(getpid().as_raw_nonzero().get());
-        if !is_ours {
-            return None;
-        }
-        Some(Tag { pid, start: ProcStat::of(pid)?.start, namespace: our_namespace()? })
-    }
-
     fn file_name(&self) -> Option<CString> {
         CString::new(format!("{PREFIX}{}.{}", self.namespace, self.pid)).ok()
     }
@@ -217,16 +190,6 @@ fn is_stale(dir: BorrowedFd<'_>, name: &CStr, pid: i32) -> bool {
     is_complete
         && Tag::of_neighbour(pid)
             .is_some_and(|living| content.is_ok_and(|content| living.path_in(&content).is_none()))
-}
-
-/// The number of our own PID namespace; `None` where there is no `/proc`.
-pub(super) fn our_namespace() -> Option<u64> {
-    namespace_in(CWD, c"/proc/self/ns/pid")
-}
-
-/// The number of the PID namespace of which this is the file in `/proc`; `None` if we may not know.
-pub(super) fn namespace_in(dir: BorrowedFd<'_>, file: &CStr) -> Option<u64> {
-    Some(files::identity(&statat(dir, file, AtFlags::empty()).ok()?).inode)
 }
 
 #[cfg(test)]

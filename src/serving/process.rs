@@ -15,11 +15,11 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, openat, readlinkat, statat};
 use rustix::process::geteuid;
 
 use crate::files;
-use crate::proc_stat::ProcStat;
+use crate::proc_stat::{self, ProcStat, Tag};
 use crate::sys::listing;
 
 use super::RUNSVINIT;
-use super::announcement::{self, Tag};
+use super::announcement;
 
 /// The longest name of a process, with its newline.
 const NAME_MAX: usize = 16;
@@ -158,8 +158,8 @@ impl Process {
     fn tag(&self) -> Option<Tag> {
         let stat = self.stat().filter(|stat| !stat.is_zombie)?;
         // Of the processes of others we may not know the namespace; usually it is ours.
-        let namespace = announcement::namespace_in(self.proc_dir.as_fd(), c"ns/pid");
-        let namespace = namespace.or_else(announcement::our_namespace)?;
+        let namespace = proc_stat::namespace_in(self.proc_dir.as_fd(), c"ns/pid");
+        let namespace = namespace.or_else(proc_stat::our_namespace)?;
         Some(Tag { pid: self.innermost_pid, start: stat.start, namespace })
     }
 

@@ -1332,9 +1332,10 @@ mod ours {
         let service = Service::new()
             .script(
                 "run",
-                "trap 'echo hup >../hup' HUP\nwhile [ ! -e ../end ]; do sleep 0.02; done\nrm ../end; exit 7",
+                "trap 'echo hup >../hup' HUP; : >../begun\nwhile [ ! -e ../end ]; do sleep 0.02; done\nrm ../end; exit 7",
             )
             .up();
+        eventually("begun", || service.root().join("begun").exists());
         service.send("h");
         eventually("got it", || read(service.root().join("hup")) == "hup\n");
         fs::write(service.root().join("end"), "").unwrap();

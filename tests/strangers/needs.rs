@@ -69,3 +69,39 @@ fn a_strangers_file_starts_no_service_of_ours() {
         assert!(tree.is_up("own") && !tree.is_up("db") && !tree.is_up("web"));
     });
 }
+
+#[test]
+fn our_supervisor_is_believed_whoever_owns_the_directory() {
+    needs_root();
+    under_each_supervisor(|tree| {
+        tree.sleeper("web");
+        tree.sleeper("open");
+        tree.sleeper("theirs");
+        tree.file("web", "needs", "open theirs");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(tree.root.join("sv/open"), mode).unwrap();
+        give_away(&tree.root.join("sv/theirs"));
+        tree.start();
+        eventually("web is up", || tree.is_up("web"));
+    });
+}
+
+#[test]
+fn a_check_in_the_directory_of_another_user_is_run_only_by_who_hosts_it() {
+    needs_root();
+    under_each_supervisor(|tree| {
+        tree.sleeper("web");
+        tree.sleeper("db");
+        tree.root.script("sv/db/check", "echo >>asked");
+        tree.file("web", "needs", "db");
+        give_away(&tree.root.join("sv/db"));
+        tree.start();
+        if tree.supervisor() == "runsvinit" {
+            eventually("web is up", || tree.is_up("web"));
+        } else {
+            eventually("waits", || tree.is_up("db") && tree.fact("web", "waits").is_some());
+            steadily("web is down", Duration::from_millis(500), || !tree.is_up("web"));
+            assert_eq!(tree.read("db", "asked"), "");
+        }
+    });
+}

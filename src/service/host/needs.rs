@@ -438,7 +438,8 @@ impl Waiting {
         self.own = own.filter(|own| watch::signal_changes_and_writes(own.as_fd()).is_ok());
     }
 
-    /// Reads the file `needs`. If it lists other services than before, these may close a cycle that is to be found soon.
+    /// Reads the file `needs`. If it makes no sense, perhaps since it is just being written, what it said before holds. If it
+    /// lists other services than before, these may close a cycle that is to be found soon.
     fn read(&mut self, now: Moment, hosted: &mut Hosted) {
         let path = hosted.path().to_vec();
         let needed = |need: Need| {
@@ -453,7 +454,8 @@ impl Waiting {
                 is_ignored: false,
             })
         };
-        let needs = hosted.service.read_needs().into_iter().filter_map(needed).collect();
+        let Some(needs) = hosted.service.read_needs() else { return };
+        let needs = needs.into_iter().filter_map(needed).collect();
         let before = std::mem::replace(&mut self.needs, needs);
         if !self.needs.iter().map(|needed| &needed.path).eq(before.iter().map(|needed| &needed.path)) {
             self.cycles = (now.saturating_add(CYCLE_FIRST), CYCLE_FIRST);

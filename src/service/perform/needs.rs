@@ -40,9 +40,10 @@ impl Service {
         self.policies.has(PolicyFile::Needs)
     }
 
-    /// What the file `needs` says; nothing if it makes no sense, which is reported once.
-    pub(crate) fn read_needs(&mut self) -> Vec<Need> {
-        self.read_policy(PolicyFile::Needs, policy::needs).unwrap_or_default()
+    /// What the file `needs` says, and nothing without that file; `None` if it makes no sense, which is reported once.
+    pub(crate) fn read_needs(&mut self) -> Option<Vec<Need>> {
+        let needs = self.read_policy(PolicyFile::Needs, policy::needs);
+        needs.or_else(|| (!self.has_policy_file(PolicyFile::Needs)).then(Vec::new))
     }
 
     /// Answers whether what it needs is ready: `waits` are the names of those that are not.

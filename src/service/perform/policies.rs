@@ -13,7 +13,7 @@ use super::notifications::NoResources;
 use crate::facts::Facts;
 use crate::files;
 use crate::policy::{self, PolicyFile, PolicyFiles, RestartDelay, RestartLimit, Senseless};
-use crate::proc_stat::ProcStat;
+use crate::proc_stat::Tag;
 use crate::service::machine::{ReadyPolicy, RestartPolicy};
 use crate::service::step::Now;
 
@@ -164,7 +164,7 @@ impl Service {
         }
         self.confinement.note_facts(&mut facts);
         facts.waits = self.waits().to_vec();
-        facts.supervisor = own_process();
+        facts.supervisor = own_tag();
         Some(facts)
     }
 }
@@ -174,9 +174,8 @@ fn is_entry(dir: BorrowedFd<'_>, name: &CStr) -> bool {
     statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
-/// Our number, and when we started; `None` without `/proc`.
-fn own_process() -> Option<(i32, u64)> {
-    static OWN: OnceLock<Option<(i32, u64)>> = OnceLock::new();
-    let own = || Some((rustix::process::getpid().as_raw_nonzero().get(), ProcStat::own()?.start));
-    *OWN.get_or_init(own)
+/// Our own tag; `None` without `/proc`.
+fn own_tag() -> Option<Tag> {
+    static OWN: OnceLock<Option<Tag>> = OnceLock::new();
+    *OWN.get_or_init(Tag::own)
 }

@@ -422,6 +422,7 @@ fn one_process_keeps_all_logs_and_a_removed_service_leaves_the_others() {
     eventually("other is up", || other().is_some());
     assert_eq!(hosted.log_pid(), other());
     let logger = hosted.log_pid().unwrap();
+    eventually("other has logged", || !hosted.root.read("sv/other/log/current").is_empty());
     fs::rename(hosted.root.join("sv/other"), hosted.root.join("away")).unwrap();
     eventually("its log is complete", || hosted.root.read("away/log/current").ends_with("last\n"));
     assert_complete(&hosted.root.read("away/log/current"));

@@ -177,12 +177,13 @@ fn trees_stand_side_by_side_and_one_is_started_once() {
 #[test]
 fn down_ends_in_order_and_kills_what_ignores_it() {
     let project = Project::new(
-        "db: exec sleep 1000\napp: exec sleep 1000\nstubborn: trap '' TERM; while :; do sleep 0.1; done\n",
+        "db: exec sleep 1000\napp: exec sleep 1000\nstubborn: trap '' TERM; : >trapped; while :; do sleep 0.1; done\n",
     );
     project.works(&["import"]);
     project.root.file(".services/app/needs", "db\n");
     project.works(&["up"]);
     let stubborn = project.pid("stubborn").unwrap();
+    eventually("it ignores TERM", || project.join("trapped").exists());
     let dry = project.works(&["down", "-n"]);
     let at = |what: &str| dry.find(what).unwrap_or_else(|| panic!("{what}: {dry}"));
     assert!(at("would stop app") < at("would stop db") && dry.contains("would end runsvdir"), "{dry}");

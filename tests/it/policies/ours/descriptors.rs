@@ -126,7 +126,7 @@ fn a_service_is_not_aborted_while_its_messages_wait_behind_those_of_strangers() 
 sleep 1000"#;
         tree.define("web", &perl(&["READY=1"]).replace("sleep 1000", alive));
         tree.file("web", "notification-socket", "");
-        tree.file("web", "watchdog", "600");
+        tree.file("web", "watchdog", "1500");
         tree.file("web", "0", "");
         tree.link("web");
         tree.start();
@@ -137,7 +137,7 @@ sleep 1000"#;
         let _others: Vec<_> = (0..3).flat_map(|_| send_lingering(&socket, 9)).collect();
         assert_eq!((tree.pid("web"), tree.messages()), (pid, String::new()));
         tree.file("web", "end", "");
-        eventually("aborted", || tree.messages().contains("was silent for 600 ms"));
+        eventually("aborted", || tree.messages().contains("was silent for 1500 ms"));
     });
 }
 

@@ -565,3 +565,25 @@ fn one_that_does_not_end_holds_up_those_that_it_needs_only_for_a_while() {
     );
     assert!(!tree.messages().contains(" a: "), "{}", tree.messages());
 }
+
+#[test]
+fn needs_that_are_being_written_start_nothing() {
+    under_each_supervisor(|tree| {
+        for name in ["web", "db", "other"] {
+            tree.sleeper(name);
+        }
+        for name in ["db", "other"] {
+            tree.file(name, "down", "");
+        }
+        tree.file("web", "needs", "db\n");
+        tree.start();
+        eventually("waits", || tree.fact("web", "waits").as_deref() == Some("db"));
+        tree.file("web", "needs", "");
+        eventually("reported", || tree.messages().contains("web: warning: needs: empty, ignored\n"));
+        steadily("web is down", A_WHILE, || !tree.is_up("web"));
+        tree.file("web", "needs", "other\n");
+        eventually("waits for another", || tree.fact("web", "waits").as_deref() == Some("other"));
+        assert_eq!(tree.sv(&["up", "other"]).code, Some(0));
+        eventually("web is up", || tree.is_up("web"));
+    });
+}

@@ -272,17 +272,17 @@ fn a_service_that_is_silent_for_too_long_is_aborted_and_started_again() {
     under_each_supervisor(|tree| {
         tree.define("web", &perl(&["READY=1\\nWATCHDOG=1"]));
         tree.file("web", "notification-socket", "");
-        tree.file("web", "watchdog", "400");
+        tree.file("web", "watchdog", "1000");
         tree.file("web", "0", "");
         tree.link("web");
         tree.start();
         eventually("up", || tree.is_up("web"));
         let pid = tree.pid("web");
-        assert_eq!(variable(tree, "web", "WATCHDOG_USEC").as_deref(), Some("400000"));
+        assert_eq!(variable(tree, "web", "WATCHDOG_USEC").as_deref(), Some("1000000"));
         assert_eq!(variable(tree, "web", "WATCHDOG_PID"), pid.map(|pid| pid.to_string()));
         eventually("ready", || is_ready(tree, "web"));
         eventually("another", || tree.pid("web").is_some_and(|new| Some(new) != pid));
-        let line = "web: warning: ./run was silent for 400 ms: sending ABRT\n";
+        let line = "web: warning: ./run was silent for 1000 ms: sending ABRT\n";
         assert!(tree.messages().contains(line), "{}", tree.messages());
         eventually("noted", || tree.fact("web", "end").is_some_and(|end| end[26..].starts_with("signal 6 ")));
     });
@@ -319,13 +319,13 @@ fn who_is_not_ready_in_time_is_reported_and_ended_only_with_on_failure() {
         for name in ["web", "again"] {
             tree.define(name, "echo >>starts\nexec sleep 1000");
             tree.file(name, "notification-fd", "3");
-            tree.file(name, "timeout-ready", "100");
+            tree.file(name, "timeout-ready", "500");
             tree.link(name);
         }
         tree.file("again", "restart", "on-failure");
         tree.start();
         eventually("again", || tree.read("again", "starts").len() >= 2);
-        let line = "web: warning: ./run was not ready within 100 ms\n";
+        let line = "web: warning: ./run was not ready within 500 ms\n";
         eventually("reported", || tree.messages().contains(line));
         assert_eq!(tree.read("web", "starts").len(), 1);
     });
@@ -396,4 +396,27 @@ sleep 1000"#;
         eventually("gone", || tree.fact("web", "main-pid").is_none());
         assert!(is_ready(tree, "web"));
     });
+}
+
+#[test]
+fn what_a_supervisor_in_another_pid_namespace_tells_is_believed() {
+    const NAMESPACE: &str = "--pid --fork --kill-child --mount-proc";
+    needs_unshare(NAMESPACE);
+    for supervisor in ["runsvdir", "runsvinit"] {
+        let root = TempDir::new();
+        root.script("service/slow/run", "exec sleep 1000");
+        root.file("service/slow/notification-fd", "3");
+        root.script("service/broken/run", "exit 1");
+        root.file("service/broken/restart-limit", "1 60");
+        let inside = run_file("/usr/bin/unshare").args(&NAMESPACE.split(' ').collect::<Vec<_>>());
+        let inside = inside.arg(program(supervisor)).arg("service").dir(root.path());
+        let _inside = inside.start(&root.join("err"));
+        let sv = |words: &[&str]| run("sv").args(words).env("SVDIR", root.join("service")).go();
+        eventually("up", || sv(&["status", "slow"]).out.starts_with("run: "));
+        eventually("given up", || sv(&["status", "broken"]).out.contains("given up: 1 end in 60 s"));
+        let started = sv(&["-w", "1", "start", "slow"]);
+        assert!(started.code == Some(1) && started.out.contains("not ready"), "{started:?}");
+        let health = sv(&["health", "slow"]);
+        assert!(health.code == Some(1) && health.out.contains("not ready"), "{health:?}");
+    }
 }
