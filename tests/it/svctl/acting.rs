@@ -1,6 +1,6 @@
 //! `svctl start`, `stop`, `restart`, `reload`, `kill`, `wait`, `once`, `reset` and `is-up`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{on_terminal, svctl_in};
 use support::*;
@@ -105,6 +105,22 @@ fn a_start_that_cannot_work_tells_why_at_once() {
     });
 }
 
+/// Does it up to five times, until the answer is right: on a busy machine a program that ends at once may take so long that it
+/// counts as up.
+#[track_caller]
+fn answers(tree: &Tree, words: &[&str], is_right: impl Fn(Option<i32>, &str) -> bool) -> String {
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        let (code, out) = go(tree, words);
+        if is_right(code, &out) {
+            return out;
+        }
+        all.push((code, out));
+        go(tree, &["stop", "--all"]);
+    }
+    panic!("{words:?}: {all:?}");
+}
+
 #[test]
 fn what_ends_at_once_was_not_started() {
     under_any_supervisor(|tree, is_stock| {
@@ -121,23 +137,27 @@ fn what_ends_at_once_was_not_started() {
         for name in ["ends", "soon"] {
             promptly("the end", Duration::from_millis(900), || {
                 assert_eq!(go(tree, &["stop", name]), (Some(0), format!("{name}: down\n")));
-                time_of(|| {
-                    let (code, out) = go(tree, &["start", name]);
-                    assert_eq!(code, Some(1), "{out}");
-                    assert!(out.starts_with(&format!("{name}: ended at once; it ")), "{out}");
-                    let cause = cause("it exits with 3 after ");
-                    assert!(out.contains("\n  cause: ") && out.contains(&cause), "{out}");
-                })
+                let begin = Instant::now();
+                let (code, out) = go(tree, &["start", name]);
+                let took = begin.elapsed();
+                if code == Some(0) {
+                    // The machine is busy; see `answers`.
+                    return Duration::MAX;
+                }
+                assert!(out.starts_with(&format!("{name}: ended at once; it ")), "{out}");
+                let cause = cause("it exits with 3 after ");
+                assert!(out.contains("\n  cause: ") && out.contains(&cause), "{out}");
+                took
             });
         }
-        let (code, out) = go(tree, &["start", "ends", "soon", "stays"]);
-        assert_eq!(code, Some(1));
+        let out = answers(tree, &["start", "ends", "soon", "stays"], |code, out| {
+            code == Some(1) && out.matches(": ended at once; ").count() == 2
+        });
         assert!(out.contains(&format!("stays: up, pid {}\n", pid(tree, "stays"))), "{out}");
-        assert_eq!(out.matches(": ended at once; ").count(), 2, "{out}");
         tree.define("stays", "sleep 0.02; exit 3");
-        let (code, out) = go(tree, &["restart", "stays"]);
-        assert_eq!(code, Some(1));
-        assert!(out.starts_with("stays: ended at once; "), "{out}");
+        answers(tree, &["restart", "stays"], |code, out| {
+            code == Some(1) && out.starts_with("stays: ended at once; ")
+        });
     });
 }
 
@@ -151,7 +171,7 @@ fn a_task_that_is_started_is_done() {
         tree.link("task");
         tree.start();
         eventually("served", || is_served(tree, "task"));
-        assert_eq!(go(tree, &["start", "task"]), (Some(0), "task: done\n".to_owned()));
+        answers(tree, &["start", "task"], |code, out| (code, out) == (Some(0), "task: done\n"));
     });
 }
 
