@@ -24,6 +24,7 @@ use rustix::process::Pid;
 
 pub(crate) use settings::open_settings;
 
+use crate::error::{Context, Failed};
 use crate::files::{self, Identity};
 use crate::sys::control_group;
 use crate::sys::handle::Handle;
@@ -72,14 +73,15 @@ impl Cgroup {
     /// # Errors
     ///
     /// There is no group of ours, or it is not writable.
-    pub(crate) fn open(name: &[u8], identity: Identity) -> io::Result<Self> {
+    pub(crate) fn open(name: &[u8], identity: Identity) -> Result<Self, Failed> {
         let base = base()?;
         room::leave(base.as_fd());
         let name = place::group_name(name, identity);
-        let mut earlier = left_behind(base.as_fd(), &name)?;
-        let own = match make(base.as_fd(), &name)? {
+        let doing = || "unable to make one";
+        let mut earlier = left_behind(base.as_fd(), &name).while_doing(doing)?;
+        let own = match make(base.as_fd(), &name).while_doing(doing)? {
             Some(own) => own,
-            None => earlier.pop().ok_or(Errno::EXIST)?,
+            None => earlier.pop().ok_or(Errno::EXIST).while_doing(doing)?,
         };
         Ok(Cgroup { base, name, own, earlier, killed: 0 })
     }
@@ -168,15 +170,18 @@ impl Group {
 }
 
 /// The group below which services have theirs.
-fn base() -> io::Result<OwnedFd> {
-    let none = || io::Error::from(Errno::NOENT);
-    let own = read(CWD, c"/proc/self/cgroup")?;
-    let path = place::base_group(&own).ok_or_else(none)?;
-    let mounts = open(CWD, c"/proc/self/mountinfo", OFlags::RDONLY)?;
-    let mounts = trust::read_at_most(&mounts, MOUNTS_MAX)?;
+fn base() -> Result<OwnedFd, Failed> {
+    let own = read(CWD, c"/proc/self/cgroup").while_doing(|| "unable to read /proc/self/cgroup")?;
+    let path = place::base_group(&own)
+        .ok_or_else(|| Failed::without_cause("this process is in no group of version 2"))?;
+    let mounts = open(CWD, c"/proc/self/mountinfo", OFlags::RDONLY);
+    let mounts = mounts.and_then(|mounts| trust::read_at_most(&mounts, MOUNTS_MAX));
+    let mounts = mounts.while_doing(|| "unable to read /proc/self/mountinfo")?;
     let is_group = |dir: &OwnedFd| control_group::is_one(dir.as_fd());
     let directories = place::directories_of(&path, &mounts);
-    directories.iter().filter_map(|dir| open_directory(CWD, dir).ok()).find(is_group).ok_or_else(none)
+    directories.iter().filter_map(|dir| open_directory(CWD, dir).ok()).find(is_group).ok_or_else(|| {
+        Failed::without_cause("no control group file system of version 2 is mounted that has our group")
+    })
 }
 
 /// Clears the groups that an earlier supervisor of a service left. Returns those that cannot be removed yet.

@@ -18,18 +18,23 @@ const TAIL: usize = 32 * 1024;
 const WORDS_MAX: usize = 4096;
 
 /// The last lines of the log that the log service in `dir` writes; `process` is its process, if it runs. Empty if there is
-/// no log that can be found and believed.
+/// no log that can be found and believed. `instance`: the directory of the instance, such as `@tty1`, if this suite keeps the
+/// log of one.
 ///
 /// The log is that of the first directory on the command line of `svlogd`; or else the one in `main`, or in `dir` itself.
 #[must_use]
-pub(crate) fn last_lines(dir: BorrowedFd<'_>, process: Option<Pid>) -> Vec<u8> {
+pub(crate) fn last_lines(dir: BorrowedFd<'_>, process: Option<Pid>, instance: Option<&[u8]>) -> Vec<u8> {
     let of_process = process.and_then(|pid| {
         let path = directory_of(&of_proc(pid, "cmdline")?)?.to_vec();
         Some((path, user_of(&of_proc(pid, "status")?)?))
     });
     // Without `log/run` the log belongs to the user that is named beside it.
-    let owner = account::user_of(dir).unwrap_or_else(|| fstat(dir).map_or(0, |stat| stat.st_uid));
-    let own = [b"main".as_slice(), b"."].into_iter().map(|path| (path.to_vec(), owner));
+    let owner = account::ids_of(dir).ok().flatten().map(|ids| ids.uid);
+    let owner = owner.unwrap_or_else(|| fstat(dir).map_or(0, |stat| stat.st_uid));
+    let own = [b"main".as_slice(), b"."].into_iter().map(|path| match instance {
+        Some(instance) => ([path, b"/", instance].concat(), owner),
+        None => (path.to_vec(), owner),
+    });
     let found = of_process.into_iter().chain(own).find_map(|(path, user)| open(dir, &path, user).ok());
     found.and_then(|(file, length)| tail(&file, length).ok()).unwrap_or_default()
 }

@@ -40,8 +40,9 @@ impl Recent {
     }
 }
 
-/// FNV-1a.
-fn hash(text: &[u8]) -> u64 {
+/// A number for a message. FNV-1a.
+#[must_use]
+pub fn hash(text: &[u8]) -> u64 {
     text.iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

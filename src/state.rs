@@ -121,7 +121,7 @@ impl Home<'_> {
 
     /// Where its own state is, from the service directory on.
     pub(crate) fn own_path(&self) -> CString {
-        let instance = self.instance.map(|instance| [b"/", instance.state_name().as_slice()].concat());
+        let instance = self.instance.map(|instance| [b"/", instance.own_name().as_slice()].concat());
         let path = [b"supervise".as_slice(), &instance.unwrap_or_default()].concat();
         // An argument that was part of a path has no null in it.
         CString::new(path).unwrap_or_default()
@@ -144,7 +144,7 @@ impl Home<'_> {
     fn open_own_for(&self, users: &[u32], make: Make) -> io::Result<Own> {
         let own = self.open_own_of_all(users, make)?;
         let Some(instance) = self.instance else { return Ok(own) };
-        let name = CString::new(instance.state_name())?;
+        let name = CString::new(instance.own_name())?;
         let made = if make == Make::Nothing { Ok(()) } else { mkdirat(&own.dir, &name, PRIVATE) };
         match (trust::search_directory(own.dir.as_fd(), &name), made) {
             (Err(error), Err(errno))

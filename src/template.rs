@@ -1,7 +1,7 @@
 //! Templates: a link such as `getty@tty1` to a directory `getty@` is a service of its own, an instance of the template.
 //!
 //! Its programs get `tty1` as first argument, and `SERVICE=getty@tty1` in their environment. Its state is in `@tty1`
-//! below `supervise`. Many links to one directory are as many services.
+//! below `supervise`, and the log that this suite keeps for it in `@tty1` below `log`. Many links to one directory are as many services.
 //!
 //! A name is that of an instance if it leads to a directory whose own name ends with `@` and is the beginning of that
 //! name.
@@ -51,8 +51,10 @@ impl Instance {
         OsStr::from_bytes(variable.strip_prefix(b"SERVICE=").unwrap_or(variable))
     }
 
-    /// The name of its state below `supervise`: `@tty1`.
-    pub(crate) fn state_name(&self) -> Vec<u8> {
+    /// The name of what is its own in a directory of all instances, such as its state in `supervise` and its log in `log`:
+    /// `@tty1`.
+    #[must_use]
+    pub fn own_name(&self) -> Vec<u8> {
         [b"@", self.argument.to_bytes()].concat()
     }
 
@@ -147,7 +149,7 @@ mod tests {
             (instance.name(), instance.variable.as_c_str()),
             (OsStr::new("getty@tty1"), c"SERVICE=getty@tty1")
         );
-        assert_eq!(instance.state_name(), b"@tty1");
+        assert_eq!(instance.own_name(), b"@tty1");
         std::fs::remove_dir_all(root).unwrap();
     }
 

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use svcore::envdir::{self, Change};
 use svcore::passwd::{self, Ids, Refused};
 use svcore::privilege::Capabilities;
-use svcore::say::{Class, Message};
+use svcore::say::Message;
 use svcore::sys::{capabilities, limits};
 use svcore::trust::{self, Refusal};
 use svcore::{Call, Context, Failed, Result, exec, hint, privilege, say, slice};
@@ -32,11 +32,10 @@ const DATABASE_MAX: usize = 16 * 1024 * 1024;
 /// Runs the applet. Returns only if the program could not be executed.
 pub(crate) fn main(call: &Call<'_>) -> Result {
     let script = plan::script(call.name, call.args)?;
-    let is_script = script.is_some();
-    let plan = match script {
-        None => plan::parse(call.name, call.args)?,
+    let (plan, origin) = match script {
+        None => (plan::parse(call.name, call.args)?, None),
         Some(words) => match script_file::plan(call.name, words)? {
-            Some(plan) => plan,
+            Some((plan, origin)) => (plan, Some(origin)),
             None => return Ok(call.codes.usage),
         },
     };
@@ -78,14 +77,20 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         rustix::process::nice(plan.nice).while_doing(|| "unable to set nice level")?;
     }
     if let Some(user) = &plan.env_user {
-        let Some(ids) = find_ids_or_report(user, plan.plain_account) else { return Ok(call.codes.fatal) };
+        let place = || origin.as_ref().map(|it| it.place_of(user, |plan| plan.env_user.as_ref()));
+        let Some(ids) = find_ids_or_report(user, plan.plain_account, &place) else {
+            return Ok(call.codes.fatal);
+        };
         let number = |id: u32| Change::Set(id.to_string().into_bytes());
         let gid = ids.gids.first().copied().unwrap_or_default();
         let changes = [(b"GID".to_vec(), number(gid)), (b"UID".to_vec(), number(ids.uid))];
         environment = envdir::apply(environment, &changes);
     }
     if let Some(user) = &plan.user {
-        let Some(ids) = find_ids_or_report(user, plan.plain_account) else { return Ok(call.codes.fatal) };
+        let place = || origin.as_ref().map(|it| it.place_of(user, |plan| plan.user.as_ref()));
+        let Some(ids) = find_ids_or_report(user, plan.plain_account, &place) else {
+            return Ok(call.codes.fatal);
+        };
         descriptors::give_away(&pipes, ids.uid)?;
         if plan.caps.is_empty() {
             privilege::become_user(ids.uid, &ids.gids, 0)?;
@@ -118,7 +123,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     let is_missing = error.kind() == io::ErrorKind::NotFound;
     let hint = hint::of_candidates(&files, &error).or_else(|| {
         let hint = "no shell reads the script: exec, cd, export, A=b and the like are not known in it";
-        (is_script && is_missing).then(|| hint.to_owned())
+        (origin.is_some() && is_missing).then(|| hint.to_owned())
     });
     let message = Message::fatal("chpst", &what).because(&error);
     match &saved_stderr {
@@ -274,13 +279,14 @@ fn find_ids(spec: &OsStr, plain_account: bool) -> Result<Ids, Failed> {
     })
 }
 
-/// The same, or `None` after the failure was reported.
-fn find_ids_or_report(spec: &OsStr, plain_account: bool) -> Option<Ids> {
+/// The same, or `None` after the failure was reported; `place`: where a script names the user.
+fn find_ids_or_report(spec: &OsStr, plain_account: bool, place: &dyn Fn() -> Option<Vec<u8>>) -> Option<Ids> {
     match find_ids(spec, plain_account) {
         Ok(ids) => Some(ids),
         Err(failed) => {
             let hint = hint_about_ids(spec.as_bytes(), plain_account).filter(|_| failed.cause().is_none());
-            Message::of(Class::Fatal, "chpst", &failed).print_with(hint.as_deref());
+            let what = [place().unwrap_or_default().as_slice(), failed.doing()].concat();
+            Message::fatal("chpst", &what).because(failed.cause()).print_with(hint.as_deref());
             None
         }
     }

@@ -194,6 +194,8 @@ fn chpst(mut parser: Parser) -> Result<Plan> {
                 }
                 return Ok(with_final_limits(plan));
             }
+            // Stock chpst has no long options and takes this one for `--`, the option `-`.
+            Long(name) => return Err(Error::Usage(Some(format!("unknown option --{name}")))),
             other => return Err(other.unexpected().into()),
         }
     }

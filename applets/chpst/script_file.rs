@@ -14,22 +14,55 @@ use super::script::{self, Loose, Problem, Script};
 /// The longest file, in bytes.
 const SCRIPT_MAX: usize = 64 * 1024;
 
+/// A script whose plan is being performed.
+pub(crate) struct Origin<'a> {
+    /// The name of the applet.
+    name: &'a OsStr,
+    file: &'a [u8],
+    script: Script,
+}
+
+impl Origin<'_> {
+    /// Where in the file the plan gets this value of an option, for the beginning of a message.
+    pub(crate) fn place_of(&self, value: &OsStr, option: fn(&Plan) -> Option<&OsString>) -> Vec<u8> {
+        let words = &self.script.words;
+        // The option has the value as soon as a beginning of the words includes it; the last of several counts.
+        let has_value = |count: &usize| {
+            let words = [slice::part(words, ..*count), &[OsString::from("x")]].concat();
+            plan::parse(self.name, &words).is_ok_and(|plan| option(&plan).is_some_and(|it| it == value))
+        };
+        let before = (0..words.len()).rev().find(|count| !has_value(count)).unwrap_or(0);
+        place(self.file, line_of(&self.script, before))
+    }
+}
+
+/// A line of a file, for the beginning of a message.
+fn place(file: &[u8], line: usize) -> Vec<u8> {
+    [file, b": line ", line.to_string().as_bytes(), b": "].concat()
+}
+
+/// The line that a word of a script is on.
+fn line_of(script: &Script, word: usize) -> usize {
+    script.lines.get(word).or(script.lines.last()).copied().unwrap_or(1)
+}
+
 /// The plan in the file that is the first of `words`; the others are the arguments of the script. `None` after it was
 /// reported what is wrong in the file.
 ///
 /// # Errors
 ///
 /// [`Error::Fatal`] if the file cannot be read or is not to be trusted; [`Error::Version`].
-pub(crate) fn plan(name: &OsStr, words: &[OsString]) -> Result<Option<Plan>> {
+pub(crate) fn plan<'a>(name: &'a OsStr, words: &'a [OsString]) -> Result<Option<(Plan, Origin<'a>)>> {
     let file = words.first().map(|file| file.as_bytes()).unwrap_or_default();
     let text = read(file).while_doing(|| [b"unable to read ", file].concat())?;
     let variable = |name: &OsStr| std::env::var_os(name);
     let read = script::parse(&text, words, &variable).map_err(Wrong::Script);
-    match read.and_then(|script| parse(name, &script)) {
-        Ok(plan) => Ok(Some(plan)),
+    let parsed = read.and_then(|script| Ok((parse(name, &script)?, script)));
+    match parsed {
+        Ok((plan, script)) => Ok(Some((plan, Origin { name, file, script }))),
         Err(Wrong::Other(error)) => Err(error),
         Err(Wrong::Script(Problem { line, what, hint })) => {
-            let what = [file, b": line ", line.to_string().as_bytes(), b": ", what.as_bytes()].concat();
+            let what = [place(file, line).as_slice(), what.as_bytes()].concat();
             Message::fatal("chpst", &what).print_with(hint);
             Ok(None)
         }
@@ -51,7 +84,6 @@ fn read(file: &[u8]) -> std::io::Result<Vec<u8>> {
 /// Parses the words as those of a command line.
 fn parse(name: &OsStr, script: &Script) -> std::result::Result<Plan, Wrong> {
     let words = &script.words;
-    let line_of = |word: usize| script.lines.get(word).or(script.lines.last()).copied().unwrap_or(1);
     let loose = |loose: &Loose| {
         let what = ["$", &loose.name, " is empty or has blanks; among options write \"$", &loose.name, "\""];
         Err(Wrong::Script(Problem::new(loose.line, what.concat())))
@@ -82,7 +114,7 @@ fn parse(name: &OsStr, script: &Script) -> std::result::Result<Plan, Wrong> {
             if is_wrong(slice::part(words, ..middle)) { wrong = middle } else { right = middle }
         }
     }
-    Err(Wrong::Script(Problem::new(line_of(right), text)))
+    Err(Wrong::Script(Problem::new(line_of(script, right), text)))
 }
 
 /// What is wrong with a command line, in words.

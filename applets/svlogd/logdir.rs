@@ -58,15 +58,20 @@ pub(crate) struct LogDir {
 }
 
 impl LogDir {
-    /// Opens and locks a directory, and opens its `current`. If that fails it is reported, and `None` is returned.
-    pub(crate) fn open(place: &Place, settings: Settings) -> Option<Self> {
+    /// Opens and locks a directory, and opens its `current`. If that fails it is reported, if `is_new` says so of the
+    /// message, and `None` is returned.
+    pub(crate) fn open(
+        place: &Place,
+        settings: Settings,
+        is_new: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Option<Self> {
         let report = Report::new(place.directory_name(), settings);
-        let warn = |failed: Failed| report.failure(&failed);
-        let directory = LockedDirectory::open(place, None).map_err(warn).ok()?;
+        let mut warn = |failed: Failed| report.new_failure(&failed, is_new);
+        let directory = LockedDirectory::open(place, None).map_err(&mut warn).ok()?;
         let config = config_file::read(place, &directory, &report).while_doing(|| "unable to read config");
-        let config = config.map_err(warn).unwrap_or_default();
-        let mut last_stamp = old_logs::newest_stamp(&directory.fd, &report).map_err(warn).ok()?;
-        let opened = current::open_or_create(&directory.fd, None, &mut last_stamp).map_err(warn).ok()?;
+        let config = config.map_err(&mut warn).unwrap_or_default();
+        let mut last_stamp = old_logs::newest_stamp(&directory.fd, &report).map_err(&mut warn).ok()?;
+        let opened = current::open_or_create(&directory.fd, None, &mut last_stamp).map_err(&mut warn).ok()?;
         let mut log = LogDir {
             name: place.name().to_vec(),
             report,

@@ -48,8 +48,8 @@ mod stamp;
 mod stream;
 mod udp;
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::AsFd;
@@ -76,7 +76,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
     let operands = std::mem::take(&mut options.directories);
     let places = match options.logs {
         Logs::Named => operands.into_iter().map(Place::Named).collect(),
-        Logs::Hosted => operands.into_iter().map(hosted).collect::<Result<_, Failed>>()?,
+        Logs::Hosted => vec![hosted(operands)?],
         Logs::Shared => return shared::serve(&options, &operands, &signals),
     };
     let mut svlogd = Svlogd {
@@ -90,7 +90,10 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
 }
 
 /// The log of a service without `log/run`, in whose directory `log` runsv has started us. Becomes the user in `log/user`.
-fn hosted(name: OsString) -> Result<Place, Failed> {
+fn hosted(operands: Vec<OsString>) -> Result<Place, Failed> {
+    let mut operands = operands.into_iter();
+    let name = operands.next().unwrap_or_default();
+    let instance = operands.next().and_then(|instance| CString::new(instance.into_vec()).ok());
     svcore::sys::arguments::set_process_name("svlogd");
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let log = openat(CWD, c".", flags, Mode::empty()).while_doing(|| "unable to open log directory")?;
@@ -98,7 +101,7 @@ fn hosted(name: OsString) -> Result<Place, Failed> {
     if let Some(account) = account {
         account::become_it(&account).map_err(|failed| naming(&name, failed))?;
     }
-    Ok(Place::Hosted { log, name })
+    Ok(Place::Hosted { log, name, instance })
 }
 
 /// Adds which log a failure is about.
@@ -120,7 +123,7 @@ struct Ready {
 
 impl Svlogd {
     fn open_all(&mut self) -> Result<(), Failed> {
-        if self.stream.open_all() {
+        if self.stream.open_all(&mut |_| true) {
             Ok(())
         } else {
             Err(Failed::without_cause("no functional log directories."))

@@ -42,8 +42,8 @@ pub(crate) struct Options {
 pub(crate) enum Logs {
     /// Standard input is written to the directories on the command line.
     Named,
-    /// `--hosted`: standard input is the log of a service without `log/run`. The working directory is its `log`, and the
-    /// one operand is what messages call that.
+    /// `--hosted`: standard input is the log of a service without `log/run`. The working directory is its `log`. The
+    /// operands are what messages call that, and for an instance of a template its directory there, such as `@tty1`.
     Hosted,
     /// `--shared`: standard input is a socket of runsvinit, which sends any number of logs. The operands, if there are any,
     /// are the account whose files they are, and what messages call the first of these logs.
@@ -149,7 +149,7 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Options> {
     }
     let is_right_number = match options.logs {
         Logs::Named => !options.directories.is_empty(),
-        Logs::Hosted => options.directories.len() == 1,
+        Logs::Hosted => matches!(options.directories.len(), 1 | 2),
         Logs::Shared => matches!(options.directories.len(), 0 | 2),
     };
     if !is_right_number {
@@ -190,8 +190,14 @@ mod tests {
     fn logs_of_services_have_their_number_of_operands() {
         assert_eq!(options(&["--hosted", "/s/log"]).unwrap().logs, Logs::Hosted);
         assert_eq!(options(&["--shared"]).unwrap().logs, Logs::Shared);
+        assert_eq!(options(&["--hosted", "/s/log", "@a"]).unwrap().directories, ["/s/log", "@a"]);
         assert!(options(&["--shared", "/s/log", "log"]).unwrap().settings().is_shared);
-        for words in [&["--hosted"] as &[&str], &["--shared", "a"], &["--shared", "a", "b", "c"]] {
+        for words in [
+            &["--hosted"] as &[&str],
+            &["--hosted", "a", "b", "c"],
+            &["--shared", "a"],
+            &["--shared", "a", "b", "c"],
+        ] {
             assert!(options(words).is_err(), "{words:?}");
         }
     }

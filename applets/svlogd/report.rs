@@ -42,9 +42,16 @@ impl Report {
 
     /// A step failed, and svlogd goes on without it.
     pub(crate) fn failure(&self, failed: &Failed) {
+        self.new_failure(failed, &mut |_| true);
+    }
+
+    /// The same, if `is_new` says so of the message.
+    pub(crate) fn new_failure(&self, failed: &Failed, is_new: &mut dyn FnMut(&[u8]) -> bool) {
         let what = [failed.doing(), b": ".as_slice(), &self.directory].concat();
         let message = Message::warning("svlogd", &what).because(failed.cause());
-        self.write(&message, self.hint(failed).as_deref());
+        if is_new(&message.text()) {
+            self.write(&message, self.hint(failed).as_deref());
+        }
     }
 
     /// What to do about a directory that cannot be opened.

@@ -8,7 +8,7 @@
 //! last log.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -20,6 +20,7 @@ use svcore::logger::account;
 use svcore::logger::protocol::{Closed, LogNumber, Order, PACKET_MAX};
 use svcore::moment::Moment;
 use svcore::process::Ended;
+use svcore::recent;
 use svcore::say::Message;
 use svcore::sys::interest::Interest;
 use svcore::sys::signals::Signals;
@@ -140,9 +141,7 @@ impl Shared<'_> {
                 Ok(packet) if packet.length > 0 => {
                     let bytes = slice::part(&buffer, ..packet.length);
                     match Order::decode(bytes) {
-                        Some(Order::Keep { number, name }) => {
-                            self.keep(number, name, packet.descriptors, now)
-                        }
+                        Some(order @ Order::Keep { .. }) => self.keep(&order, packet.descriptors, now),
                         Some(Order::Signal { number, signal }) => self.signal(number, signal, now),
                         None => {}
                     }
@@ -159,18 +158,28 @@ impl Shared<'_> {
     }
 
     /// Begins to keep a log.
-    fn keep(&mut self, number: LogNumber, name: &[u8], descriptors: Vec<OwnedFd>, now: Moment) {
+    fn keep(&mut self, order: &Order<'_>, descriptors: Vec<OwnedFd>, now: Moment) {
+        let &Order::Keep { number, reported, instance, name } = order else { return };
         let Ok([pipe, log]) = <[OwnedFd; 2]>::try_from(descriptors) else {
             // There are too many open files, so the kernel has closed them.
             let failed = Failed::without_cause([b"unable to receive log: ", name].concat());
             Message::of(svcore::say::Class::Fatal, "svlogd", &failed).print_now();
-            return self.report(number, Ended::Code(111));
+            return self.report(number, Ended::Code(111), 0);
         };
-        let place = Place::Hosted { log, name: OsString::from_vec(name.to_vec()) };
+        let instance = CString::new(instance).ok().filter(|instance| !instance.is_empty());
+        let place = Place::Hosted { log, name: OsString::from_vec(name.to_vec()), instance };
         let mut stream = Stream::new(self.options, vec![place]);
-        if !stream.open_all() {
-            // The reason was reported.
-            return self.report(number, Ended::Code(111));
+        let mut reported_now = 0;
+        let mut is_new = |message: &[u8]| {
+            let message = recent::hash(message);
+            if message != reported {
+                reported_now = message;
+            }
+            message != reported
+        };
+        if !stream.open_all(&mut is_new) {
+            // runsvinit sends the log again after a second, and then what was reported.
+            return self.report(number, Ended::Code(111), reported_now);
         }
         let kept = Kept { stream, pipe, is_awaited: false, is_stopped: false, due: None };
         self.logs.insert(number, kept);
@@ -186,7 +195,7 @@ impl Shared<'_> {
             }
             Signal::ALRM => log.stream.rotate(),
             Signal::HUP => {
-                if !log.stream.open_all() {
+                if !log.stream.open_all(&mut |_| true) {
                     return self.end(number, Ended::Code(111));
                 }
             }
@@ -286,12 +295,12 @@ impl Shared<'_> {
                 self.interest.remove(log.pipe.as_fd());
             }
             log.stream.close();
-            self.report(number, how);
+            self.report(number, how, 0);
         }
     }
 
-    fn report(&mut self, number: LogNumber, how: Ended) {
-        self.reports.push_back(Closed { number, how });
+    fn report(&mut self, number: LogNumber, how: Ended, reported: u64) {
+        self.reports.push_back(Closed { number, how, reported });
     }
 
     /// Sends reports, as far as the socket accepts them.

@@ -51,8 +51,9 @@ impl Stream {
         }
     }
 
-    /// Opens all directories; those that are open are reopened. Returns whether at least one can be used.
-    pub(crate) fn open_all(&mut self) -> bool {
+    /// Opens all directories; those that are open are reopened. Returns whether at least one can be used. Why another one
+    /// cannot be opened is reported, if `is_new` says so of the message.
+    pub(crate) fn open_all(&mut self, is_new: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let mut before = std::mem::take(&mut self.logs);
         for place in &self.places {
             let open = before.iter().position(|log| log.name() == place.name());
@@ -64,7 +65,7 @@ impl Stream {
                         log.close();
                     }
                 }
-                None => self.logs.extend(LogDir::open(place, self.settings)),
+                None => self.logs.extend(LogDir::open(place, self.settings, is_new)),
             }
         }
         !self.logs.is_empty()

@@ -43,18 +43,26 @@ pub fn of(log: BorrowedFd<'_>) -> Result<Option<Vec<u8>>, Failed> {
 ///
 /// There is no such account, or the rights to become it are missing. Then the caller must end.
 pub fn become_it(account: &[u8]) -> Result<(), Failed> {
-    let ids = look_up(account).map_err(|refused| {
-        Failed::without_cause([b"log/user: ", account, b": ", refused.to_string().as_bytes()].concat())
-    })?;
+    let ids = look_up(account)?;
     privilege::become_user(ids.uid, &ids.gids, 0)
 }
 
-/// The number of the user who writes the log; `None` if `user` is missing, refused or unknown.
-pub(crate) fn user_of(log: BorrowedFd<'_>) -> Option<u32> {
-    Some(look_up(&of(log).ok()??).ok()?.uid)
+/// The ids of the user who writes the log; `None` without the file `user`: our own.
+///
+/// # Errors
+///
+/// See [`of`]; or there is no such account.
+pub(crate) fn ids_of(log: BorrowedFd<'_>) -> Result<Option<Ids>, Failed> {
+    of(log)?.map(|account| look_up(&account)).transpose()
 }
 
-fn look_up(account: &[u8]) -> Result<Ids, Refused> {
+fn look_up(account: &[u8]) -> Result<Ids, Failed> {
+    find(account).map_err(|refused| {
+        Failed::without_cause([b"log/user: ", account, b": ", refused.to_string().as_bytes()].concat())
+    })
+}
+
+fn find(account: &[u8]) -> Result<Ids, Refused> {
     let read = |path: &CStr| match read_database(path) {
         Ok(text) => Some(text),
         // Without the file every name is unknown.

@@ -4,7 +4,7 @@
 //! has ended follows from the log services: for each of its logs one ends, and is started again after the usual pause.
 
 use std::cell::{Cell, OnceCell};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CStr, CString};
 use std::io;
 
@@ -15,12 +15,14 @@ use rustix::process::Pid;
 use super::account;
 use super::protocol::{Closed, LogNumber, Order, PACKET_MAX};
 use crate::error::{Context, Failed};
+use crate::moment::Moment;
 use crate::process::Ended;
+use crate::sys::clock;
 use crate::sys::interest::{self, Interest};
 use crate::sys::packets;
 use crate::sys::signal;
 use crate::sys::spawn::{NotStarted, Program, Stream, spawn};
-use crate::{Signal, own_file, slice};
+use crate::{Signal, own_file, recent, slice};
 
 /// How many packets of a logger are received at a time. The others are received in the next turn.
 const RECEIVED_MAX: usize = 256;
@@ -47,8 +49,29 @@ impl std::fmt::Debug for Loggers {
 #[derive(Debug, Default)]
 struct State {
     loggers: Vec<Logger>,
+    reported: Reported,
     /// The number that was used last, for a log or for a logger.
     last_number: u64,
+}
+
+/// What was reported of logs that could not be kept, by the hash of the log's name: the hash of the message, and when.
+///
+/// A logger cannot remember that: it exits when it keeps no log.
+#[derive(Debug, Default)]
+struct Reported(BTreeMap<u64, (u64, Moment)>);
+
+impl Reported {
+    fn note(&mut self, log: u64, message: u64) {
+        let now = clock::monotonic();
+        self.0.retain(|_, (_, at)| now < at.saturating_add(recent::EVERY));
+        self.0.insert(log, (message, now));
+    }
+
+    /// What was reported of a log a short time ago; 0 if nothing was.
+    fn of(&self, log: u64) -> u64 {
+        let Some((message, at)) = self.0.get(&log) else { return 0 };
+        if clock::monotonic() < at.saturating_add(recent::EVERY) { *message } else { 0 }
+    }
 }
 
 /// One process.
@@ -60,7 +83,8 @@ struct Logger {
     pid: Pid,
     /// `None`: it is told to exit, or has ended.
     socket: Option<OwnedFd>,
-    logs: BTreeSet<LogNumber>,
+    /// With the hash of the name of each.
+    logs: BTreeMap<LogNumber, u64>,
     /// What the socket has not accepted yet.
     queue: VecDeque<Queued>,
     /// We have killed it.
@@ -82,6 +106,8 @@ pub struct Log<'a> {
     pub pipe: BorrowedFd<'a>,
     /// The directory `log`.
     pub dir: BorrowedFd<'a>,
+    /// See [`Order::Keep`].
+    pub instance: &'a [u8],
 }
 
 /// A log that a logger does not keep any more.
@@ -163,7 +189,9 @@ impl Loggers {
             let Some(logger) = state.loggers.get_mut(at) else {
                 return Err(NotKept::Failed(Failed::without_cause("no logger")));
             };
-            let order = Order::Keep { number, name: log.name };
+            let hash = recent::hash(log.name);
+            let reported = state.reported.of(hash);
+            let order = Order::Keep { number, reported, instance: log.instance, name: log.name };
             match logger.send(&order, &[log.pipe, log.dir], interest) {
                 Err(error) if has_ended(&error) => {
                     logger.socket = None;
@@ -171,7 +199,7 @@ impl Loggers {
                 }
                 sent => sent.while_doing(|| "unable to send log to svlogd").map_err(NotKept::Failed)?,
             }
-            logger.logs.insert(number);
+            logger.logs.insert(number, hash);
             Ok((number, logger.pid))
         })
     }
@@ -222,7 +250,7 @@ impl Loggers {
             account,
             pid,
             socket: Some(ours),
-            logs: BTreeSet::new(),
+            logs: BTreeMap::new(),
             queue: VecDeque::new(),
             is_killed: false,
         })
@@ -232,7 +260,7 @@ impl Loggers {
     pub fn signal(&self, number: LogNumber, signal: Signal) {
         let Some(interest) = self.interest.get() else { return };
         self.with(|state| {
-            let keeps = |logger: &&mut Logger| logger.logs.contains(&number);
+            let keeps = |logger: &&mut Logger| logger.logs.contains_key(&number);
             if let Some(logger) = state.loggers.iter_mut().find(keeps) {
                 // If the logger has just ended, that ends the log, too.
                 let _ = logger.send(&Order::Signal { number, signal }, &[], interest);
@@ -247,7 +275,7 @@ impl Loggers {
         self.with(|state| {
             for logger in &mut state.loggers {
                 logger.flush(interest);
-                logger.receive(&mut ends);
+                logger.receive(&mut ends, &mut state.reported);
             }
         });
         ends
@@ -260,10 +288,10 @@ impl Loggers {
             let mut logger = state.loggers.swap_remove(at);
             let mut logs = Vec::new();
             // What it reported before it ended.
-            while logger.receive(&mut logs) {}
+            while logger.receive(&mut logs, &mut state.reported) {}
             let has_reported = matches!(how, Ended::Code(1..));
             let is_unexpected = !logger.logs.is_empty() && !logger.is_killed && !has_reported;
-            logs.extend(logger.logs.iter().map(|&number| LogEnd { number, how }));
+            logs.extend(logger.logs.keys().map(|&number| LogEnd { number, how }));
             Some(Gone { logs, is_unexpected })
         })
     }
@@ -332,16 +360,19 @@ impl Logger {
     }
 
     /// Receives reports. Returns whether there may be more.
-    fn receive(&mut self, ends: &mut Vec<LogEnd>) -> bool {
+    fn receive(&mut self, ends: &mut Vec<LogEnd>, all_reported: &mut Reported) -> bool {
         let mut buffer = [0; PACKET_MAX];
         for _ in 0..RECEIVED_MAX {
             let Some(socket) = &self.socket else { return false };
             match packets::receive(socket.as_fd(), &mut buffer) {
                 Ok(packet) if packet.length > 0 => {
-                    if let Some(Closed { number, how }) =
+                    if let Some(Closed { number, how, reported }) =
                         Closed::decode(slice::part(&buffer, ..packet.length))
-                        && self.logs.remove(&number)
+                        && let Some(log) = self.logs.remove(&number)
                     {
+                        if reported != 0 {
+                            all_reported.note(log, reported);
+                        }
                         ends.push(LogEnd { number, how });
                     }
                 }

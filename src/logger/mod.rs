@@ -5,6 +5,7 @@
 //! disk holds up no supervisor; a supervisor keeps the pipes, so that no line is lost when the process ends.
 
 pub mod account;
+pub mod directory;
 mod loggers;
 pub mod protocol;
 

@@ -1,14 +1,15 @@
 //! What a supervisor and its logger send each other, one packet each. Pure: no I/O.
 //!
-//! | from       | kind | then                           | descriptors              |
-//! |------------|------|--------------------------------|--------------------------|
-//! | supervisor | `k`  | number, name                   | pipe, directory `log`    |
-//! | supervisor | `s`  | number, number of the signal   |                          |
-//! | logger     | `e`  | number, exit code              |                          |
-//! | logger     | `e`  | number, minus number of signal |                          |
+//! | from       | kind | then                                       | descriptors           |
+//! |------------|------|--------------------------------------------|-----------------------|
+//! | supervisor | `k`  | number, message, instance, null byte, name | pipe, directory `log` |
+//! | supervisor | `s`  | number, number of the signal               |                       |
+//! | logger     | `e`  | number, exit code, message                 |                       |
+//! | logger     | `e`  | number, minus number of signal, message    |                       |
 //!
-//! The number of a log has 8 bytes, other numbers have 4, each with the lowest byte first. The supervisor and its logger
-//! are the same executable, so there are no versions.
+//! The instance is empty for a service that is none. Of a message there is the hash, and 0 if there is no message. It and the
+//! number of a log have 8 bytes, other numbers have 4, each with the lowest byte first. The supervisor and its logger are the
+//! same executable, so there are no versions.
 
 use crate::Signal;
 use crate::process::Ended;
@@ -18,8 +19,6 @@ pub type LogNumber = u64;
 
 /// The longest packet, in bytes; longer names are cut.
 pub const PACKET_MAX: usize = 1024;
-/// The bytes before the name.
-const HEAD: usize = 9;
 
 /// What the supervisor wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +27,10 @@ pub enum Order<'a> {
     Keep {
         /// The log from now on.
         number: LogNumber,
+        /// Why it could not be kept a short time ago, which was reported then: the hash of that message, or 0.
+        reported: u64,
+        /// The directory of an instance of a template in that of the log, such as `@tty1`; empty for no instance.
+        instance: &'a [u8],
         /// What messages call it.
         name: &'a [u8],
     },
@@ -47,6 +50,8 @@ pub struct Closed {
     pub number: LogNumber,
     /// How an svlogd of its own would have ended.
     pub how: Ended,
+    /// Why it was not kept at all, if that was reported now: the hash of the message, or 0.
+    pub reported: u64,
 }
 
 impl<'a> Order<'a> {
@@ -62,9 +67,11 @@ impl<'a> Order<'a> {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Order::Keep { number, name } => {
-                let name = name.get(..PACKET_MAX.saturating_sub(HEAD)).unwrap_or(name);
-                [b"k", number.to_le_bytes().as_slice(), name].concat()
+            Order::Keep { number, reported, instance, name } => {
+                let (number, reported) = (number.to_le_bytes(), reported.to_le_bytes());
+                let mut packet = [b"k".as_slice(), &number, &reported, instance, b"\0", name].concat();
+                packet.truncate(PACKET_MAX);
+                packet
             }
             Order::Signal { number, signal } => {
                 [b"s", number.to_le_bytes().as_slice(), &signal.number().to_le_bytes()].concat()
@@ -79,7 +86,13 @@ impl<'a> Order<'a> {
         let (number, rest) = rest.split_first_chunk()?;
         let number = LogNumber::from_le_bytes(*number);
         match kind {
-            b'k' => Some(Order::Keep { number, name: rest }),
+            b'k' => {
+                let (reported, rest) = rest.split_first_chunk()?;
+                let reported = u64::from_le_bytes(*reported);
+                let end = rest.iter().position(|&byte| byte == 0)?;
+                let (instance, name) = (rest.get(..end)?, rest.get(end.checked_add(1)?..)?);
+                Some(Order::Keep { number, reported, instance, name })
+            }
             b's' => {
                 let signal = Signal::from_number(i32::from_le_bytes(rest.try_into().ok()?))?;
                 Some(Order::Signal { number, signal })
@@ -97,18 +110,21 @@ impl Closed {
             Ended::Code(code) => i32::from(code),
             Ended::Signal { signal, .. } => signal.number().saturating_neg(),
         };
-        [b"e", self.number.to_le_bytes().as_slice(), &how.to_le_bytes()].concat()
+        let (number, reported) = (self.number.to_le_bytes(), self.reported.to_le_bytes());
+        [b"e".as_slice(), &number, &how.to_le_bytes(), &reported].concat()
     }
 
     /// The report in a packet; `None` if it is none.
     #[must_use]
     pub fn decode(packet: &[u8]) -> Option<Self> {
-        let (number, how) = packet.strip_prefix(b"e")?.split_first_chunk()?;
-        let how = match i32::from_le_bytes(how.try_into().ok()?) {
+        let (number, rest) = packet.strip_prefix(b"e")?.split_first_chunk()?;
+        let (how, reported) = rest.split_first_chunk()?;
+        let reported = u64::from_le_bytes(reported.try_into().ok()?);
+        let how = match i32::from_le_bytes(*how) {
             code @ 0.. => Ended::Code(u8::try_from(code).ok()?),
             signal => Ended::Signal { signal: Signal::from_number(signal.checked_neg()?)?, core: false },
         };
-        Some(Closed { number: LogNumber::from_le_bytes(*number), how })
+        Some(Closed { number: LogNumber::from_le_bytes(*number), how, reported })
     }
 }
 
@@ -123,13 +139,15 @@ mod tests {
         #[test]
         fn packets_arrive_as_they_were_sent(
             number: u64,
+            reported: u64,
+            instance in prop::collection::vec(1..255_u8, 0..20),
             name in prop::collection::vec(any::<u8>(), 0..50),
             signal in 1..31_i32,
             code: u8,
             noise in prop::collection::vec(any::<u8>(), 0..30),
         ) {
             let orders = [
-                Some(Order::Keep { number, name: &name }),
+                Some(Order::Keep { number, reported, instance: &instance, name: &name }),
                 Signal::from_number(signal).map(|signal| Order::Signal { number, signal }),
             ];
             for order in orders.into_iter().flatten() {
@@ -138,7 +156,7 @@ mod tests {
             }
             let ends = [Some(Ended::Code(code)), Signal::from_number(signal).map(|signal| Ended::Signal { signal, core: false })];
             for how in ends.into_iter().flatten() {
-                let closed = Closed { number, how };
+                let closed = Closed { number, how, reported };
                 prop_assert_eq!(Closed::decode(&closed.encode()), Some(closed));
             }
             let _ = (Order::decode(&noise), Closed::decode(&noise));
@@ -148,6 +166,9 @@ mod tests {
     #[test]
     fn a_long_name_is_cut() {
         let name = [b'x'; 5000];
-        assert_eq!(Order::Keep { number: 1, name: &name }.encode().len(), PACKET_MAX);
+        assert_eq!(
+            Order::Keep { number: 1, reported: 0, instance: b"", name: &name }.encode().len(),
+            PACKET_MAX
+        );
     }
 }

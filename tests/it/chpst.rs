@@ -55,6 +55,9 @@ fn no_program_is_wrong_usage() {
 #[test]
 fn an_unknown_option_is_said() {
     is_usage(&["-x", "true"], "chpst: illegal option -- x\n");
+    // Stock takes it for the option `-`.
+    let long = if reference().is_none() { "unknown option --nosuch" } else { "illegal option -- -" };
+    is_usage(&["--nosuch", "true"], &format!("chpst: {long}\n"));
 }
 
 #[test]

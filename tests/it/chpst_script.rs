@@ -80,8 +80,24 @@ mod ours {
         is_wrong("-u web\n-u", 3, "option requires an argument -- u");
         is_wrong("-u web\n--umask", 3, "option requires an argument -- umask");
         is_wrong("-v\n-@ other", 3, "illegal option -- @");
+        is_wrong("-v\n--nosuch=x true", 3, "unknown option --nosuch");
         is_wrong("-u web\n", 2, "there is no program after the options");
         is_wrong("", 1, "there is no program after the options");
+    }
+
+    #[test]
+    fn an_unknown_user_is_reported_with_the_line() {
+        for (body, line, user) in [
+            ("-u nosuch true", 2, "nosuch"),
+            ("-P\n-u\nnosuch\ntrue -u other", 4, "nosuch"),
+            ("-u root\n-unosuch\ntrue", 3, "nosuch"),
+            ("-u root\n-U nosuch\ntrue", 3, "nosuch"),
+            ("-u nosuch\n-n 1 -u nosuch:other\ntrue", 3, "nosuch:other"),
+        ] {
+            let outcome = script(body, &[]);
+            let expected = format!("chpst: fatal: ./run: line {line}: unknown user/group: {user}\n");
+            assert_eq!((outcome.code, outcome.err.as_str()), (Some(111), expected.as_str()), "{body}");
+        }
     }
 
     #[test]
@@ -91,7 +107,10 @@ mod ours {
         is_wrong("-P\n-u $EMPTY id", 3, what);
         is_wrong("-u $NAME id", 2, "$NAME is empty or has blanks; among options write \"$NAME\"");
         let outcome = script("-u \"$EMPTY\" id", &[]);
-        assert_eq!((outcome.code, outcome.err.as_str()), (Some(111), "chpst: fatal: unknown user/group: \n"));
+        assert_eq!(
+            (outcome.code, outcome.err.as_str()),
+            (Some(111), "chpst: fatal: ./run: line 2: unknown user/group: \n")
+        );
         // Before the program it is as in sh: a program that another one runs, or not.
         assert_eq!(script("-v\n$EMPTY echo $EMPTY $NAME", &[]).out, "a value\n");
     }

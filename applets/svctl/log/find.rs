@@ -4,9 +4,9 @@
 //! anything; so what is read there is only ever a directory in which nothing but logs is opened.
 
 use std::cell::OnceCell;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
@@ -15,6 +15,7 @@ use svcore::listed::Listed;
 use svcore::proc_stat::ProcStat;
 use svcore::say::printable_text;
 use svcore::sys::listing;
+use svcore::template::Instance;
 use svcore::{files, hint, log_tail, logger};
 
 use super::directory::Directory;
@@ -89,7 +90,11 @@ impl Finder {
         if line.split(|byte| *byte == 0).any(keeps_hosted) {
             let log = service.join("log");
             let main = log.join("main");
-            return Some(if main.is_dir() { main } else { log });
+            let all = if main.is_dir() { main } else { log };
+            return Some(match own_name(service) {
+                Some(name) => all.join(name),
+                None => all,
+            });
         }
         let directory = log_tail::directory_of(&line)?;
         let directory = Path::new(OsStr::from_bytes(directory));
@@ -187,17 +192,25 @@ fn command_line_of(pid: i32) -> Option<Vec<u8>> {
     files::read_start(CWD, &path, &mut line).map(<[u8]>::to_vec).ok()
 }
 
+/// The directory that an instance of a template has in that of all their logs, such as `@tty1`; `None` for no instance.
+pub(super) fn own_name(service: &Path) -> Option<OsString> {
+    Instance::of(service).map(|instance| OsString::from_vec(instance.own_name()))
+}
+
 /// The usual places of the log of a service, the first that has one.
 fn usual(service: &Path) -> Option<PathBuf> {
     let real = std::fs::canonicalize(service).ok();
     let name = service.file_name().or(real.as_ref()?.file_name())?;
+    let of_instance = own_name(service).into_iter();
+    let of_instance =
+        of_instance.flat_map(|name| ["log/main", "log"].map(|all| service.join(all).join(&name)));
     let places = [
         service.join("log/main"),
         service.join("log/current"),
         service.join("log"),
         Path::new("/var/log").join(name),
     ];
-    places.into_iter().find(|place| has_log(place))
+    of_instance.chain(places).find(|place| has_log(place))
 }
 
 fn has_log(directory: &Path) -> bool {

@@ -18,6 +18,7 @@ use svcore::sys::clock;
 use svcore::sys::watch::{self, Inotify};
 
 use super::LOOK_EVERY;
+use super::find::own_name;
 use super::lines::Log;
 use super::way;
 
@@ -158,6 +159,11 @@ impl Follower {
         // If these are not there, `log` changes when they are made.
         let _ = self.add(&log.join("main"), what, None);
         let _ = self.add(&log.join("current"), what, None);
+        for own in
+            own_name(service).into_iter().flat_map(|name| [log.join("main").join(&name), log.join(&name)])
+        {
+            let _ = self.add(&own, what, None);
+        }
         is_watched && is_log_watched && supervised
     }
 

@@ -4,7 +4,6 @@ use std::io;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, Stat, fstat};
-use svcore::files;
 use svcore::sys::link::read_link;
 use svcore::trust::{self, Refusal};
 
@@ -18,16 +17,20 @@ const CONFIG_MAX: usize = 128 * 1024;
 
 /// Reads `config`, and reports the lines in it that cannot be used. Without `config` the defaults hold.
 ///
-/// That of a hosted log is looked for in the directory `log` of the service first, then beside the log.
+/// That of a hosted log is looked for in the directory `log` of the service first, then beside the log; that of an instance of
+/// a template beside its log, then in the directory `log`, and then in the directory of the logs of all instances.
 pub(super) fn read(place: &Place, directory: &LockedDirectory, report: &Report) -> io::Result<Config> {
     let beside = (directory.fd.as_fd(), directory.stat);
     let in_log = place.log().map(|log| Ok::<_, io::Error>((log, fstat(log)?))).transpose()?;
-    let of_log = report.about(place.name().to_vec());
-    let mut found = None;
-    let is_same = in_log.is_some_and(|(_, stat)| files::identity(&stat) == files::identity(&beside.1));
+    let all = place.open_all()?;
+    let in_all = all.as_ref().map(|all| Ok::<_, io::Error>((all.as_fd(), fstat(all)?))).transpose()?;
+    let (of_log, of_all) = (report.about(place.name().to_vec()), report.about(place.name_of_all()));
+    let beside = Some((beside.0, beside.1, report));
     let in_log = in_log.map(|(directory, stat)| (directory, stat, &of_log));
-    let beside = (!is_same).then_some((beside.0, beside.1, report));
-    for (directory, stat, report) in in_log.into_iter().chain(beside) {
+    let in_all = in_all.map(|(directory, stat)| (directory, stat, &of_all));
+    let order = if in_all.is_some() { [beside, in_log, in_all] } else { [in_log, beside, None] };
+    let mut found = None;
+    for (directory, stat, report) in order.into_iter().flatten() {
         match open(directory) {
             Ok((file, config)) => {
                 found = Some((file, config, stat, report));

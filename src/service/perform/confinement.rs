@@ -10,6 +10,7 @@ use rustix::fs::fstat;
 use super::Service;
 use super::label::Label;
 use crate::cgroup::{Cgroup, open_settings};
+use crate::error::{Context, Failed};
 use crate::facts::Facts;
 use crate::files;
 use crate::policy::PolicyFile;
@@ -91,7 +92,7 @@ impl Service {
         if self.policies.has(PolicyFile::Cgroup) && open_settings(self.main.dir.as_fd()).is_ok() {
             match self.open_cgroup() {
                 Ok(cgroup) => self.confinement.cgroup = Some(cgroup),
-                Err(error) => report(&self.label, &error),
+                Err(failed) => report(&self.label, &failed),
             }
         }
     }
@@ -104,8 +105,8 @@ impl Service {
             match open_settings(self.main.dir.as_fd()) {
                 Ok(settings) => match self.prepare_cgroup(now, &settings) {
                     Ok(file) => entrance = Some(file),
-                    Err(error) => {
-                        report(&self.label, &error);
+                    Err(failed) => {
+                        report(&self.label, &failed);
                         is_group = true;
                     }
                 },
@@ -123,8 +124,8 @@ impl Service {
     }
 
     /// `./run` could not enter its control group: it is started once more, with a process group.
-    pub(super) fn report_no_cgroup(&self, error: &io::Error) {
-        report(&self.label, error);
+    pub(super) fn report_no_cgroup(&self, failed: &Failed) {
+        report(&self.label, failed);
     }
 
     /// `./run` has ended. Kills what is left in its control group, and tells if the kernel killed something in it.
@@ -143,23 +144,26 @@ impl Service {
     }
 
     /// Makes the control group for the next process, and writes its settings.
-    fn prepare_cgroup(&mut self, now: Now, settings: &OwnedFd) -> io::Result<OwnedFd> {
+    fn prepare_cgroup(&mut self, now: Now, settings: &OwnedFd) -> Result<OwnedFd, Failed> {
         self.confinement.watched = None;
         let is_renewed = self.confinement.cgroup.as_mut().is_some_and(|cgroup| cgroup.renew().is_ok());
         if !is_renewed {
             // The first time; or somebody has removed ours, with the one above it.
             self.confinement.cgroup = Some(self.open_cgroup()?);
         }
-        let Some(cgroup) = &self.confinement.cgroup else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(cgroup) = &self.confinement.cgroup else {
+            return Err(Failed::without_cause("unable to make one"));
+        };
         cgroup.apply(settings.as_fd(), |failed| {
             let message = Message::of(crate::say::Class::Warning, &self.label.who, failed);
             warn_of_news(&mut self.recent, now, &message);
         });
-        cgroup.entrance()
+        cgroup.entrance().while_doing(|| "unable to enter it")
     }
 
-    fn open_cgroup(&self) -> io::Result<Box<Cgroup>> {
-        let identity = files::identity(&fstat(&self.main.dir)?);
+    fn open_cgroup(&self) -> Result<Box<Cgroup>, Failed> {
+        let stat = fstat(&self.main.dir).while_doing(|| "unable to stat the service directory")?;
+        let identity = files::identity(&stat);
         Ok(Box::new(Cgroup::open(self.last_name(), identity)?))
     }
 
@@ -171,9 +175,10 @@ impl Service {
 }
 
 /// Tells, once for all services, why there is no control group.
-fn report(label: &Label, error: &io::Error) {
+fn report(label: &Label, failed: &Failed) {
     if !IS_REPORTED.swap(true, Relaxed) {
-        label.warn(b"cgroup: no control group can be had, kill-group holds in its place", Some(error));
+        let what = b"cgroup: no control group can be had, kill-group holds in its place: ";
+        label.warn(&[what, failed.doing()].concat(), failed.cause());
     }
 }
 

@@ -17,18 +17,20 @@ use super::Service;
 use super::unit::{is_removed, wanted_at_start};
 use crate::Signal;
 use crate::control::Command;
+use crate::error::Failed;
 use crate::exec;
 use crate::files;
 use crate::logger::protocol::LogNumber;
-use crate::logger::{self, Log, Loggers, NotKept};
+use crate::logger::{self, Log, Loggers, NotKept, account};
 use crate::own_file;
 use crate::process::Ended;
 use crate::role::Role;
-use crate::say::Message;
+use crate::say::{Class, Message};
 use crate::service::step::{Event, Now, Script};
 use crate::status::Want;
 use crate::sys::spawn::{NotStarted, Program, Search, Step, Stream, spawn};
 use crate::tai::{self, Tai64N};
+use crate::template::Instance;
 
 /// A directory that did not change for this many seconds counts as complete: nobody is filling it.
 const COMPLETE_AFTER: u64 = 1;
@@ -130,6 +132,9 @@ impl Service {
             self.surroundings.settle_log(now.at);
             return Some(Event::NotStarted { finish: false });
         }
+        if let Err(failed) = self.prepare_log_directory() {
+            return Some(self.log_not_kept(now, &failed));
+        }
         Some(match self.loggers.clone() {
             Some(loggers) => self.start_at_logger(now, &loggers),
             None => self.start_svlogd(now),
@@ -138,8 +143,10 @@ impl Service {
 
     fn start_at_logger(&mut self, now: Now, loggers: &Loggers) -> Event {
         let name = self.name_of_log();
+        let instance = self.instance().map(Instance::own_name).unwrap_or_default();
         let Some(log) = &mut self.log else { return Event::NotStarted { finish: false } };
-        let kept = loggers.keep(&Log { name: &name, pipe: log.pipe.read.as_fd(), dir: log.unit.dir.as_fd() });
+        let (pipe, dir) = (log.pipe.read.as_fd(), log.unit.dir.as_fd());
+        let kept = loggers.keep(&Log { name: &name, pipe, dir, instance: &instance });
         match kept {
             Ok((number, pid)) => {
                 log.hosting.keeper = Keeper::Logger(number);
@@ -147,25 +154,43 @@ impl Service {
             }
             Err(NotKept::Ended) => Event::NotStarted { finish: false },
             Err(NotKept::NotStarted(why)) => self.svlogd_not_started(now, &why),
-            Err(NotKept::Failed(failed)) => {
-                let message = Message::of(crate::say::Class::Fatal, &self.label.who, &failed);
-                if self.recent.is_new(now.at, &message.text()) {
-                    message.print_now();
-                }
-                Event::NotStarted { finish: false }
-            }
+            Err(NotKept::Failed(failed)) => self.log_not_kept(now, &failed),
         }
+    }
+
+    fn log_not_kept(&mut self, now: Now, failed: &Failed) -> Event {
+        let message = Message::of(Class::Fatal, &self.label.who, failed);
+        if self.recent.is_new(now.at, &message.text()) {
+            message.print_now();
+        }
+        Event::NotStarted { finish: false }
+    }
+
+    /// Makes the directory of an instance where only we can: for the account in `log/user`.
+    fn prepare_log_directory(&self) -> Result<(), Failed> {
+        let Some(log) = &self.log else { return Ok(()) };
+        let log = log.unit.dir.as_fd();
+        if let Some(ids) = account::ids_of(log)?
+            && let Some(instance) = self.instance()
+            && let Ok(name) = CString::new(instance.own_name())
+        {
+            logger::directory::make_for(log, &name, &ids);
+        }
+        Ok(())
     }
 
     fn start_svlogd(&mut self, now: Now) -> Event {
         let name = CString::new(self.name_of_log()).unwrap_or_default();
+        let instance = self.instance().and_then(|instance| CString::new(instance.own_name()).ok());
+        let mut argv = vec![c"svlogd", logger::HOSTED, &name];
+        argv.extend(instance.as_deref());
         let files = own_file::to_execute();
         let files: Vec<&CStr> = files.iter().map(CString::as_c_str).collect();
         let Some(log) = &mut self.log else { return Event::NotStarted { finish: false } };
         let mut program = Program {
             files: &files,
             search: Search(exec::path_rule),
-            argv: &[c"svlogd", logger::HOSTED, &name],
+            argv: &argv,
             directory: Some(log.unit.dir.as_fd()),
             stdin: Stream::Is(log.pipe.read.as_fd()),
             new_session: self.of_init,

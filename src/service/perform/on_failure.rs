@@ -21,6 +21,7 @@ use crate::service::step::Now;
 use crate::sys::pipe;
 use crate::sys::signal;
 use crate::sys::spawn::{NotStarted, Program, Stream, spawn};
+use crate::template::Instance;
 use crate::{Signal, path, trust};
 
 /// The program of the service.
@@ -158,9 +159,11 @@ impl Service {
         let name = CString::new(self.last_name()).unwrap_or_default();
         let lines = self.log_lines();
         let input = pipe::with_content(&lines).ok();
+        let environment = self.instance().map(|instance| instance.variable.as_c_str());
         let mut program = Program {
             files: &[file],
             argv: &[file, &name, &code, &signal, &uptime, &ends],
+            environment: environment.as_slice(),
             directory: Some(shared.unwrap_or(&self.main.dir).as_fd()),
             stdin: input.as_ref().map_or(Stream::Inherit, |input| Stream::Is(input.as_fd())),
             new_session: self.of_init,
@@ -182,10 +185,11 @@ impl Service {
 
     /// The last lines of its log, if there is one that can be read.
     fn log_lines(&self) -> Vec<u8> {
+        let instance = self.instance().filter(|_| self.log_is_hosted()).map(Instance::own_name);
         match self.unit(Role::Log) {
-            Some(log) => log_tail::last_lines(log.dir.as_fd(), log.pid()),
+            Some(log) => log_tail::last_lines(log.dir.as_fd(), log.pid(), instance.as_deref()),
             None => open_directory(self.main.dir.as_fd(), c"log")
-                .map_or_else(|_| Vec::new(), |dir| log_tail::last_lines(dir.as_fd(), None)),
+                .map_or_else(|_| Vec::new(), |dir| log_tail::last_lines(dir.as_fd(), None, None)),
         }
     }
 

@@ -12,6 +12,7 @@ use super::confinement::Start;
 use super::notifications::Notifications;
 use super::{RunningHook, Service};
 use crate::control::Hook;
+use crate::error::Failed;
 use crate::role::Role;
 use crate::say::Message;
 use crate::service::step::{Event, Now, Script};
@@ -107,8 +108,8 @@ impl Service {
             Role::Log => self.set_streams_of_log(&mut program),
         }
         let mut started = spawn(&program);
-        if let Err(NotStarted { step: Step::ControlGroup, cause }) = &started {
-            self.report_no_cgroup(cause);
+        if let Err(NotStarted { step: Step::ControlGroup, cause }) = started {
+            self.report_no_cgroup(&Failed::because(cause, "unable to enter it"));
             (program.new_group, program.control_group) = (true, None);
             started = spawn(&program);
         }

@@ -1,3 +1,4 @@
 //! Logs of services without `log/run`. Stock runit has no such thing.
 
+mod instances;
 mod ours;

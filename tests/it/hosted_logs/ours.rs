@@ -365,14 +365,35 @@ fn on_failure_reads_the_last_lines_of_a_log_of_the_account_in_user() {
 }
 
 #[test]
-fn an_unknown_account_is_reported_with_the_log() {
+fn an_unknown_account_is_reported_with_the_log_every_ten_seconds() {
     needs_root();
     for by in BOTH {
         let hosted = Hosted::new(by, "exec sleep 1000").file("sv/s/log/user", "nosuchuser\n").begin();
-        let told = "svlogd: fatal: log/user: nosuchuser: unknown user or group: ";
-        let is_told = |line: &str| line.starts_with(told) && line.ends_with("s/log");
-        eventually("told", || hosted.messages().lines().any(is_told));
+        let told = "s: fatal: log/user: nosuchuser: unknown user or group\n";
+        eventually("told", || hosted.messages().ends_with(told));
+        steadily("told once", Duration::from_millis(2500), || {
+            hosted.messages().matches("fatal").count() == 1
+        });
     }
+}
+
+#[test]
+fn a_logger_reports_a_directory_that_cannot_be_opened_every_ten_seconds() {
+    let hosted = Hosted::new(By::Runsvinit, "exec sleep 1000");
+    symlink("../../../elsewhere", hosted.path("log/main")).unwrap();
+    let hosted = hosted.begin();
+    let told = |what: &str| hosted.messages().matches(what).count();
+    let missing = "unable to open log directory: ";
+    eventually("told", || told(missing) == 1);
+    steadily("told once", Duration::from_millis(2500), || told(missing) == 1);
+    // Something else is told at once, and so is the same after HUP.
+    fs::create_dir_all(hosted.root.join("elsewhere/lock")).unwrap();
+    eventually("told", || told("unable to lock directory: ") == 1);
+    fs::remove_dir(hosted.root.join("elsewhere/lock")).unwrap();
+    hosted.waits_for_log();
+    fs::remove_dir_all(hosted.root.join("elsewhere")).unwrap();
+    hosted.send_log("h");
+    eventually("told again", || told(missing) == 2);
 }
 
 #[test]

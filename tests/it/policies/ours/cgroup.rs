@@ -241,8 +241,8 @@ fn where_there_are_no_groups_the_process_group_stands_in() {
         let child = || tree.read("web", "child").trim().parse().ok();
         eventually("up", || tree.is_up("web") && tree.is_up("db") && child().is_some());
         let child = child().unwrap();
-        let told =
-            "cgroup: no control group can be had, kill-group holds in its place: file does not exist\n";
+        let told = "cgroup: no control group can be had, kill-group holds in its place: no control group file system \
+                    of version 2 is mounted that has our group\n";
         let times = if tree.supervisor() == "runsvinit" { 1 } else { 2 };
         eventually("told", || tree.messages().matches(told).count() == times);
         assert_eq!(tree.sv(&["stop", "web"]).code, Some(0));
