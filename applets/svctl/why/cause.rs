@@ -487,7 +487,6 @@ pub(super) fn has(text: &str, words: &str) -> bool {
 /// Whether a line of a log tells that an address is in use already.
 fn is_about_port(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
-    let port = line.split("port ").nth(1);
     [
         "address already in use",
         "address in use",
@@ -498,7 +497,7 @@ fn is_about_port(line: &str) -> bool {
     ]
     .iter()
     .any(|words| has(&line, words))
-        || port.is_some_and(|port| has(port, "already in use"))
+        || has(&line, "port ") && has(&line, " is already in use")
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, open, statat};
-use rustix::path::Arg;
 use rustix::process::Pid;
 use svcore::client::{Base, Checker, MAIN, Supervisors, Target, end_of, hint, parent};
 use svcore::facts::Readiness;
@@ -466,11 +465,11 @@ fn not_startable(target: &Target, file: &CStr) -> Option<String> {
 
 /// When a log in a directory was last written to.
 fn last_written(dir: &Path) -> Option<Tai64N> {
-    modified(CWD, dir.join("current"))
+    modified(CWD, &dir.join("current"))
 }
 
 /// When a file was last written to.
-fn modified(dir: BorrowedFd<'_>, file: impl Arg) -> Option<Tai64N> {
+fn modified(dir: BorrowedFd<'_>, file: &Path) -> Option<Tai64N> {
     let stat = statat(dir, file, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     #[allow(clippy::unnecessary_cast, clippy::useless_conversion, reason = "widths differ between platforms")]
     let nanos = u32::try_from(stat.st_mtime_nsec as i64).unwrap_or(0);
@@ -481,7 +480,7 @@ fn modified(dir: BorrowedFd<'_>, file: impl Arg) -> Option<Tai64N> {
 
 /// When the status of a service was written: when a command told it to end, if none came later.
 fn last_told(target: &Target) -> Option<Tai64N> {
-    modified(target.view(&MAIN).ok()?.place.as_fd(), c"status")
+    modified(target.view(&MAIN).ok()?.place.as_fd(), Path::new("status"))
 }
 
 /// A program in `control/` of this service that runs for longer than it should: a child of a supervisor in this directory.
