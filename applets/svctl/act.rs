@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use svcore::client::request::{Request, Until, Waits};
-use svcore::client::{self, Base, Observer, Supervisors, Target, Trouble, View};
+use svcore::client::{self, Base, MAIN, Observer, Supervisors, Target, Trouble, View};
 use svcore::control::Command;
 use svcore::event::{self, Wait};
 use svcore::listed::Listed;
@@ -17,7 +17,8 @@ use svcore::{Error, Result, Signal, decimal, say};
 
 use super::facts::{Condition, Service, Supervising, pid_number};
 use super::options::{Given, Opt};
-use super::screen::Screen;
+use super::screen::Progress;
+use super::silent::Silent;
 use super::started::Started;
 use super::tree::Tree;
 use super::{Asked, FAILED, list, text, why};
@@ -26,10 +27,10 @@ use super::{Asked, FAILED, list, text, why};
 const PATIENCE: u64 = 10;
 /// How long the end may take after KILL.
 const KILLED: Duration = Duration::from_secs(5);
+/// How long a supervisor may take to read what was sent to it before.
+const FULL: Duration = Duration::from_secs(1);
 /// What is reported of a service that has ended before it had run for a moment.
 const AT_ONCE: &str = "ended at once";
-/// From then on it is shown what is waited for.
-const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
 /// `svctl start`.
 pub(super) fn start(asked: &Asked) -> Result {
@@ -53,7 +54,7 @@ pub(super) fn restart(asked: &Asked) -> Result {
 
 /// `svctl reload`.
 pub(super) fn reload(asked: &Asked) -> Result {
-    act(asked, &sending(&[Command::Send(Signal::HUP)], "sent HUP"))
+    act(asked, &sending(&[Command::Send(Signal::HUP)], "HUP"))
 }
 
 /// `svctl reset`: starts services that were given up, and leaves others alone.
@@ -70,8 +71,7 @@ pub(super) fn kill(asked: &Asked) -> Result {
         let why = format!("a supervisor sends TERM HUP INT QUIT ALRM USR1 USR2 KILL STOP CONT, not {word}");
         Error::Usage(Some(why))
     })?;
-    let name = signal.map(text::signal_name).unwrap_or_default();
-    act(asked, &sending(commands, &format!("sent {name}")))
+    act(asked, &sending(commands, &signal.map(text::signal_name).unwrap_or_default()))
 }
 
 /// What makes a supervisor send a signal.
@@ -103,13 +103,13 @@ fn commands_of(signal: Signal) -> Option<&'static [Command]> {
 #[derive(Debug, Clone)]
 struct Deed {
     request: Request,
-    /// What is reported as done; `None`: how the service is then.
-    done: Option<String>,
+    /// The signal that is sent, if that is all: it is reported as sent. Otherwise it is reported how the service is then.
+    signal: Option<String>,
     /// What is waited for, as in "web: waiting for it to end".
     waiting: &'static str,
     /// What is reported if it did not happen, as in "web: did not end within 10 s".
     missing: &'static str,
-    /// What would be done, for `--dry-run`.
+    /// What would be done, for `--dry-run`, as in "would be started".
     would: &'static str,
     /// Only services that were given up are meant.
     only_given_up: bool,
@@ -120,15 +120,15 @@ struct Deed {
 const STARTING: Deed = Deed {
     request: Request {
         commands: &[Command::Up],
-        // A process that was told to end before is not the one that counts.
-        until: &[Until::Up, Until::NotEnding],
+        // A process that was told to end before is not the one that counts, and one that is paused is not up.
+        until: &[Until::Up, Until::NotEnding, Until::Continued],
         waits: Waits::Always,
         kill: false,
     },
-    done: None,
+    signal: None,
     waiting: "waiting for it to be up",
     missing: "is not up",
-    would: "would be started",
+    would: "be started",
     only_given_up: false,
     only_running: false,
 };
@@ -137,7 +137,7 @@ const STOPPING: Deed = Deed {
     request: Request { commands: &[Command::Down], until: &[Until::Down], waits: Waits::Always, kill: false },
     waiting: "waiting for it to end",
     missing: "did not end",
-    would: "would be stopped",
+    would: "be stopped",
     ..STARTING
 };
 
@@ -150,20 +150,20 @@ const RESTARTING: Deed = Deed {
     },
     waiting: "waiting for it to end and to be up again",
     missing: "did not restart",
-    would: "would be restarted",
+    would: "be restarted",
     ..STARTING
 };
 
 const RESETTING: Deed = Deed { only_given_up: true, ..STARTING };
 
 /// Commands whose effect on the process nobody can see.
-fn sending(commands: &'static [Command], done: &str) -> Deed {
+fn sending(commands: &'static [Command], signal: &str) -> Deed {
     Deed {
         request: Request { commands, until: &[], waits: Waits::Always, kill: false },
-        done: Some(done.to_owned()),
+        signal: Some(signal.to_owned()),
         waiting: "waiting for its supervisor",
         missing: "its supervisor did not answer",
-        would: "would get the signal",
+        would: "get ",
         only_given_up: false,
         only_running: true,
     }
@@ -204,7 +204,8 @@ fn act_on(asked: &Asked, tree: &Tree, names: &[OsString], deed: &Deed) -> Result
             out += &format!("{}: {why}\n", text::escaped(service.name.as_bytes()));
         } else if asked.given.has(Opt::DryRun) {
             let name = text::escaped(service.name.as_bytes());
-            out += &format!("{name}: {}; {} now\n", deed.would, service.in_a_sentence());
+            let signal = deed.signal.as_deref().unwrap_or_default();
+            out += &format!("{name}: would {}{signal}; {} now\n", deed.would, service.in_a_sentence());
         } else if deed.request.is_for_up() && why::cannot_start(&service, &reporter.base) {
             hopeless.push(service.name);
         } else {
@@ -212,17 +213,32 @@ fn act_on(asked: &Asked, tree: &Tree, names: &[OsString], deed: &Deed) -> Result
         }
     }
     reporter.say(&out);
+    if deed.request.is_up() {
+        resume(&left, &reporter.base, &mut reporter.supervisors);
+    }
     client::act(&hopeless, &deed.request, false, patience, &mut reporter);
     for name in &hopeless {
         reporter.cannot_start(name);
     }
     client::act(&left, &deed.request, true, patience, &mut reporter);
     reporter.wait_for_started();
-    reporter.clear_progress();
-    if reporter.kills && !reporter.late.is_empty() {
+    reporter.progress.clear();
+    if reporter.progress.kills && !reporter.late.is_empty() {
         reporter.kill_late(deed);
     }
     Ok(if reporter.has_failed { FAILED } else { 0 })
+}
+
+/// Lets those of the services go on that were paused. That is not waited for.
+pub(super) fn resume(names: &[OsString], base: &Base, supervisors: &mut Supervisors) {
+    const RESUMING: Request =
+        Request { commands: &[Command::Continue], until: &[], waits: Waits::IfAsked, kill: false };
+    for name in names {
+        if Target::new(name, base).status(&MAIN).is_ok_and(|status| status.paused) {
+            let mut silent = Silent { base, supervisors };
+            client::act(std::slice::from_ref(name), &RESUMING, false, FULL, &mut silent);
+        }
+    }
 }
 
 /// The services with what keeps each from being meant.
@@ -251,19 +267,15 @@ fn meant(names: &[OsString], tree: &Tree, deed: &Deed) -> Vec<(Service, Result<(
 struct Reporter<'a> {
     base: Base,
     supervisors: Supervisors,
-    screen: Screen,
+    progress: Progress,
     deed: &'a Deed,
     patience: Duration,
-    /// KILL is sent to services that do not end in time.
-    kills: bool,
     /// These did not end in time.
     late: Vec<OsString>,
     /// These run, and are not reported as up before they have run for a moment.
     started: Vec<Started>,
     out: String,
     has_failed: bool,
-    has_progress: bool,
-    begin: Moment,
 }
 
 impl<'a> Reporter<'a> {
@@ -271,30 +283,21 @@ impl<'a> Reporter<'a> {
         Ok(Reporter {
             base: Base::at(tree.path().into()),
             supervisors: Supervisors::default(),
-            screen: Screen::new(&asked.given)?,
+            progress: Progress::new(&asked.given)?,
             deed,
             patience,
-            kills: asked.given.has(Opt::WaitKill),
             late: Vec::new(),
             started: Vec::new(),
             out: String::new(),
             has_failed: false,
-            has_progress: false,
-            begin: clock::monotonic(),
         })
     }
 
     /// Prints lines, in place of what showed the progress.
     fn say(&mut self, lines: &str) {
         if !lines.is_empty() {
-            self.clear_progress();
+            self.progress.clear();
             say::out(&[lines.as_bytes()]);
-        }
-    }
-
-    fn clear_progress(&mut self) {
-        if std::mem::take(&mut self.has_progress) {
-            say::out(&[b"\r\x1b[K"]);
         }
     }
 
@@ -385,28 +388,9 @@ impl<'a> Reporter<'a> {
 
     /// Shows on a terminal what is waited for. Returns when that is to change.
     fn show_progress(&mut self, targets: &mut dyn Iterator<Item = &Target>, now: Moment) -> Option<Moment> {
-        let width = self.screen.width?;
-        let waited = now.since(self.begin);
-        let next = self.begin.saturating_add(Duration::from_secs(waited.as_secs().saturating_add(1)));
-        let first = targets.next()?;
-        if waited < PROGRESS_AFTER {
-            return Some(next);
-        }
-        let more = targets.count();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let then = if self.kills { ", then KILL" } else { "" };
-        let line = format!(
-            "{}{more}: {}, {} s of {} s{then}",
-            text::escaped(&first.typed),
-            self.deed.waiting,
-            waited.as_secs(),
-            self.patience.as_secs()
-        );
-        let line: String = line.chars().take(width.saturating_sub(1)).collect();
         self.flush();
-        say::out(&[b"\r\x1b[K", line.as_bytes()]);
-        self.has_progress = true;
-        Some(next)
+        let first = targets.next()?;
+        self.progress.show(&first.typed, targets.count(), self.deed.waiting, Some(self.patience), now)
     }
 
     /// Sends KILL to the services that are late, and waits again.
@@ -414,12 +398,12 @@ impl<'a> Reporter<'a> {
         let names = std::mem::take(&mut self.late);
         let killing =
             Deed { request: Request { commands: &[Command::Kill], ..deed.request }, ..deed.clone() };
-        self.kills = false;
+        self.progress.kills = false;
         self.patience = KILLED;
-        self.begin = clock::monotonic();
+        self.progress.begin = clock::monotonic();
         client::act(&names, &killing.request, true, KILLED, self);
         self.wait_for_started();
-        self.clear_progress();
+        self.progress.clear();
     }
 }
 
@@ -430,8 +414,8 @@ impl Observer for Reporter<'_> {
 
     fn done(&mut self, target: &Target, view: &View) {
         let status = &view.status;
-        if let Some(done) = &self.deed.done {
-            self.line(target, &done.clone());
+        if let Some(signal) = &self.deed.signal {
+            self.line(target, &format!("sent {signal}"));
         } else if !self.deed.request.is_for_up() {
             self.line(target, "down");
         } else if let Some(started) = Started::new(target, view) {
@@ -456,7 +440,7 @@ impl Observer for Reporter<'_> {
         let words = format!("{} within {seconds} s", self.deed.missing);
         // A supervisor sends no KILL to `./finish`.
         let is_asked = status.want != Some(Want::Up) || status.term;
-        if self.kills && status.state == State::Run && is_asked {
+        if self.progress.kills && status.state == State::Run && is_asked {
             self.line(target, &format!("{words}; sent KILL"));
             self.late.push(OsStr::from_bytes(&target.typed).to_owned());
             return;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use svcore::error::Context;
 use svcore::listed::Listed;
-use svcore::say::{self, printable};
+use svcore::say::{self, printable, printable_text};
 use svcore::sys::clock;
 use svcore::{Error, Failed, Result};
 
@@ -24,8 +24,6 @@ use super::{Asked, act, project};
 const FAILED: u8 = 1;
 /// Where definitions are.
 const USUAL_SOURCE: &str = "/etc/sv";
-/// Where Void and Debian have the directories of services that runsvchdir(8) chooses from, and the one for each boot.
-const RUNSVDIR: &str = "/etc/runit/runsvdir";
 /// The directories that the services of a system are in, or below.
 const SYSTEM: [&[u8]; 2] = [b"/etc/runit/runsvdir/", b"/etc/service/"];
 /// The program by which Debian's packages enable services. It is there where `.NAME` means disabled by the administrator.
@@ -46,14 +44,6 @@ impl Source {
         let chosen = chosen.or_else(|| std::env::var_os("SVSRC").filter(|dir| !dir.is_empty()));
         Source { is_chosen: chosen.is_some(), path: chosen.unwrap_or_else(|| USUAL_SOURCE.into()).into() }
     }
-}
-
-/// The directory of services, or the one that will be it after the next boot: in the root of a Void system that is not
-/// booted, `/var/service` leads through `current`, which is made by the boot, to nothing.
-pub(super) fn resolved(tree: &Path) -> PathBuf {
-    let all = std::env::var_os("RUNSVDIR").map_or_else(|| PathBuf::from(RUNSVDIR), PathBuf::from);
-    let default = all.join("default");
-    if !tree.is_dir() && default.is_dir() { default } else { tree.to_owned() }
 }
 
 /// What the served directory has under the name of a service.
@@ -139,19 +129,19 @@ impl<'a> Change<'a> {
         if asked.names.is_empty() {
             return Err(Error::Usage(Some("no service is named".to_owned())));
         }
-        let path = resolved(Tree::new(&asked.given).path());
-        let path = path.as_os_str().as_bytes();
+        let tree = Tree::new(&asked.given);
+        let path = tree.path().as_os_str().as_bytes();
         let tree = Place::open(path).unable_to("open", path)?;
         let source = Source::new(&asked.given).path;
         Ok(Change { asked, enables, tree, source: std::path::absolute(&source).unwrap_or(source) })
     }
 
     fn all(&self) -> Result {
-        let names = if self.enables {
-            self.asked.names.clone()
-        } else {
-            Tree::new(&self.asked.given).selected(&self.asked.names)?
-        };
+        // Patterns and groups mean services of the directory.
+        let words = &self.asked.names;
+        let are_definitions = words.iter().all(|word| self.source.join(word).is_dir());
+        let tree = Tree::new(&self.asked.given);
+        let names = if are_definitions { words.clone() } else { tree.selected(words)? };
         let services: Vec<Service> = names.iter().map(|name| self.service(name)).listed();
         let is_now = self.asked.given.has(Opt::Now) && !self.asked.given.has(Opt::DryRun);
         let patience = project::patience(self.asked)?;
@@ -263,7 +253,11 @@ impl<'a> Change<'a> {
             Step::MakeDown => (b"disabled by the file ", b"would be disabled by the file "),
             Step::RemoveDown => (b"enabled, without the file ", b"would be enabled, without the file "),
             Step::NotDefined => {
-                let what = [b"there is neither ", &*link, b" nor ", &*to].concat();
+                let near =
+                    Tree::at(self.source.clone()).nearest(&service.name).map_or_else(String::new, |near| {
+                        "; did you mean ".to_owned() + &printable_text(near.as_bytes()) + "?"
+                    });
+                let what = [b"there is neither ", &*link, b" nor ", &*to, near.as_bytes()].concat();
                 return Err(Failed::without_cause(what));
             }
             Step::InTheWay => {

@@ -28,7 +28,7 @@ use super::{Asked, programs, project};
 use plan::{Act, Checksum, Found, Manifest, Why};
 use procfile::{Fault, Form, Line};
 
-/// The exit code if something was kept that differs from what is wanted, or if the Procfile cannot be used.
+/// The exit code if something new could not be written or removed, since what people made is kept.
 const DIFFERS: u8 = 1;
 /// The file that lists what was written.
 pub(super) const MANIFEST: &[u8] = b".svctl-import";
@@ -160,7 +160,7 @@ fn path_in(service: &[u8], file: &str) -> Vec<u8> {
 struct Outcome {
     created: bool,
     updated: bool,
-    /// Something of it differs from what is wanted, and was kept.
+    /// Something new could not be written, since it was kept.
     kept: bool,
 }
 
@@ -257,7 +257,8 @@ impl<'a> Import<'a> {
                     to_write.push((*file_name, file, path, wanted));
                 }
                 Act::Keep(why) => {
-                    outcome.kept = true;
+                    // What a person changed is as it should be, unless there is something new to write.
+                    outcome.kept |= self.manifest.get(&path) != Some(wanted);
                     self.say_kept(&path, why);
                 }
                 Act::Remove | Act::Forget => {}
@@ -302,7 +303,8 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// A service that left the Procfile: with `--prune` it is removed, unless somebody changed it. Whether it was kept.
+    /// A service that left the Procfile: with `--prune` it is removed, unless somebody changed it. Whether it could not be
+    /// removed.
     fn gone(&mut self, name: &[u8]) -> Result<bool, Failed> {
         let service = self.tree.as_ref().and_then(|tree| tree.child(name).ok());
         let mut is_changed = false;
@@ -324,14 +326,17 @@ impl<'a> Import<'a> {
             }
             return Ok(false);
         };
-        if is_changed {
-            return Ok(true);
+        let other = if is_changed { None } else { self.other_file(name, &service) };
+        let has_prune = self.asked.given.has(Opt::Prune);
+        if is_changed || other.is_some() {
+            let other = other.map_or_else(String::new, |path| format!(": {}", printable_text(&path)));
+            say_of(
+                name,
+                &format!("is no longer in the Procfile, and stays, since it has a file of yours{other}"),
+            );
+            return Ok(has_prune);
         }
-        if let Some(other) = self.other_file(name, &service) {
-            say_of(name, &format!("kept, since it has a file of yours: {}", printable_text(&other)));
-            return Ok(true);
-        }
-        if !self.asked.given.has(Opt::Prune) {
+        if !has_prune {
             say_of(name, "is no longer in the Procfile; --prune removes it");
             return Ok(false);
         }

@@ -1,6 +1,6 @@
 //! `svctl new`: makes a service directory.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use svcore::hint::quoted as shown;
 use svcore::say::{self, printable_text};
 use svcore::{Error, Failed, Result, passwd};
 
-use super::enable::{self, Source};
+use super::enable::Source;
 use super::lint::name;
 use super::options::Opt;
 use super::place::{File, Place};
@@ -68,8 +68,7 @@ fn target(name: &OsString, asked: &Asked) -> Target {
     if source.is_chosen || !is_chosen && source.path.is_dir() {
         return Target { above: source.path, name: name.clone(), is_served: false };
     }
-    let tree = enable::resolved(Tree::new(&asked.given).path());
-    Target { above: tree, name: name.clone(), is_served: true }
+    Target { above: Tree::new(&asked.given).path().to_owned(), name: name.clone(), is_served: true }
 }
 
 /// The files of the service, by their paths in its directory.
@@ -80,7 +79,12 @@ fn files(asked: &Asked, is_served: bool) -> Result<Vec<(&'static str, File)>> {
     if given.has(Opt::Log) {
         run.errors_to_log();
     }
-    if let Some(dir) = given.value(Opt::WorkingDir) {
+    // A program that is meant from here is started from here.
+    let is_from_here = asked.after.first().is_some_and(
+        |program| matches!(program.as_bytes(), [first, rest @ ..] if *first != b'/' && rest.contains(&b'/')),
+    );
+    let here = is_from_here.then_some(OsStr::new("."));
+    if let Some(dir) = given.value(Opt::WorkingDir).or(here) {
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.into());
         run.change_directory(dir.as_os_str().as_bytes());
     }

@@ -43,6 +43,7 @@ use svcore::say::{self, printable_text};
 use svcore::{Call, Error, Failed, Result};
 
 use options::{COMMON, Given, Opt};
+use tree::Tree;
 
 /// The exit code if a service that is wanted up is not up.
 const NOT_UP: u8 = 3;
@@ -187,6 +188,7 @@ pub(crate) fn main(call: &Call<'_>) -> Result {
         say::out(&[multicall::version_line().as_bytes()]);
         0
     } else {
+        Tree::check(&asked.given)?;
         (verb.run)(&asked)?
     };
     match say::out_error() {
@@ -294,7 +296,10 @@ fn help(verb: &Verb) {
     let mut text = format!("usage: svctl {} {}\n\n{about}\n\n", verb.name, verb.synopsis);
     for opt in verb.options.iter().chain(COMMON) {
         let spec = options::spec(*opt);
-        text += &format!("  {:<22} {}\n", spec.shown, spec.about);
+        // An option of its own has the same name.
+        let place =
+            if *opt == Opt::User && verb.name == "new" { "; it stands before the word new" } else { "" };
+        text += &format!("  {:<22} {}{place}\n", spec.shown, spec.about);
     }
     say::out(&[text.as_bytes()]);
 }

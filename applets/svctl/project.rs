@@ -103,6 +103,9 @@ pub(super) fn up(asked: &Asked) -> Result {
     // runsvdir of somebody else are that one's business.
     let (to_start, as_wanted): (Vec<OsString>, Vec<OsString>) =
         paths.iter().cloned().partition(|path| is_ours && is_stopped(path));
+    if is_ours {
+        act::resume(&paths, &Base::default(), &mut Supervisors::default());
+    }
     let mut is_late = act(&to_start, &START, until.since(clock::monotonic()));
     is_late |= act(&as_wanted, &AS_WANTED, until.since(clock::monotonic()));
     let option = option_for_others(&path);

@@ -30,16 +30,36 @@ impl Tree {
     /// 2. with `--user` the first of `$XDG_CONFIG_HOME/service`, `~/.config/service` and `~/service` that exists,
     /// 3. without `SVDIR`, the directory that an import made here or above, see [`project::here`],
     /// 4. what `sv` would use, see [`serving::directory_to_control`].
+    ///
+    /// In the root of a Void system that is not booted it is the directory of the next boot, see [`before_boot`].
     pub(super) fn new(given: &Given) -> Self {
-        let path = match given.value(Opt::Dir) {
-            Some(dir) => dir.into(),
-            None if given.has(Opt::User) => own_directory(),
+        let is_named = std::env::var_os("SVDIR").is_some();
+        let (path, is_usual) = match given.value(Opt::Dir) {
+            Some(dir) => (dir.into(), false),
+            None if given.has(Opt::User) => (own_directory().unwrap_or_default(), false),
             None => {
-                let here = if std::env::var_os("SVDIR").is_none() { project::here() } else { None };
-                here.unwrap_or_else(|| serving::directory_to_control().into())
+                let here = if is_named { None } else { project::here() };
+                (here.unwrap_or_else(|| serving::directory_to_control().into()), !is_named)
             }
         };
-        Tree { path }
+        let is_not_there = !path.is_dir() && (is_usual || path.is_symlink());
+        Tree { path: if is_not_there { before_boot().unwrap_or(path) } else { path } }
+    }
+
+    /// Checks that the options mean one directory.
+    ///
+    /// # Errors
+    ///
+    /// That `-d` and `--user` are given, or that nobody knows where the services of the user are.
+    pub(super) fn check(given: &Given) -> Result<()> {
+        let why = match given.has(Opt::User) {
+            true if given.has(Opt::Dir) => "-d and --user exclude each other",
+            true if Tree::new(given).path.as_os_str().is_empty() => {
+                "--user needs HOME, which is not set to an absolute path"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::Usage(Some(why.to_owned())))
     }
 
     /// The directory at `path`.
@@ -273,23 +293,33 @@ fn step(pattern: &[u8]) -> Option<Step<'_>> {
     })
 }
 
-/// Where a user keeps services of their own.
-fn own_directory() -> PathBuf {
+/// Where Void and Debian have the directories of services that runsvchdir(8) chooses from, and the one for each boot.
+const RUNSVDIR: &str = "/etc/runit/runsvdir";
+
+/// The directory of services of the next boot: in the root of a Void system that is not booted, `/var/service` leads through
+/// `current`, which is made by the boot, to nothing.
+fn before_boot() -> Option<PathBuf> {
+    let all = std::env::var_os("RUNSVDIR").map_or_else(|| PathBuf::from(RUNSVDIR), PathBuf::from);
+    Some(all.join("default")).filter(|default| default.is_dir())
+}
+
+/// Where a user keeps services of their own; never below where we are, which may be a stranger's directory.
+fn own_directory() -> Option<PathBuf> {
     let below = |variable: &str, path: &str| {
-        let dir = std::env::var_os(variable).filter(|dir| !dir.is_empty())?;
-        Some(PathBuf::from(dir).join(path))
+        let dir = PathBuf::from(std::env::var_os(variable)?);
+        dir.is_absolute().then(|| dir.join(path))
     };
     let mut first = None;
     for dir in
         [below("XDG_CONFIG_HOME", "service"), below("HOME", ".config/service"), below("HOME", "service")]
     {
         match dir {
-            Some(dir) if dir.is_dir() => return dir,
+            Some(dir) if dir.is_dir() => return Some(dir),
             Some(dir) if first.is_none() => first = Some(dir),
             _ => {}
         }
     }
-    first.unwrap_or_else(|| "service".into())
+    first
 }
 
 #[cfg(test)]

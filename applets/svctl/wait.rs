@@ -5,19 +5,22 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use svcore::client::request::{Request, Until, Waits};
-use svcore::client::{self, Base, Checker, Supervisors, Target, end_of};
+use svcore::client::{self, Base, Checker, MAIN, Supervisors, Target, end_of};
 use svcore::control::Command;
 use svcore::facts::End;
 use svcore::listed::Listed;
 use svcore::moment::{Moment, earlier};
+use svcore::proc_stat::ProcStat;
 use svcore::process::Ended;
 use svcore::status::{State, Want};
 use svcore::sys::clock;
+use svcore::tai::{self, seconds_between};
 use svcore::{Error, Result, say};
 
 use super::act::patience;
 use super::facts::{Condition, Service};
 use super::options::Opt;
+use super::screen::Progress;
 use super::silent::Silent;
 use super::tree::Tree;
 use super::watching::{self, Next};
@@ -27,6 +30,8 @@ use super::{Asked, FAILED, NOT_UP, list, text, why};
 const CHECK_AGAIN: Duration = Duration::from_millis(400);
 /// How long `svctl once` waits for the start before it tells what is wrong.
 const STARTING: Duration = Duration::from_secs(3);
+/// The ages of a process and of what was told of it differ by no more seconds, which are whole ones.
+const SAME_AGE: u64 = 2;
 /// What a shell adds to the number of a signal.
 const SIGNAL_CODE: i32 = 128;
 
@@ -41,8 +46,10 @@ enum For {
 
 /// `svctl wait`.
 pub(super) fn wait(asked: &Asked) -> Result {
-    let (state, names) = asked.names.split_first().ok_or_else(|| wrong_state("nothing"))?;
-    let state = match state.as_bytes() {
+    let patience = patience(&asked.given)?;
+    let mut progress = Progress::new(&asked.given)?;
+    let (word, names) = asked.names.split_first().ok_or_else(|| wrong_state("nothing"))?;
+    let state = match word.as_bytes() {
         b"up" => For::Up,
         b"down" => For::Down,
         b"ready" => For::Ready,
@@ -51,11 +58,13 @@ pub(super) fn wait(asked: &Asked) -> Result {
     };
     let tree = Tree::new(&asked.given);
     let mut left = tree.to_change(&asked.given, names)?;
-    let until = patience(&asked.given)?.map(|patience| clock::monotonic().saturating_add(patience));
+    let until = patience.map(|patience| clock::monotonic().saturating_add(patience));
+    let word = text::escaped(word.as_bytes());
+    let waiting = format!("waiting for it to be {word}");
     let mut look = Look::new(&tree);
     let unknown: Vec<OsString> = left.iter().filter(|name| !tree.has(name)).cloned().listed();
     if !unknown.is_empty() {
-        look.report_failed(&unknown, &tree);
+        look.report_failed(&unknown, &tree, "");
         return Ok(FAILED);
     }
     let words = left.clone();
@@ -67,6 +76,7 @@ pub(super) fn wait(asked: &Asked) -> Result {
         for service in &list::services(names, &tree) {
             if left.contains(&service.name) && look.is_there(service, state) {
                 let name = text::escaped(service.name.as_bytes());
+                progress.clear();
                 say::out(&[format!("{name}: {}\n", service.in_words()).as_bytes()]);
                 settled.push(service.name.clone());
             } else if left.contains(&service.name)
@@ -74,7 +84,8 @@ pub(super) fn wait(asked: &Asked) -> Result {
                 && service.condition() == Condition::GivenUp
             {
                 // Only a command starts it again.
-                look.report_failed(std::slice::from_ref(&service.name), &tree);
+                progress.clear();
+                look.report_failed(std::slice::from_ref(&service.name), &tree, "");
                 has_failed = true;
                 settled.push(service.name.clone());
             }
@@ -84,13 +95,16 @@ pub(super) fn wait(asked: &Asked) -> Result {
         Ok(match until {
             _ if left.is_empty() => Next::Stop,
             Some(until) if now >= until => Next::Stop,
-            _ => match earlier(until, look.again(now)) {
-                Some(moment) => Next::WaitUntil(moment),
-                None => Next::Wait,
-            },
+            _ => {
+                let first = left.first().map_or(&b""[..], |name| name.as_bytes());
+                let shown = progress.show(first, left.len().saturating_sub(1), &waiting, patience, now);
+                earlier(earlier(until, look.again(now)), shown).map_or(Next::Wait, Next::WaitUntil)
+            }
         })
     })?;
-    look.report_failed(&left, &tree);
+    progress.clear();
+    let seconds = patience.unwrap_or_default().as_secs();
+    look.report_failed(&left, &tree, &format!("is not {word} within {seconds} s; "));
     Ok(if left.is_empty() && !has_failed { 0 } else { FAILED })
 }
 
@@ -103,8 +117,8 @@ struct Look {
     base: Base,
     checker: Checker,
     supervisors: Supervisors,
-    /// A `./check` failed: it is run again.
-    has_failed_check: bool,
+    /// It is looked again although nothing changes: a `./check` failed, or a process has no supervisor.
+    looks_again: bool,
 }
 
 impl Look {
@@ -113,7 +127,7 @@ impl Look {
             base: Base::at(tree.path().into()),
             checker: Checker::silent(),
             supervisors: Supervisors::default(),
-            has_failed_check: false,
+            looks_again: false,
         }
     }
 
@@ -122,7 +136,9 @@ impl Look {
             // Without a supervisor it is down. What is not there, or may not be looked at, is not known to be down.
             let is_unserved = matches!(service.condition(), Condition::Off | Condition::Unsupervised);
             let is_there = || Target::new(&service.name, &self.base).dir().is_ok();
-            return state == For::Down && is_unserved && is_there();
+            let is_left = self.left_behind(service).is_some();
+            self.looks_again |= is_left;
+            return state == For::Down && is_unserved && !is_left && is_there();
         };
         let is_down = status.state == State::Down && status.pid.is_none();
         let is_done = || service.main.facts().is_some_and(|facts| facts.done.is_some());
@@ -143,17 +159,37 @@ impl Look {
             For::Ready if service.main.is_ready().is_some() => true,
             For::Ready => {
                 let agrees = self.agrees(&Target::new(&service.name, &self.base));
-                self.has_failed_check |= !agrees;
+                self.looks_again |= !agrees;
                 agrees
             }
         }
     }
 
-    /// Reports services that are not as they were waited for.
-    fn report_failed(&mut self, names: &[OsString], tree: &Tree) {
+    /// Reports services that are not as they were waited for; `late` are the words for it if the time is over.
+    fn report_failed(&mut self, names: &[OsString], tree: &Tree, late: &str) {
         for service in list::services(names, tree) {
-            failed(&text::escaped(service.name.as_bytes()), &service, &self.base, &mut self.supervisors);
+            let name = text::escaped(service.name.as_bytes());
+            let (words, cause) = if let Some(pid) = self.left_behind(&service) {
+                let words = "its process still runs, without a supervisor".to_owned();
+                (words, format!("  mend: kill {pid}\n"))
+            } else {
+                let words = if late.is_empty() { service.in_words() } else { service.in_a_sentence() };
+                (words, why::cause_lines(&service, &self.base, &mut self.supervisors))
+            };
+            say::out(&[format!("{name}: {late}{words}\n{cause}").as_bytes()]);
         }
+    }
+
+    /// The process of a service, if its supervisor was killed and it still runs.
+    fn left_behind(&self, service: &Service) -> Option<i32> {
+        if service.main.status().is_some() {
+            return None;
+        }
+        let status = Target::new(&service.name, &self.base).read_status(&MAIN).ok()?;
+        let pid = status.pid?.as_raw_nonzero().get();
+        let age = ProcStat::of(pid).filter(|stat| !stat.is_zombie)?.age_in_seconds()?;
+        // Another process may have the number by now.
+        (seconds_between(&status.since, &tai::now()).abs_diff(age) <= SAME_AGE).then_some(pid)
     }
 
     fn agrees(&mut self, target: &Target) -> bool {
@@ -163,7 +199,7 @@ impl Look {
 
     /// When to look again though nothing changed.
     fn again(&mut self, now: Moment) -> Option<Moment> {
-        std::mem::take(&mut self.has_failed_check).then(|| now.saturating_add(CHECK_AGAIN))
+        std::mem::take(&mut self.looks_again).then(|| now.saturating_add(CHECK_AGAIN))
     }
 }
 

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::termios::isatty;
-use svcore::say::printable_text;
+use svcore::say::{self, printable_text};
 use svcore::sys::{limits, local_time};
 use svcore::tai::{self, Tai64N};
 use svcore::{Context, Error, Result, decimal, slice};
@@ -115,7 +115,12 @@ pub(super) fn run(asked: &Asked) -> Result {
     let tree = Tree::new(&asked.given);
     limits::raise_open_files();
     let (mut services, mut logs) = Services::open(&asked.names, &tree, plan.is_followed)?;
-    if logs.is_empty() && !services.is_any_awaited() {
+    if services.is_empty() {
+        say::err_line(&[b"svctl: ", &say::printable(tree.path().as_os_str().as_bytes()), b": no services"]);
+        if !plan.is_followed {
+            return Ok(0);
+        }
+    } else if logs.is_empty() && !services.is_any_awaited() {
         return Ok(NOT_ALL);
     }
     match show(&mut logs, &mut services, &mut plan) {

@@ -142,6 +142,11 @@ impl<'a> Services<'a> {
         &self.names
     }
 
+    /// Whether there is no service at all.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+
     /// Whether a service has a log service and no log, and is waited for.
     pub(super) fn is_any_awaited(&self) -> bool {
         self.services.iter().any(|service| service.is_awaited)

@@ -40,6 +40,8 @@ function __svctl_names
         case log
             svctl names --log (__svctl_tree) 2>/dev/null
         case '*'
+            # A state comes first.
+            test (commandline -opc)[-1] = wait; and return
             svctl names (__svctl_tree) 2>/dev/null
     end
 end
@@ -51,7 +53,7 @@ complete -c svctl -f
 complete -c svctl -s d -l dir -x -a '(__fish_complete_directories)'
 complete -c svctl -l color -x -a 'always never auto'
 complete -c svctl -n 'not __svctl_command >/dev/null' -a '@COMMANDS@'
-complete -c svctl -n '__svctl_is wait; and test (count (commandline -opc)) = 2' -a 'up down ready done'
+complete -c svctl -n '__svctl_is wait; and test (commandline -opc)[-1] = wait' -a 'up down ready done'
 complete -c svctl -n '__svctl_is import lint' -F
 complete -c svctl -n '__svctl_is kill' -s s -l signal -x -a 'TERM HUP INT QUIT ALRM USR1 USR2 KILL STOP CONT'
 complete -c svctl -n '__svctl_command >/dev/null' -a '(__svctl_names)'

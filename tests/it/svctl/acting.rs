@@ -1,6 +1,6 @@
 //! `svctl start`, `stop`, `restart`, `reload`, `kill`, `wait`, `once`, `reset` and `is-up`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{on_terminal, svctl_in};
 use support::*;
@@ -57,6 +57,8 @@ fn nothing_is_changed_without_a_name_or_by_a_dry_run() {
         go(&tree, &["stop", "-n", "web"]),
         (Some(0), "web: would be stopped; it is up now\n".to_owned())
     );
+    let hup = "web: would get HUP; it is up now\n".to_owned();
+    assert_eq!(go(&tree, &["reload", "-n", "web"]), (Some(0), hup));
     assert_eq!(svctl_in(&tree).args(&["stop", "--all", "web"]).go().code, Some(100));
     assert!(tree.is_up("web"));
     // A name is not its group.
@@ -103,6 +105,22 @@ fn a_start_that_cannot_work_tells_why_at_once() {
     });
 }
 
+/// Does it up to five times, until the answer is right: on a busy machine a program that ends at once may take so long that it
+/// counts as up.
+#[track_caller]
+fn answers(tree: &Tree, words: &[&str], is_right: impl Fn(Option<i32>, &str) -> bool) -> String {
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        let (code, out) = go(tree, words);
+        if is_right(code, &out) {
+            return out;
+        }
+        all.push((code, out));
+        go(tree, &["stop", "--all"]);
+    }
+    panic!("{words:?}: {all:?}");
+}
+
 #[test]
 fn what_ends_at_once_was_not_started() {
     under_any_supervisor(|tree, is_stock| {
@@ -119,23 +137,27 @@ fn what_ends_at_once_was_not_started() {
         for name in ["ends", "soon"] {
             promptly("the end", Duration::from_millis(900), || {
                 assert_eq!(go(tree, &["stop", name]), (Some(0), format!("{name}: down\n")));
-                time_of(|| {
-                    let (code, out) = go(tree, &["start", name]);
-                    assert_eq!(code, Some(1), "{out}");
-                    assert!(out.starts_with(&format!("{name}: ended at once; it ")), "{out}");
-                    let cause = cause("it exits with 3 after ");
-                    assert!(out.contains("\n  cause: ") && out.contains(&cause), "{out}");
-                })
+                let begin = Instant::now();
+                let (code, out) = go(tree, &["start", name]);
+                let took = begin.elapsed();
+                if code == Some(0) {
+                    // The machine is busy; see `answers`.
+                    return Duration::MAX;
+                }
+                assert!(out.starts_with(&format!("{name}: ended at once; it ")), "{out}");
+                let cause = cause("it exits with 3 after ");
+                assert!(out.contains("\n  cause: ") && out.contains(&cause), "{out}");
+                took
             });
         }
-        let (code, out) = go(tree, &["start", "ends", "soon", "stays"]);
-        assert_eq!(code, Some(1));
+        let out = answers(tree, &["start", "ends", "soon", "stays"], |code, out| {
+            code == Some(1) && out.matches(": ended at once; ").count() == 2
+        });
         assert!(out.contains(&format!("stays: up, pid {}\n", pid(tree, "stays"))), "{out}");
-        assert_eq!(out.matches(": ended at once; ").count(), 2, "{out}");
         tree.define("stays", "sleep 0.02; exit 3");
-        let (code, out) = go(tree, &["restart", "stays"]);
-        assert_eq!(code, Some(1));
-        assert!(out.starts_with("stays: ended at once; "), "{out}");
+        answers(tree, &["restart", "stays"], |code, out| {
+            code == Some(1) && out.starts_with("stays: ended at once; ")
+        });
     });
 }
 
@@ -149,7 +171,7 @@ fn a_task_that_is_started_is_done() {
         tree.link("task");
         tree.start();
         eventually("served", || is_served(tree, "task"));
-        assert_eq!(go(tree, &["start", "task"]), (Some(0), "task: done\n".to_owned()));
+        answers(tree, &["start", "task"], |code, out| (code, out) == (Some(0), "task: done\n"));
     });
 }
 
@@ -214,6 +236,61 @@ fn a_terminal_shows_what_is_waited_for() {
 }
 
 #[test]
+fn a_terminal_shows_which_state_is_waited_for() {
+    let mut tree = Tree::new();
+    tree.sleeper("web");
+    tree.sleeper("db");
+    tree.start();
+    eventually("up", || tree.is_up("web") && tree.is_up("db"));
+    let outcome = on_terminal(&tree, 80, "", "wait -w3 down web db");
+    assert_eq!(outcome.code, Some(1));
+    let waiting = "\r\u{1b}[Kweb and 1 more: waiting for it to be down, 1 s of 3 s";
+    assert!(outcome.out.contains(waiting), "{:?}", outcome.out);
+    let late = "\r\u{1b}[Kweb: is not down within 3 s; it is up\ndb: is not down within 3 s; it is up\n";
+    assert!(outcome.out.ends_with(late), "{:?}", outcome.out);
+}
+
+#[test]
+fn what_is_paused_goes_on_when_it_is_started_or_restarted() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        tree.start();
+        eventually("up", || tree.is_up("web"));
+        for verb in ["start", "restart"] {
+            assert_eq!(go(tree, &["kill", "-s", "STOP", "web"]).0, Some(0));
+            eventually("paused", || go(tree, &["list", "web"]).1.contains("paused"));
+            let (code, out) = go(tree, &[verb, "web"]);
+            assert_eq!((code, out), (Some(0), format!("web: up, pid {}\n", pid(tree, "web"))), "{verb}");
+            assert_ne!(process_state(pid(tree, "web")), Some('T'), "{verb}");
+            assert_eq!(go(tree, &["is-up", "web"]).0, Some(0), "{verb}");
+        }
+    });
+}
+
+#[test]
+fn what_its_supervisor_left_behind_is_not_down() {
+    under_any_supervisor(|tree, _| {
+        tree.sleeper("web");
+        tree.start();
+        eventually("up", || tree.is_up("web"));
+        let (process, supervisor) = (pid(tree, "web"), tree.runsv_of("web").unwrap());
+        tree.runsvdir().kill();
+        kill(supervisor, SIGKILL);
+        eventually("no supervisor", || !is_served(tree, "web"));
+        let (code, out) = go(tree, &["wait", "-w1", "down", "web"]);
+        let told = format!(
+            "web: is not down within 1 s; its process still runs, without a supervisor\n  mend: kill {process}\n"
+        );
+        assert_eq!((code, out), (Some(1), told));
+        let out = tree.root.join("waited");
+        let mut wait = svctl_in(tree).args(&["wait", "down", "web"]).start(&out);
+        kill(process, SIGKILL);
+        assert_eq!(wait.exit_code(), 0);
+        assert_eq!(read(&out), "web: not supervised\n");
+    });
+}
+
+#[test]
 fn signals_go_through_the_supervisor() {
     under_any_supervisor(|tree, _| {
         tree.define("web", "for s in HUP USR1 INT; do trap \"echo $s >>got\" $s; done\necho >ready\nwhile :; do sleep 0.02; done");
@@ -247,7 +324,8 @@ fn a_state_is_waited_for() {
         assert_eq!(read(&out), "web: down\n");
         let (code, out) = go(tree, &["wait", "-w1", "up", "web"]);
         assert_eq!(code, Some(1));
-        assert!(out.starts_with("web: down\n  cause: it was stopped by a command\n"), "{out}");
+        let late = "web: is not up within 1 s; it is down\n  cause: it was stopped by a command\n";
+        assert!(out.starts_with(late), "{out}");
         assert_eq!(svctl_in(tree).args(&["wait", "wet", "web"]).go().code, Some(100));
     });
 }
@@ -508,7 +586,7 @@ fn what_runs_once_waits_for_what_it_needs() {
         eventually("it waits", || svctl_in(tree).args(&["list"]).go().out.contains("waits for db"));
         let (code, out) = go(tree, &["wait", "-w4", "down", "task"]);
         assert_eq!(code, Some(1), "{out}");
-        assert!(out.starts_with("task: waits for db\n"), "{out}");
+        assert!(out.starts_with("task: is not down within 4 s; it waits for db\n"), "{out}");
         assert_eq!(once.ended(), None);
         tree.file("db", "go", "");
         assert_eq!(once.exit_code(), 7);

@@ -123,6 +123,8 @@ fn fish_completes() {
     assert_eq!(proposed("svctl enable f"), ["fresh"]);
     assert_eq!(proposed("svctl disable --no"), ["--now"]);
     assert_eq!(proposed("svctl wait u"), ["up"]);
+    assert_eq!(proposed("svctl -d service wait "), ["done", "down", "ready", "up"]);
+    assert_eq!(proposed("svctl wait up we"), ["web", "web-2"]);
     assert!(!root.join("HIT").exists());
 }
 

@@ -87,6 +87,12 @@ fn a_project_is_started_and_stopped() {
     fs::create_dir_all(project.join("a/b")).unwrap();
     let again = svctl().arg("up").dir(&project.join("a/b")).go();
     assert!(again.code == Some(0) && again.out.contains(" is served already by runsvdir (pid "), "{again:?}");
+    // What was paused goes on.
+    let pid = project.pid("web").unwrap();
+    project.works(&["kill", "-s", "STOP", "web"]);
+    eventually("paused", || project.svctl(&["list", "web"]).out.contains("paused"));
+    project.works(&["up"]);
+    assert_ne!(process_state(pid), Some('T'));
     let pids: Vec<i32> = ["web", "worker", "piped"].iter().map(|name| project.pid(name).unwrap()).collect();
     let out = project.works(&["down"]);
     assert!(out.contains("web: down\n") && out.contains("ended runsvdir "), "{out}");
@@ -265,7 +271,7 @@ fn import_again_updates_what_it_wrote_and_keeps_what_people_changed() {
             "web: updated; it counts from its next start on\n\
              kept {tree}/worker/run: changed since the last import\n\
              gone: is no longer in the Procfile; --prune removes it\n\
-             mine: kept, since it has a file of yours: check\n\
+             mine: is no longer in the Procfile, and stays, since it has a file of yours: check\n\
              next: svctl up\n"
         )
     );
@@ -285,6 +291,35 @@ fn import_again_updates_what_it_wrote_and_keeps_what_people_changed() {
 }
 
 #[test]
+fn what_people_changed_is_no_failure_unless_it_is_in_the_way() {
+    let project = Project::new("web: one\nworker: one\n");
+    project.works(&["import"]);
+    project.root.file(".services/web/run", "#!/bin/sh\nexec mine\n");
+    fs::remove_file(project.join(".services/worker/log/run")).unwrap();
+    let tree = format!("{}/.services", project.root.path().display());
+    let kept = format!("kept {tree}/web/run: changed since the last import\n");
+    for _ in 0..2 {
+        let out = project.works(&["import"]);
+        assert!(out.starts_with(&kept) && out.contains("/worker/log/run: removed since"), "{out}");
+    }
+    // Another line would have to be written there.
+    project.root.file("Procfile", "web: two\nworker: one\n");
+    for _ in 0..2 {
+        assert_eq!(project.svctl(&["import"]).code, Some(1));
+    }
+    project.root.file("Procfile", "web: one\nworker: one\n");
+    project.works(&["import"]);
+    // It may leave the Procfile, and cannot be removed.
+    project.root.file("Procfile", "worker: one\n");
+    let stays = "web: is no longer in the Procfile, and stays, since it has a file of yours\n";
+    let out = project.works(&["import"]);
+    assert!(out.contains(&kept) && out.contains(stays), "{out}");
+    let outcome = project.svctl(&["import", "--prune"]);
+    assert!(outcome.code == Some(1) && outcome.out.contains(stays), "{outcome:?}");
+    assert_eq!(project.command("web"), "exec mine");
+}
+
+#[test]
 fn a_service_of_somebody_else_is_kept() {
     let project = Project::new("web: one\n");
     project.root.script(".services/web/run", "exec theirs");
@@ -294,7 +329,12 @@ fn a_service_of_somebody_else_is_kept() {
     assert_eq!(project.command("web"), "exec theirs");
     project.root.file("Procfile", "other: one\n");
     let outcome = project.svctl(&["import", "--prune"]);
-    assert!(outcome.out.contains("web: kept, since it has a file of yours: run\n"), "{outcome:?}");
+    assert!(
+        outcome
+            .out
+            .contains("web: is no longer in the Procfile, and stays, since it has a file of yours: run\n"),
+        "{outcome:?}"
+    );
     assert_eq!(project.command("web"), "exec theirs");
     // Nor is the script of a log service.
     let project = Project::new("web: one\n");
@@ -302,7 +342,12 @@ fn a_service_of_somebody_else_is_kept() {
     project.svctl(&["import"]);
     project.root.file("Procfile", "other: one\n");
     let outcome = project.svctl(&["import", "--prune"]);
-    assert!(outcome.out.contains("web: kept, since it has a file of yours: log/run\n"), "{outcome:?}");
+    assert!(
+        outcome.out.contains(
+            "web: is no longer in the Procfile, and stays, since it has a file of yours: log/run\n"
+        ),
+        "{outcome:?}"
+    );
     assert!(project.read(".services/web/log/run").ends_with("exec theirs\n"));
     // Nor is what a link leads to.
     let project = Project::new("web: one\n");

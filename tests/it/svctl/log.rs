@@ -375,6 +375,19 @@ fn services_that_come_later_are_followed() {
 }
 
 #[test]
+fn in_an_empty_directory_the_first_service_is_waited_for() {
+    let (tree, outputs) = (Tree::new(), TempDir::new());
+    let nothing = format!("svctl: {}: no services\n", tree.0.path().display());
+    let outcome = tree.svctl(&[]).go();
+    assert_eq!((outcome.code, outcome.out.as_str(), outcome.err.as_str()), (Some(0), "", nothing.as_str()));
+    let svctl = tree.svctl(&["-f"]).start(&outputs.join("out"));
+    eventually("waits", || outputs.read("out") == nothing);
+    tree.file("web", "current", "w\n");
+    eventually("shown", || outputs.read("out") == format!("{nothing}w\n"));
+    drop(svctl);
+}
+
+#[test]
 fn names_of_one_service_and_links_that_lead_elsewhere_are_followed() {
     use std::os::unix::fs::symlink;
     let tree = Tree::new();

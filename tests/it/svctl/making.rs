@@ -51,6 +51,18 @@ fn a_new_service_in_a_directory_without_links_waits_for_enable() {
     assert_eq!(made.code, Some(0), "{made:?}");
     assert!(tree.root.join("service/web/down").exists());
     assert!(tree.root.read("service/web/run").ends_with("\nexec true -x\n"));
+    // A relative program is started from here, and with -C from that directory.
+    let run = |words: &[&str]| {
+        assert_eq!(svctl_in(&tree).args(words).go().code, Some(0), "{words:?}");
+        tree.root.read(&format!("service/{}/run", words[1]))
+    };
+    let here = tree.root.path().display();
+    let expected = format!("\ncd {here} || exit 111\nexec ./server ./x\n");
+    assert!(run(&["new", "here", "--", "./server", "./x"]).ends_with(&expected));
+    assert!(run(&["new", "there", "-C", "/srv", "--", "./server"]).ends_with("\nexec ./server\n"));
+    for name in ["here", "there"] {
+        fs::remove_dir_all(tree.root.join("service").join(name)).unwrap();
+    }
     assert_eq!(svctl_in(&tree).args(&["enable", "web"]).go().code, Some(0));
     assert!(!tree.root.join("service/web/down").exists());
     // Nothing is overwritten.
@@ -189,6 +201,55 @@ fn a_directory_without_links_has_the_file_down() {
     assert!(go(&["enable", "web"]).starts_with("web: enabled, without the file "));
     assert!(!tree.root.join("service/web/down").exists());
     assert_eq!(go(&["enable", "web"]), "web: is enabled already\n");
+    // A pattern and a group mean the same services in both directions.
+    tree.root.script("service/app-1/run", "exec sleep 1000");
+    tree.root.script("service/app-2/run", "exec sleep 1000");
+    for word in ["app-*", "app"] {
+        assert_eq!(go(&["disable", word]).matches(": disabled by the file ").count(), 2, "{word}");
+        assert_eq!(
+            go(&["enable", word, "app-1"]).matches(": enabled, without the file ").count(),
+            2,
+            "{word}"
+        );
+    }
+}
+
+#[test]
+fn a_definition_goes_before_a_group() {
+    let tree = Tree::new();
+    for name in ["web", "web-1"] {
+        tree.define(name, "exec sleep 1000");
+    }
+    tree.link("web-1");
+    let go = |words: &[&str]| svctl_in(&tree).args(words).env("SVSRC", tree.root.join("sv")).go();
+    assert_eq!(go(&["disable", "web"]).out, "web: is disabled already\n");
+    assert!(go(&["enable", "web"]).out.starts_with("web: enabled by the link "));
+    assert_eq!(go(&["enable", "w*"]).out, "web: is enabled already\nweb-1: is enabled already\n");
+    let none = go(&["enable", "x*"]);
+    assert_eq!((none.code, none.err.as_str()), (Some(111), "svctl: fatal: no service matches x*\n"));
+    let near = go(&["enable", "wbe"]);
+    assert!(near.err.ends_with("/sv/wbe; did you mean web?\n"), "{near:?}");
+}
+
+#[test]
+fn the_directory_of_a_user_is_known_or_nothing_is_done() {
+    let root = TempDir::new();
+    root.script("service/web/run", "exec sleep 1000");
+    let go = |home: &str, words: &[&str]| {
+        let svctl = svctl().args(words).env("HOME", home).env("XDG_CONFIG_HOME", "").dir(root.path());
+        let outcome = svctl.go();
+        (outcome.code, outcome.err + &outcome.out)
+    };
+    for home in ["", "."] {
+        let (code, out) = go(home, &["--user", "disable", "web"]);
+        let why = "svctl: --user needs HOME, which is not set to an absolute path\n";
+        assert!(code == Some(100) && out.starts_with(why), "{out}");
+    }
+    assert!(!root.join("service/web/down").exists());
+    let home = root.path().to_str().unwrap();
+    assert_eq!(go(home, &["--user", "names"]), (Some(0), "web\n".to_owned()));
+    let (code, out) = go(home, &["--user", "names", "-d", "."]);
+    assert!(code == Some(100) && out.starts_with("svctl: -d and --user exclude each other\n"), "{out}");
 }
 
 #[test]
@@ -219,14 +280,24 @@ fn before_the_boot_of_void_services_go_to_the_default_directory() {
     root.script("sv/web/run", "exec sleep 1000");
     fs::create_dir_all(root.join("runsvdir/default")).unwrap();
     symlink("/nowhere/current", root.join("service")).unwrap();
-    let outcome = svctl()
-        .args(&["enable", "web", "-s"])
-        .arg(root.join("sv"))
-        .env("SVDIR", root.join("service"))
-        .env("RUNSVDIR", root.join("runsvdir"))
-        .go();
-    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let go = |words: &[&str]| {
+        let svctl = svctl().args(words).env("SVSRC", root.join("sv")).env("SVDIR", root.join("service"));
+        let outcome = svctl.env("RUNSVDIR", root.join("runsvdir")).go();
+        assert_eq!(outcome.err, "", "{words:?}");
+        (outcome.code, outcome.out)
+    };
+    assert_eq!(go(&["enable", "web"]).0, Some(0));
     assert!(root.join("runsvdir/default/web/run").exists());
+    // All commands mean that directory then.
+    let (code, out) = go(&["list", "web"]);
+    assert!(code == Some(3) && out.contains("web      not supervised"), "{out}");
+    assert_eq!(go(&["lint"]), (Some(0), String::new()));
+    assert_eq!(go(&["enable", "-n", "web"]), (Some(0), "web: is enabled already\n".to_owned()));
+    assert_eq!(go(&["disable", "w*"]).0, Some(0));
+    assert!(!root.join("runsvdir/default/web").is_symlink());
+    // A directory that is there is never replaced.
+    let list = |dir: &str| svctl().args(&["list", "-d", dir]).env("RUNSVDIR", root.join("runsvdir")).go();
+    assert_eq!(list("/nowhere").code, Some(111));
 }
 
 /// What `svctl lint` prints of a service with these files, without the path of the service; and its exit code.
