@@ -55,8 +55,8 @@ const LEAVING: Duration = Duration::from_secs(10);
 /// How often to look where nothing tells of a change.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Waits until a service is as it is wanted: up, or down.
-const AS_WANTED: Request = Request::CHECK;
+/// Waits until a service is as it is wanted: up and not paused, or down.
+const AS_WANTED: Request = Request { until: &[Until::AsWanted, Until::Continued], ..Request::CHECK };
 /// Starts a service.
 const START: Request =
     Request { commands: &[Command::Up], until: &[Until::Up], waits: Waits::Always, kill: false };

@@ -207,12 +207,19 @@ fn on_failure_gets_the_name_of_the_instance_and_its_last_lines() {
         );
         tree.file("h@", "restart", "never\n");
         tree.root.script("sv/h@/on-failure", "{ echo \"$1 $2 $SERVICE\"; cat; echo end; } >\"called.$1\"");
+        // The one for all services gets the variable, too.
+        tree.define("g@", "exit 4");
+        tree.file("g@", "restart", "never\n");
+        symlink("../sv/g@", tree.root.join("service/g@c")).unwrap();
+        tree.root.script("service/.on-failure", "echo \"$1 $2 $SERVICE\" >called");
         tree.start();
         for name in ["a", "b"] {
             let called = || tree.read("h@", &format!("called.h@{name}"));
             eventually("called", || called().ends_with("end\n"));
             assert_eq!(called(), format!("h@{name} 3 h@{name}\n{name} fails\nend\n"));
         }
+        eventually("called", || tree.root.read("service/called") == "g@c 4 g@c\n");
+        tree.unlink("g@c");
         stop(tree);
     });
 }

@@ -390,10 +390,11 @@ fn a_logger_reports_a_directory_that_cannot_be_opened_every_ten_seconds() {
     fs::create_dir_all(hosted.root.join("elsewhere/lock")).unwrap();
     eventually("told", || told("unable to lock directory: ") == 1);
     fs::remove_dir(hosted.root.join("elsewhere/lock")).unwrap();
-    hosted.waits_for_log();
+    // Nothing more is made in it then.
+    eventually("open", || hosted.root.join("elsewhere/current").exists());
     fs::remove_dir_all(hosted.root.join("elsewhere")).unwrap();
     hosted.send_log("h");
-    eventually("told again", || told(missing) == 2);
+    eventually("told again", || told(missing) >= 2);
 }
 
 #[test]

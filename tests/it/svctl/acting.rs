@@ -261,7 +261,7 @@ fn what_is_paused_goes_on_when_it_is_started_or_restarted() {
             eventually("paused", || go(tree, &["list", "web"]).1.contains("paused"));
             let (code, out) = go(tree, &[verb, "web"]);
             assert_eq!((code, out), (Some(0), format!("web: up, pid {}\n", pid(tree, "web"))), "{verb}");
-            assert_ne!(process_state(pid(tree, "web")), Some('T'), "{verb}");
+            eventually(verb, || process_state(pid(tree, "web")) != Some('T'));
             assert_eq!(go(tree, &["is-up", "web"]).0, Some(0), "{verb}");
         }
     });

@@ -92,7 +92,7 @@ fn a_project_is_started_and_stopped() {
     project.works(&["kill", "-s", "STOP", "web"]);
     eventually("paused", || project.svctl(&["list", "web"]).out.contains("paused"));
     project.works(&["up"]);
-    assert_ne!(process_state(pid), Some('T'));
+    eventually("goes on", || process_state(pid) != Some('T'));
     let pids: Vec<i32> = ["web", "worker", "piped"].iter().map(|name| project.pid(name).unwrap()).collect();
     let out = project.works(&["down"]);
     assert!(out.contains("web: down\n") && out.contains("ended runsvdir "), "{out}");
