@@ -43,7 +43,8 @@ impl Service {
     /// What the file `needs` says, and nothing without that file; `None` if it makes no sense, which is reported once.
     pub(crate) fn read_needs(&mut self) -> Option<Vec<Need>> {
         let needs = self.read_policy(PolicyFile::Needs, policy::needs);
-        needs.or_else(|| (!self.has_policy_file(PolicyFile::Needs)).then(Vec::new))
+        // A link that leads nowhere is there, too.
+        needs.or_else(|| (!self.has_policy_entry(PolicyFile::Needs)).then(Vec::new))
     }
 
     /// Answers whether what it needs is ready: `waits` are the names of those that are not.

@@ -141,6 +141,11 @@ impl Service {
             && files::look(self.main.dir.as_fd(), file.name()).is_ok_and(|stat| stat.is_some())
     }
 
+    /// Whether there is anything of the name of a policy file.
+    pub(super) fn has_policy_entry(&self, file: PolicyFile) -> bool {
+        self.policies.has(file) && is_entry(self.main.dir.as_fd(), file.name())
+    }
+
     /// Tells the user, once until the directory changes, why a file has no effect.
     pub(super) fn report_policy(&mut self, file: PolicyFile, why: &str) {
         if self.is_news(file) {

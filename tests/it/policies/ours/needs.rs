@@ -581,7 +581,12 @@ fn needs_that_are_being_written_start_nothing() {
         tree.file("web", "needs", "");
         eventually("reported", || tree.messages().contains("web: warning: needs: empty, ignored\n"));
         steadily("web is down", A_WHILE, || !tree.is_up("web"));
-        tree.file("web", "needs", "other\n");
+        let needs = tree.root.join("sv/web/needs");
+        std::os::unix::fs::symlink("nowhere", tree.root.join("sv/web/needs.new")).unwrap();
+        fs::rename(tree.root.join("sv/web/needs.new"), &needs).unwrap();
+        steadily("web is still down", A_WHILE, || !tree.is_up("web"));
+        tree.file("web", "other-needs", "other\n");
+        fs::rename(tree.root.join("sv/web/other-needs"), &needs).unwrap();
         eventually("waits for another", || tree.fact("web", "waits").as_deref() == Some("other"));
         assert_eq!(tree.sv(&["up", "other"]).code, Some(0));
         eventually("web is up", || tree.is_up("web"));
