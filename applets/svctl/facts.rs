@@ -126,7 +126,14 @@ impl Unit {
         let flaps = self.flaps_until.is_some_and(|until| *now < until);
         match status.state {
             State::Down if facts.given_up.is_some() => Condition::GivenUp,
-            State::Run if status.pid.is_some() && status.paused => Condition::Paused,
+            // A command to end it lets it go on, which the record does not tell.
+            State::Run
+                if status.pid.is_some()
+                    && status.paused
+                    && !(status.term && status.want == Some(Want::Down)) =>
+            {
+                Condition::Paused
+            }
             State::Run if status.pid.is_some() && (status.term || status.want == Some(Want::Exit)) => {
                 Condition::Stopping
             }
@@ -512,6 +519,8 @@ mod tests {
         assert_eq!(of(State::Run, 7, Want::Down, &as_is), (C::Up, false), "it was started once");
         assert_eq!(of(State::Run, 7, Want::Down, &|told| told.status.term = true), (C::Stopping, false));
         assert_eq!(of(State::Run, 7, Want::Up, &|told| told.status.paused = true), (C::Paused, true));
+        let stopped_while_paused = |told: &mut Told| (told.status.paused, told.status.term) = (true, true);
+        assert_eq!(of(State::Run, 7, Want::Down, &stopped_while_paused), (C::Stopping, false));
         assert_eq!(of(State::Finish, 7, Want::Up, &as_is), (C::Finishing, true));
         assert_eq!(of(State::Finish, 7, Want::Down, &as_is), (C::Finishing, false));
         assert_eq!(of(State::Down, 0, Want::Down, &as_is), (C::Down, false));

@@ -466,8 +466,13 @@ fn ends_at_once(evidence: &Evidence) -> bool {
     let ends = evidence.ends.iter().take(MANY);
     !evidence.knows_ends && evidence.age.is_some_and(|age| age < 2) && evidence.run.is_some()
         || evidence.ends.len() >= MANY
-            && ends.clone().all(|end| end.uptime < AT_ONCE)
+            && ends.clone().all(|end| end.uptime < AT_ONCE && !is_by_term(end.how))
             && evidence.age.is_some_and(|age| age < AT_ONCE.as_secs())
+}
+
+/// Whether a process was ended as commands end it.
+fn is_by_term(how: Ended) -> bool {
+    matches!(how, Ended::Signal { signal, .. } if signal == Signal::TERM)
 }
 
 /// Whether the last end is one that explains why it is down.
@@ -536,6 +541,14 @@ mod tests {
         assert_eq!(of(&web(Condition::Done)), None);
         let young = Evidence { age: Some(0), ..web(Condition::Up) };
         assert_eq!(of(&young), None);
+    }
+
+    #[test]
+    fn a_service_that_was_restarted_often_is_well() {
+        let term = Ended::Signal { signal: Signal::TERM, core: false };
+        let evidence = |how| Evidence { ends: vec![end(how, 100); 3], age: Some(0), ..web(Condition::Up) };
+        assert_eq!(of(&evidence(term)), None);
+        assert!(of(&evidence(Ended::Code(3))).is_some());
     }
 
     #[test]

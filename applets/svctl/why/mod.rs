@@ -506,6 +506,8 @@ fn hook(service: &Service, target: &Target, told: Option<u64>) -> Option<(String
         let age = stat.age_in_seconds()?;
         let is_hook = |word: &&Vec<u8>| word.starts_with(b"control/") || word.starts_with(b"./control/");
         let hook = match words.iter().take(3).find(is_hook) {
+            // It runs on after a command to start the service again, which does not wait for it.
+            Some(hook) if hook.ends_with(b"/d") && status.want == Some(Want::Up) => continue,
             Some(hook) => text::escaped(hook),
             None if is_held_up
                 && !known.contains(&Pid::from_raw(pid))
