@@ -1,4 +1,3 @@
 //! Logs of services without `log/run`. Stock runit has no such thing.
 
-mod instances;
 mod ours;

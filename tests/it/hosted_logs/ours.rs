@@ -1,5 +1,7 @@
 //! Logs of services without `log/run`, under `runsv` and under `runsvinit`.
 
+mod instances;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::PathBuf;
