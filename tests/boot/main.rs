@@ -202,7 +202,9 @@ impl Machine {
         }
         self.listen();
         let serial = self.serial();
-        assert!(!serial.contains("Attempted to kill init") && !serial.contains("bug:"), "{serial}");
+        // The kernel's word for a timer that the emulator was too slow for.
+        let ours = serial.replace("MP-BIOS bug:", "");
+        assert!(!ours.contains("Attempted to kill init") && !ours.contains("bug:"), "{serial}");
         let (_, reason) =
             self.events.rsplit_once("\"SHUTDOWN\"").unwrap_or_else(|| panic!("{}", self.events));
         let (_, reason) = reason.split_once("\"reason\": \"").unwrap();
